@@ -1,0 +1,225 @@
+"""Make the notebooks from their .py twins: stamp, convert, run in order, keep clean outputs.
+
+    python notebooks/build.py [--no-execute] [NN ...]
+
+Without numbers, every page. With numbers, the pages before them run too (what they leave on disk is needed), but only
+the named ones are written. Every run starts from an empty VGGNB_HOME in the quick profile.
+"""
+
+import argparse
+import os
+import re
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+
+# What every page runs with; conftest.py beside this file gives nbval the same.
+ENVIRONMENT = {
+    "VGGNB_PROFILE": "quick",
+    "VGGNB_WEIGHTS": "offline",
+    "VGGNB_THREADS": "2",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "COLUMNS": "100",  # or tables would be as wide as the terminal
+    "PYTEST_CURRENT_TEST": "1",  # ipykernel then leaves the C libraries' stderr alone, as it does under nbval
+}
+
+SETUP = """\
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+ADDRESS"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)"""
+
+COLAB = "https://colab.research.google.com"
+BADGE = "[![Open In Colab]"  # how the line starts
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+NOISE = {
+    "a path of one machine": re.compile(
+        r"(?<![\w/.:<>~-])/(?:home|root|tmp|work|usr|opt|mnt|var|private|Users)/[\w.-]+|\b[A-Z]:\\\w"
+    ),
+    "a memory address": re.compile(r"\b0x[0-9a-f]{7,}"),
+}
+
+
+def address() -> str:
+    """The project's public address, from the one place where it stands."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return project["urls"]["Repository"]
+
+
+def setup_source() -> str:
+    """The setup cell, the same on every page."""
+    return SETUP.replace("ADDRESS", address())
+
+
+def badge_line(name: str) -> str:
+    """The Colab badge of one page, a line of Markdown; `name` is the file's without its ending."""
+    repository = address().removeprefix("https://github.com/")
+    image = f"{BADGE}({COLAB}/assets/colab-badge.svg)]"
+    return f"{image}({COLAB}/github/{repository}/blob/main/notebooks/{name}.ipynb)"
+
+
+def tags(cell) -> list[str]:
+    """A cell's tags."""
+    return list(cell.metadata.get("tags", []))
+
+
+def stamp(script, name: str) -> None:
+    """Put the badge under the title and the setup cell after the first cell, in place of what stands there."""
+    if not script.cells or script.cells[0].cell_type != "markdown" or not script.cells[0].source.startswith("# "):
+        raise SystemExit(f"{name}.py: the first cell must be Markdown and start with the title, '# ...'.")
+    first, *others = script.cells
+    title, *lines = [line for line in first.source.splitlines() if not line.startswith(BADGE)]
+    first.source = "\n\n".join((title, badge_line(name), "\n".join(lines).strip("\n"))).strip()
+    setup = nbformat.v4.new_code_cell(setup_source(), metadata={"tags": ["setup"]})
+    script.cells = [first, setup, *(cell for cell in others if "setup" not in tags(cell))]
+
+
+def as_notebook(script, name: str):
+    """The notebook of a script: only tags as metadata, and cell ids that stay the same from build to build."""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    for number, cell in enumerate(script.cells):
+        new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+        metadata = {"tags": tags(cell)} if tags(cell) else {}
+        notebook.cells.append(new(cell.source, id=f"{name[:2]}-{number:03}", metadata=metadata))
+    return notebook
+
+
+def keep_outputs(notebook, old) -> None:
+    """Give code cells whose source did not change the outputs that they had."""
+    known = {cell.source: cell for cell in old.cells if cell.cell_type == "code"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source in known:
+            cell.outputs = known[cell.source].outputs
+            cell.execution_count = known[cell.source].execution_count
+
+
+def page_environment(home: Path) -> dict[str, str]:
+    """The environment of a page's kernel: ours, and of the caller's what does not change the outputs."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VGGNB_")}
+    kept.pop("MPLBACKEND", None)
+    return kept | ENVIRONMENT | {"VGGNB_HOME": str(home)}
+
+
+def execute(notebook, folder: Path, home: Path) -> None:
+    """Run all cells with `folder` as the working directory.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed that is not tagged raises-exception.
+    """
+    from nbclient import NotebookClient
+
+    client = NotebookClient(
+        notebook,
+        timeout=900,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute(env=page_environment(home))
+
+
+def find_noise(text: str) -> list[str]:
+    """What in a text belongs to one machine or one moment."""
+    plain = re.sub(r"\x1b\[[\d;]*m", " ", text)  # without the colours of a traceback
+    return [f"{what}: {found[0]}" for what, pattern in NOISE.items() if (found := pattern.search(plain))]
+
+
+def clean_outputs(notebook, home: Path, where: str) -> None:
+    """Name known folders by what they are, drop widget models, and stop at anything else of this machine."""
+    places = {str(home): "<home>", str(ROOT): "<checkout>"}
+    if ROOT.is_relative_to(Path.home()):
+        places["~/" + ROOT.relative_to(Path.home()).as_posix()] = "<checkout>"
+
+    def clean(value, kind=""):
+        if isinstance(value, dict):
+            kept = {key: item for key, item in value.items() if key != "application/vnd.jupyter.widget-view+json"}
+            return nbformat.from_dict({key: clean(item, key) for key, item in kept.items()})
+        if isinstance(value, list):
+            return [clean(item) for item in value]
+        if not isinstance(value, str) or kind in ("image/png", "image/jpeg"):
+            return value
+        for place, words in places.items():
+            value = value.replace(place, words)
+        if noise := find_noise(value):
+            raise SystemExit(f"{where}, cell {cell.id}: an output holds {noise[0]}. Print something that lasts.")
+        return value
+
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.metadata.pop("execution", None)
+            cell.outputs = clean(cell.outputs)
+
+
+def write_if_changed(path: Path, text: str) -> str:
+    """Write a text file unless it holds just that; say which of the two."""
+    if path.is_file() and path.read_text("utf-8") == text:
+        return "unchanged"
+    path.write_text(text, "utf-8")
+    return "written"
+
+
+def build_page(path: Path, home: Path | None, write: bool) -> None:
+    """Build one page from its .py twin; `home` is the VGGNB_HOME to run it with, or None not to run it."""
+    from nbclient.exceptions import CellExecutionError
+
+    name, start = path.stem, time.perf_counter()
+    script = jupytext.read(path, fmt="py:percent")
+    stamp(script, name)
+    notebook, target = as_notebook(script, name), path.with_suffix(".ipynb")
+    if home:
+        try:
+            execute(notebook, path.parent, home)
+        except CellExecutionError as error:
+            raise SystemExit(f"{path.name}: a cell failed.\n{error}") from error
+        clean_outputs(notebook, home, path.name)
+    elif target.is_file():
+        keep_outputs(notebook, nbformat.read(target, as_version=4))
+    state = "run only"
+    if write:
+        write_if_changed(path, jupytext.writes(script, fmt="py:percent"))
+        state = write_if_changed(target, nbformat.writes(notebook) + "\n")
+    print(f"{name}: {len(notebook.cells)} cells, {time.perf_counter() - start:.1f} s, {state}", flush=True)
+
+
+def build(folder: Path, numbers: list[str], run: bool) -> None:
+    """Build the pages of a folder with these numbers ("05"), or all where none is given."""
+    pages = sorted(folder.glob("[0-9][0-9]_*.py"))
+    wanted = [page for page in pages if not numbers or page.name[:2] in numbers]
+    if unknown := set(numbers) - {page.name[:2] for page in pages}:
+        raise SystemExit(f"No such page in {folder}: {', '.join(sorted(unknown))}")
+    if not wanted:
+        raise SystemExit(f"No page NN_step.py in {folder}")
+    with tempfile.TemporaryDirectory(prefix="vggnb-home-") as home:
+        for page in pages[: pages.index(wanted[-1]) + 1] if run else wanted:
+            build_page(page, Path(home).resolve() if run else None, page in wanted)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("numbers", nargs="*", metavar="NN", help="pages to build, such as 05; all by default")
+    parser.add_argument("--no-execute", action="store_true", help="keep the outputs of cells that did not change")
+    arguments = parser.parse_args()
+    build(FOLDER, arguments.numbers, not arguments.no_execute)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Stub of google.colab: only what vggnb touches."""

@@ -1,0 +1,84 @@
+"""pyproject.toml keeps its promises: to Colab, to conda, to whoever installs the wheel."""
+
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+COLAB = {  # what Colab's runtimes of summer 2026 come with
+    "python": "3.13.15",
+    "numpy": "2.1.3",
+    "pillow": "11.3.0",
+    "matplotlib": "3.10.0",
+    "ipywidgets": "7.7.1",
+    "scikit-learn": "1.6.1",
+    "tqdm": "4.67.3",
+    "tensorflow": "2.20.0",
+    "keras": "3.13.2",
+}
+
+
+def test_on_colab_pip_adds_exactly_one_package():
+    assert COLAB["python"] in SpecifierSet(PROJECT["requires-python"])
+    for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["tf"]]:
+        requirement = Requirement(line)
+        assert COLAB[requirement.name] in requirement.specifier, f"{line} would replace {COLAB[requirement.name]}"
+
+
+def test_tensorflow_stands_only_in_extras():
+    names = {Requirement(line).name for line in PROJECT["dependencies"]}
+    assert not names & {"tensorflow", "tensorflow-cpu", "keras"}
+
+
+def test_environment_yml_agrees_with_pyproject():
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
+    python, pip, from_pip = dependencies
+    assert python.removeprefix("python=") + ".0" in SpecifierSet(PROJECT["requires-python"])
+    assert pip == "pip" and len(from_pip["pip"]) == 1  # versions stand in pyproject.toml only
+    extras = Requirement(from_pip["pip"][0].replace("-e .", "vggnb")).extras
+    assert extras <= set(PROJECT["optional-dependencies"])
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert f"EXTRAS = {from_pip['pip'][0].removeprefix('-e .[').removesuffix(']')}\n" in makefile
+
+
+def test_one_ruff_for_make_and_pre_commit():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"][0]["hooks"]
+    pins = {pin for hook in hooks for pin in hook.get("additional_dependencies", []) if pin.startswith("ruff")}
+    assert pins == {line for line in PROJECT["optional-dependencies"]["dev"] if line.startswith("ruff")}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_wheel_holds_the_library_and_the_sample_only(built):
+    names = zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
+    sample = [path for path in (ROOT / "data" / "sample").rglob("*") if path.is_file()]
+    assert sample and {f"vggnb/_sample/{path.relative_to(ROOT / 'data/sample').as_posix()}" for path in sample} <= set(
+        names
+    )
+    assert {f"vggnb/{path.name}" for path in (ROOT / "vggnb").glob("*.py")} <= set(names)
+    assert {name.split("/")[0] for name in names} == {"vggnb", next(n for n in names if "dist-info" in n).split("/")[0]}
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_sdist_holds_the_sample_and_no_tests(built):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert any(name.startswith("data/sample/train/") for name in names)
+    assert {"LICENSE", "pyproject.toml", "README.md", "CHANGELOG.md"} <= names
+    assert not [name for name in names if name.startswith(("tests", "notebooks", ".venv")) or "cache" in name]

@@ -1,0 +1,271 @@
+"""Where things are: environments, profiles, folders, Drive, and what importing costs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vggnb import datasets, machine, paths
+from vggnb.storage import VggnbError
+
+STUB = Path(__file__).parent / "colab_stub"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    """No VGGNB_ variable, an own cache folder, no trace of Colab."""
+    for name in [name for name in os.environ if name.startswith(("VGGNB_", "COLAB_", "KAGGLE_", "BINDER_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "platform", "linux")
+
+
+@pytest.fixture
+def sample(monkeypatch, tmp_path):
+    """A stand-in for the sample folder."""
+    folder = tmp_path / "sample"
+    (folder / "train").mkdir(parents=True)
+    monkeypatch.setattr(paths, "_samples", lambda: (tmp_path / "nowhere", folder))
+    return folder
+
+
+@pytest.fixture
+def colab(monkeypatch, tmp_path):
+    """A simulated Colab; gives the stub's drive module."""
+    import google
+
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_2026")
+    monkeypatch.setattr(machine, "CONTENT", tmp_path / "content")
+    monkeypatch.syspath_prepend(str(STUB))
+    monkeypatch.setattr(google, "__path__", [str(STUB / "google"), *google.__path__])
+    from google.colab import drive
+
+    monkeypatch.setattr(drive, "calls", [])
+    monkeypatch.setattr(drive, "behaviour", "ok")
+    return drive
+
+
+def where(env=(), shell="", existing=()):
+    return paths.environment(dict(env), shell, lambda path: path in existing)
+
+
+def test_environment_is_read_from_what_it_is_given():
+    assert where() == "local"
+    assert where(shell="<google.colab._shell.Shell object at 0x7f>") == "colab"
+    assert where({"COLAB_RELEASE_TAG": "x"}) == "colab", "a subprocess has no shell"
+    assert where({"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "COLAB_RELEASE_TAG": "x"}) == "kaggle"
+    assert where({"COLAB_RELEASE_TAG": "x"}, existing={"/kaggle/working"}) == "kaggle"
+    assert where({"BINDER_SERVICE_HOST": "10.0.0.1"}) == "binder"
+    assert where({"VSCODE_PID": "4711"}, shell="<ipykernel.zmqshell.ZMQInteractiveShell object>") == "local"
+
+
+def test_default_workspace_is_quick_on_the_sample(sample, tmp_path):
+    ws = paths.open_workspace()
+    assert (ws.environment, ws.profile, ws.image_size, ws.weights) == ("local", "quick", 96, "imagenet")
+    assert ws.dataset == sample == datasets.sample()
+    assert ws.home == tmp_path / "cache" / "vggnb"
+    assert ws.runs.is_dir() and ws.features.is_dir()
+    assert ws.to_dict()["runs"] == str(ws.runs)
+
+
+def test_printed_workspace_is_the_same_on_every_machine(sample, monkeypatch, tmp_path):
+    first = str(paths.open_workspace())
+    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "elsewhere"))
+    ws = paths.open_workspace()
+    assert str(ws) == repr(ws) == first
+    assert str(tmp_path) not in first and str(Path.home()) not in first
+    assert "<home>/runs" in first and "ws.runs" in first
+
+
+def test_printed_dataset_of_ones_own_is_readable(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.setenv("VGGNB_DATASET", str(tmp_path / "pictures"))
+    assert "dataset      ~/pictures" in str(paths.open_workspace())
+
+
+def test_full_profile_asks_for_a_dataset_and_takes_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("VGGNB_PROFILE", "full")
+    with pytest.raises(VggnbError, match="VGGNB_DATASET to the folder"):
+        paths.open_workspace()
+    monkeypatch.setenv("VGGNB_DATASET", str(tmp_path))
+    ws = paths.open_workspace()
+    assert (ws.dataset, ws.image_size) == (tmp_path, 224)
+    monkeypatch.delenv("VGGNB_DATASET")
+    folders = paths.make_project_folders()
+    assert paths.open_workspace().dataset == folders.dataset
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("VGGNB_PROFILE", "fast", "no profile 'fast'.*quick"),
+        ("VGGNB_DATASET", "/no/such/folder", "no such dataset.*/no/such/folder.*VGGNB_DATASET"),
+        ("VGGNB_WEIGHTS", "resnet", "no such weights file.*resnet.*offline"),
+    ],
+)
+def test_unknown_values_are_refused_with_a_way_out(sample, monkeypatch, name, value, message):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(VggnbError) as caught:
+        paths.open_workspace()
+    assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
+
+
+def test_weights_file_and_threads(sample, monkeypatch, tmp_path):
+    file = tmp_path / "vgg.weights.h5"
+    file.touch()
+    monkeypatch.setenv("VGGNB_WEIGHTS", str(file))
+    assert paths.open_workspace().weights == str(file)
+    assert paths.threads() is None
+    monkeypatch.setenv("VGGNB_THREADS", "2")
+    assert paths.threads() == 2
+    for wrong in ("0", "two", "-1", "1.5", "²"):
+        monkeypatch.setenv("VGGNB_THREADS", wrong)
+        with pytest.raises(VggnbError, match="whole number"):
+            paths.threads()
+
+
+def test_run_folder_that_cannot_be_made_is_said_at_once(sample, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "file"))
+    with pytest.raises(VggnbError, match="A file stands where a folder is needed"):
+        paths.open_workspace()
+    monkeypatch.setenv("VGGNB_HOME", "/proc/vggnb")
+    with pytest.raises(VggnbError, match="/proc/vggnb/runs"):
+        paths.open_workspace()
+
+
+def test_missing_sample_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "_samples", lambda: (tmp_path / "a", tmp_path / "b"))
+    with pytest.raises(VggnbError, match="make_sample"):
+        datasets.sample()
+
+
+def test_project_folders_are_made_once_and_left_alone_after(tmp_path):
+    folders = paths.make_project_folders(tmp_path / "skin")
+    assert sorted(path.name for path in folders.dataset.iterdir()) == ["test", "train", "validation"]
+    assert str(folders) == "<project>/\n  dataset/\n    train/\n    validation/\n    test/"
+    own = tmp_path / "own" / "dataset" / "cats"
+    own.mkdir(parents=True)
+    (own / "1.jpg").write_bytes(b"picture")
+    folders = paths.make_project_folders(tmp_path / "own")
+    assert [path.name for path in folders.dataset.iterdir()] == ["cats"], "an unsplit dataset stays unsplit"
+    assert (own / "1.jpg").read_bytes() == b"picture"
+
+
+def test_colab_keeps_runs_on_drive_and_features_on_the_local_disk(colab, tmp_path, capsys):
+    ws = paths.open_workspace(project="skin")
+    assert (ws.environment, ws.profile) == ("colab", "full")
+    assert ws.runs == tmp_path / "content/drive/MyDrive/skin/runs"
+    assert ws.features == tmp_path / "content/skin/features"
+    assert ws.staged == tmp_path / "content/skin/staged"
+    assert ws.dataset == tmp_path / "content/drive/MyDrive/skin/dataset"
+    assert "account whose Drive holds your pictures" in capsys.readouterr().out
+    folders = paths.make_project_folders(project="skin")
+    assert folders.dataset == ws.dataset and str(folders).startswith("MyDrive/skin/\n")
+
+
+def test_colab_without_drive_works_with_a_home_of_ones_own(colab, sample, monkeypatch, tmp_path):
+    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "content" / "vggnb"))
+    monkeypatch.setenv("VGGNB_PROFILE", "quick")
+    ws = paths.open_workspace()
+    assert ws.runs.parent == ws.features.parent == tmp_path / "content" / "vggnb"
+    assert not colab.calls
+
+
+def test_mounting_elsewhere_is_no_error(capsys):
+    assert paths.mount_drive() is None
+    assert "Not on Colab" in capsys.readouterr().out
+
+
+def test_mounting_and_mounting_again(colab, tmp_path, capsys):
+    assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
+    assert "account whose Drive holds your pictures" in capsys.readouterr().out
+    assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
+    assert len(colab.calls) == 1, "what is mounted is not mounted again"
+    assert "Drive is mounted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message", "remedy"),
+    [
+        ("refused", "mount failed", "allow access"),
+        ("credential", "permission was not given", "tick every box"),
+        ("files", "holds files", "delete runtime"),
+        ("timeout", "did not answer in time", "too many files"),
+        ("not_implemented", "cannot mount Drive", "hosted Colab"),
+        ("empty", "MyDrive folder is not there", "Restart session"),
+    ],
+)
+def test_failed_mounts_say_what_to_do(colab, behaviour, message, remedy):
+    colab.behaviour = behaviour
+    with pytest.raises(VggnbError, match=message) as caught:
+        paths.open_workspace()
+    assert remedy in caught.value.remedy and "VGGNB_HOME" in caught.value.remedy
+
+
+def test_mountpoint_with_files_in_it_is_explained(colab, tmp_path):
+    (tmp_path / "content" / "drive" / "made_too_early").mkdir(parents=True)
+    with pytest.raises(VggnbError, match="holds files"):
+        paths.mount_drive()
+
+
+def test_dropped_mount_is_mounted_by_force(colab, monkeypatch, tmp_path):
+    states = iter(["dropped", "alive"])
+    monkeypatch.setattr(machine, "_mount_state", lambda mountpoint: next(states))
+    assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
+    assert colab.calls[0]["force_remount"] is True
+
+
+def test_mount_state_knows_a_dead_connection(monkeypatch, tmp_path):
+    def stat(path, **kwargs):
+        raise OSError(107, "Transport endpoint is not connected")
+
+    assert machine._mount_state(tmp_path) == "absent"
+    monkeypatch.setattr(machine.os, "stat", stat)
+    assert machine._mount_state(tmp_path) == "dropped"
+
+
+def test_subprocess_on_colab_is_told_to_mount_in_a_cell(monkeypatch, tmp_path):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
+    monkeypatch.setattr(machine, "CONTENT", tmp_path)
+    monkeypatch.setitem(sys.modules, "google.colab", None)
+    with pytest.raises(VggnbError, match="not a Colab kernel"):
+        paths.mount_drive()
+
+
+def test_pages_run_on_a_kernel_that_says_it_is_colab(tmp_path):
+    """The stub's start-up file gives a real kernel Colab's shell; what a page does there is what it does on Colab."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    shutil.copytree(STUB / "ipython", tmp_path / "ipython")
+    env = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "VGGNB_STUB_CONTENT": str(tmp_path / "content")}
+    env["PYTHONPATH"] = os.pathsep.join((str(STUB), str(Path(paths.__file__).parents[1])))
+    code = "from vggnb.paths import *\nmount_drive()\nprint(open_workspace())"
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(page, timeout=60, kernel_name="python3").execute(env=env)
+    text = page.cells[0].outputs[0]["text"]
+    assert "Drive is mounted" in text and "environment  colab" in text
+    assert (tmp_path / "content/drive/MyDrive/vggnb/runs").is_dir()
+
+
+def test_versions_and_device_are_found_without_importing():
+    found = paths.versions()
+    assert found["python"] and found["numpy"] and "tensorflow" in found
+    assert "CPU cores" in paths.device_words()
+
+
+def test_importing_is_fast_and_light():
+    heavy = "{'tensorflow', 'keras', 'kagglehub', 'pooch', 'matplotlib'}"
+    code = f"import sys, vggnb, vggnb.paths, vggnb.datasets; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import vggnb"], check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3

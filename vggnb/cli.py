@@ -1,0 +1,249 @@
+"""The command line: the notebooks' steps as verbs, for scripts. `vggnb --help` lists them."""
+
+import argparse
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from vggnb.paths import Workspace, device_words, open_workspace, threads, versions
+from vggnb.recipe import Recipe
+from vggnb.storage import VggnbError, make_folder
+
+EPILOG = "Variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS. This teaches a method; it "
+EPILOG += "is not a diagnostic device."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        0 done; 2 something the user can mend (told on stderr); 130 interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        os.environ["VGGNB_THREADS"] = str(options.threads)
+    try:
+        options.verb(options)
+        return 0
+    except VggnbError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is kept; run the same command again.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vggnb", description="Retrain VGG-16 on your own images.", epilog=EPILOG)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name, function, help_text, *, modelling=False):
+        sub = verbs.add_parser(name, help=help_text, description=help_text)
+        sub.set_defaults(verb=function)
+        sub.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
+        sub.add_argument("--quiet", action="store_true", help="no progress")
+        sub.add_argument("--threads", type=_positive, metavar="N", help="TensorFlow's threads")
+        if modelling:
+            sub.add_argument("--recipe", default="best", help="article or best (default)")
+            sub.add_argument("--epochs", type=_positive, metavar="N")
+            sub.add_argument("--image-size", type=_positive, metavar="N", help="pixels a side (224; the sample: 96)")
+            sub.add_argument("--seed", type=int, metavar="N")
+            sub.add_argument("--weights", metavar="W", help="imagenet, offline, none, or a file")
+        return sub
+
+    verb("paths", _paths, "where things are, versions, device")
+    verb("census", _census, "look at every file of a dataset").add_argument("dataset", type=Path)
+    run = verb("run", _run, "everything from census to bundle (without DATASET: the sample)", modelling=True)
+    run.add_argument("dataset", type=Path, nargs="?")
+    run.add_argument("--out", type=Path, help="the run's folder (default: a new one under VGGNB_HOME)")
+    run.add_argument("--positive", metavar="CLASS")
+    train = verb("train", _train, "train the head on a dataset", modelling=True)
+    train.add_argument("dataset", type=Path)
+    train.add_argument("--out", type=Path, required=True, help="the run's folder")
+    evaluate = verb("evaluate", _evaluate, "judge a run on its test images, or on another folder")
+    evaluate.add_argument("run", type=Path)
+    evaluate.add_argument("--dataset", type=Path, help="another folder with the same classes")
+    evaluate.add_argument("--positive", metavar="CLASS")
+    save = verb("save", _save, "write a bundle and prove that it comes back the same")
+    save.add_argument("run", type=Path)
+    save.add_argument("--to", type=Path, required=True)
+    save.add_argument("--formats", default="all", help="article, all, or a list such as keras,h5")
+    predict = verb("predict", _predict, "name the class of pictures")
+    predict.add_argument("bundle", type=Path)
+    predict.add_argument("paths", type=Path, nargs="+")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _print(options, document: object, text: object) -> None:
+    """The JSON document, or the words for people."""
+    print(json.dumps(document, ensure_ascii=True, allow_nan=False) if options.json else text)
+
+
+def _tell(options, text: object) -> None:
+    """A note for people: on stderr when stdout holds JSON, nowhere with --quiet."""
+    if not options.quiet:
+        print(text, file=sys.stderr if options.json else sys.stdout, flush=True)
+
+
+def _start_tensorflow() -> None:
+    """Import TensorFlow quietly, with the wanted number of threads."""
+    from vggnb.generators import use_threads
+
+    use_threads(threads())
+
+
+def _paths(options) -> None:
+    workspace = open_workspace()
+    document = {
+        "environment": workspace.environment,
+        "profile": workspace.profile,
+        "dataset": str(workspace.dataset),
+        "runs": str(workspace.runs),
+        "features": str(workspace.features),
+        "weights": workspace.weights,
+        "versions": versions(),
+        "device": device_words(),
+    }
+    lines = {**document, "versions": ", ".join(f"{name} {v or 'absent'}" for name, v in document["versions"].items())}
+    _print(options, document, "\n".join(f"{name:<12} {value}" for name, value in lines.items()))
+
+
+def _take_census(options, dataset: Path, workspace: Workspace):
+    from vggnb.census import take_census
+
+    return take_census(dataset, cache=workspace.home / "census.sqlite", progress=not options.quiet)
+
+
+def _census(options) -> None:
+    census = _take_census(options, options.dataset, open_workspace())
+    _print(options, census.to_dict(), census)
+
+
+def _recipe(options, sample: bool, workspace: Workspace) -> Recipe:
+    changes = {"epochs": options.epochs, "image_size": options.image_size, "seed": options.seed}
+    if sample:
+        changes["image_size"] = options.image_size or workspace.image_size
+    return Recipe.named(options.recipe).with_(**{name: value for name, value in changes.items() if value is not None})
+
+
+def _trained(options, dataset: Path | None, out: Path | None):
+    """Census, split and training: (run, the JSON keys of train)."""
+    workspace = open_workspace()
+    recipe = _recipe(options, dataset is None, workspace)
+    out = make_folder(out or _new_run_folder(workspace.runs, recipe.name))
+    census = _take_census(options, dataset or workspace.dataset, workspace)
+    census.check_trainable()
+    _tell(options, census)
+    from vggnb.splits import assign_splits
+
+    manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
+    for sentence in manifest.sentences:
+        _tell(options, sentence)
+    _start_tensorflow()
+    from vggnb.train import train
+
+    run, features = train(
+        manifest,
+        recipe,
+        out,
+        weights=options.weights or workspace.weights,
+        store=workspace.features,
+        progress=not options.quiet,
+    )
+    _tell(options, run.source)
+    _tell(options, features)
+    history = run.history()
+    _tell(options, history)
+    timing = run.training()["timing"]
+    document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows), "timing": timing}
+    return run, document
+
+
+def _new_run_folder(runs: Path, name: str) -> Path:
+    """A folder that is not there yet, named by recipe and time."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folders = [runs / stem, *(runs / f"{stem}-{number}" for number in range(2, 100))]
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _train(options) -> None:
+    run, document = _trained(options, options.dataset, options.out)
+    _print(options, document, f"The run is in {run.folder}")
+
+
+def _run(options) -> None:
+    run, document = _trained(options, options.dataset, options.out)
+    from vggnb.evaluate import judge
+    from vggnb.predict import predict_files
+    from vggnb.save import NOT_A_DEVICE, load_bundle, save_bundle
+
+    report = judge(run, positive=options.positive, progress=not options.quiet)
+    _tell(options, f"\n{report}\n")
+    folder = run.folder / "bundle"
+    files = save_bundle(run, folder)
+    _tell(options, _saved(files))
+    rows = [run.manifest.of("test")[index] for index in _spread(len(run.manifest.of("test")))]
+    answers = predict_files(load_bundle(folder), [run.manifest.dataset / row.path for row in rows])
+    _tell(options, "\nThree test images:")
+    for row, answer in zip(rows, answers):
+        _tell(options, f"  {answer} (it is {row.class_name})")
+    document |= {**report.to_dict(), "bundle": str(folder), "predictions": [answer.to_dict() for answer in answers]}
+    _print(options, document, f"\nThe run, with its bundle, is in {run.folder}\n{NOT_A_DEVICE}")
+
+
+def _spread(count: int) -> list[int]:
+    """Three indices, or fewer, spread over `count` rows."""
+    return sorted({0, count // 2, count - 1})
+
+
+def _saved(files) -> str:
+    lines = [f"  {file.path:32} {file.bytes / 1e6:7.2f} MB  largest difference {file.max_difference:.1e}"
+             for file in files if file.max_difference is not None]  # fmt: skip
+    return "Saved, and loaded again in a fresh process:\n" + "\n".join(lines)
+
+
+def _evaluate(options) -> None:
+    _start_tensorflow()
+    from vggnb.evaluate import judge, judge_folder
+    from vggnb.train import open_run
+
+    run = open_run(options.run)
+    if options.dataset is None:
+        report = judge(run, positive=options.positive, progress=not options.quiet)
+    else:
+        census = _take_census(options, options.dataset, open_workspace())
+        report = judge_folder(run, census, positive=options.positive, progress=not options.quiet)
+    _print(options, report.to_dict(), report)
+
+
+def _save(options) -> None:
+    _start_tensorflow()
+    from vggnb.save import ARTICLE, FORMATS, save_bundle
+    from vggnb.train import open_run
+
+    sets = {"article": ARTICLE, "all": tuple(FORMATS)}
+    files = save_bundle(open_run(options.run), options.to, formats=sets.get(options.formats, options.formats.split(",")))
+    document = {"files": [vars(file) for file in files]}
+    _print(options, document, f"{_saved(files)}\nThe bundle is in {options.to}")
+
+
+def _predict(options) -> None:
+    _start_tensorflow()
+    from vggnb.predict import predict_files
+    from vggnb.save import load_bundle
+
+    answers = predict_files(load_bundle(options.bundle), options.paths)
+    _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

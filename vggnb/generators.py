@@ -1,0 +1,95 @@
+"""Manifest rows -> batches of raw pixels. Scaling is not done here: it lives inside the model, once."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must be set before TensorFlow is first imported
+
+import numpy as np
+import tensorflow as tf
+
+from vggnb.census import Row
+from vggnb.images import read_image
+from vggnb.recipe import Recipe
+from vggnb.splits import Manifest
+from vggnb.storage import VggnbError, sha256_file
+
+
+def use_threads(threads: int | None) -> None:
+    """Let TensorFlow use this many threads; must come before its first computation. None leaves its choice."""
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The order of one epoch, int64 (count,): a pure function of seed and epoch, so that a run can be repeated."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def read_row(manifest: Manifest, row: Row, recipe: Recipe) -> np.ndarray:
+    """The pixels of one row as the network wants them: uint8 (size, size, 3), RGB, 0 to 255."""
+    return read_image(manifest.dataset / row.path, size=recipe.image_size, resize=recipe.resize)
+
+
+def make_dataset(manifest: Manifest, split: str, recipe: Recipe, *, training: bool = False) -> tf.data.Dataset:
+    """Batches of one split; the last batch is smaller, never dropped.
+
+    Args:
+        training: a new order each time the dataset is gone through; otherwise the manifest's order.
+
+    Returns:
+        images float32 (b, size, size, 3), raw RGB 0 to 255; labels int32 (b,).
+    """
+    rows = manifest.of(split)
+    labels = np.array([row.label for row in rows], np.int32)
+    epochs = iter(range(1 << 30))
+
+    def order():
+        return epoch_order(len(rows), seed=recipe.seed, epoch=next(epochs)) if training else np.arange(len(rows))
+
+    def read(index):
+        return read_row(manifest, rows[index], recipe).astype(np.float32), labels[index]
+
+    def load(index):
+        image, label = tf.numpy_function(read, [index], (tf.float32, tf.int32))
+        return tf.ensure_shape(image, (recipe.image_size, recipe.image_size, 3)), tf.ensure_shape(label, ())
+
+    indices = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec((), tf.int64))
+    batches = indices.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(recipe.batch_size)
+    steps = -(-len(rows) // recipe.batch_size)
+    return batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
+
+
+def readable_batches(
+    manifest: Manifest, rows: Sequence[Row], recipe: Recipe, *, batch: int, unreadable: list[tuple[str, str]]
+) -> Iterator[tuple[list[Row], np.ndarray]]:
+    """Batches of the rows that can be read, in order; one bad file never stops the others.
+
+    Pictures are decoded ahead in threads while the caller works on the batch before.
+
+    Args:
+        unreadable: (path, reason) of each row that could not be read is appended here.
+
+    Yields:
+        the batch's rows, and their pixels, float32 (b, size, size, 3), raw RGB 0 to 255.
+    """
+
+    def read(row: Row) -> np.ndarray | None:
+        try:
+            if sha256_file(manifest.dataset / row.path) != row.sha256:
+                raise VggnbError("The file changed since the census.", row.path, "Take the census again.")
+            return read_row(manifest, row, recipe)
+        except (VggnbError, OSError) as error:
+            unreadable.append((row.path, getattr(error, "what", str(error))))
+            return None
+
+    batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
+    with ThreadPoolExecutor(2) as pool:
+        ahead: list = [pool.submit(read, row) for row in rows[:batch]]
+        for index, some in enumerate(batches):
+            jobs, ahead = ahead, [pool.submit(read, row) for row in (batches + [[]])[index + 1]]
+            good = [(row, pixels) for row, job in zip(some, jobs) if (pixels := job.result()) is not None]
+            if good:
+                yield [row for row, _ in good], np.stack([pixels for _, pixels in good]).astype(np.float32)

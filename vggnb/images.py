@@ -1,0 +1,143 @@
+"""Any picture file -> upright RGB pixels, and the one resize.
+
+The ONE decoder: census, training and prediction call it, so a model never sees at work what it did not see at school.
+Pillow does the decoding; this module fixes what Pillow leaves open (orientation, transparency, 16 bits, limits).
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+
+from vggnb.storage import VggnbError, mendable
+
+DECODER_VERSION = "1"  # part of every feature key: raise it when the same bytes would give other pixels
+MAX_PIXELS = 50_000_000  # 7 000 x 7 000; read from the header, before anything is decoded
+MAX_BYTES = 200_000_000  # a photograph is far smaller; a mistake is not
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF") + (("AVIF",) if features.check("avif") else ())
+RESIZE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded file: pixels uint8 (h, w, 3), RGB, upright; what it was; and what was done to it."""
+
+    pixels: np.ndarray
+    format: str
+    notes: tuple[str, ...]
+
+
+def read_image(source: Path | bytes, *, size: int | None = None, resize: str = "bilinear") -> np.ndarray:
+    """Decode a picture file, or the bytes of one.
+
+    Args:
+        source: path or bytes.
+        size: if given, the picture is resized to `size` x `size`; its shape is not kept, as in the article.
+        resize: "nearest" (the article: picks single pixels) or "bilinear" (Pillow's, which averages when it shrinks).
+
+    Returns:
+        uint8 (h, w, 3), RGB, 0 to 255, upright.
+
+    Raises:
+        VggnbError: not a picture that can be used; the text says why.
+    """
+    pixels = decode(source).pixels
+    return pixels if size is None else resize_image(pixels, size, resize)
+
+
+def resize_image(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
+    """Resize uint8 (h, w, 3) to (size, size, 3)."""
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size, size), RESIZE[resize]))
+
+
+def decode(source: Path | bytes) -> Picture:
+    """Decode a picture fully and say what it was.
+
+    Raises:
+        VggnbError: empty, cut short, not a picture, a format this decoder refuses, or too many pixels.
+    """
+    where = "the uploaded bytes" if isinstance(source, bytes) else source
+    data = _read(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is lower than Pillow's
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise _refused(f"{width} x {height} pixels; the limit is {MAX_PIXELS // 10**6} million.", where)
+            return _upright_rgb(image)
+    except UnidentifiedImageError:
+        raise VggnbError(*_why_not(data, where)) from None
+    except Image.DecompressionBombError:
+        raise _refused("Far too many pixels for its bytes (a decompression bomb).", where) from None
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
+        what = "The file is cut short." if "truncated" in str(error) else f"The file is damaged ({error})."
+        raise VggnbError(what, where, "Copy or download the file again, or leave it out.") from None
+
+
+def _read(source: Path | bytes) -> bytes:
+    """All bytes of a source, refused if there are none or far too many."""
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            size = Path(source).stat().st_size
+            if size > MAX_BYTES:
+                raise _refused(f"{size / 1e6:.0f} MB; the limit is {MAX_BYTES // 10**6} MB.", source)
+            data = Path(source).read_bytes()
+        except FileNotFoundError:
+            raise VggnbError("There is no such file.", source, "Check the name.") from None
+        except OSError as error:
+            raise mendable(error, source) from error
+    if not data:
+        remedy = "Copy or download the file again, or leave it out."
+        raise VggnbError("The file is empty (0 bytes).", "the uploaded bytes" if data is source else source, remedy)
+    return data
+
+
+def _refused(what: str, where: object) -> VggnbError:
+    return VggnbError(what, where, "Make the picture smaller with any photo program, or leave it out.")
+
+
+def _why_not(data: bytes, where: object) -> tuple[str, object, str]:
+    """What a file that is no usable picture is, judged by its first bytes."""
+    head = data[:512].lstrip().lower()
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypmsf1"):
+        return "HEIC pictures cannot be read here.", where, "Export it as JPEG (iPhone: Settings, Camera, Formats)."
+    if head.startswith((b"<!doctype", b"<html", b"<svg", b"<?xml")):
+        return "Not a photograph: it is a web page or a drawing.", where, "Download the picture itself, or leave it out."
+    if head.startswith((b"pk\x03\x04", b"%pdf", b"\x1f\x8b", b"rar!")):
+        return "Not a picture: it is an archive or a document.", where, "Unpack it first, or leave it out."
+    formats = ", ".join(sorted(FORMATS))
+    return f"Not a picture that can be read here (known: {formats}).", where, "Export it as JPEG, or leave it out."
+
+
+def _upright_rgb(image: Image.Image) -> Picture:
+    """Decode the first frame, turn it upright, and bring any colour mode to RGB."""
+    notes, mode, kind = [], image.mode, image.format
+    if getattr(image, "n_frames", 1) > 1 and kind != "MPO":
+        notes.append(f"first of {image.n_frames} frames")
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if image.getexif().get(0x0112, 1) not in (0, 1):
+        notes.append("turned upright as its EXIF says")
+    if mode.startswith("I;16") or mode == "I":
+        # 16 bits: keep the high byte. Pillow's own convert("RGB") clips at 255: almost all white.
+        grey = np.asarray(upright).astype(np.int64) >> 8
+        upright = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+        notes.append("16 bits a channel, reduced to 8")
+    elif mode == "F":
+        raise ValueError("floating-point pixels without a stated range")
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        notes.append("transparent parts laid on white")
+    if mode == "CMYK":
+        notes.append("converted from CMYK")
+    pixels = np.asarray(upright.convert("RGB"))
+    return Picture(pixels=pixels, format="JPEG" if kind == "MPO" else kind, notes=tuple(notes))

@@ -1,0 +1,206 @@
+"""What folder the user has, and where its class folders are.
+
+Accepted: train / validation / test folders (or some of them) of class folders, class folders that are not split,
+either of them inside wrapper folders, splits inside class folders, and the same data twice. A table instead of a folder
+is `tables.read_table`. Nothing here opens a picture: what is one is decided by its content, in `verdicts`.
+"""
+
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from vggnb.folders import Folder, Skipped, is_system, shown, walk  # noqa: F401 (is_system is asked for here)
+from vggnb.storage import VggnbError
+
+SPLITS = ("train", "validation", "test")
+UNSPLIT = "unsplit"
+_SPLIT_WORD = re.compile(r"(?:(train(?:ing)?)|(val|valid|validation)|(test(?:ing)?))(?:[ _-]?set)?", re.IGNORECASE)
+_OUTSIDE = "It lies outside the class folders. Move it into one if it is a picture to use; else leave it."
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file that lies where a picture of a class belongs; `path` is POSIX and relative to the dataset."""
+
+    path: str
+    split: str
+    class_name: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was understood of a dataset.
+
+    Attributes:
+        sentences: the same for people.
+        classes: sorted by code point; a label is an index into it.
+        entries: files in class folders, in order of their paths.
+        strays: files that no class can claim: beside the class folders, links, pipes.
+        copies: files of what looks like a second copy of the dataset; the census compares the bytes.
+        system_files: what operating systems and tools leave behind; never opened.
+        obstacles: what stands in the way of training though not of a survey.
+    """
+
+    dataset: Path
+    sentences: tuple[str, ...]
+    classes: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    strays: tuple[Skipped, ...] = ()
+    copies: tuple[str, ...] = ()
+    system_files: tuple[str, ...] = ()
+    obstacles: tuple[VggnbError, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([shown(str(self.dataset)), *self.sentences])
+
+
+def split_word(name: str) -> str | None:
+    """The split that a folder's name, or a table's cell, means: 'train', 'validation', 'test' or None."""
+    match = _SPLIT_WORD.fullmatch(name.strip())
+    return None if match is None else SPLITS[match.lastindex - 1]
+
+
+def read_layout(dataset: Path) -> Layout:
+    """Find the class folders of a dataset.
+
+    Raises:
+        VggnbError: no such folder, not a folder, nothing in it, images directly in a split folder, two folders for one
+            split, class lists that differ between splits, class names that only look different to a computer.
+    """
+    dataset = Path(os.path.abspath(dataset))
+    if not dataset.exists():
+        raise VggnbError("There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first.")
+    if not dataset.is_dir():
+        remedy = "Name the folder that holds the class folders, or a .csv table of path,label."
+        raise VggnbError("The dataset is a file, not a folder.", dataset, remedy)
+    root, strays, system = walk(dataset)
+    if next(root.all_files(), None) is None:
+        raise VggnbError("The dataset folder is empty.", dataset, "Put one folder of pictures for each class in it.")
+    said: list[str] = []
+    top = _unwrap(root, said)
+    split_folders = _split_folders(top)
+    copies, obstacles = _second_copies(top, split_folders), []
+    table = _class_table(top, split_folders, copies, said)
+    if not table[min(table)]:
+        table, obstacles = {UNSPLIT: {dataset.name: top}}, [_flat(top, dataset)]
+    classes = _agreed_classes(table, dataset)
+    said[:0] = _understood(table, classes)
+    said += [f"{shown(copy.path)}/ looks like a second copy of the dataset; the outer one is used." for copy in copies]
+    entries = tuple(
+        Entry(path, split, name)
+        for split, folders in table.items()
+        for name, folder in folders.items()
+        for path in folder.all_files()
+    )
+    inner = tuple(path for copy in copies for path in copy.all_files())
+    claimed = {entry.path for entry in entries} | set(inner)
+    strays += [Skipped(path, _OUTSIDE) for path in root.all_files() if path not in claimed]
+    ordered = tuple(sorted(entries, key=lambda entry: entry.path))
+    strays.sort(key=lambda stray: stray.path)
+    return Layout(dataset, tuple(said), classes, ordered, tuple(strays), inner, tuple(system), tuple(obstacles))
+
+
+def _unwrap(folder: Folder, said: list[str]) -> Folder:
+    """Go down while there is nothing but one folder of folders."""
+    while not folder.pictures() and len(filled := folder.filled()) == 1:
+        if split_word(filled[0].name) or not filled[0].filled():
+            break
+        folder = filled[0]
+        said.append(f"The folders lie one level deeper, in {shown(folder.path)}/.")
+    return folder
+
+
+def _split_folders(top: Folder) -> dict[str, Folder]:
+    """The folders of the splits, or {} where the words are absent or are class names themselves (car, bus, train)."""
+    found: dict[str, Folder] = {}
+    named = [folder for folder in top.filled() if split_word(folder.name)]
+    others = [folder for folder in top.filled() if not split_word(folder.name)]
+    if others and not any(folder.filled() for folder in named):
+        return {}
+    for folder in named:
+        split = split_word(folder.name)
+        if split in found:
+            both = f"{shown(found[split].name)} and {shown(folder.name)}"
+            raise VggnbError(f"Two folders mean {split}: {both}.", top.path or ".", "Keep one of them, or merge them.")
+        found[split] = folder
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _second_copies(top: Folder, split_folders: dict[str, Folder]) -> list[Folder]:
+    """Folders beside the splits or classes that hold the same splits or classes once more."""
+    beside = {name: folder for name, folder in top.folders.items() if folder not in split_folders.values()}
+    copies = []
+    for name, folder in beside.items():
+        inner = _unwrap(folder, [])
+        if split_folders:
+            if _split_folders(inner).keys() & split_folders.keys():
+                copies.append(folder)
+        elif not inner.files and len(inner.folders) > 1 and inner.folders.keys() == beside.keys() - {name}:
+            copies.append(folder)
+    return copies
+
+
+def _class_table(top, split_folders, copies, said) -> dict[str, dict[str, Folder]]:
+    """split -> class name -> folder."""
+    if split_folders:
+        table = {}
+        for split, folder in split_folders.items():
+            inside = _unwrap(folder, said)
+            if not inside.folders and inside.files:
+                raise _flat(inside, folder.path)
+            table[split] = inside.folders
+        return table
+    classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
+    inner = [_split_folders(folder) for folder in classes.values() if folder.filled()]
+    if len(inner) > 1 and all(inner) and all(not folder.files for folder in classes.values()):
+        said.append("Each class folder holds its own split folders.")
+        splits = [split for split in SPLITS if any(split in found for found in inner)]
+        empty = Folder("", "")
+        found = {name: _split_folders(folder) for name, folder in classes.items()}
+        return {split: {name: parts.get(split, empty) for name, parts in found.items()} for split in splits}
+    return {UNSPLIT: classes}
+
+
+def _flat(folder: Folder, where: object) -> VggnbError:
+    count, name = folder.pictures() or len(folder.files), shown(folder.name or "the dataset folder")
+    what = f"{count} image{'s lie' if count != 1 else ' lies'} directly in {name}/, in no class folder."
+    return VggnbError(what, where, "Move them into one folder for each class, for example cat/ and dog/.")
+
+
+def _understood(table: dict, classes: tuple[str, ...]) -> list[str]:
+    names = ", ".join(map(shown, classes))
+    if UNSPLIT in table:
+        return [f"Found {len(classes)} class folders that are not split: {names}."]
+    said = [f"Found {', '.join(table)}, each with {len(classes)} class folders: {names}."]
+    return said + [f"There is no {split} folder." for split in SPLITS if split not in table]
+
+
+def _agreed_classes(table: dict[str, dict[str, Folder]], dataset: Path) -> tuple[str, ...]:
+    """The one class list of all splits."""
+    check_names({name for folders in table.values() for name in folders}, dataset)
+    first = next(iter(table))
+    classes = sorted(table[first])
+    for split, folders in table.items():
+        lacks, extra = sorted(set(classes) - set(folders)), sorted(set(folders) - set(classes))
+        if lacks or extra:
+            parts = [f"lacks {', '.join(map(shown, lacks))}"] * bool(lacks)
+            parts += [f"has besides {', '.join(map(shown, extra))}"] * bool(extra)
+            lists = f"{first} has {classes}; {split} has {sorted(folders)}"
+            what = f"The class folders differ: {split} {' and '.join(parts)} ({lists})."
+            raise VggnbError(what, dataset, "Give every split the same class folders; an empty one is allowed in test.")
+    return tuple(classes)
+
+
+def check_names(names: set[str], where: object) -> None:
+    """Refuse class names that differ only by case, spaces or the Unicode form of a letter."""
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        if key in seen:
+            pair = " and ".join(f"{n!r} ({' '.join(f'U+{ord(c):04X}' for c in n)})" for n in (seen[key], name))
+            what = f"Two class names that people cannot tell apart: {pair}."
+            raise VggnbError(what, where, "Rename one of the folders, or move its pictures into the other.")
+        seen[key] = name

@@ -1,0 +1,124 @@
+"""VGG-16's base, the head, and the one classifier made of both: raw pixels in, probabilities out."""
+
+import keras
+import numpy as np
+
+from vggnb.recipe import BLOCKS, POOLINGS, Recipe
+from vggnb.weights import WeightSource, load_weights
+
+IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)  # of the pictures VGG-16 was trained on (Simonyan, Zisserman 2014)
+ALL_POOLS = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
+
+
+@keras.saving.register_keras_serializable("vggnb")
+class CaffePreprocessing(keras.layers.Layer):
+    """VGG-16's own preprocessing: RGB 0..255 -> BGR minus the ImageNet mean. Equal to `vgg16.preprocess_input`."""
+
+    def call(self, images):
+        """float32 (b, h, w, 3) in and out."""
+        return images[..., ::-1] - keras.ops.convert_to_tensor(IMAGENET_MEAN_BGR, images.dtype)
+
+    def compute_output_shape(self, input_shape):
+        """The input's."""
+        return input_shape
+
+
+def preprocessing_layer(recipe: Recipe) -> keras.layers.Layer:
+    """The recipe's scaling as a layer: "rescale" divides by 255, "caffe" is what VGG-16 was trained with."""
+    if recipe.preprocessing == "rescale":
+        return keras.layers.Rescaling(1.0 / 255, name="rescale")
+    return CaffePreprocessing(name="caffe_preprocessing")
+
+
+def build_base(recipe: Recipe, weights: str = "imagenet") -> tuple[keras.Model, WeightSource]:
+    """VGG-16 without its top, frozen, and where its weights came from.
+
+    The base takes preprocessed pixels, float32 (b, size, size, 3), as in the article.
+    """
+    shape = (recipe.image_size, recipe.image_size, 3)
+    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=shape)
+    source = load_weights(base, weights)
+    base.trainable = False
+    return base, source
+
+
+def _through(layers: list[keras.layers.Layer], x):
+    """Call layers one after the other; yields (layer, output)."""
+    for layer in layers:
+        x = layer(x)
+        yield layer, x
+
+
+def _pooled(base: keras.Model, images, recipe: Recipe, pools: tuple[tuple[int, str], ...]):
+    """The head's features of preprocessed images: the wanted pools of the wanted blocks, side by side."""
+    ends = {layer.name: x for layer, x in _through(base.layers[1:], preprocessing_layer(recipe)(images))}
+    layer = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+    pooled = [layer[kind](name=f"block{block}_{kind}")(ends[f"block{block}_pool"]) for block, kind in pools]
+    return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="features")(pooled)
+
+
+def build_extractor(base: keras.Model, recipe: Recipe) -> keras.Model:
+    """The frozen part as a model: raw pixels float32 (b, size, size, 3) -> all ten pools, float32 (b, 2944)."""
+    images = keras.Input((recipe.image_size, recipe.image_size, 3), name="raw_rgb")
+    return keras.Model(images, _pooled(base, images, recipe, ALL_POOLS), name="extractor")
+
+
+def pool_columns(recipe: Recipe) -> np.ndarray:
+    """Which of the extractor's 2944 columns the recipe's head sees, in its order."""
+    starts = np.cumsum([0] + [BLOCKS[block] for block, _ in ALL_POOLS])
+    spans = {pool: np.arange(start, end) for pool, start, end in zip(ALL_POOLS, starts[:-1], starts[1:])}
+    return np.concatenate([spans[pool] for pool in recipe.pools])
+
+
+def build_head(recipe: Recipe, classes: int) -> keras.Model:
+    """The part that learns: features float32 (b, d) -> the recipe's outputs (b, classes).
+
+    For `Recipe.article()` and two classes: Dense 512 relu, Dropout 0.5, Dense(2, sigmoid): 263 682 weights.
+    """
+    features = x = keras.Input((len(pool_columns(recipe)),), name="features")
+    if recipe.standardise:
+        x = keras.layers.Normalization(name="standardise")(x)
+    if recipe.hidden:
+        x = keras.layers.Dense(recipe.hidden, activation="relu", name="hidden")(x)
+    if recipe.dropout:
+        x = keras.layers.Dropout(recipe.dropout, seed=recipe.seed, name="dropout")(x)
+    output = keras.layers.Dense(
+        classes,
+        activation=recipe.activation(classes),
+        # With nothing hidden the problem is convex: starting at zero, features that never vary keep no weight.
+        kernel_initializer="glorot_uniform" if recipe.hidden else "zeros",
+        kernel_regularizer=keras.regularizers.L2(recipe.l2) if recipe.l2 else None,
+        name="output",
+    )
+    return keras.Model(features, output(x), name="head")
+
+
+def compile_head(head: keras.Model, recipe: Recipe) -> None:
+    """Loss, optimiser and metric, as the recipe says."""
+    head.compile(
+        optimizer=keras.optimizers.Adam(recipe.learning_rate),
+        loss=recipe.loss(head.output_shape[-1]),
+        metrics=["accuracy"],
+    )
+
+
+def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe) -> keras.Model:
+    """Base and head as one model: raw RGB pixels 0..255 (b, size, size, 3) -> probabilities (b, classes).
+
+    Its last layer is always a softmax. The article's two sigmoids are trained as a softmax (Keras hands the loss the
+    numbers before the sigmoid), so softmax of the same numbers is the probability that was fitted; rows add up to 1.
+    """
+    images = keras.Input((recipe.image_size, recipe.image_size, 3), name="raw_rgb")
+    *inner, output = head.layers[1:]
+    x = _pooled(base, images, recipe, recipe.pools)
+    for _, x in _through(inner, x):
+        pass
+    probabilities = keras.layers.Dense(output.units, activation="softmax", name="probabilities")
+    model = keras.Model(images, probabilities(x), name="classifier")
+    probabilities.set_weights(output.get_weights())
+    return model
+
+
+def trainable_count(model: keras.Model) -> int:
+    """How many single numbers training may change."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)

@@ -1,0 +1,130 @@
+"""Every modelling choice in one frozen object: `Recipe.article()` and `Recipe.best()`.
+
+Nothing else in the library knows a magic number.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from vggnb.images import RESIZE
+from vggnb.storage import VggnbError
+
+BLOCKS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}  # VGG-16's five blocks and their channels (Simonyan, Zisserman 2014)
+POOLINGS = ("average", "max")
+PREPROCESSING = ("caffe", "rescale")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How images become a classifier. Change one choice with `recipe.with_(epochs=50)`.
+
+    Attributes:
+        image_size: pixels a side that the network sees; 32 to 1024. The article says 224.
+        batch_size: images a training step.
+        resize: "nearest" or "bilinear"; see `images.read_image`.
+        preprocessing: "rescale" (0..255 -> 0..1, the article) or "caffe" (BGR minus the ImageNet mean, what VGG-16 was
+            trained with).
+        pools: which pooled block outputs the head sees, as (block, "average" or "max").
+        standardise: subtract each feature's mean over the training images and divide by its standard deviation.
+        hidden: units of the hidden relu layer; 0 for none.
+        dropout: share of hidden activations silenced during training.
+        two_class_activation: "sigmoid" (the article: one for each class) or "softmax".
+        l2: weight of the ridge penalty on the output layer's kernel.
+        learning_rate: Adam's.
+        epochs: passes over the training images.
+        validation_share: share of train that becomes validation when the dataset has none.
+        seed: of the split, the initial weights, the order and dropout.
+    """
+
+    name: str
+    image_size: int = 224
+    batch_size: int = 32
+    resize: str = "bilinear"
+    preprocessing: str = "caffe"
+    pools: tuple[tuple[int, str], ...] = ((5, "max"),)
+    standardise: bool = False
+    hidden: int = 512
+    dropout: float = 0.5
+    two_class_activation: str = "softmax"
+    l2: float = 0.0
+    learning_rate: float = 1e-3
+    epochs: int = 5
+    validation_share: float = 0.2
+    seed: int = 0
+
+    @classmethod
+    def article(cls) -> "Recipe":
+        """The published article to the letter."""
+        return cls(name="article", resize="nearest", preprocessing="rescale", two_class_activation="sigmoid")
+
+    @classmethod
+    def best(cls) -> "Recipe":
+        """What we recommend: pools of all five blocks, standardised, under one ridge-penalised linear layer."""
+        pools = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
+        return cls(name="best", pools=pools, standardise=True, hidden=0, dropout=0.0, l2=0.1, epochs=50)
+
+    @classmethod
+    def named(cls, name: str) -> "Recipe":
+        """The recipe with this name.
+
+        Raises:
+            VggnbError: there is no such recipe.
+        """
+        if name not in ("article", "best"):
+            raise VggnbError(f"There is no recipe '{name}'.", "--recipe", "Use article or best.")
+        return getattr(cls, name)()
+
+    def with_(self, **changes) -> "Recipe":
+        """The same recipe with some choices changed."""
+        return dataclasses.replace(self, **changes)
+
+    def activation(self, classes: int) -> str:
+        """Of the output layer. The article: sigmoid for two classes, softmax for more."""
+        return self.two_class_activation if classes == 2 else "softmax"
+
+    def loss(self, classes: int) -> str:
+        """Keras's name. The article: sparse for two classes (labels are integers), categorical for more (one-hot)."""
+        return "sparse_categorical_crossentropy" if classes == 2 else "categorical_crossentropy"
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {**dataclasses.asdict(self), "pools": [list(pool) for pool in self.pools]}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Recipe":
+        """The recipe that `to_dict` wrote.
+
+        Raises:
+            VggnbError: unknown or missing choices.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or set(values) != known:
+            found = sorted(values) if isinstance(values, dict) else values
+            raise VggnbError(f"Not a recipe: {found}.", "recipe.json", "Make the run again with this version of vggnb.")
+        try:
+            return cls(**{**values, "pools": tuple((int(block), str(pooling)) for block, pooling in values["pools"])})
+        except (TypeError, ValueError) as error:
+            remedy = "Make the run again with this version of vggnb."
+            raise VggnbError(f"Not a recipe: {error}.", "recipe.json", remedy) from error
+
+    def __post_init__(self):
+        rules = {
+            "image_size": 32 <= self.image_size <= 1024,
+            "batch_size": self.batch_size >= 1,
+            "resize": self.resize in RESIZE,
+            "preprocessing": self.preprocessing in PREPROCESSING,
+            "pools": bool(self.pools) and all(b in BLOCKS and p in POOLINGS for b, p in self.pools),
+            "hidden": self.hidden >= 0,
+            "dropout": 0 <= self.dropout < 1,
+            "two_class_activation": self.two_class_activation in ("sigmoid", "softmax"),
+            "l2": self.l2 >= 0,
+            "learning_rate": self.learning_rate > 0,
+            "epochs": self.epochs >= 1,
+            "validation_share": 0 < self.validation_share < 1,
+            "seed": self.seed >= 0,
+        }
+        for choice, kept in rules.items():
+            if not kept:
+                value = getattr(self, choice)
+                remedy = "See the table in Recipe's docstring for what is allowed."
+                raise VggnbError(f"The choice {choice} = {value!r} is out of range.", f"recipe '{self.name}'", remedy)

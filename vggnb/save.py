@@ -1,0 +1,256 @@
+"""A bundle: the article's three files and the facts that must travel with them, proven to come back the same.
+
+Class names, the recipe and a checksum of every file lie beside the weights. A bundle replaces another one as a whole
+or not at all. Loading builds the network in our own code and reads numbers into it; no file is run.
+"""
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import vggnb
+from vggnb.images import DECODER_VERSION, resize_image
+from vggnb.model import build_classifier, build_head
+from vggnb.recipe import Recipe
+from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
+from vggnb.train import Run
+
+FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
+ARTICLE = ("json", "h5", "weights")
+MANIFEST = "manifest.json"
+CHECK_IMAGES = 8
+TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
+NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
+DECODING = (
+    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent parts "
+    "on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter named "
+    "in recipe.resize; feed as float32, 0 to 255, channels last, RGB."
+)
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """One file of a bundle; `max_difference` compares its probabilities with the saved model's, None for no model."""
+
+    path: str
+    format: str
+    sha256: str
+    bytes: int
+    max_difference: float | None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle."""
+
+    folder: Path
+    name: str
+    classes: tuple[str, ...]
+    recipe: Recipe
+    model: keras.Model
+
+
+def save_bundle(
+    run: Run,
+    folder: Path,
+    *,
+    name: str | None = None,
+    formats: Iterable[str] = tuple(FORMATS),
+    model: keras.Model | None = None,
+) -> list[SavedFile]:
+    """Save a run's classifier and load each file again in a fresh process.
+
+    Args:
+        name: the article's `VGG_<name>`; default the dataset folder's name.
+        formats: of "json" (architecture), "h5" (whole model), "weights", "keras"; the weights are always written.
+        model: the assembled classifier, if it is at hand.
+
+    Raises:
+        VggnbError: unknown format, unwritable folder, or a file that does not come back the same (nothing is left then).
+    """
+    formats = _known_formats(formats)
+    folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise VggnbError("This folder holds something else than a bundle.", folder, "Name a new folder with --to.")
+    model = run.classifier() if model is None else model
+    with replacing_folder(folder) as temporary:
+        names = {kind: f"VGG_{name}{FORMATS[kind]}" for kind in formats}
+        _write_model(model, temporary, names)
+        write_json(temporary / "labels.json", list(run.classes))
+        write_json(temporary / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
+        write_json(temporary / "card.json", _card(run, name))
+        expected = model.predict(check_images(run.recipe.image_size), verbose=0)
+        document = {
+            "name": name,
+            "decoder": DECODER_VERSION,
+            "versions": {"vggnb": vggnb.__version__, **_versions()},
+            "files": {
+                path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+                for path in sorted(temporary.iterdir())
+            },
+            "models": names,
+            "check": np.asarray(expected, np.float64).round(9).tolist(),
+        }
+        write_json(temporary / MANIFEST, document)
+        files = verify(temporary)
+        wrong = [file.path for file in files if file.max_difference is not None and file.max_difference > TOLERANCE]
+        if wrong:
+            raise VggnbError(f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it.")
+    return files
+
+
+def verify(folder: Path) -> list[SavedFile]:
+    """Load every model file of a bundle in a fresh process and compare its probabilities with those of the saved model.
+
+    Raises:
+        VggnbError: not a bundle, a checksum that differs, or a file that does not load.
+    """
+    document = _checked_manifest(Path(folder), needed=None)
+    # The fresh process must find this same library, wherever the notebook was started.
+    home = str(Path(vggnb.__file__).resolve().parent.parent)
+    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "vggnb.save", str(Path(folder).resolve())]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise VggnbError(f"A saved file cannot be loaded again: {last}", folder, "Save again; please report it.")
+    differences = json.loads(done.stdout.splitlines()[-1])
+    kinds = {file: kind for kind, file in document["models"].items()}
+    return [
+        SavedFile(file, kinds.get(file, "facts"), about["sha256"], about["bytes"], differences.get(file))
+        for file, about in document["files"].items()
+    ]
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Open a bundle: the network is built here from the recipe, the numbers come from the weights file.
+
+    Raises:
+        VggnbError: not a bundle, or one of the files it needs is damaged, missing or of another network.
+    """
+    folder = Path(folder)
+    recover_folder(folder)
+    document = _checked_manifest(folder, needed=("labels.json", "recipe.json"))
+    recipe = Recipe.from_dict(read_json(folder / "recipe.json")["recipe"])
+    classes = tuple(read_json(folder / "labels.json"))
+    model = _rebuild(recipe, len(classes))
+    weights = folder / document["models"]["weights"]
+    try:
+        model.load_weights(weights)
+    except Exception as error:  # Keras and h5py raise many kinds; all mean the same to the reader
+        raise VggnbError(f"The weights do not fit the recipe: {error}", weights, "Save the run again.") from None
+    return Bundle(folder, document["name"], classes, recipe, model)
+
+
+def check_images(size: int) -> np.ndarray:
+    """The same soft random pictures everywhere, float32 (8, size, size, 3), 0 to 255: for comparing models."""
+    random = np.random.default_rng(0)
+    small = random.integers(0, 256, (CHECK_IMAGES, 8, 8, 3), np.uint8)
+    return np.stack([resize_image(picture, size, "bilinear") for picture in small]).astype(np.float32)
+
+
+def _known_formats(formats: Iterable[str]) -> list[str]:
+    formats = list(dict.fromkeys([*formats, "weights"]))
+    if unknown := [kind for kind in formats if kind not in FORMATS]:
+        remedy = f"Use article, all, or some of {', '.join(FORMATS)}."
+        raise VggnbError(f"There is no format '{unknown[0]}'.", "--formats", remedy)
+    return formats
+
+
+def _safe_name(name: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")[:40] or "model"
+
+
+def _write_model(model: keras.Model, folder: Path, names: dict[str, str]) -> None:
+    """The model files, the article's under today's names."""
+    writers = {
+        "json": lambda path: path.write_text(model.to_json(indent=1), encoding="utf-8"),
+        "h5": model.save,
+        "weights": model.save_weights,  # Keras 3 insists on the ending .weights.h5
+        "keras": model.save,
+    }
+    for kind, file in names.items():
+        writers[kind](folder / file)
+
+
+def _card(run: Run, name: str) -> dict:
+    """What a stranger must know before using the model."""
+    reports = {path.stem.removeprefix("report-"): read_json(path) for path in sorted(run.folder.glob("report-*.json"))}
+    return {
+        "name": name,
+        "made": date.today().isoformat(),
+        "purpose": NOT_A_DEVICE,
+        "network": "VGG-16 (Simonyan and Zisserman 2014), frozen, with a head trained on the images below",
+        "weights": run.source.sentence,
+        "classes": list(run.classes),
+        "images": run.manifest.counts(),
+        "recipe": run.recipe.to_dict(),
+        "training": {key: run.training()[key] for key in ("timing", "left_out")},
+        "results": reports,
+        "limits": "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds.",
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("keras", "numpy", "pillow")}
+
+
+def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
+    """The bundle's manifest, after checking the checksum of the files it needs (None: of all)."""
+    if not (folder / MANIFEST).is_file():
+        raise VggnbError("There is no bundle in this folder.", folder, "Save one first: vggnb save RUN --to DIR.")
+    document = read_json(folder / MANIFEST)
+    wanted = list(document["files"]) if needed is None else [*needed, document["models"]["weights"]]
+    for file in wanted:
+        path = folder / file
+        if not path.is_file():
+            raise VggnbError(f"The bundle lacks {file}.", folder, "Copy the whole folder again, or save the run again.")
+        if sha256_file(path) != document["files"][file]["sha256"]:
+            raise VggnbError("The file is damaged: its checksum differs.", path, "Copy it again, or save the run again.")
+    return document
+
+
+def _rebuild(recipe: Recipe, classes: int) -> keras.Model:
+    """The classifier with numbers still to come."""
+    shape = (recipe.image_size, recipe.image_size, 3)
+    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=shape)
+    return build_classifier(base, build_head(recipe, classes), recipe)
+
+
+def _load(folder: Path, kind: str, names: dict[str, str], recipe: Recipe, classes: int) -> keras.Model:
+    """One format the way a user of that format would load it."""
+    if kind in ("h5", "keras"):
+        return keras.models.load_model(folder / names[kind], compile=False)
+    if kind == "json":
+        model = keras.models.model_from_json((folder / names["json"]).read_text(encoding="utf-8"))
+    else:
+        model = _rebuild(recipe, classes)
+    model.load_weights(folder / names["weights"])
+    return model
+
+
+def _main(folder: Path) -> None:
+    """The fresh process of `verify`: print the maximum difference of each model file as one JSON line."""
+    document = read_json(folder / MANIFEST)
+    recipe = Recipe.from_dict(read_json(folder / "recipe.json")["recipe"])
+    images, expected = check_images(recipe.image_size), np.array(document["check"])
+    differences = {}
+    for kind, file in document["models"].items():
+        model = _load(folder, kind, document["models"], recipe, expected.shape[1])
+        differences[file] = float(np.abs(model.predict(images, verbose=0) - expected).max())
+    print(json.dumps(differences))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

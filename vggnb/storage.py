@@ -1,0 +1,172 @@
+"""Files that are whole or absent, hashes, and the one error that people see.
+
+The only module that writes anything that must survive a crash. Everything goes to a temporary neighbour first, is
+flushed to the disk, and takes its final name by one rename, so a reader finds the old file or the new one.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".vggnb-tmp-"
+
+
+class VggnbError(Exception):
+    """Something the user can mend: the rule that was broken, where, and what to do next."""
+
+    def __init__(self, what: str, where: object, remedy: str):
+        self.what, self.where, self.remedy = what, str(where), remedy
+        super().__init__(f"{what}\n  where:      {where}\n  what to do: {remedy}")
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex SHA-256 of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def mendable(error: OSError, path: Path) -> VggnbError:
+    """Put an operating system's error in words a learner can act on."""
+    remedies = {
+        errno.ENOSPC: "Free some space or choose another folder; what was there before is untouched.",
+        errno.EDQUOT: "The storage quota is used up (Google Drive?): free some space; what was there is untouched.",
+        errno.EROFS: "This place can only be read: choose another folder, for example with --out or VGGNB_HOME.",
+        errno.EACCES: "You may not write here: choose another folder, for example with --out or VGGNB_HOME.",
+        errno.EPERM: "You may not write here: choose another folder, for example with --out or VGGNB_HOME.",
+        errno.ENOTCONN: "Google Drive is disconnected: run the mount cell again, then this cell.",
+        errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file anew.",
+        errno.ENOTDIR: "A file stands where a folder is needed: rename it or choose another place.",
+        errno.EEXIST: "A file stands where a folder is needed: rename it or choose another place.",
+    }
+    remedy = remedies.get(error.errno, "Check that the place exists and that you may use it, then run this again.")
+    return VggnbError(f"The storage said: {error.strerror or error}.", path, remedy)
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path):
+    """Turn every OSError inside into a VggnbError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise mendable(error, path) from error
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder (and its parents) that can be written to, or say why not.
+
+    Raises:
+        VggnbError: the folder cannot be made, or a file cannot be written in it (tried at once, not after an hour).
+    """
+    path = Path(path)
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path, prefix=TEMPORARY_PREFIX):
+            pass
+    return path
+
+
+def _sync(path: Path) -> None:
+    """Ask the disk to keep a file or, where the system can, a folder's list of names."""
+    with contextlib.suppress(PermissionError, IsADirectoryError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            # Some file systems (Google Drive's among them) cannot flush a folder; the file itself always can.
+            with contextlib.suppress(OSError) if Path(path).is_dir() else contextlib.nullcontext():
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def replacing(path: Path):
+    """Yield a temporary path with the same ending; when the block ends well it becomes `path`, else it vanishes.
+
+    For libraries that insist on writing files themselves (Keras truncates its target before it writes).
+    """
+    path = Path(path)
+    # The original name comes last: Keras looks at how the name ends (".weights.h5").
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.urandom(4).hex()}-{path.name[-80:]}")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON that any program can read: UTF-8, sorted as given, no NaN."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode("utf-8", "surrogateescape"))
+
+
+def read_json(path: Path) -> object:
+    """Read a JSON file that this library wrote.
+
+    Raises:
+        VggnbError: the file is missing, cut short or not JSON.
+    """
+    try:
+        with storage_errors(path):
+            return json.loads(Path(path).read_bytes().decode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        remedy = "Make it again with the step that writes it."
+        raise VggnbError(f"This file is damaged: {error}.", path, remedy) from error
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path):
+    """Yield an empty temporary folder; when the block ends well it takes the place of `folder` as a whole.
+
+    A kill between the two renames leaves the old folder under `<name>.previous`; the next call, and
+    `recover_folder`, put it back.
+    """
+    folder = Path(folder)
+    previous = folder.with_name(folder.name + ".previous")
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        recover_folder(folder)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=TEMPORARY_PREFIX))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            for path in [*temporary.rglob("*"), temporary]:
+                _sync(path)
+            if folder.exists():
+                os.rename(folder, previous)
+            os.rename(temporary, folder)
+            _sync(folder.parent)
+            shutil.rmtree(previous, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            recover_folder(folder)
+
+
+def recover_folder(folder: Path) -> None:
+    """Finish what a killed `replacing_folder` left: the old folder returns if the new one never arrived."""
+    previous = Path(folder).with_name(Path(folder).name + ".previous")
+    if previous.exists() and not Path(folder).exists():
+        os.rename(previous, folder)

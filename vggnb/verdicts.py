@@ -1,0 +1,173 @@
+"""One file -> one verdict: a picture, with what was measured on it, or a reason why not. Each file is read once.
+
+Files are judged in parallel by threads (Pillow lets go of the interpreter while it decodes) and verdicts can be kept in
+one sqlite3 file, so that a second census opens only what changed.
+"""
+
+import errno
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vggnb import images, twins
+from vggnb.storage import VggnbError, mendable, sha256_bytes
+
+VERSION = f"{images.DECODER_VERSION}.{twins.HASH_VERSION}.1"
+_ENDINGS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".png": "PNG", ".apng": "PNG",
+    ".gif": "GIF", ".bmp": "BMP", ".dib": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one file is; `reason` is empty for a usable picture.
+
+    Attributes:
+        brightness: mean grey level, 0 to 255.
+        sharpness: standard deviation of the Laplacian in grey levels, at 256 pixels on the long side.
+        hash: 64 bytes of `twins.hash_of`, or none where the picture is too flat.
+    """
+
+    reason: str
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    notes: str = ""
+    brightness: float = 0.0
+    sharpness: float = 0.0
+    hash: bytes = b""
+
+
+def judge_file(path: Path) -> Verdict:
+    """Read, hash, decode and measure one file.
+
+    Raises:
+        VggnbError: the storage itself is gone (a dropped Drive), which is no file's fault.
+    """
+    try:
+        size = os.stat(path).st_size
+        if size > images.MAX_BYTES:
+            return Verdict(f"{size / 1e6:.0f} MB; the limit is {images.MAX_BYTES // 10**6} MB. Make it smaller.")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.ESTALE):
+            raise mendable(error, path) from error
+        return Verdict(f"It cannot be read ({error.strerror}). Check that it opens in another program, or leave it out.")
+    digest = sha256_bytes(data)
+    try:
+        picture = images.decode(data)
+    except VggnbError as error:
+        return Verdict(f"{error.what} {error.remedy}", digest)
+    height, width = picture.pixels.shape[:2]
+    notes = [*picture.notes, *_remarks(path, picture.format, width, height)]
+    brightness, sharpness, hashed = measure(picture.pixels)
+    if not hashed:
+        notes.append("one flat colour")
+    return Verdict("", digest, width, height, picture.format, "; ".join(notes), brightness, sharpness, hashed)
+
+
+def _remarks(path: Path, kind: str, width: int, height: int) -> Iterator[str]:
+    """What a person should know about a picture that is used all the same."""
+    ending = Path(path).suffix.lower()
+    if _ENDINGS.get(ending, kind) != kind:
+        yield f"{kind} named {ending}"
+    if min(width, height) < 32:
+        yield f"tiny ({width} x {height})"
+    elif max(width, height) > 4 * min(width, height):
+        yield f"extreme shape ({width} x {height})"
+
+
+def measure(pixels: np.ndarray) -> tuple[float, float, bytes]:
+    """Brightness, sharpness and hash of uint8 (h, w, 3)."""
+    grey = Image.fromarray(pixels).convert("L")
+    hashed = twins.hash_of(grey)
+    longest = max(grey.size)
+    if longest > 256:
+        small = tuple(max(1, round(side * 256 / longest)) for side in grey.size)
+        grey = grey.resize(small, Image.Resampling.BOX)
+    levels = np.asarray(grey).astype(np.int16)
+    sharpness = 0.0
+    if min(levels.shape) > 2:
+        middle = levels[1:-1, 1:-1]
+        around = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:]
+        sharpness = float((around - 4 * middle).std())
+    return round(float(levels.mean()), 2), round(sharpness, 2), b"" if hashed is None else hashed.tobytes()
+
+
+def judge_files(dataset: Path, paths: Sequence[str], *, cache: Path | None, progress: bool) -> Iterator[Verdict]:
+    """Judge files in parallel; verdicts come in the order of `paths`."""
+    from tqdm.auto import tqdm
+
+    workers = min(8, os.cpu_count() or 1)
+    pending: deque[Future | Verdict] = deque()
+    bar = tqdm(total=len(paths), desc="census", unit="file", disable=not progress)
+    with VerdictCache(cache) as kept, bar, ThreadPoolExecutor(workers) as pool:
+
+        def finished() -> Verdict:
+            bar.update()
+            item = pending.popleft()
+            return item if isinstance(item, Verdict) else kept.add(*item.result())
+
+        try:
+            for path in paths:
+                verdict, key = kept.find(dataset / path)
+                pending.append(verdict or pool.submit(lambda key=key, path=path: (key, judge_file(dataset / path))))
+                if len(pending) > 16 * workers:
+                    yield finished()
+            while pending:
+                yield finished()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class VerdictCache:
+    """Verdicts by (absolute path, size, mtime_ns, decoder version) in one sqlite3 file; without a file, nothing."""
+
+    def __init__(self, file: Path | None):
+        self._file, self._base, self._waiting = file, None, 0
+
+    def __enter__(self) -> "VerdictCache":
+        if self._file is not None:
+            Path(self._file).parent.mkdir(parents=True, exist_ok=True)
+            columns = "path BLOB PRIMARY KEY, size, mtime_ns, version, reason, sha256, width, height, format, notes, "
+            columns += "brightness, sharpness, hash"
+            self._base = sqlite3.connect(self._file, timeout=30)
+            self._base.execute(f"CREATE TABLE IF NOT EXISTS verdicts ({columns})")
+        return self
+
+    def __exit__(self, *_):
+        if self._base is not None:
+            self._base.commit()
+            self._base.close()
+
+    def find(self, path: Path) -> tuple[Verdict | None, tuple | None]:
+        """The kept verdict on a file, if the file is unchanged; and the key to keep a new one under."""
+        if self._base is None:
+            return None, None
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return None, None
+        key = (os.fsencode(path), status.st_size, status.st_mtime_ns, VERSION)
+        query = "SELECT * FROM verdicts WHERE path = ? AND size = ? AND mtime_ns = ? AND version = ?"
+        row = self._base.execute(query, key).fetchone()
+        return (None if row is None else Verdict(*row[4:])), key
+
+    def add(self, key: tuple | None, verdict: Verdict) -> Verdict:
+        """Keep a verdict; one that could not be reached by reading the file is not kept."""
+        if key is not None and verdict.sha256:
+            self._base.execute(f"INSERT OR REPLACE INTO verdicts VALUES ({', '.join('?' * 13)})", key + astuple(verdict))
+            self._waiting += 1
+            if self._waiting % 500 == 0:
+                self._base.commit()
+        return verdict
