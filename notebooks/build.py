@@ -46,6 +46,7 @@ print(ws)"""
 
 COLAB = "https://colab.research.google.com"
 BADGE = "[![Open In Colab]"  # how the line starts
+FILTERS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}  # as in pyproject.toml
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 NOISE = {
@@ -182,6 +183,7 @@ def build_page(path: Path, home: Path | None, write: bool) -> None:
 
     name, start = path.stem, time.perf_counter()
     script = jupytext.read(path, fmt="py:percent")
+    script.metadata["jupytext"] = FILTERS
     stamp(script, name)
     notebook, target = as_notebook(script, name), path.with_suffix(".ipynb")
     if home:

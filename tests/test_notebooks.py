@@ -77,9 +77,8 @@ def twins_agree(page):
     advice = "run `make notebooks` (the .py is the source)"
     if len(ours) != len(theirs):
         return [f"{len(ours)} cells, but {len(theirs)} in the .py: {advice}"]
-    return [
-        f"cell {i} differs from the .py: {advice}" for i, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]
-    ]
+    changed = [number for number, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
+    return [f"cell {number} differs from the .py: {advice}" for number in changed]
 
 
 def ran_in_order(page):

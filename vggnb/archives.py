@@ -43,7 +43,7 @@ def extract(archive: Path, target: Path, *, limits: Limits | None = None, progre
         raise VggnbError(f"It is {words}.", archive, "Pack the folder as .zip or .tar.gz, or name the unpacked folder.")
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
     with _damage(archive), opened_archive(archive, kind, limits) as opened:
-        accepted = _judged(members(opened, archive, limits), archive, limits)
+        accepted = _named_well(_bounded(members(opened, archive, limits), archive, limits), archive)
         make_folder(target.parent)
         _check_room(sum(member.size for member in accepted), target)
         shutil.rmtree(temporary, ignore_errors=True)  # what a killed call left
@@ -73,34 +73,41 @@ def _damaged(error: Exception, archive: Path) -> VggnbError:
     return VggnbError(f"The archive is damaged ({error}).", archive, "Download or copy it again.")
 
 
-def _judged(members: Iterable[Member], archive: Path, limits: Limits) -> list[Member]:
-    """The members with clean relative names, or the first reason to refuse the archive."""
-    kept, spelled, files, total = [], {}, set(), 0
+def _bounded(found: Iterable[Member], archive: Path, limits: Limits) -> list[Member]:
+    """All members, or the first reason to refuse the archive by what they are, how many and how long."""
+    kept, total = [], 0
     most = min(limits.bytes, max(limits.small, limits.ratio * archive.stat().st_size))
-    for count, member in enumerate(members, 1):
-        if count > limits.files:
+    for member in found:
+        kept.append(member)
+        total += member.size
+        if len(kept) > limits.files:
             raise refused(f"It lists more than {limits.files} files.", archive)
         if member.kind not in ("file", "folder"):
             raise refused(f"{member.name!r} is {member.kind}.", archive)
-        total += member.size
         if total > most:
             raise refused(
-                f"It unpacks to over {most / 1e6:,.0f} MB, which its size does not explain (a bomb).", archive
+                f"It unpacks to over {most / 1e6:,.0f} MB, far more than its size explains (a bomb).", archive
             )
+    return kept
+
+
+def _named_well(listed: list[Member], archive: Path) -> list[Member]:
+    """The members with clean relative names, or the first reason to refuse the archive by its names."""
+    kept, spelled, files = [], {}, set()
+    for member in listed:
         parts = _clean_parts(member.name, archive)
-        if not parts:
-            continue
-        for depth in range(1, len(parts) + 1):
-            path = "/".join(parts[:depth])
+        path = ""
+        for depth, part in enumerate(parts, 1):
+            path = f"{path}/{part}" if path else part
             key = unicodedata.normalize("NFC", path).casefold()
-            is_file = member.kind == "file" and depth == len(parts)
             if spelled.setdefault(key, path) != path:
                 raise refused(f"{path!r} and {spelled[key]!r} are the same name on many systems.", archive)
             if key in files:
                 raise refused(f"{path!r} is in it twice.", archive)
-            if is_file:
+            if member.kind == "file" and depth == len(parts):
                 files.add(key)
-        kept.append(replace(member, name="/".join(parts)))
+        if parts:
+            kept.append(replace(member, name=path))
     folders = {str(parent) for member in kept for parent in PurePosixPath(member.name).parents}
     folders |= {member.name for member in kept if member.kind == "folder"}
     for member in kept:

@@ -120,7 +120,7 @@ def _paths(options) -> None:
 def _take_census(options, dataset: Path, workspace: Workspace):
     from vggnb.census import take_census
 
-    return take_census(dataset, cache=workspace.home / "census.sqlite", progress=not options.quiet)
+    return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
 
 
 def _census(options) -> None:

@@ -128,7 +128,7 @@ def _tar_members(stream: BinaryIO) -> Iterator[Member]:
     while True:
         block = _exactly(stream, BLOCK)
         offset += BLOCK
-        if not any(block):
+        if not block[0] and not any(block):
             return _drain(stream)
         _check_sum(block)
         kind, size = block[156:157], _number(block[124:136])
@@ -145,10 +145,10 @@ def _tar_members(stream: BinaryIO) -> Iterator[Member]:
             if size < 0:
                 raise ValueError("a size in it is negative")
             name = extended.get("path") or _name(block)
-            sparse = any(key.startswith("GNU.sparse") for key in extended)
+            sparse = bool(extended) and any(key.startswith("GNU.sparse") for key in extended)
             what = "a sparse file" if sparse else _tar_kind(kind, name)
             yield Member(name, what, 0 if kind == b"5" else size, offset)
-            extended = {}
+            extended.clear()
         if size:
             offset = stream.seek(offset + -(-size // BLOCK) * BLOCK)
 
@@ -162,7 +162,7 @@ def _drain(stream: BinaryIO) -> None:
 
 
 def _check_sum(block: bytes) -> None:
-    if _number(block[148:156]) != sum(block[:148]) + sum(block[156:]) + 8 * ord(" "):
+    if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
         raise ValueError("a checksum in it is wrong")
 
 
@@ -177,8 +177,11 @@ def _number(field: bytes) -> int:
 
 
 def _name(block: bytes) -> str:
-    name, prefix = (part.split(b"\0", 1)[0] for part in (block[:100], block[345:500]))
-    return _text(prefix + b"/" + name if prefix and block[257:263] == b"ustar\0" else name)
+    name = _text(block[:100].partition(b"\0")[0])
+    if block[345] and block[257:263] == b"ustar\0":
+        prefix = _text(block[345:500].partition(b"\0")[0])
+        return f"{prefix}/{name}"
+    return name
 
 
 def _tar_kind(kind: bytes, name: str) -> str:

@@ -54,6 +54,11 @@ class Workspace:
         """Where copies of a dataset go: beside the features, on the fast local disk."""
         return self.features.parent / "staged"
 
+    @property
+    def census_file(self) -> Path:
+        """What earlier censuses found, on the fast local disk: a second census opens only the files that changed."""
+        return self.features.parent / "census.sqlite"
+
     def to_dict(self) -> dict:
         """Plain values for JSON."""
         return {name: str(value) for name, value in dataclasses.asdict(self).items()}

@@ -102,19 +102,41 @@ class Run:
 
 
 def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str, source: WeightSource) -> Run:
-    """Make (or make anew) the folder of a run and write down what is decided before training.
+    """Make the folder of a run and write down what is decided before training; the same decisions again are welcome.
 
     Raises:
-        VggnbError: the folder cannot be written to, or holds something that is not a run.
+        VggnbError: the folder cannot be written to, or holds another run or something else.
     """
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
-        raise VggnbError("This folder holds something else than a run.", folder, "Name a new folder with --out.")
+    if (folder / "run.json").is_file():
+        if differences := _differences(open_run(folder), manifest, recipe, source):
+            remedy = "Name a new folder for this run, or remove that one."
+            raise VggnbError(f"This folder holds another run: {'; '.join(differences[:3])}.", folder, remedy)
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise VggnbError("This folder holds something else than a run.", folder, "Name a new folder for the run.")
     make_folder(folder)
     manifest.write(folder / "manifest.csv")
     write_json(folder / "recipe.json", recipe.to_dict())
     write_json(folder / "run.json", {"schema": RUN_SCHEMA, "weights": weights, "source": asdict(source)})
     return Run(folder, recipe, manifest, weights, source)
+
+
+def _differences(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSource) -> list[str]:
+    """What was decided otherwise in an earlier run, in words."""
+    old, new = run.recipe.to_dict(), recipe.to_dict()
+    found = [f"{choice} is {old[choice]} there and {new[choice]} here" for choice in new if old[choice] != new[choice]]
+    if run.manifest.classes != manifest.classes:
+        found.append(f"its classes are {list(run.classes)}, here {list(manifest.classes)}")
+    elif _images(run.manifest) != _images(manifest):
+        found.append(f"its {len(run.manifest.rows)} images or their splits are not these {len(manifest.rows)}")
+    if run.source.sha256 != source.sha256:
+        found.append("the base's weights are not the same")
+    return found
+
+
+def _images(manifest: Manifest) -> set[tuple[str, str, int]]:
+    """Which picture is in which split under which label, wherever the dataset lies."""
+    return {(row.sha256, row.split, row.label) for row in manifest.rows}
 
 
 def open_run(folder: Path) -> Run:
@@ -248,3 +270,11 @@ def train(
     features = extract(manifest, recipe, base, source, store=store, progress=progress)
     fit(run, features, progress=progress)
     return run, features
+
+
+def open_or_train(manifest: Manifest, recipe: Recipe, folder: Path, *, weights: str, store: Path) -> Run:
+    """The trained run in this folder; when there is none yet, it is trained first, and that is said."""
+    if (Path(folder) / TRAINING_FILE).is_file():
+        return open_run(folder)
+    print(f"No trained run '{Path(folder).name}' yet: training it now.")
+    return train(manifest, recipe, folder, weights=weights, store=store)[0]

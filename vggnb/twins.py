@@ -6,14 +6,14 @@ from PIL import Image
 HASH_VERSION = "1"  # part of the census cache's key: raise it when the same pixels would give another hash
 SIDE, WAVES = 32, 16  # the grey thumbnail and its lowest cosine waves
 LIMIT = 40  # of 255 bits that may differ
-FLAT = 2.0  # grey levels of standard deviation below which a hash means nothing
+STRONG = 32  # of the 63 lowest waves that must be above one grey level, or the picture is too plain to have a hash
 _BANDS, _BAND_BITS = 3, 21
 _PIECE = 1 << 21  # candidate pairs looked at together: bounds the memory
 
 
 def _order() -> np.ndarray:
     """Bit -> flat index of its wave: the 64 lowest waves first, dealt in turn to the three bands of the search."""
-    low = [8 * 0 + row * WAVES + column for row in range(8) for column in range(8)][1:]
+    low = [row * WAVES + column for row in range(8) for column in range(8)][1:]
     dealt = [wave for band in range(_BANDS) for wave in low[band::_BANDS]] + [0]
     high = [wave for wave in range(WAVES * WAVES) if wave not in set(dealt)]
     return np.array(dealt + high)
@@ -40,15 +40,15 @@ _MIRRORS = _mirror_masks()
 
 
 def hash_of(grey: Image.Image) -> np.ndarray | None:
-    """The perceptual hash of an upright grey picture and of its transpose.
+    """The signs of the lowest cosine waves of an upright grey picture, and of its transpose.
 
     Returns:
-        uint64 (2, 4), or None for a picture too flat to have one.
+        uint64 (2, 4), or None for a picture so plain that its signs are noise.
     """
     thumbnail = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
-    if thumbnail.std() < FLAT:
+    waves = _COSINES @ (thumbnail - thumbnail.mean()) @ _COSINES.T / (SIDE / 2)
+    if np.count_nonzero(np.abs(waves[:8, :8]) > 1) < STRONG:
         return None
-    waves = _COSINES @ (thumbnail - thumbnail.mean()) @ _COSINES.T
     return _pack(np.stack([waves, waves.T]) > 0)
 
 
