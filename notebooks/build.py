@@ -7,6 +7,7 @@ the named ones are written. Every run starts from an empty VGGNB_HOME in the qui
 """
 
 import argparse
+import copy
 import os
 import re
 import tempfile
@@ -47,7 +48,10 @@ print(ws)"""
 COLAB = "https://colab.research.google.com"
 BADGE = "[![Open In Colab]"  # how the line starts
 FILTERS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}  # as in pyproject.toml
-KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 NOISE = {
     "a path of one machine": re.compile(
@@ -93,7 +97,7 @@ def stamp(script, name: str) -> None:
 
 def as_notebook(script, name: str):
     """The notebook of a script: only tags as metadata, and cell ids that stay the same from build to build."""
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    notebook = nbformat.v4.new_notebook(metadata=copy.deepcopy(METADATA))
     for number, cell in enumerate(script.cells):
         new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
         metadata = {"tags": tags(cell)} if tags(cell) else {}
@@ -163,6 +167,7 @@ def clean_outputs(notebook, home: Path, where: str) -> None:
             raise SystemExit(f"{where}, cell {cell.id}: an output holds {noise[0]}. Print something that lasts.")
         return value
 
+    notebook.metadata = nbformat.from_dict(copy.deepcopy(METADATA))  # the run adds the version of its Python
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)

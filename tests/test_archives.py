@@ -248,10 +248,10 @@ def test_hostile_archives_are_refused_fast_and_leave_nothing(tmp_path, name):
     inside = tmp_path / "inside" / "deep"
     inside.mkdir(parents=True)
     path = make(inside / name)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(VggnbError, match=f"(?s){reason}") as caught:
         extract(path, inside / "out")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert str(path) in str(caught.value) and caught.value.remedy
     assert sorted(str(found.relative_to(tmp_path)) for found in tmp_path.rglob("*")) == [
         "inside",

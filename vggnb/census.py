@@ -1,67 +1,51 @@
-"""Every file under the dataset, judged: used, skipped (why), twice, leaking.
+"""Every file under the dataset, judged: used, skipped (why), twice, under two classes, leaking.
 
     census = take_census(dataset)
     print(census)
 """
 
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from vggnb import twins
-from vggnb.folders import Skipped, shown
+from vggnb.folders import Skipped, is_named_like_a_picture, shown
 from vggnb.layout import SPLITS, UNSPLIT, Layout, read_layout
+from vggnb.rows import Pair, Row, find_pairs, tied_together
 from vggnb.storage import VggnbError
-from vggnb.verdicts import Verdict, judge_files
+from vggnb.tables import read_table
+from vggnb.verdicts import Verdict, VerdictCache, judge_files
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One usable image.
+@dataclass(frozen=True)
+class Profile:
+    """What the pictures of one class in one split look like; every array has one number for each picture.
 
     Attributes:
-        path: POSIX, relative to the dataset; undecodable bytes as surrogates (`os.fsencode` gives them back).
-        width, height: upright pixels.
-        label: index of `class_name` in the class list.
-        split: 'train', 'validation', 'test' or, before `assign_splits`, 'unsplit'.
-        group: rows with the same non-empty group stay in one split.
-        notes: remarks, joined by '; '.
+        brightness: mean grey level, 0 to 255.
+        sharpness: standard deviation of the Laplacian, in grey levels.
     """
 
-    path: str
-    sha256: str
-    width: int
-    height: int
-    format: str
-    class_name: str
-    label: int
     split: str
-    group: str = ""
-    notes: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The same picture twice: equal bytes ('exact', distance 0) or nearly equal hashes ('near', bits that differ)."""
-
-    first: Row
-    second: Row
-    kind: str
-    distance: int
+    class_name: str
+    widths: np.ndarray
+    heights: np.ndarray
+    brightness: np.ndarray
+    sharpness: np.ndarray
 
     @property
-    def paths(self) -> tuple[str, str]:
-        return self.first.path, self.second.path
-
-    @property
-    def splits(self) -> tuple[str, str]:
-        return self.first.split, self.second.split
+    def aspects(self) -> np.ndarray:
+        """Width over height."""
+        return self.widths / self.heights
 
     def __str__(self) -> str:
-        sides = [f"{shown(row.path)} [{row.split}/{shown(row.class_name)}]" for row in (self.first, self.second)]
-        return f"{' = ' if self.kind == 'exact' else ' ~ '}".join(sides) + f" (distance {self.distance})"
+        medians = [float(np.median(v)) for v in (self.widths, self.heights, self.brightness, self.sharpness)]
+        width, height, brightness, sharpness = medians
+        return (
+            f"{self.split:<11}{shown(self.class_name)}: {len(self.widths)} images, median {width:.0f} x {height:.0f}, "
+            f"brightness {brightness:.0f}, sharpness {sharpness:.1f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,25 +53,28 @@ class Census:
     """What a dataset holds. Prints as a table.
 
     Attributes:
-        rows: usable images in order of their paths.
+        classes: label -> class name.
+        rows: usable images, in order of their paths.
         pairs: every image that is there twice.
-        brightness, sharpness: float32 (n,), aligned with the rows; see `verdicts.Verdict`.
+        brightness: float32 (n,), aligned with the rows, as is `sharpness`; see `Profile`.
+        obstacles: what stands in the way of training; `check_trainable` raises the first.
     """
 
     dataset: Path
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
-    skipped: tuple[Skipped, ...]
-    system_files: tuple[str, ...]
-    pairs: tuple[Pair, ...]
-    warnings: tuple[str, ...]
-    sentences: tuple[str, ...]
-    brightness: np.ndarray = field(repr=False)
-    sharpness: np.ndarray = field(repr=False)
+    skipped: tuple[Skipped, ...] = ()
+    system_files: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+    brightness: np.ndarray = field(default=None, repr=False, compare=False)
+    sharpness: np.ndarray = field(default=None, repr=False, compare=False)
     obstacles: tuple[VggnbError, ...] = ()
 
     @property
     def total_files(self) -> int:
+        """Every file under the dataset: used + skipped + system files."""
         return len(self.rows) + len(self.skipped) + len(self.system_files)
 
     @property
@@ -101,40 +88,65 @@ class Census:
         return tuple(pair for pair in self.pairs if pair.first.label != pair.second.label)
 
     @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that are there, in order."""
-        return tuple(split for split in (*SPLITS, UNSPLIT) if any(row.split == split for row in self.rows))
+    def duplicates(self) -> dict[str, list[list[str]]]:
+        """Paths of the same bytes ('exact'), and of pictures that look the same ('near', with their exact copies)."""
+        exact = tied_together(pair.paths for pair in self.pairs if pair.kind == "exact")
+        near = {path for pair in self.pairs if pair.kind == "near" for path in pair.paths}
+        alike = tied_together(pair.paths for pair in self.pairs)
+        return {"exact": exact, "near": [group for group in alike if not near.isdisjoint(group)]}
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """split -> class -> usable images."""
-        table = {split: dict.fromkeys(self.classes, 0) for split in self.splits}
-        for row in self.rows:
-            table[row.split][row.class_name] += 1
-        return table
+        """split -> class -> usable images; the splits that hold any."""
+        found = Counter((row.split, row.label) for row in self.rows)
+        present = [split for split in (*SPLITS, UNSPLIT) if any(key[0] == split for key in found)]
+        return {split: {name: found[split, k] for k, name in enumerate(self.classes)} for split in present}
+
+    def profiles(self) -> list[Profile]:
+        """The look of each class in each split, without those that are empty."""
+        if not self.rows:
+            return []
+        splits, labels = np.array([row.split for row in self.rows]), np.array([row.label for row in self.rows])
+        sides = np.array([(row.width, row.height) for row in self.rows])
+        profiles = []
+        for split, counts in self.counts().items():
+            for label, name in enumerate(self.classes):
+                if counts[name]:
+                    at = (splits == split) & (labels == label)
+                    profiles.append(Profile(split, name, *sides[at].T, self.brightness[at], self.sharpness[at]))
+        return profiles
 
     def check_trainable(self) -> None:
         """Raise what stands in the way of training on this dataset.
 
         Raises:
-            VggnbError: no class folders, fewer than two classes, no train images, a class without any.
+            VggnbError: no class folders, fewer than two classes, nothing to train on, a class without a usable image.
         """
         for obstacle in self.obstacles:
             raise obstacle
         if len(self.classes) < 2:
-            remedy = "Put each class's pictures in a folder of its own, all at the same depth."
-            raise VggnbError(f"Only {list(self.classes)} found; a classifier needs 2 classes.", self.dataset, remedy)
+            what = f"Only {', '.join(map(repr, self.classes))} found; a classifier needs at least 2 class folders."
+            remedy = "Put each class's pictures in a folder of its own; all class folders must lie at the same depth."
+            raise VggnbError(what, self.dataset, remedy)
         counts = self.counts()
-        source = "train" if "train" in counts else UNSPLIT
+        pools = [split for split in ("train", UNSPLIT) if split in counts]
+        if self.rows and not pools:
+            what = f"There is nothing to train on, only {' and '.join(counts)}."
+            raise VggnbError(what, self.dataset, "Add a train folder with the same class folders.")
         for name in self.classes:
-            if not counts.get(source, {}).get(name):
-                where = shown(name if source == UNSPLIT else f"train/{name}")
-                raise VggnbError(f"{where} has 0 usable images.", self.dataset, "Add pictures, or remove the class.")
+            if not any(counts[split][name] for split in pools):
+                what = f"{'train/' * (pools == ['train'])}{shown(name)} has 0 usable images."
+                raise VggnbError(what, self.dataset, "Put pictures in it, or remove the class from every split.")
+
+    def leak_report(self) -> str:
+        """What is there twice, in words and with paths."""
+        duplicates = self.duplicates
+        parts = [f"Same bytes: {len(duplicates['exact'])} groups. Look the same: {len(duplicates['near'])} groups."]
+        for title, pairs in (("Under two classes", self.conflicts), ("In two splits", self.leaks)):
+            parts += [f"{title}: {len(pairs)} pair{'s' * (len(pairs) != 1)}.", *(f"  {pair}" for pair in pairs)]
+        return "\n".join(parts)
 
     def to_dict(self) -> dict:
         """The document that `vggnb census --json` prints."""
-        exact, near = groups(self.pairs, "exact"), groups(self.pairs, "exact", "near")
-        near = [group for group in near if group not in exact]
-        keys = ("paths", "splits", "kind", "distance")
         return {
             "dataset": str(self.dataset),
             "splits": self.counts(),
@@ -143,43 +155,26 @@ class Census:
             "used": len(self.rows),
             "skipped": [{"path": item.path, "reason": item.reason} for item in self.skipped],
             "system_files": len(self.system_files),
-            "duplicates": {"exact": exact, "near": near},
+            "duplicates": self.duplicates,
             "conflicts": [list(pair.paths) for pair in self.conflicts],
-            "leaks": [{key: getattr(pair, key) for key in keys} for pair in self.leaks],
+            "leaks": [
+                {"paths": list(pair.paths), "splits": list(pair.splits), "kind": pair.kind, "distance": pair.distance}
+                for pair in self.leaks
+            ],
             "warnings": list(self.warnings),
         }
 
     def __str__(self) -> str:
-        counts = self.counts()
-        width = max([10, *(len(shown(name)) for name in self.classes)])
-        head = f"{'':<11}" + "".join(f"{shown(name):>{width + 2}}" for name in self.classes) + f"{'total':>{width + 2}}"
-        lines = [*self.sentences, head]
-        for split, row in counts.items():
-            cells = [*row.values(), sum(row.values())]
-            lines.append(f"{split:<11}" + "".join(f"{n:>{width + 2}}" for n in cells))
+        counts, names = self.counts(), [shown(name) for name in self.classes]
+        widths = [max(6, len(name)) + 2 for name in (*names, "total")]
+
+        def line(title: str, *cells: object) -> str:
+            return f"{title:<11}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+        table = [line(split, *row.values(), sum(row.values())) for split, row in counts.items()]
         used, skipped, system = len(self.rows), len(self.skipped), len(self.system_files)
-        lines.append(f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files")
-        return "\n".join(lines + [f"! {warning}" for warning in self.warnings])
-
-
-def groups(pairs: tuple[Pair, ...], *kinds: str) -> list[list[str]]:
-    """Paths that pairs of these kinds tie together, each group sorted."""
-    root: dict[str, str] = {}
-
-    def top(path: str) -> str:
-        root.setdefault(path, path)
-        while root[path] != path:
-            root[path] = path = root[root[path]]
-        return path
-
-    for pair in pairs:
-        if pair.kind in kinds:
-            first, second = map(top, pair.paths)
-            root[max(first, second)] = min(first, second)
-    members = defaultdict(list)
-    for path in sorted(root):
-        members[top(path)].append(path)
-    return list(members.values())
+        total = f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files"
+        return "\n".join([*self.sentences, line("", *names, "total"), *table, total, *(f"! {w}" for w in self.warnings)])
 
 
 def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = True, near: bool = True) -> Census:
@@ -189,38 +184,29 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         dataset: a folder, or a .csv table of path,label[,split][,group].
         cache: an sqlite3 file, made if absent; with it, a second census opens only the files that changed.
         near: look for near duplicates too.
+
+    Raises:
+        VggnbError: see `read_layout` and `read_table`; one bad file raises nothing.
     """
-    layout = read_layout(dataset)
+    dataset = Path(dataset)
+    layout = read_table(dataset) if dataset.suffix.lower() == ".csv" and dataset.is_file() else read_layout(dataset)
     paths = [entry.path for entry in layout.entries]
-    verdicts = list(judge_files(layout.dataset, paths, cache=cache, progress=progress))
-    rows, good, skipped = [], [], list(layout.strays)
-    for entry, verdict in zip(layout.entries, verdicts, strict=True):
-        if verdict.reason:
-            skipped.append(Skipped(entry.path, verdict.reason))
-            continue
-        label, v = layout.classes.index(entry.class_name), verdict
-        facts = (v.sha256, v.width, v.height, v.format, entry.class_name, label, entry.split, entry.group, v.notes)
-        rows.append(Row(entry.path, *facts))
-        good.append(verdict)
-    pairs = find_pairs(rows, good, near=near)
-    return Census(
-        layout.dataset, layout.classes, tuple(rows), tuple(sorted(skipped, key=lambda item: item.path)),
-        layout.system_files, pairs, (), layout.sentences,
-        np.array([v.brightness for v in good], np.float32), np.array([v.sharpness for v in good], np.float32),
-        layout.obstacles,
-    )  # fmt: skip
-
-
-def find_pairs(rows: list[Row], verdicts: list[Verdict], *, near: bool) -> tuple[Pair, ...]:
-    """Exact pairs (each copy with the first of its kind in every split) and near pairs."""
-    same = defaultdict(list)
-    for row in rows:
-        same[row.sha256].append(row)
-    pairs = [Pair(a, b, "exact", 0) for copies in same.values() for a, b in zip(copies, copies[1:], strict=False)]
-    if near:
-        known = {v.sha256: v.hash for v in verdicts if v.hash}
-        digests = list(known)
-        hashes = np.frombuffer(b"".join(known.values()), np.uint64).reshape(-1, 2, 4)
-        for i, j, distance in twins.near_pairs(hashes).tolist():
-            pairs += [Pair(a, b, "near", distance) for a in same[digests[i]] for b in same[digests[j]]]
-    return tuple(pairs)
+    with VerdictCache(cache) as kept:
+        verdicts = list(judge_files(layout.dataset, [*paths, *layout.copies], kept, progress=progress))
+    second = _judge_copies(layout, verdicts)
+    good = [(entry, v) for entry, v in zip(layout.entries, verdicts, strict=False) if not v.reason]
+    bad = [Skipped(entry.path, v.reason) for entry, v in zip(layout.entries, verdicts, strict=False) if v.reason]
+    rows = tuple(_row(entry, verdict, layout.classes) for entry, verdict in good)
+    census = Census(
+        dataset=layout.dataset,
+        classes=layout.classes,
+        rows=rows,
+        skipped=tuple(sorted([*layout.strays, *bad, *second], key=lambda item: item.path)),
+        system_files=layout.system_files,
+        pairs=find_pairs(rows, {v.sha256: v.hash for _, v in good if v.hash} if near else {}),
+        sentences=layout.sentences,
+        brightness=np.array([v.brightness for _, v in good], np.float32),
+        sharpness=np.array([v.sharpness for _, v in good], np.float32),
+        obstacles=layout.obstacles,
+    )
+    return census

@@ -4,18 +4,19 @@ Links are not followed, nothing is opened, and what operating systems and tools 
 """
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vggnb.storage import mendable
+from vggnb.storage import VggnbError, mendable
 
-_SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
-                 "lost+found", "@eadir", "__pycache__", "icon\r"}  # fmt: skip
-_PICTURE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
-_LINK = "It is a link, and links are not followed. Put the file itself in its place, or leave it out."
-_SPECIAL = "It is not a regular file (a pipe, a socket or a device). Remove it."
+SYSTEM_NAMES = {
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found",
+    "@eadir", "__pycache__", "icon\r",
+}  # fmt: skip
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
+LINK = "It is a link, and links are not followed. Put the file itself in its place, or leave it out."
+SPECIAL = "It is not a regular file (a pipe, a socket or a device). Remove it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Skipped:
         return f"{shown(self.path)}: {self.reason}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Folder:
     """A folder in the tree; `path` is POSIX and relative to the dataset."""
 
@@ -40,18 +41,23 @@ class Folder:
 
     def all_files(self) -> Iterator[str]:
         """Relative paths of the regular files at any depth."""
-        for name in self.files:
-            yield _join(self.path, name)
-        for folder in self.folders.values():
-            yield from folder.all_files()
+        waiting = [self]
+        while waiting:
+            folder = waiting.pop()
+            yield from (_join(folder.path, name) for name in folder.files)
+            waiting.extend(folder.folders.values())
+
+    def is_filled(self) -> bool:
+        """Whether there is a file at any depth."""
+        return next(self.all_files(), None) is not None
 
     def filled(self) -> list["Folder"]:
         """Sub-folders with a file at any depth."""
-        return [folder for folder in self.folders.values() if next(folder.all_files(), None) is not None]
+        return [folder for folder in self.folders.values() if folder.is_filled()]
 
     def pictures(self) -> int:
         """How many files directly in it are named like pictures."""
-        return sum(name.lower().endswith(_PICTURE_ENDINGS) for name in self.files)
+        return sum(map(is_named_like_a_picture, self.files))
 
 
 def shown(name: str) -> str:
@@ -61,25 +67,25 @@ def shown(name: str) -> str:
 
 def is_system(name: str) -> bool:
     """Whether a file or folder of this name is an operating system's or a tool's, not the user's."""
-    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+def is_named_like_a_picture(name: str) -> bool:
+    """A guess for messages only; what a file is, is decided by its content."""
+    return name.lower().endswith(PICTURE_ENDINGS)
 
 
 def walk(dataset: Path) -> tuple[Folder, list[Skipped], list[str]]:
-    """The tree of regular files; what is no regular file; and the system files."""
+    """The tree of regular files; what is no regular file; and the system files.
+
+    Raises:
+        VggnbError: a folder cannot be listed, so that its files cannot be accounted for.
+    """
     root, strays, system = Folder("", ""), [], []
     waiting = [(root, False)]
     while waiting:
         folder, in_system = waiting.pop()
-        try:
-            with os.scandir(dataset / folder.path) as listing:
-                found = sorted(listing, key=lambda item: item.name)
-        except OSError as error:
-            raise mendable(error, dataset / folder.path) from error
-        for item in found:
+        for item in _listing(dataset / folder.path):
             path, theirs = _join(folder.path, item.name), in_system or is_system(item.name)
             if item.is_dir(follow_symlinks=False):
                 child = Folder(item.name, path)
@@ -88,10 +94,24 @@ def walk(dataset: Path) -> tuple[Folder, list[Skipped], list[str]]:
                     folder.folders[item.name] = child
             elif theirs:
                 system.append(path)
-            elif item.is_symlink():
-                strays.append(Skipped(path, _LINK))
-            elif not stat.S_ISREG(item.stat(follow_symlinks=False).st_mode):
-                strays.append(Skipped(path, _SPECIAL))
-            else:
+            elif item.is_file(follow_symlinks=False):
                 folder.files.append(item.name)
+            else:
+                strays.append(Skipped(path, LINK if item.is_symlink() else SPECIAL))
     return root, strays, sorted(system)
+
+
+def _listing(folder: Path) -> list[os.DirEntry]:
+    """A folder's entries by name."""
+    try:
+        with os.scandir(folder) as listing:
+            return sorted(listing, key=lambda item: item.name)
+    except PermissionError as error:
+        remedy = "Change its permissions, or move it out of the dataset."
+        raise VggnbError("You may not look into this folder.", folder, remedy) from error
+    except OSError as error:
+        raise mendable(error, folder) from error
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

@@ -4,13 +4,15 @@ The ONE decoder: census, training and prediction call it, so a model never sees 
 Pillow does the decoding; this module fixes what Pillow leaves open (orientation, transparency, 16 bits, limits).
 """
 
+import contextlib
 import io
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, features
 
 from vggnb.storage import VggnbError, mendable
 
@@ -19,6 +21,36 @@ MAX_PIXELS = 50_000_000  # 7 000 x 7 000; read from the header, before anything 
 MAX_BYTES = 200_000_000  # a photograph is far smaller; a mistake is not
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF") + (("AVIF",) if features.check("avif") else ())
 RESIZE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+class _Quiet:
+    """No warnings inside, from any number of threads at once; `warnings.catch_warnings` alone is made for one."""
+
+    def __init__(self):
+        self._lock, self._inside, self._filters = threading.Lock(), 0, contextlib.ExitStack()
+
+    def __enter__(self):
+        with self._lock:
+            if not self._inside:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.close()
+
+
+_quiet = _Quiet()
 
 
 @dataclass(frozen=True)
@@ -64,8 +96,7 @@ def decode(source: Path | bytes) -> Picture:
     where = "the uploaded bytes" if isinstance(source, bytes) else source
     data = _read(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is lower than Pillow's
+        with _quiet:  # Pillow's bomb warning: the limit below is lower than Pillow's
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
@@ -75,7 +106,9 @@ def decode(source: Path | bytes) -> Picture:
         raise VggnbError(*_why_not(data, where)) from None
     except Image.DecompressionBombError:
         raise _refused("Far too many pixels for its bytes (a decompression bomb).", where) from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
+    except VggnbError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds; all mean the same to the reader
         what = "The file is cut short." if "truncated" in str(error) else f"The file is damaged ({error})."
         raise VggnbError(what, where, "Copy or download the file again, or leave it out.") from None
 
@@ -117,14 +150,23 @@ def _why_not(data: bytes, where: object) -> tuple[str, object, str]:
     return f"Not a picture that can be read here (known: {formats}).", where, "Export it as JPEG, or leave it out."
 
 
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says of how the camera was held, 1 to 8; a picture whose EXIF is damaged is taken as it lies."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # as above
+        return 1
+
+
 def _upright_rgb(image: Image.Image) -> Picture:
     """Decode the first frame, turn it upright, and bring any colour mode to RGB."""
     notes, mode, kind = [], image.mode, image.format
     if getattr(image, "n_frames", 1) > 1 and kind != "MPO":
         notes.append(f"first of {image.n_frames} frames")
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    if image.getexif().get(0x0112, 1) not in (0, 1):
+    turn = _TURNS.get(_orientation(image))
+    upright = image if turn is None else image.transpose(turn)
+    if turn is not None:
         notes.append("turned upright as its EXIF says")
     if mode.startswith("I;16") or mode == "I":
         # 16 bits: keep the high byte. Pillow's own convert("RGB") clips at 255: almost all white.

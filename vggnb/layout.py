@@ -1,8 +1,8 @@
 """What folder the user has, and where its class folders are.
 
 Accepted: train / validation / test folders (or some of them) of class folders, class folders that are not split,
-either of them inside wrapper folders, splits inside class folders, and the same data twice. A table instead of a folder
-is `tables.read_table`. Nothing here opens a picture: what is one is decided by its content, in `verdicts`.
+either of them inside wrapper folders, split folders inside class folders, and the same data twice. A table instead of
+a folder is `tables.read_table`. Nothing here opens a picture.
 """
 
 import os
@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggnb.folders import Folder, Skipped, is_system, shown, walk  # noqa: F401 (is_system is asked for here)
+from vggnb.folders import Folder, Skipped, is_system, shown, walk  # noqa: F401 (others ask for is_system here)
 from vggnb.storage import VggnbError
 
 SPLITS = ("train", "validation", "test")
@@ -71,36 +71,39 @@ def read_layout(dataset: Path) -> Layout:
             split, class lists that differ between splits, class names that only look different to a computer.
     """
     dataset = Path(os.path.abspath(dataset))
+    _check_folder(dataset)
+    root, strays, system = walk(dataset)
+    if not root.is_filled():
+        raise VggnbError("The dataset folder is empty.", dataset, "Put one folder of pictures for each class in it.")
+    said, obstacles = [], []
+    top = _unwrap(root, said)
+    split_folders = _split_folders(top)
+    copies = _second_copies(top, split_folders)
+    table = _split_table(split_folders, said) if split_folders else _unsplit_table(top, copies, said)
+    if table == {UNSPLIT: {}}:
+        table, obstacles = {UNSPLIT: {dataset.name: top}}, [_flat(top, dataset)]
+    classes = _agreed_classes(table, dataset)
+    said = [*_understood(table, classes), *said, *_remarks(top, table, copies)]
+    entries = [
+        Entry(path, split, name)
+        for split, folders in table.items()
+        for name, folder in folders.items()
+        for path in folder.all_files()
+    ]
+    inner = [path for copy in copies for path in copy.all_files()]
+    claimed = {entry.path for entry in entries}.union(inner)
+    strays += [Skipped(path, _OUTSIDE) for path in root.all_files() if path not in claimed]
+    entries.sort(key=lambda entry: entry.path)
+    parts = (said, classes, entries, strays, sorted(inner), system, obstacles)
+    return Layout(dataset, *map(tuple, parts))
+
+
+def _check_folder(dataset: Path) -> None:
     if not dataset.exists():
         raise VggnbError("There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first.")
     if not dataset.is_dir():
         remedy = "Name the folder that holds the class folders, or a .csv table of path,label."
         raise VggnbError("The dataset is a file, not a folder.", dataset, remedy)
-    root, strays, system = walk(dataset)
-    if next(root.all_files(), None) is None:
-        raise VggnbError("The dataset folder is empty.", dataset, "Put one folder of pictures for each class in it.")
-    said: list[str] = []
-    top = _unwrap(root, said)
-    split_folders = _split_folders(top)
-    copies, obstacles = _second_copies(top, split_folders), []
-    table = _class_table(top, split_folders, copies, said)
-    if not table[min(table)]:
-        table, obstacles = {UNSPLIT: {dataset.name: top}}, [_flat(top, dataset)]
-    classes = _agreed_classes(table, dataset)
-    said[:0] = _understood(table, classes)
-    said += [f"{shown(copy.path)}/ looks like a second copy of the dataset; the outer one is used." for copy in copies]
-    entries = tuple(
-        Entry(path, split, name)
-        for split, folders in table.items()
-        for name, folder in folders.items()
-        for path in folder.all_files()
-    )
-    inner = tuple(path for copy in copies for path in copy.all_files())
-    claimed = {entry.path for entry in entries} | set(inner)
-    strays += [Skipped(path, _OUTSIDE) for path in root.all_files() if path not in claimed]
-    ordered = tuple(sorted(entries, key=lambda entry: entry.path))
-    strays.sort(key=lambda stray: stray.path)
-    return Layout(dataset, tuple(said), classes, ordered, tuple(strays), inner, tuple(system), tuple(obstacles))
 
 
 def _unwrap(folder: Folder, said: list[str]) -> Folder:
@@ -114,68 +117,86 @@ def _unwrap(folder: Folder, said: list[str]) -> Folder:
 
 
 def _split_folders(top: Folder) -> dict[str, Folder]:
-    """The folders of the splits, or {} where the words are absent or are class names themselves (car, bus, train)."""
-    found: dict[str, Folder] = {}
-    named = [folder for folder in top.filled() if split_word(folder.name)]
-    others = [folder for folder in top.filled() if not split_word(folder.name)]
-    if others and not any(folder.filled() for folder in named):
+    """split -> folder, in order; {} where there are none, or where the word is a class's name (car, bus, train)."""
+    filled = top.filled()
+    named = [folder for folder in filled if split_word(folder.name)]
+    if len(named) == 1 and named[0].pictures() and any(other.pictures() for other in filled if other is not named[0]):
         return {}
+    found: dict[str, Folder] = {}
     for folder in named:
         split = split_word(folder.name)
         if split in found:
-            both = f"{shown(found[split].name)} and {shown(folder.name)}"
-            raise VggnbError(f"Two folders mean {split}: {both}.", top.path or ".", "Keep one of them, or merge them.")
+            both = f"{shown(found[split].path)}/ and {shown(folder.path)}/"
+            raise VggnbError(f"Two folders mean {split}: {both}.", both, "Keep one of them, or merge them into one.")
         found[split] = folder
     return {split: found[split] for split in SPLITS if split in found}
 
 
 def _second_copies(top: Folder, split_folders: dict[str, Folder]) -> list[Folder]:
     """Folders beside the splits or classes that hold the same splits or classes once more."""
-    beside = {name: folder for name, folder in top.folders.items() if folder not in split_folders.values()}
+    beside = [folder for folder in top.folders.values() if folder not in split_folders.values()]
     copies = []
-    for name, folder in beside.items():
+    for folder in beside:
         inner = _unwrap(folder, [])
         if split_folders:
             if _split_folders(inner).keys() & split_folders.keys():
                 copies.append(folder)
-        elif not inner.files and len(inner.folders) > 1 and inner.folders.keys() == beside.keys() - {name}:
-            copies.append(folder)
+        elif not inner.files and len(inner.folders) > 1:
+            if set(inner.folders) == {other.name for other in beside if other is not folder}:
+                copies.append(folder)
     return copies
 
 
-def _class_table(top, split_folders, copies, said) -> dict[str, dict[str, Folder]]:
-    """split -> class name -> folder."""
-    if split_folders:
-        table = {}
-        for split, folder in split_folders.items():
-            inside = _unwrap(folder, said)
-            if not inside.folders and inside.files:
-                raise _flat(inside, folder.path)
-            table[split] = inside.folders
-        return table
+def _split_table(split_folders: dict[str, Folder], said: list[str]) -> dict[str, dict[str, Folder]]:
+    """split -> class name -> folder, for a dataset that is split."""
+    table = {}
+    for split, folder in split_folders.items():
+        inside = _unwrap(folder, said)
+        if not inside.filled():
+            raise _flat(inside, folder.path)
+        table[split] = inside.folders
+    return table
+
+
+def _unsplit_table(top: Folder, copies: list[Folder], said: list[str]) -> dict[str, dict[str, Folder]]:
+    """split -> class name -> folder, where the first folders are classes: not split, or each split inside."""
     classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
-    inner = [_split_folders(folder) for folder in classes.values() if folder.filled()]
-    if len(inner) > 1 and all(inner) and all(not folder.files for folder in classes.values()):
-        said.append("Each class folder holds its own split folders.")
-        splits = [split for split in SPLITS if any(split in found for found in inner)]
-        empty = Folder("", "")
-        found = {name: _split_folders(folder) for name, folder in classes.items()}
-        return {split: {name: parts.get(split, empty) for name, parts in found.items()} for split in splits}
-    return {UNSPLIT: classes}
+    parts = {name: _split_folders(folder) for name, folder in classes.items()}
+    if not any(parts.values()):
+        return {UNSPLIT: classes}
+    for name, folder in classes.items():
+        odd = sorted(other.name for other in folder.filled() if other not in parts[name].values())
+        if folder.is_filled() and (folder.pictures() or odd or not parts[name]):
+            what = f"Some class folders hold split folders (train, test); {shown(name)}/ holds something else too."
+            raise VggnbError(what, folder.path, "Give every class folder the same split folders, or none.")
+    said.append("Each class folder holds its own split folders.")
+    present = [split for split in SPLITS if any(split in found for found in parts.values())]
+    return {split: {name: found.get(split, Folder("", "")) for name, found in parts.items()} for split in present}
 
 
 def _flat(folder: Folder, where: object) -> VggnbError:
-    count, name = folder.pictures() or len(folder.files), shown(folder.name or "the dataset folder")
-    what = f"{count} image{'s lie' if count != 1 else ' lies'} directly in {name}/, in no class folder."
+    count, name = folder.pictures() or len(folder.files), f"{shown(folder.name)}/" if folder.name else "the dataset"
+    what = f"{count} image{'s lie' if count != 1 else ' lies'} directly in {name}, in no class folder."
     return VggnbError(what, where, "Move them into one folder for each class, for example cat/ and dog/.")
 
 
 def _understood(table: dict, classes: tuple[str, ...]) -> list[str]:
-    names = ", ".join(map(shown, classes))
+    names = f"{len(classes)} class folder{'s' * (len(classes) != 1)} ({', '.join(map(shown, classes))})"
     if UNSPLIT in table:
-        return [f"Found {len(classes)} class folders that are not split: {names}."]
-    said = [f"Found {', '.join(table)}, each with {len(classes)} class folders: {names}."]
-    return said + [f"There is no {split} folder." for split in SPLITS if split not in table]
+        return [f"Found {names}, not split."]
+    said = [f"Found {' and '.join(table)}, {'each ' * (len(table) > 1)}with {names}."]
+    return said + [f"There is no {split} split." for split in SPLITS if split not in table]
+
+
+def _remarks(top: Folder, table: dict, copies: list[Folder]) -> list[str]:
+    said = [f"{shown(folder.path)}/ looks like a second copy of the dataset; the outer one is used." for folder in copies]
+    for folder in top.folders.values():
+        if split_word(folder.name) and not folder.is_filled():
+            said.append(f"{shown(folder.path)}/ is empty and counts as absent.")
+    deep = sorted(folder.path for classes in table.values() for folder in classes.values() if folder.filled())
+    if deep:
+        said.append(f"Sub-folders of a class folder count as that class, for example in {shown(deep[0])}/.")
+    return said
 
 
 def _agreed_classes(table: dict[str, dict[str, Folder]], dataset: Path) -> tuple[str, ...]:
@@ -186,11 +207,11 @@ def _agreed_classes(table: dict[str, dict[str, Folder]], dataset: Path) -> tuple
     for split, folders in table.items():
         lacks, extra = sorted(set(classes) - set(folders)), sorted(set(folders) - set(classes))
         if lacks or extra:
-            parts = [f"lacks {', '.join(map(shown, lacks))}"] * bool(lacks)
-            parts += [f"has besides {', '.join(map(shown, extra))}"] * bool(extra)
-            lists = f"{first} has {classes}; {split} has {sorted(folders)}"
-            what = f"The class folders differ: {split} {' and '.join(parts)} ({lists})."
-            raise VggnbError(what, dataset, "Give every split the same class folders; an empty one is allowed in test.")
+            parts = [f"{split} lacks: {', '.join(map(shown, lacks))}"] * bool(lacks)
+            parts += [f"{split} has extra: {', '.join(map(shown, extra))}"] * bool(extra)
+            lists = f"{first} has {classes}, {split} has {sorted(folders)}"
+            what = f"The class folders differ between the splits: {'; '.join(parts)} ({lists})."
+            raise VggnbError(what, dataset, "Give every split the same class folders; in test one may be empty.")
     return tuple(classes)
 
 

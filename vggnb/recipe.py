@@ -121,7 +121,7 @@ class Recipe:
             "learning_rate": self.learning_rate > 0,
             "epochs": self.epochs >= 1,
             "validation_share": 0 < self.validation_share < 1,
-            "seed": self.seed >= 0,
+            "seed": 0 <= self.seed < 2**32,
         }
         for choice, kept in rules.items():
             if not kept:

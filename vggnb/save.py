@@ -59,6 +59,10 @@ class Bundle:
     recipe: Recipe
     model: keras.Model
 
+    def __str__(self) -> str:
+        size = self.recipe.image_size
+        return f"VGG_{self.name}: pictures of {size} x {size} pixels -> {', '.join(self.classes)} ({NOT_A_DEVICE})"
+
 
 def save_bundle(
     run: Run,
@@ -150,6 +154,15 @@ def load_bundle(folder: Path) -> Bundle:
     except Exception as error:  # Keras and h5py raise many kinds; all mean the same to the reader
         raise VggnbError(f"The weights do not fit the recipe: {error}", weights, "Save the run again.") from None
     return Bundle(folder, document["name"], classes, recipe, model)
+
+
+def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
+    """The bundle in this folder; when there is none yet, it is saved first, and that is said."""
+    recover_folder(folder)
+    if not (Path(folder) / MANIFEST).is_file():
+        print(f"No bundle '{Path(folder).name}' yet: saving it now.")
+        save_bundle(run, folder, name=name)
+    return load_bundle(folder)
 
 
 def check_images(size: int) -> np.ndarray:

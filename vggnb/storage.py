@@ -141,14 +141,17 @@ def read_json(path: Path) -> object:
 def replacing_folder(folder: Path):
     """Yield an empty temporary folder; when the block ends well it takes the place of `folder` as a whole.
 
-    A kill between the two renames leaves the old folder under `<name>.previous`; the next call, and
-    `recover_folder`, put it back.
+    A kill between the two renames leaves the old folder under a hidden name; the next call, and `recover_folder`,
+    put it back.
     """
-    folder = Path(folder)
-    previous = folder.with_name(folder.name + ".previous")
+    folder = Path(folder).resolve()  # "." has no name to rename
+    previous = _previous(folder)
     with storage_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         folder.parent.mkdir(parents=True, exist_ok=True)
         recover_folder(folder)
+        shutil.rmtree(previous, ignore_errors=True)  # a kill after the second rename left it
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=TEMPORARY_PREFIX))
         try:
             temporary.chmod(0o755)
@@ -167,6 +170,11 @@ def replacing_folder(folder: Path):
 
 def recover_folder(folder: Path) -> None:
     """Finish what a killed `replacing_folder` left: the old folder returns if the new one never arrived."""
-    previous = Path(folder).with_name(Path(folder).name + ".previous")
-    if previous.exists() and not Path(folder).exists():
-        os.rename(previous, folder)
+    folder = Path(folder).resolve()
+    if _previous(folder).exists() and not folder.exists():
+        os.rename(_previous(folder), folder)
+
+
+def _previous(folder: Path) -> Path:
+    """Where the old folder waits while the new one takes its place."""
+    return folder.with_name(f"{TEMPORARY_PREFIX}previous-{folder.name}")

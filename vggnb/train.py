@@ -109,9 +109,7 @@ def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str,
     """
     folder = Path(folder)
     if (folder / "run.json").is_file():
-        if differences := _differences(open_run(folder), manifest, recipe, source):
-            remedy = "Name a new folder for this run, or remove that one."
-            raise VggnbError(f"This folder holds another run: {'; '.join(differences[:3])}.", folder, remedy)
+        _check_same(open_run(folder), manifest, recipe, source)
     elif folder.is_dir() and any(folder.iterdir()):
         raise VggnbError("This folder holds something else than a run.", folder, "Name a new folder for the run.")
     make_folder(folder)
@@ -121,17 +119,19 @@ def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str,
     return Run(folder, recipe, manifest, weights, source)
 
 
-def _differences(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSource) -> list[str]:
-    """What was decided otherwise in an earlier run, in words."""
+def _check_same(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSource | None = None) -> None:
+    """Refuse to go on with a run for which something else was decided; the first three differences are told."""
     old, new = run.recipe.to_dict(), recipe.to_dict()
     found = [f"{choice} is {old[choice]} there and {new[choice]} here" for choice in new if old[choice] != new[choice]]
     if run.manifest.classes != manifest.classes:
         found.append(f"its classes are {list(run.classes)}, here {list(manifest.classes)}")
     elif _images(run.manifest) != _images(manifest):
         found.append(f"its {len(run.manifest.rows)} images or their splits are not these {len(manifest.rows)}")
-    if run.source.sha256 != source.sha256:
+    if source is not None and run.source.sha256 != source.sha256:
         found.append("the base's weights are not the same")
-    return found
+    if found:
+        remedy = "Name a new folder for this run, or remove that one."
+        raise VggnbError(f"This folder holds another run: {'; '.join(found[:3])}.", run.folder, remedy)
 
 
 def _images(manifest: Manifest) -> set[tuple[str, str, int]]:
@@ -273,8 +273,14 @@ def train(
 
 
 def open_or_train(manifest: Manifest, recipe: Recipe, folder: Path, *, weights: str, store: Path) -> Run:
-    """The trained run in this folder; when there is none yet, it is trained first, and that is said."""
+    """The trained run in this folder; when there is none yet, it is trained first, and that is said.
+
+    Raises:
+        VggnbError: the folder holds a run with another recipe or other images.
+    """
     if (Path(folder) / TRAINING_FILE).is_file():
-        return open_run(folder)
+        run = open_run(folder)
+        _check_same(run, manifest, recipe)
+        return run
     print(f"No trained run '{Path(folder).name}' yet: training it now.")
     return train(manifest, recipe, folder, weights=weights, store=store)[0]

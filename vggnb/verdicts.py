@@ -4,6 +4,7 @@ Files are judged in parallel by threads (Pillow lets go of the interpreter while
 one sqlite3 file, so that a second census opens only what changed.
 """
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from vggnb import images, twins
+from vggnb.folders import shown
 from vggnb.storage import VggnbError, mendable, sha256_bytes
 
 VERSION = f"{images.DECODER_VERSION}.{twins.HASH_VERSION}.1"
@@ -33,7 +35,7 @@ class Verdict:
     Attributes:
         brightness: mean grey level, 0 to 255.
         sharpness: standard deviation of the Laplacian in grey levels, at 256 pixels on the long side.
-        hash: 64 bytes of `twins.hash_of`, or none where the picture is too flat.
+        hash: the 64 bytes of `twins.hash_of`, or none where the picture is too plain.
     """
 
     reason: str
@@ -61,7 +63,7 @@ def judge_file(path: Path) -> Verdict:
     except OSError as error:
         if error.errno in (errno.ENOTCONN, errno.ESTALE):
             raise mendable(error, path) from error
-        return Verdict(f"It cannot be read ({error.strerror}). Check that it opens in another program, or leave it out.")
+        return Verdict(f"It cannot be read ({error.strerror}). See that it opens in another program, or leave it out.")
     digest = sha256_bytes(data)
     try:
         picture = images.decode(data)
@@ -71,7 +73,7 @@ def judge_file(path: Path) -> Verdict:
     notes = [*picture.notes, *_remarks(path, picture.format, width, height)]
     brightness, sharpness, hashed = measure(picture.pixels)
     if not hashed:
-        notes.append("one flat colour")
+        notes.append("too plain to be compared with others")
     return Verdict("", digest, width, height, picture.format, "; ".join(notes), brightness, sharpness, hashed)
 
 
@@ -103,71 +105,100 @@ def measure(pixels: np.ndarray) -> tuple[float, float, bytes]:
     return round(float(levels.mean()), 2), round(sharpness, 2), b"" if hashed is None else hashed.tobytes()
 
 
-def judge_files(dataset: Path, paths: Sequence[str], *, cache: Path | None, progress: bool) -> Iterator[Verdict]:
+def judge_files(
+    dataset: Path, paths: Sequence[str], cache: "VerdictCache", *, progress: bool = True
+) -> Iterator[Verdict]:
     """Judge files in parallel; verdicts come in the order of `paths`."""
     from tqdm.auto import tqdm
 
     workers = min(8, os.cpu_count() or 1)
-    pending: deque[Future | Verdict] = deque()
-    bar = tqdm(total=len(paths), desc="census", unit="file", disable=not progress)
-    with VerdictCache(cache) as kept, bar, ThreadPoolExecutor(workers) as pool:
+    pending: deque[tuple[Path, Verdict | Future]] = deque()
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(paths), desc="census", unit="file", disable=not progress) as bar:
 
-        def finished() -> Verdict:
+        def oldest() -> Verdict:
+            path, answer = pending.popleft()
             bar.update()
-            item = pending.popleft()
-            return item if isinstance(item, Verdict) else kept.add(*item.result())
+            return answer if isinstance(answer, Verdict) else cache.keep(path, *answer.result())
 
         try:
-            for path in paths:
-                verdict, key = kept.find(dataset / path)
-                pending.append(verdict or pool.submit(lambda key=key, path=path: (key, judge_file(dataset / path))))
+            for path in (dataset / path for path in paths):
+                pending.append((path, cache.find(path) or pool.submit(_stat_and_judge, path)))
                 if len(pending) > 16 * workers:
-                    yield finished()
+                    yield oldest()
             while pending:
-                yield finished()
+                yield oldest()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
+def _stat_and_judge(path: Path) -> tuple[tuple[int, int], Verdict]:
+    """Size and mtime first: if the file changes while it is read, they are not those of the next census."""
+    return _stamp(path), judge_file(path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and mtime_ns of a file; (-1, -1) if it cannot be asked."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
 class VerdictCache:
-    """Verdicts by (absolute path, size, mtime_ns, decoder version) in one sqlite3 file; without a file, nothing."""
+    """Verdicts by (absolute path, size, mtime_ns, version) in one sqlite3 file; without a file it keeps nothing.
+
+    A damaged or locked file never stops a census: `trouble` says in words that everything was looked at anew.
+    """
 
     def __init__(self, file: Path | None):
-        self._file, self._base, self._waiting = file, None, 0
+        self.trouble = ""
+        self._file, self._base, self._added = file, None, 0
 
     def __enter__(self) -> "VerdictCache":
         if self._file is not None:
-            Path(self._file).parent.mkdir(parents=True, exist_ok=True)
-            columns = "path BLOB PRIMARY KEY, size, mtime_ns, version, reason, sha256, width, height, format, notes, "
-            columns += "brightness, sharpness, hash"
-            self._base = sqlite3.connect(self._file, timeout=30)
-            self._base.execute(f"CREATE TABLE IF NOT EXISTS verdicts ({columns})")
+            columns = ", ".join(("path BLOB PRIMARY KEY", "size", "mtime_ns", "version", *Verdict.__slots__))
+            with self._troubles():
+                self._base = sqlite3.connect(self._file, timeout=10)
+                self._base.execute(f"CREATE TABLE IF NOT EXISTS verdicts ({columns})")
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         if self._base is not None:
-            self._base.commit()
+            with self._troubles():
+                self._base.commit()
+        if self._base is not None:
             self._base.close()
 
-    def find(self, path: Path) -> tuple[Verdict | None, tuple | None]:
-        """The kept verdict on a file, if the file is unchanged; and the key to keep a new one under."""
-        if self._base is None:
-            return None, None
+    @contextlib.contextmanager
+    def _troubles(self):
+        """Go on without the file after the first thing that it does not do."""
         try:
-            status = os.lstat(path)
-        except OSError:
-            return None, None
-        key = (os.fsencode(path), status.st_size, status.st_mtime_ns, VERSION)
-        query = "SELECT * FROM verdicts WHERE path = ? AND size = ? AND mtime_ns = ? AND version = ?"
-        row = self._base.execute(query, key).fetchone()
-        return (None if row is None else Verdict(*row[4:])), key
+            yield
+        except (sqlite3.Error, OSError, TypeError) as error:
+            remedy = "Every file was looked at anew. Delete it, or name another place."
+            self.trouble = f"The census cache {shown(str(self._file))} cannot be used ({error}). {remedy}"
+            if self._base is not None:
+                self._base.close()
+            self._base = None
 
-    def add(self, key: tuple | None, verdict: Verdict) -> Verdict:
-        """Keep a verdict; one that could not be reached by reading the file is not kept."""
-        if key is not None and verdict.sha256:
-            self._base.execute(f"INSERT OR REPLACE INTO verdicts VALUES ({', '.join('?' * 13)})", key + astuple(verdict))
-            self._waiting += 1
-            if self._waiting % 500 == 0:
-                self._base.commit()
+    def find(self, path: Path) -> Verdict | None:
+        """The kept verdict on a file, if the file is unchanged."""
+        if self._base is None:
+            return None
+        with self._troubles():
+            query = "SELECT * FROM verdicts WHERE path = ? AND size = ? AND mtime_ns = ? AND version = ?"
+            row = self._base.execute(query, (os.fsencode(path), *_stamp(path), VERSION)).fetchone()
+            return None if row is None else Verdict(*row[4:])
+
+    def keep(self, path: Path, stamp: tuple[int, int], verdict: Verdict) -> Verdict:
+        """Keep a verdict, unless the file could not be read, which may pass."""
+        if self._base is not None and verdict.sha256:
+            with self._troubles():
+                values = (os.fsencode(path), *stamp, VERSION, *astuple(verdict))
+                self._base.execute(f"INSERT OR REPLACE INTO verdicts VALUES ({', '.join('?' * len(values))})", values)
+                self._added += 1
+                if self._added % 200 == 0:
+                    self._base.commit()
         return verdict

@@ -1,0 +1,160 @@
+# %% [markdown]
+# # 1. Paths: where your pictures and your results live
+#
+# After this page you can
+#
+# - make the project folder and the dataset folder, on Google Drive or on your own machine,
+# - mount Drive, with the right account, and read what goes wrong when it does not mount,
+# - point the series at the sample or at your own pictures by changing one line,
+# - say which folder holds train, which validation and which test, and why there are three.
+#
+# **Article steps** 1 to 7. **Reads** a dataset folder. **Writes** empty folders for your project.
+# **Takes** a few seconds; nothing is trained here, so any machine will do.
+#
+# *This series teaches a method. It is not a diagnostic device, and nothing in it says anything about your skin.*
+
+# %% [markdown]
+# ## What the setup cell said
+#
+# Every page begins with the same cell. Look for three lines in what it printed:
+#
+# | line | what it tells |
+# |---|---|
+# | profile | **quick** works on the small sample with pictures of 96 pixels, in seconds; **full** works on your pictures with 224 pixels. Colab starts with full, everything else with quick. |
+# | dataset | the pictures that the pages will use |
+# | runs | where everything that is trained will be kept |
+#
+# The sample was **drawn by a program**. It looks a little like dermoscopy (skin photographed through a magnifying lens)
+# so that the pages have something to work on, and it teaches nothing about skin.
+
+# %% [markdown]
+# ## Steps 1 and 2: a project folder, and a dataset folder in it
+#
+# The article makes a folder on Google Drive by hand and another one, `dataset`, inside it. One line does the same, on
+# Drive when you are in Colab and in your home otherwise. Folders that are already there are left exactly as they are.
+
+# %%
+from vggnb.paths import make_project_folders
+
+folders = make_project_folders()
+print(folders)
+
+# %% [markdown]
+# Three empty folders wait for your pictures. In each of them you will make **one folder for each class**, named as you
+# want the answer to read. For two classes that is
+#
+# ```
+# dataset/
+#   train/       benign/ malignant/     the network learns from these
+#   validation/  benign/ malignant/     you look at these while you decide (how many epochs, which recipe)
+#   test/        benign/ malignant/     looked at once, at the very end
+# ```
+#
+# Why three? Whatever you look at while deciding, you fit to, even if only a little. Only pictures that no decision has
+# seen can tell how the model will do on the next one. If you have no validation folder, leave it empty: the series cuts
+# a part off train for it (never off test) and says so.
+
+# %% [markdown]
+# ## Step 3: put pictures in it
+#
+# The article takes its pictures from Kaggle (3 297 photographs of moles, benign or malignant). You can use any folder
+# of pictures; nothing below knows about skin. Two hints that save an evening:
+#
+# - Upload **one .zip file** rather than thousands of pictures: Drive is slow with many small files.
+# - Keep the originals somewhere else. The series never changes or deletes your pictures, but an upload can go wrong.
+#
+# ## Step 4: a notebook
+#
+# In the article you make an empty notebook. You already have this one: in Colab choose **File > Save a copy in
+# Drive**, and from the page 4 on **Runtime > Change runtime type > T4 GPU**.
+
+# %% [markdown]
+# ## Step 5: mount Google Drive
+#
+# In Colab this cell asks for permission. **Choose the account whose Drive holds your pictures**: Colab and Drive must
+# belong to the same account, or your folder will not be there. Elsewhere the cell has nothing to do.
+
+# %%
+from vggnb.paths import mount_drive
+
+drive = mount_drive()
+
+# %% [markdown]
+# If it fails, the message names the reason and the way out. The three that people meet most:
+#
+# | it says | do |
+# |---|---|
+# | the permission was not given | run the cell again, tick every box, allow pop-ups and third-party cookies |
+# | the mount folder holds files | Runtime > Disconnect and delete runtime, then start again; nothing on Drive is lost |
+# | Drive did not answer in time | run it again; if it persists, move the many files at the top of My Drive into folders |
+
+# %% [markdown]
+# ## Step 6: imports
+#
+# > **In the article** eleven names are imported at once. Eight of them (`cv2`, `Image`, `K`, `load_model`,
+# > `img_to_array`, `Adam`/`RMSprop`, `ReduceLROnPlateau` ...) are never used again, and one of those, `cv2`, stops the
+# > page at once where OpenCV is not installed. **Here** each page imports what it uses, beside the line that uses it.
+# > Surveying your pictures (pages 1 and 2) needs no TensorFlow, so it starts in a fraction of a second rather than in
+# > about five.
+
+# %%
+import sys
+
+print("TensorFlow loaded so far:", "tensorflow" in sys.modules)
+
+# %% [markdown]
+# ## Step 7: which folder is what
+#
+# The article writes ten paths by hand, one for each split and class. A typing mistake in one of them shows up much
+# later, as a strange number. Here the folder itself is read, and what was understood is said:
+
+# %%
+from vggnb.layout import read_layout
+
+layout = read_layout(ws.dataset)
+print(layout)
+
+# %% [markdown]
+# Folders named `val`, `valid`, `Training` or `TEST` are understood too, and so are class folders that are not split at
+# all. And when a name is wrong, you hear it now, with what to do:
+
+# %% tags=["raises-exception"]
+read_layout(ws.home / "datasett")
+
+# %% [markdown]
+# ## Use your own pictures
+#
+# Set two variables **before** the setup cell and run the page from the top (in Colab: Runtime > Restart session and
+# run all). The name is a folder or a .zip.
+#
+# ```python
+# import os
+# os.environ["VGGNB_DATASET"] = "/content/drive/MyDrive/vggnb/dataset"
+# os.environ["VGGNB_PROFILE"] = "full"
+# ```
+
+# %% [markdown] tags=["exercise"]
+# ## Exercise
+#
+# How many *files* lie in the class folders of the test split? `layout.entries` holds one entry a file, with
+# `.path`, `.split` and `.class_name`. Is that number the number of *pictures*? (Page 2 answers this.)
+#
+# <details><summary>Show a solution</summary>
+#
+# ```python
+# sum(entry.split == "test" for entry in layout.entries)
+# ```
+#
+# 80 files on the sample. Whether each of them is a picture that can be used, nobody knows before it has been opened.
+# </details>
+
+# %%
+# your code here
+
+# %% [markdown]
+# ## What you can do now
+#
+# You made the project folder and its dataset folder, mounted Drive (or learnt that you need not), saw what was
+# understood of the folder, and know how to point the series at your own pictures and why there are three splits.
+#
+# Next: [2. Census: look at every picture before you train](02_census.ipynb)

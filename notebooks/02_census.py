@@ -1,0 +1,148 @@
+# %% [markdown]
+# # 2. Census: look at every picture before you train
+#
+# After this page you can
+#
+# - count pictures rather than files, and say of every file that is not used why it is not,
+# - find pictures that are there twice, under two classes, or both in train and in test,
+# - say how many pictures each class has, and what an imbalance means for the accuracy you will read later,
+# - cut a validation part off train, by class, without splitting twins.
+#
+# **Article steps** 8 and 9. **Reads** your dataset folder. **Writes** nothing in it; a small file under `<home>`
+# remembers which pictures were already looked at. **Takes** a few seconds on the sample, about a minute for 3 000
+# pictures; no GPU, no TensorFlow.
+
+# %% [markdown]
+# ## Steps 8 and 9: how many pictures are there?
+#
+# Look at the last line: every file on the disk is either used, or skipped for a reason, or belongs to the operating
+# system. The three numbers add up to the files that are there, always.
+
+# %%
+from vggnb.census import take_census
+
+census = take_census(ws.dataset, cache=ws.census_file)
+print(census)
+
+# %%
+from vggnb import figures
+from vggnb.figures import show
+
+show(figures.class_counts(census))
+
+# %% [markdown]
+# Both classes have equally many pictures here. Yours may not: if nine of ten pictures are benign, a model that always
+# says *benign* is right in nine of ten cases and useless. Page 6 prints that number, the **baseline**, beside every
+# accuracy.
+#
+# > **In the article** pictures are counted with `len(os.listdir(train_benign_dir))`. That counts *names*: hidden files,
+# > folders, half-uploaded pictures. The counts then decide how many batches an epoch has, so a wrong count trains on
+# > the wrong number of batches. **Here** every file is opened and decoded once, in parallel. The difference, measured on
+# > a copy of the sample with some faults planted:
+
+# %%
+import os
+from vggnb import datasets
+
+flawed = datasets.flawed_sample(ws.features.parent / "flawed")
+folder = flawed / "train" / "benign"
+print("names in train/benign, as the article counts: ", len(os.listdir(folder)))
+flawed_census = take_census(flawed, progress=False)
+print("pictures in train/benign that can be used:    ", flawed_census.counts()["train"]["benign"])
+
+# %% [markdown]
+# ## What was skipped, and why
+#
+# One bad file must not stop an evening's work, and it must not be swallowed silently either. Each line names the file,
+# the reason and what you can do.
+
+# %%
+for skipped in flawed_census.skipped:
+    print(skipped)
+print("system files:", len(flawed_census.system_files))
+
+# %% [markdown]
+# None of these would have stopped the article's count, and each would have stopped its training: TensorFlow meets a cut
+# JPEG in the middle of an epoch, stops, and does not tell which file it was.
+
+# %% [markdown]
+# ## Twice, contradicting, leaking
+#
+# Two files can be the same picture byte for byte (**exact**), or the same picture saved again, resized, turned or
+# mirrored (**near**). The census compares all of them, in all eight orientations. Three things follow:
+#
+# - **duplicates** within train are merely useless work,
+# - a **conflict** is one picture under two classes: at least one label is wrong,
+# - a **leak** is one picture both in train and in test. The model is then examined with questions it has seen with
+#   their answers, and its score is too good. No step of the article would notice.
+
+# %%
+print(flawed_census.leak_report())
+
+# %%
+show(figures.twins(flawed_census))
+
+# %% [markdown]
+# Look at the pairs: a picture and its mirror image are the same picture. The distance says in how many of the bits of a
+# small fingerprint the two differ: 0 for the same, about half of the bits for two unrelated pictures.
+#
+# Is the sample itself clean?
+
+# %%
+print("leaks in the sample:", len(census.leaks), "  conflicts:", len(census.conflicts))
+
+# %% [markdown]
+# ## What the pictures look like
+#
+# A table cannot tell what you will see at once: a ruler in every malignant picture, one class photographed in
+# another room. A network uses whatever tells the classes apart, also what you did not mean.
+
+# %%
+show(figures.contact_sheet(census))
+
+# %%
+show(figures.picture_overview(census))
+
+# %% [markdown]
+# Brightness and size should not tell the classes apart. If they do in your pictures, the network will use them, and fail
+# on pictures from another camera.
+
+# %% [markdown]
+# ## Train, validation, test
+#
+# The sample brings all three splits. The article's dataset brings two, and then a part of *train* becomes validation:
+# by class, with a seed so that it is the same part every time, and never tearing twins apart. The result, one row for
+# each picture, is called the **manifest**; every later page starts from it.
+
+# %%
+from vggnb.splits import assign_splits
+
+manifest = assign_splits(census)
+print(manifest)
+
+# %% [markdown] tags=["exercise"]
+# ## Exercise: find the leak
+#
+# `flawed_census.leaks` holds the pairs that are in two splits. Print them, and find out in which two folders the mirrored
+# picture lies. Which of the two files would you remove, and why not the other?
+#
+# <details><summary>Show a solution</summary>
+#
+# ```python
+# for pair in flawed_census.leaks:
+#     print(pair)
+# ```
+#
+# Remove the copy in **train**: the test split stays as it is, so that its score can be compared with other people's.
+# </details>
+
+# %%
+# your code here
+
+# %% [markdown]
+# ## What you can do now
+#
+# You counted pictures rather than names, read why each skipped file was skipped, found twins, conflicts and leaks, know
+# the baseline, and hold a manifest with three honest splits.
+#
+# Next: [3. Generators: from files to batches](03_generators.ipynb)

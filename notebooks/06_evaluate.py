@@ -1,0 +1,161 @@
+# %% [markdown]
+# # 6. Evaluate: the test pictures, once
+#
+# After this page you can
+#
+# - judge a model on pictures that no decision has seen, once,
+# - read more than accuracy: AUC, sensitivity, specificity, each with a 95 % interval,
+# - tell a real difference between two models from luck,
+# - avoid two traps: the shuffled generator, and choosing by the test score.
+#
+# **Article step** 20. **Reads** the runs of page 5 (or trains them now, in about a minute, and says so). **Writes** what
+# the models said about the test pictures into the runs. **Takes** about half a minute on two CPU cores.
+
+# %%
+from vggnb.census import take_census
+from vggnb.recipe import Recipe
+from vggnb.splits import assign_splits
+from vggnb.train import open_or_train
+
+manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+recipes = {name: Recipe.named(name).with_(image_size=ws.image_size) for name in ("article", "best")}
+runs = {name: open_or_train(manifest, recipe, ws.runs / name, weights=ws.weights, store=ws.features)
+        for name, recipe in recipes.items()}
+print(*(f"{name}: {run.history()}" for name, run in runs.items()), sep="\n")
+
+# %% [markdown]
+# ## Step 20: one number, as in the article
+#
+# The assembled model, raw pixels in and probabilities out, sees the test pictures for the first time. `evaluate` gives the
+# loss and the accuracy.
+
+# %%
+from vggnb.generators import make_dataset
+
+model = runs["article"].classifier()
+model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+loss, accuracy = model.evaluate(make_dataset(manifest, "test", recipes["article"]), verbose=0)
+print(f"test loss {loss:.2f}, test accuracy {accuracy:.2f}")
+
+# %% [markdown]
+# The article ends here. Is that good? Compared with what? Would other test pictures give the same? Which mistakes are in
+# it? One number answers none of these.
+#
+# ## A judgement
+#
+# Each line is a value and its **95 % interval**: if you drew other test pictures of the same kind again and again, the
+# interval is made so that it catches the true value 95 times of 100.
+
+# %%
+from vggnb.evaluate import judge, predict_split
+
+reports = {name: judge(run, "test") for name, run in runs.items()}
+print(reports["article"])
+
+# %%
+print(reports["best"])
+
+# %% [markdown]
+# | word | question it answers |
+# |---|---|
+# | accuracy | of all pictures, how many are named right? Compare with the line *always saying the most frequent class* |
+# | sensitivity | of the pictures of the positive class, how many are found? |
+# | specificity | of the others, how many are left in peace? |
+# | balanced accuracy | the mean of these two; a class with few pictures counts as much as a big one |
+# | AUC | take one picture of each class: how often does the positive one get the higher probability? 0.5 is guessing |
+# | ECE | by how much do the probabilities promise too much or too little? 0 is honest |
+
+# %%
+from vggnb import figures
+from vggnb.figures import show
+
+show(figures.metric_intervals(reports))
+
+# %% [markdown]
+# Do the intervals overlap? Then these test pictures cannot tell which recipe is better, whatever the points say. With 80
+# pictures an accuracy is uncertain by about 9 points either way; to tell 85 % from 80 % you need about a thousand.
+#
+# ## Which mistakes?
+
+# %%
+show(figures.confusion_matrix(reports["best"]))
+
+# %% [markdown]
+# Rows are what a picture is, columns what the model said. The two kinds of mistakes are rarely worth the same: a missed
+# malignant lesion and a needless visit are not. Where the line between *benign* and *malignant* is drawn (here at
+# probability 0.5) trades one for the other; the curve shows all the trades there are.
+
+# %%
+said = {name: predict_split(run, "test") for name, run in runs.items()}
+show(figures.roc_curve(said, classes=manifest.classes))
+
+# %% [markdown]
+# ## Look at the mistakes
+#
+# Numbers do not tell what the model stumbles over. Look for what the wrong ones have in common.
+
+# %%
+show(figures.mistakes(said["best"], manifest))
+
+# %% [markdown]
+# ## Trap 1: the shuffled generator
+#
+# > **In the article** the test generator is made without `shuffle=False`, and shuffling is its default. `evaluate` does not
+# > mind. But whoever goes on to make a confusion matrix compares `predict`, in shuffled order, with `generator.classes`, in
+# > the order of the folder. The result looks like chance, and people then search the mistake in their model.
+
+# %%
+from sklearn.metrics import accuracy_score
+from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+options = dict(target_size=(ws.image_size, ws.image_size), class_mode="binary", seed=0)
+generator = ImageDataGenerator().flow_from_directory(ws.dataset / "test", shuffle=True, **options)
+shuffled = model.predict(generator, verbose=0).argmax(axis=1)
+print(f"true accuracy {accuracy:.2f}; compared in the wrong order {accuracy_score(generator.classes, shuffled):.2f}")
+
+# %% [markdown]
+# Here, what the model said and what is true are kept together, row by row, in one file of the run; accuracy, confusion
+# matrix and curve are all made from it, so they cannot disagree.
+#
+# ## Trap 2: choosing by the test score
+#
+# > **In the article**, epochs are raised until the *test* accuracy is 85 %. Each look at the test score to decide something
+# > makes that score too good. By how much? Imagine 20 models that are all right in exactly 75 of 100 cases, examine each
+# > on 80 pictures, and report the best of the 20:
+
+# %%
+import numpy as np
+
+scores = np.random.default_rng(0).binomial(80, 0.75, size=(10_000, 20)) / 80
+print(f"true accuracy 0.75; the best of 20 on 80 test pictures shows {scores.max(axis=1).mean():.2f} on average")
+
+# %% [markdown]
+# Nine points out of nothing. So: decide on validation, look at test once, report what you see.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercise
+#
+# By default the positive class is the alphabetically last. Judge the best run again with `positive="benign"`. Which lines
+# change, which do not, and why?
+#
+# <details><summary>Show a solution</summary>
+#
+# ```python
+# print(judge(runs["best"], "test", positive=manifest.classes[0]))
+# ```
+#
+# Sensitivity and specificity trade places. Accuracy, balanced accuracy, AUC and ECE do not know which class is called
+# positive.
+# </details>
+
+# %%
+# your code here
+
+# %% [markdown]
+# ## What you can do now
+#
+# You judged two models on pictures that no decision had seen, read each number with its interval and beside the baseline,
+# saw when a difference may be luck, looked at the mistakes, and know two traps that make results look better or worse
+# than they are.
+#
+# Next: [7. Save: files that come back the same](07_save.ipynb)

@@ -1,0 +1,117 @@
+# %% [markdown]
+# # 7. Save: files that come back the same
+#
+# After this page you can
+#
+# - save a model as the article does (JSON, whole model, weights) and as one does today (`.keras`),
+# - prove that each file gives the same probabilities when it is loaded again,
+# - say what must travel with the weights so that the model can be used at all,
+# - explain why `save_weights("VGG_Skin.h5")` fails today.
+#
+# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a bundle, about 250 MB, into the
+# run's folder. **Takes** about half a minute on two CPU cores.
+
+# %%
+from vggnb.census import take_census
+from vggnb.recipe import Recipe
+from vggnb.splits import assign_splits
+from vggnb.train import open_or_train
+
+manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+recipe = Recipe.best().with_(image_size=ws.image_size)
+run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
+print(run.history())
+
+# %% [markdown]
+# ## Step 21: save
+#
+# One line writes all files, loads each of them again **in a fresh process** (one that knows nothing of this page), lets it
+# judge the same eight pictures, and compares. Look at the last column: the largest difference between any two
+# probabilities.
+
+# %%
+from vggnb.save import save_bundle
+
+files = save_bundle(run, run.folder / "bundle", name="Skin")
+for file in files:
+    same = "" if file.max_difference is None else f"comes back the same: {file.max_difference <= 1e-5}"
+    print(f"{file.path:<22} {file.format:<8} {same}")
+
+# %% [markdown]
+# | file | what it is | in the article |
+# |---|---|---|
+# | `VGG_Skin.json` | the architecture: which layers in which order; no weights | yes |
+# | `VGG_Skin.h5` | architecture and weights in the older HDF5 format | yes |
+# | `VGG_Skin.weights.h5` | the weights alone | yes, under another name |
+# | `VGG_Skin.keras` | architecture and weights in today's format | no |
+# | `labels.json` | which output is which class | **no**, and without it the outputs mean nothing |
+# | `recipe.json` | size, resize, scaling: how a picture must be prepared | **no**, and without it the answers are wrong |
+# | `card.json` | what it was trained on, how it did, what it must not be used for | no |
+# | `manifest.json` | a checksum of every file | no |
+
+# %% [markdown]
+# > **In the article** the weights are saved with `save_weights("VGG_Skin.h5")`. Keras 3 refuses: weights alone must end
+# > in `.weights.h5`, so that nobody takes them for a whole model. See it refuse:
+
+# %% tags=["raises-exception"]
+run.head().save_weights("VGG_Skin.h5")
+
+# %% [markdown]
+# ## What the card says
+#
+# A model is used by people who did not make it. They cannot ask you, so the answers travel with it.
+
+# %%
+from vggnb.storage import read_json
+
+card = read_json(run.folder / "bundle" / "card.json")
+for key in ("purpose", "network", "weights", "images", "limits"):
+    print(f"{key}: {card[key]}\n")
+
+# %% [markdown]
+# ## A damaged file
+#
+# A broken download or a full disk can change a file without anybody noticing: one flipped bit in an `.h5` file usually
+# loads without a word, and the model then answers differently. The checksums notice. Try it on a copy:
+
+# %% tags=["raises-exception"]
+import shutil
+from vggnb.save import load_bundle
+
+copy = shutil.copytree(run.folder / "bundle", ws.features.parent / "damaged", dirs_exist_ok=True)
+weights = copy / "VGG_Skin.weights.h5"
+data = bytearray(weights.read_bytes())
+data[1_000_000] ^= 1
+weights.write_bytes(data)
+load_bundle(copy)
+
+# %% [markdown]
+# On Colab the bundle lies on Drive, in `vggnb/runs/best/bundle`. A file that was just written needs some minutes to
+# arrive there; wait until you see it in Drive's own window before you close the tab.
+
+# %% [markdown] tags=["exercise"]
+# ## Exercise
+#
+# Save only the article's three files into another folder (`formats=("json", "h5", "weights")`). Which other files are
+# still written, and why?
+#
+# <details><summary>Show a solution</summary>
+#
+# ```python
+# for file in save_bundle(run, run.folder / "article-files", name="Skin", formats=("json", "h5", "weights")):
+#     print(file.path)
+# ```
+#
+# The class names, the recipe, the card and the checksums: without them the three files cannot be used safely.
+# </details>
+
+# %%
+# your code here
+
+# %% [markdown]
+# ## What you can do now
+#
+# You saved the article's three files and today's one, saw each come back the same from a fresh process, know what travels
+# with the weights, and saw a renamed and a damaged file refused.
+#
+# Next: [8. Predict: your own photo](08_predict.ipynb)

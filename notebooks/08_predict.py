@@ -1,0 +1,137 @@
+# %% [markdown]
+# # 8. Predict: your own photo
+#
+# After this page you can
+#
+# - open a saved bundle and let it name the class of any picture,
+# - read a probability, and know when not to believe it,
+# - see which part of the picture decided,
+# - try it with your own photo, here in the page.
+#
+# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so). **Writes** nothing.
+# **Takes** about half a minute on two CPU cores.
+#
+# *This is no diagnostic device. It was trained on drawings, or on a few hundred photographs; if a mole worries you, show
+# it to a doctor.*
+
+# %%
+from vggnb.census import take_census
+from vggnb.recipe import Recipe
+from vggnb.save import load_bundle, open_or_save
+from vggnb.splits import assign_splits
+from vggnb.train import open_or_train
+
+manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+recipe = Recipe.best().with_(image_size=ws.image_size)
+run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
+bundle = open_or_save(run, run.folder / "bundle", name="Skin")
+print(bundle)
+
+# %% [markdown]
+# ## Three pictures
+#
+# The bundle knows its class names and how a picture must be prepared. It decodes and resizes with the very same code as in
+# training, so it sees at work what it saw at school. Page 6 used up the test pictures for judging; here they only
+# serve as examples.
+
+# %%
+from vggnb.predict import predict_files
+
+rows = manifest.of("test")[::30]
+answers = predict_files(bundle, [manifest.dataset / row.path for row in rows])
+for row, answer in zip(rows, answers):
+    print(f"{answer}   (it is {row.class_name})")
+
+# %%
+from vggnb import figures
+from vggnb.figures import show
+
+show(figures.answers(answers, bundle))
+
+# %% [markdown]
+# A probability of 0.6 means: of 100 pictures about which the model says 0.6, about 60 are what it says, **if** they are
+# like those it was trained on. For a picture of another kind the number means nothing: the model has no class for *I do
+# not know*, and a cat is benign or malignant to it like anything else.
+#
+# ## A broken file among good ones
+#
+# is answered in its own row, and the others are answered all the same.
+
+# %%
+broken = ws.features.parent / "holiday.jpg"
+broken.write_bytes(b"<html>Not found</html>")
+for answer in predict_files(bundle, [manifest.dataset / rows[0].path, broken]):
+    print(answer)
+
+# %% [markdown]
+# ## What did it look at?
+#
+# *Grad-CAM* (Selvaraju and others 2017) asks: where in the picture would a little more of what the last block saw have
+# raised the score of this class? Bright places count most. It is a check for nonsense rather than an explanation: if
+# the ruler or the dark corners light up, the model has learnt your camera and not your lesions.
+
+# %%
+from vggnb.explain import grad_cam
+from vggnb.images import read_image
+
+path = manifest.dataset / rows[-1].path
+image = read_image(path, size=recipe.image_size, resize=recipe.resize)
+heat = grad_cam(bundle.model, image, class_index=bundle.classes.index(answers[-1].class_name))
+show(figures.heatmap_overlay(image, heat))
+
+# %% [markdown]
+# ## Your own photo
+#
+# Choose one or several pictures (up to 8 MB each). They stay in this session: nothing is sent anywhere else and nothing
+# is kept.
+
+# %%
+from vggnb.widgets import TryYourOwn
+
+try_your_own = TryYourOwn(bundle)
+try_your_own.view
+
+# %% [markdown]
+# ## Without a notebook
+#
+# The same from a terminal, for a file or a whole folder:
+#
+# ```
+# vggnb predict BUNDLE photo.jpg holiday_photos/
+# vggnb predict BUNDLE holiday_photos/ --json
+# ```
+
+# %% [markdown] tags=["exercise"]
+# ## Exercise
+#
+# Ask the model about something that is no lesion at all: a picture of noise. How sure is it? What would you have to
+# do so that a user is warned?
+#
+# <details><summary>Show a solution</summary>
+#
+# ```python
+# import io
+# import numpy as np
+# from PIL import Image
+# from vggnb.predict import predict_images
+#
+# noise = io.BytesIO()
+# Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)).save(noise, "PNG")
+# print(predict_images(bundle, [("noise", noise.getvalue())])[0])
+# ```
+#
+# It answers, often with great confidence. A warning must compare the picture's features with those of the training pictures;
+# a probability alone cannot tell.
+# </details>
+
+# %%
+# your code here
+
+# %% [markdown]
+# ## What you can do now
+#
+# You opened a bundle, let it name pictures, know what its probability means and when it means nothing, saw where it
+# looked, and tried your own photo.
+#
+# That was the whole way from a folder to a model that you can use. Back to [the first page](01_paths.ipynb), this time
+# with your own pictures.

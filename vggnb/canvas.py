@@ -1,0 +1,158 @@
+"""What every figure stands on: colours, names that are safe to draw, and a drawing that shows itself and says its numbers.
+
+Figures are made without pyplot, so nothing stays open and every front end gets the same pixels. Colours are Okabe and
+Ito's (2008) and cividis, which colour-blind readers can tell apart; each is joined by a second cue.
+"""
+
+import functools
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from vggnb.folders import shown
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+MARKERS, LINES, HATCHES = "osD^vP", ("-", "--", "-.", ":", "-", "--"), ("", "///", "...", "xxx", "\\\\\\", "++")
+INK, FAINT = "#222222", "#767676"
+WIDTH = 8.0  # inches: the width of a notebook's page at 100 pixels an inch
+FONT = "DejaVu Sans"  # comes with matplotlib
+STYLE = {
+    "font.family": FONT,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "axes.facecolor": "white",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "savefig.dpi": "figure",
+    "savefig.bbox": None,
+    "hatch.linewidth": 0.8,
+    "text.parse_math": False,  # a file may be called cost_$5_and_$6.jpg
+    "text.usetex": False,
+    "text.color": INK,
+}
+styled = mpl.rc_context(STYLE)  # a decorator: the function draws in this style and leaves the reader's settings alone
+
+
+@dataclass(frozen=True, repr=False)
+class Drawing:
+    """A figure and the sentence that says its numbers. As the last line of a cell it shows the one above the other.
+
+    Attributes:
+        axes: what was drawn in, to add something of your own.
+        photos: it holds photographs, so it is shown as JPEG (a tenth of the size of PNG).
+    """
+
+    figure: Figure
+    axes: tuple[Axes, ...]
+    sentence: str
+    photos: bool = False
+
+    @property
+    def mime(self) -> str:
+        """Kind of `image()`."""
+        return "image/jpeg" if self.photos else "image/png"
+
+    def image(self) -> bytes:
+        """The figure as a file: PNG, or JPEG for photographs."""
+        data = io.BytesIO()
+        quality = {"pil_kwargs": {"quality": 85}} if self.photos else {}
+        with mpl.rc_context(STYLE):
+            self.figure.savefig(data, format=self.mime.removeprefix("image/"), **quality)
+        return data.getvalue()
+
+    def _ipython_display_(self) -> None:
+        """Show the picture, then print the sentence: screen readers and the notebooks' check read that."""
+        from IPython.display import display
+
+        width, height = (round(100 * inches) for inches in self.figure.get_size_inches())
+        about = {self.mime: {"alt": self.sentence, "width": width, "height": height}}
+        words = "[a figure; the sentence below says its numbers]"
+        display({self.mime: self.image(), "text/plain": words}, raw=True, metadata=about)
+        print(self.sentence)
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    __repr__ = __str__
+
+
+def drawing(axes: Axes | Sequence[Axes], sentence: str, *, photos: bool = False) -> Drawing:
+    """What a figure function returns."""
+    axes = (axes,) if isinstance(axes, Axes) else tuple(axes)
+    return Drawing(axes[0].get_figure(root=True), axes, sentence, photos)
+
+
+def new_axes(ax: Axes | None = None, *, size: tuple[float, float] = (WIDTH, 4.0)) -> Axes:
+    """The axes that were given, or those of a new figure."""
+    return new_row(1, size=size)[0] if ax is None else ax
+
+
+def new_row(columns: int, *, size: tuple[float, float] = (WIDTH, 4.0), **options) -> np.ndarray:
+    """Axes (columns,) side by side in a new figure; at 144 pixels an inch it is sharp on a fine screen too."""
+    return Figure(figsize=size, dpi=144, layout="constrained").subplots(1, columns, squeeze=False, **options)[0]
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    """The code points that the font can draw."""
+    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
+
+
+def label(name: object, limit: int = 24) -> str:
+    """A name as it may stand in a figure.
+
+    Line breaks, direction overrides and letters that the font lacks are escaped; a long name loses its middle.
+    """
+    text = "".join(
+        letter if ord(letter) in _letters() else letter.encode("ascii", "backslashreplace").decode()
+        for letter in shown(str(name))
+    )
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
+
+
+def named(data: object) -> dict[str, object]:
+    """Data for several things by name; a single thing has no name."""
+    return dict(data) if isinstance(data, Mapping) else {"": data}
+
+
+def key(ax: Axes, handles: Sequence, labels: Sequence[str], **place) -> None:
+    """A key whose labels are drawn as they are: also those that begin with '_', which matplotlib would leave out."""
+    legend = ax.legend(handles, ["x"] * len(labels), frameon=False, **place)
+    for text, words in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(words)
+
+
+def label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]], *, gap: float = 0.075) -> None:
+    """Write labels at the right end of lines, moved apart where the lines meet.
+
+    Args:
+        ends: (height, label, colour) of each line; call it when the limits of the y axis stand.
+        gap: least distance, as a share of the axes' height.
+    """
+    low, high = ax.get_ylim()
+    ends = sorted((float(np.clip((y - low) / (high - low), 0, 1)), text, colour) for y, text, colour in ends)
+    places = [place for place, _, _ in ends]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    excess = max(0.0, places[-1] - 1.0) if places else 0.0
+    for place, (_, text, colour) in zip(places, ends, strict=True):
+        ax.text(1.02, place - excess, text, color=colour, fontsize=10, va="center", transform=ax.transAxes)
+
+
+def count_of(number: int, noun: str) -> str:
+    """1 image, 2 images."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,41 @@
+"""Every figure by name: data in, a `Drawing` out.
+
+A drawing that is the last line of a cell shows itself and prints, under it, one sentence with the numbers drawn:
+
+    figures.learning_curves(history)
+
+Functions that draw in one pair of axes also take yours: `figures.roc_curve(scored, ax=ax)`. `drawing.image()` is the
+figure as a file, `drawing.sentence` its words.
+"""
+
+from vggnb.canvas import Drawing
+from vggnb.charts import confusion_matrix, learning_curves, metric_intervals, reliability_diagram, roc_curve
+from vggnb.galleries import (
+    answers,
+    batch_grid,
+    contact_sheet,
+    duplicate_pairs,
+    heatmap_overlay,
+    prediction_gallery,
+    resize_comparison,
+)
+from vggnb.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
+
+__all__ = [
+    "Drawing",
+    "answers",
+    "batch_grid",
+    "class_counts",
+    "confusion_matrix",
+    "contact_sheet",
+    "duplicate_pairs",
+    "heatmap_overlay",
+    "learning_curves",
+    "metric_intervals",
+    "prediction_gallery",
+    "preprocessing_histograms",
+    "reliability_diagram",
+    "resize_comparison",
+    "roc_curve",
+    "sizes_and_brightness",
+]

@@ -1,0 +1,266 @@
+"""Figures made of pictures: contact sheet, twins, batches, resizing, what a model said, and where it looked."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from vggnb.canvas import BLUE, FAINT, VERMILION, WIDTH, Drawing, count_of, drawing, label, new_row, styled
+from vggnb.folders import shown
+from vggnb.images import read_image, resize_image
+from vggnb.storage import VggnbError
+
+THUMBNAIL = 200  # pixels of a tile's longer side
+LARGEST_TILE = 2.0  # inches
+LINE = 0.155  # inches of a line of caption
+MOST_GROUPS = 12
+SPLIT_ORDER = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture with a caption of one or more lines; `right` puts a tick or a cross on it."""
+
+    pixels: np.ndarray | None
+    caption: str = ""
+    right: bool | None = None
+
+
+def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = ()) -> Axes:
+    """Lay tiles out in rows; `names` stand at the left of the rows."""
+    columns, margin = max(map(len, rows)), 1.3 if names else 0.0
+    inch = min(LARGEST_TILE, (WIDTH - margin) / (columns * 1.06))
+    lines = max((tile.caption.count("\n") + 1 for row in rows for tile in row if tile.caption), default=0)
+    step = 1.06 + (lines * LINE + 0.08) / inch
+    figure = Figure(figsize=(WIDTH, len(rows) * step * inch + 0.05), dpi=110)
+    ax = figure.add_axes((0, 0, 1, 1))
+    for i, row in enumerate(rows):
+        if names:
+            ax.text(-margin / inch, i * step + 0.5, names[i], va="center", fontsize=10)
+        for j, tile in enumerate(row):
+            _draw_tile(ax, tile, j * 1.06, i * step)
+    ax.set(xlim=(-margin / inch, (WIDTH - margin) / inch), ylim=(len(rows) * step, -0.05 / inch), aspect="equal")
+    ax.set_axis_off()
+    return ax
+
+
+def _draw_tile(ax: Axes, tile: Tile, x: float, y: float) -> None:
+    """One picture in the unit square at (x, y), its shape kept."""
+    if tile.pixels is None:
+        ax.add_patch(Rectangle((x, y), 1, 1, fc="#EEEEEE", ec=FAINT, hatch="//"))
+        ax.text(x + 0.5, y + 0.5, "cannot\nbe read", ha="center", va="center", fontsize=9)
+    else:
+        height, width = np.array(tile.pixels.shape[:2]) / max(tile.pixels.shape[:2])
+        left, top = x + (1 - width) / 2, y + (1 - height) / 2
+        ax.imshow(tile.pixels, extent=(left, left + width, top + height, top), aspect="auto")
+    if tile.right is not None:
+        colour = BLUE if tile.right else VERMILION
+        ax.add_patch(Rectangle((x, y), 1, 1, fc="none", ec=colour, lw=1.5 if tile.right else 4))
+        box = {"boxstyle": "round,pad=0.2", "fc": colour, "ec": "none"}
+        ax.text(x + 0.04, y + 0.05, "✓" if tile.right else "✗ wrong", color="white", fontsize=9, va="top", bbox=box)
+    ax.text(x + 0.5, y + 1.03, tile.caption, ha="center", va="top", fontsize=8, linespacing=1.15)
+
+
+def thumbnail(read: Callable[[], np.ndarray]) -> np.ndarray | None:
+    """A small copy of a picture, its shape kept, uint8; None if it cannot be read."""
+    try:
+        picture = Image.fromarray(np.asarray(read()))
+    except (VggnbError, OSError):
+        return None
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(picture)
+
+
+def _reader(data, read: Callable | None) -> Callable[[str], np.ndarray]:
+    """The function that reads a path of a dataset: the one that was given, or the library's decoder."""
+    return read or (lambda path: read_image(data.dataset / path))
+
+
+def _name(path: str, limit: int = 20) -> str:
+    return label(PurePosixPath(path).name, limit)
+
+
+def _wrap(tiles: list[Tile], columns: int) -> list[list[Tile]]:
+    return [tiles[at : at + columns] for at in range(0, len(tiles), columns)]
+
+
+@styled
+def contact_sheet(data, *, read: Callable[[str], np.ndarray] | None = None, examples: int = 6) -> Drawing:
+    """Some pictures of each class in each split, spread evenly over the list of names.
+
+    Args:
+        data: a census or a manifest.
+        read: path in the dataset -> uint8 (h, w, 3); default the library's decoder.
+    """
+    read, groups = _reader(data, read), {}
+    rank = {split: place for place, split in enumerate(SPLIT_ORDER)}
+    for row in sorted(data.rows, key=lambda row: (rank.get(row.split, 9), row.label)):
+        groups.setdefault((row.split, row.class_name), []).append(row)
+    rows, names, words = [], [], []
+    for (split, kind), members in list(groups.items())[:MOST_GROUPS]:
+        chosen = np.unique(np.linspace(0, len(members) - 1, min(examples, len(members))).round().astype(int))
+        some = [members[k] for k in chosen]
+        rows.append([Tile(thumbnail(lambda row=row: read(row.path)), _name(row.path)) for row in some])
+        names.append(f"{split}\n{label(kind, 16)}\n{count_of(len(members), 'image')}")
+        words.append(f"{split}/{shown(kind)} {len(some)} of {len(members)}")
+    more = len(groups) - len(rows)
+    return drawing(draw_tiles(rows, names=names), _sheet_words(words, more), photos=True)
+
+
+def _sheet_words(words: list[str], more: int) -> str:
+    return f"Examples of images: {', '.join(words)}{f'; {more} more groups are not drawn' if more else ''}."
+
+
+@styled
+def duplicate_pairs(census, *, read: Callable[[str], np.ndarray] | None = None, most: int = 6) -> Drawing:
+    """Pictures that are there twice, side by side; pairs that lie in two splits first.
+
+    Args:
+        census: anything with `pairs` (first, second, kind, distance) and `dataset`.
+        read: path in the dataset -> uint8 (h, w, 3); default the library's decoder.
+
+    Raises:
+        VggnbError: there are no pairs.
+    """
+    pairs = sorted(census.pairs, key=lambda pair: (pair.first.split == pair.second.split, pair.distance))
+    if not pairs:
+        raise VggnbError("No picture is there twice: nothing to draw.", census.dataset, "Go on to the next step.")
+    read, tiles, words = _reader(census, read), [], []
+    for pair in pairs[:most]:
+        leak = pair.first.split != pair.second.split
+        verdict = "same bytes" if pair.kind == "exact" else f"distance {pair.distance} bits"
+        verdict = f"LEAK: {verdict}" if leak else verdict
+        for row in (pair.first, pair.second):
+            place = f"{row.split}/{label(row.class_name, 14)}"
+            tiles.append(Tile(thumbnail(lambda row=row: read(row.path)), f"{_name(row.path)}\n{place}\n{verdict}"))
+        words.append(f"{shown(pair.first.path)} and {shown(pair.second.path)} ({verdict})")
+    text = f"{len(words)} of {count_of(len(pairs), 'pair')}: {'; '.join(words)}."
+    return drawing(draw_tiles(_wrap(tiles, 4)), text, photos=True)
+
+
+@styled
+def resize_comparison(image: np.ndarray, *, size: int = 96) -> Drawing:
+    """One picture made small in the article's way and in ours, enlarged where they differ most.
+
+    Args:
+        image: uint8 (h, w, 3), larger than `size`.
+    """
+    small = {kind: resize_image(image, size, kind) for kind in ("nearest", "bilinear")}
+    difference = np.abs(small["nearest"].astype(int) - small["bilinear"].astype(int)).mean(axis=2)
+    side = max(8, size // 4)
+    sums = np.lib.stride_tricks.sliding_window_view(difference, (side, side)).sum(axis=(2, 3))
+    y, x = np.unravel_index(int(sums.argmax()), sums.shape)
+    axes = new_row(3, size=(WIDTH, 2.9))
+    for ax, (kind, pixels) in zip(axes, small.items(), strict=False):
+        ax.imshow(pixels[y : y + side, x : x + side], interpolation="nearest")
+        ax.set_title(kind)
+    drawn = axes[2].imshow(difference, cmap="cividis", vmin=0)
+    axes[2].add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fc="none", ec="white", lw=2))
+    axes[2].set_title("difference (frame: left)")
+    axes[2].figure.colorbar(drawn, ax=axes[2], shrink=0.8).set_label("levels of 255", fontsize=10)
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+    text = f"{image.shape[1]} x {image.shape[0]} pixels made {size} x {size}: nearest and bilinear differ by "
+    text += f"{difference.mean():.1f} of 255 levels on average and {difference.max():.0f} at most; "
+    text += f"{100 * (difference > 10).mean():.0f} % of the pixels differ by more than 10."
+    return drawing(axes, text)
+
+
+@styled
+def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Drawing:
+    """A batch as the generator hands it over.
+
+    Args:
+        images: (b, h, w, 3), 0 to 255 or 0 to 1.
+        labels: int (b,), or one-hot (b, classes).
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    labels = labels.argmax(axis=1) if labels.ndim == 2 else labels.astype(int)
+    pixels = np.clip(images * (255 if images.max() <= 1 else 1), 0, 255).round().astype(np.uint8)
+    pairs = list(zip(pixels, labels, strict=True))[:most]
+    tiles = [Tile(thumbnail(lambda one=one: one), label(classes[k], 14)) for one, k in pairs]
+    number = ", ".join(f"{shown(name)} {(labels == k).sum()}" for k, name in enumerate(classes))
+    span = f"{images.shape[2]} x {images.shape[1]} pixels, values {images.min():.3g} to {images.max():.3g}"
+    return drawing(draw_tiles(_wrap(tiles, 8)), f"{count_of(len(labels), 'image')} of {span}: {number}.", photos=True)
+
+
+@styled
+def prediction_gallery(predictions, data, *, read: Callable | None = None, most: int = 12) -> Drawing:
+    """What was said about labelled pictures: mistakes first, the surest first; then what is right, the least sure first.
+
+    Args:
+        predictions: what `evaluate.predict_split` gave.
+        data: the manifest (its classes, and its dataset for reading).
+    """
+    read, classes = _reader(data, read), data.classes
+    said, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
+    right = said == predictions.labels
+    order = np.lexsort((np.where(right, sure, -sure), right))[:most]
+    tiles = []
+    for k in order:
+        path, truth = predictions.paths[k], classes[predictions.labels[k]]
+        caption = f"{_name(path)}\nis {label(truth, 16)}\nsaid {label(classes[said[k]], 14)} {sure[k]:.2f}"
+        tiles.append(Tile(thumbnail(lambda path=path: read(path)), caption, bool(right[k])))
+    text = f"{count_of(int((~right).sum()), 'mistake')} among {count_of(len(right), 'image')}"
+    worst = [k for k in order if not right[k]][:3]
+    names = [f"{shown(predictions.paths[k])} (said {shown(classes[said[k]])} {sure[k]:.2f})" for k in worst]
+    text += f"; the surest: {', '.join(names)}." if names else "."
+    return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
+
+
+@styled
+def answers(predictions, *, read: Callable | None = None, most: int = 12) -> Drawing:
+    """What was said about pictures without a label, and which could not be read.
+
+    Args:
+        predictions: what `predict.predict_files` gave.
+        read: path -> uint8 (h, w, 3); default the library's decoder.
+    """
+    tiles, read = [], read or read_image
+    for one in predictions[:most]:
+        said = "no answer" if one.error else f"{label(one.class_name, 14)} {one.probability:.2f}"
+        pixels = None if one.error else thumbnail(lambda path=one.path: read(path))
+        tiles.append(Tile(pixels, f"{_name(one.path)}\n{said}"))
+    words = [
+        f"{shown(PurePosixPath(one.path).name)}: {one.error or f'{shown(one.class_name)} {one.probability:.2f}'}"
+        for one in predictions
+    ]
+    return drawing(draw_tiles(_wrap(tiles, 4)), "; ".join(words).rstrip(".") + ".", photos=True)
+
+
+@styled
+def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
+    """A picture and, beside it, where a model looked; the line encloses what is at least half as hot as the hottest.
+
+    Args:
+        image: uint8 (h, w, 3).
+        heat: float (h, w), larger is hotter and below 0 counts as 0; or {name: such a map}.
+    """
+    maps = heat if isinstance(heat, dict) else {"heat": heat}
+    axes = new_row(len(maps) + 1, size=(WIDTH, 0.3 + WIDTH / max(3, len(maps) + 1)))
+    axes[0].imshow(image)
+    axes[0].set_title("picture")
+    grey, words = np.asarray(image).mean(axis=2), []
+    for ax, (name, values) in zip(axes[1:], maps.items(), strict=True):
+        values = np.maximum(np.asarray(values, float), 0)
+        hottest = values.max()
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
+        ax.set_title(label(name), parse_math=False)
+        if not hottest:
+            words.append(f"{shown(name)}: no heat anywhere")
+            continue
+        values = values / hottest
+        ax.imshow(values, cmap="cividis", alpha=0.75 * values**0.5, vmin=0, vmax=1)
+        ax.contour(values, [0.5], colors="white", linewidths=1.5)
+        y, x = np.unravel_index(int(values.argmax()), values.shape)
+        ax.plot(x, y, "+", color="white", ms=12, mew=2)
+        place = f"{100 * x / values.shape[1]:.0f} % from the left and {100 * y / values.shape[0]:.0f} % from the top"
+        words.append(f"{shown(name)}: hottest (+) {place}; {100 * (values >= 0.5).mean():.0f} % is at least half as hot")
+    for ax in axes:
+        ax.set_axis_off()
+    return drawing(axes, ". ".join(words) + ".", photos=True)

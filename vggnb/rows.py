@@ -1,0 +1,127 @@
+"""One usable image (a row), the same image twice (a pair), and how pairs are found."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vggnb.folders import shown
+from vggnb.twins import near_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One usable image.
+
+    Attributes:
+        path: POSIX, relative to the dataset; undecodable bytes as surrogates (`os.fsencode` gives them back).
+        width: in pixels, of the upright picture; so is `height`.
+        format: by content: 'JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF' or 'AVIF'.
+        label: index of `class_name` in the class list.
+        split: 'train', 'validation', 'test' or, before `assign_splits`, 'unsplit'.
+        group: rows with the same group, if not '', stay in one split.
+        notes: remarks, joined by '; '.
+    """
+
+    path: str
+    sha256: str
+    width: int
+    height: int
+    format: str
+    class_name: str
+    label: int
+    split: str
+    group: str = ""
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same picture twice: the same bytes ('exact', distance 0) or almost the same hash ('near', bits of 255)."""
+
+    first: Row
+    second: Row
+    kind: str
+    distance: int
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Of both files."""
+        return self.first.path, self.second.path
+
+    @property
+    def splits(self) -> tuple[str, str]:
+        """Of both files."""
+        return self.first.split, self.second.split
+
+    def __str__(self) -> str:
+        first, second = (f"{shown(row.path)} [{row.split}, {shown(row.class_name)}]" for row in (self.first, self.second))
+        return f"{first} {'=' if self.kind == 'exact' else '~'} {second}, {self.kind}, distance {self.distance}"
+
+
+def find_pairs(rows: Iterable[Row], hashes: dict[str, bytes]) -> tuple[Pair, ...]:
+    """Every image that is there twice.
+
+    A picture that is there many times gives a pair with the first of its copies in every other split and class, not
+    every pair there is: each leak and each conflict of a row shows, and a thousand copies are no million pairs.
+
+    Args:
+        hashes: sha256 -> the 64 bytes of `twins.hash_of`; images without one are compared by their bytes alone.
+
+    Returns:
+        Pairs in order of their paths.
+    """
+    same_bytes: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        same_bytes[row.sha256].append(row)
+    same_hash: dict[bytes, list[Row]] = defaultdict(list)
+    for digest, copies in same_bytes.items():
+        if digest in hashes:
+            same_hash[hashes[digest]] += copies
+    found: dict[tuple[str, str], Pair] = {}
+
+    def note(left: list[Row], right: list[Row], distance: int) -> None:
+        for a, b in _ties(left, right):
+            kind = "exact" if a.sha256 == b.sha256 else "near"
+            found.setdefault((a.path, b.path), Pair(a, b, kind, distance))
+
+    for copies in (*same_bytes.values(), *same_hash.values()):
+        if len(copies) > 1:
+            note(copies, copies, 0)
+    cells = list(same_hash.values())
+    table = np.frombuffer(b"".join(same_hash), np.uint64).reshape(-1, 2, 4)
+    for i, j, distance in near_pairs(table).tolist():
+        note(cells[i], cells[j], distance)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _ties(left: list[Row], right: list[Row]) -> Iterator[tuple[Row, Row]]:
+    """Each row with the first one of every split and class on the other side, in order of the two paths."""
+    for side, other in ((left, right), (right, left)):
+        firsts: dict[tuple[str, int], Row] = {}
+        for row in other:
+            firsts.setdefault((row.split, row.label), row)
+        for row in side:
+            for first in firsts.values():
+                if row.path != first.path:
+                    yield (row, first) if row.path < first.path else (first, row)
+
+
+def tied_together(links: Iterable[tuple[Hashable, Hashable]]) -> list[list]:
+    """Groups of the things that links connect, directly or through others; sorted, and so are their members."""
+    above: dict = {}
+
+    def top(thing):
+        above.setdefault(thing, thing)
+        while above[thing] != thing:
+            above[thing] = thing = above[above[thing]]
+        return thing
+
+    for a, b in links:
+        a, b = top(a), top(b)
+        above[max(a, b)] = min(a, b)
+    members = defaultdict(list)
+    for thing in sorted(above):
+        members[top(thing)].append(thing)
+    return list(members.values())

@@ -1,0 +1,126 @@
+"""Figures of the data before any model: how many, how big, how bright, and what preprocessing makes of the pixels."""
+
+from collections import Counter
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from vggnb.canvas import (
+    COLOURS,
+    FAINT,
+    HATCHES,
+    INK,
+    WIDTH,
+    Drawing,
+    count_of,
+    drawing,
+    key,
+    label,
+    new_axes,
+    new_row,
+    styled,
+)
+from vggnb.folders import shown
+
+MOST_CLASSES = 24  # drawn; the sentence says how many there are besides
+ORDER = {"caffe": "BGR"}  # of the channels after a preprocessing; the others keep RGB
+CHANNEL = {"R": ("red", "#D55E00", "-"), "G": ("green", "#009E73", "--"), "B": ("blue", "#0072B2", ":")}
+
+
+@styled
+def class_counts(data, *, ax: Axes | None = None) -> Drawing:
+    """Images of each class in each split.
+
+    Args:
+        data: a census, a manifest, or what their `counts()` gives: {split: {class: n}}.
+    """
+    counts = data.counts() if hasattr(data, "counts") else data
+    splits = [split for split, row in counts.items() if sum(row.values())]
+    classes = list(next(iter(counts.values())))
+    drawn, thick = classes[:MOST_CLASSES], 0.8 / max(1, len(splits))
+    ax = new_axes(ax, size=(WIDTH, 0.9 + len(drawn) * (0.22 + 0.26 * len(splits))))
+    for index, split in enumerate(splits):
+        values = [counts[split][name] for name in drawn]
+        places = np.arange(len(drawn)) + thick * (index - (len(splits) - 1) / 2)
+        look = {"color": COLOURS[index], "hatch": HATCHES[index], "edgecolor": "white"}
+        bars = ax.barh(places, values, thick * 0.92, **look)
+        ax.bar_label(bars, [f"{split} {n}" for n in values], padding=4, fontsize=10)
+    ax.set_yticks(range(len(drawn)), [label(name) for name in drawn], parse_math=False)
+    ax.set(ylim=(len(drawn) - 0.5, -0.5), xlabel="images")
+    ax.margins(x=0.14)
+    parts = [f"{split} {sum(counts[split].values())} images ({_row_words(counts[split], drawn)})" for split in splits]
+    more = f"; {len(classes) - len(drawn)} more classes are not drawn" if len(classes) > len(drawn) else ""
+    return drawing(ax, "; ".join(parts) + more + ".")
+
+
+def _row_words(row: dict[str, int], drawn: list[str]) -> str:
+    return ", ".join(f"{shown(name)} {row[name]}" for name in drawn)
+
+
+@styled
+def sizes_and_brightness(census) -> Drawing:
+    """How big the images are, and how bright each class is: a class that is darker can be told without looking at it.
+
+    Args:
+        census: anything with `rows` (width, height, label), `classes` and `brightness`, float (n,), 0 to 255.
+    """
+    left, right = new_row(2, size=(WIDTH, 3.6))
+    sizes = Counter((row.width, row.height) for row in census.rows)
+    labels, brightness = np.array([row.label for row in census.rows]), np.asarray(census.brightness, float)
+    _sizes(left, sizes)
+    words = []
+    drawn = [k for k in range(len(census.classes)) if (labels == k).any()][:MOST_CLASSES]
+    for place, k in enumerate(drawn):
+        low, first, middle, third, high = np.quantile(brightness[labels == k], [0.05, 0.25, 0.5, 0.75, 0.95])
+        colour = COLOURS[place % len(COLOURS)]
+        right.plot([low, high], [place, place], color=colour, lw=1.5)
+        right.plot([first, third], [place, place], color=colour, lw=8, solid_capstyle="butt")
+        right.plot(middle, place, "o", ms=7, mfc="white", mec=INK)
+        right.annotate(f"{middle:.0f}", (middle, place), (0, 8), textcoords="offset points", ha="center", fontsize=10)
+        words.append(f"{shown(census.classes[k])} {middle:.0f}")
+    right.set_yticks(range(len(drawn)), [label(census.classes[k], 16) for k in drawn], parse_math=False)
+    right.set(xlim=(0, 255), ylim=(len(drawn) - 0.5, -0.6), xlabel="mean grey level (0 black, 255 white)")
+    right.set_title("brightness: median, middle 50 % and 90 %")
+    sides = np.array([[row.width, row.height] for row in census.rows])
+    (w0, h0), (w1, h1), (w, h) = sides.min(axis=0), sides.max(axis=0), np.median(sides, axis=0)
+    span = f"width {w0} to {w1} (median {w:.0f}), height {h0} to {h1} (median {h:.0f}) pixels, {len(sizes)} different"
+    text = f"{count_of(len(sides), 'image')}: {span}; median brightness of 255: {', '.join(words)}."
+    return drawing([left, right], text)
+
+
+def _sizes(ax: Axes, sizes: Counter) -> None:
+    """One dot for each size, larger for more images; the three most frequent are named."""
+    points = np.array(list(sizes))
+    number = np.array(list(sizes.values()))
+    ax.scatter(*points.T, s=20 + 380 * number / number.sum(), color=COLOURS[0], alpha=0.6, edgecolor="white")
+    for (width, height), n in sizes.most_common(3):
+        if n > 1:
+            text = f"{width} x {height}: {n}"
+            ax.annotate(text, (width, height), (0, 14), textcoords="offset points", ha="center", fontsize=10)
+    limit = 1.25 * points.max()
+    ax.plot([0, limit], [0, limit], color=FAINT, ls=":", lw=1)
+    ax.set(xlim=(0, limit), ylim=(0, limit), xlabel="width (pixels)", ylabel="height (pixels)", title="size: images of it")
+
+
+@styled
+def preprocessing_histograms(values) -> Drawing:
+    """Which numbers reach the network, by channel, after each kind of preprocessing.
+
+    Args:
+        values: {"rescale" or "caffe": what that layer made of the same images, (b, h, w, 3)}.
+    """
+    axes, words = new_row(len(values), size=(WIDTH, 3.4)), []
+    for ax, (kind, pixels) in zip(axes, values.items(), strict=True):
+        pixels = np.asarray(pixels, float)
+        edges = np.linspace(pixels.min(), pixels.max() + 1e-9, 52)
+        lines, means = [], []
+        for place, letter in enumerate(ORDER.get(kind, "RGB")):
+            name, colour, line = CHANNEL[letter]
+            share, _ = np.histogram(pixels[..., place], edges)
+            lines.append(ax.stairs(100 * share / share.sum(), edges, color=colour, ls=line, lw=1.8))
+            means.append(f"{name} {pixels[..., place].mean():.2f}")
+        ax.axvline(0, color=FAINT, lw=1)
+        key(ax, lines, [f"{place + 1}. {text}" for place, text in enumerate(means)], fontsize=9, title="channel, mean")
+        ax.set(xlabel="value that the network sees", ylabel="% of pixels", ylim=(0, 1.35 * ax.get_ylim()[1]), title=kind)
+        words.append(f"{kind}: {pixels.min():.2f} to {pixels.max():.2f}, mean of {', '.join(means)}")
+    return drawing(axes, "; ".join(words) + ".")
