@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 1. Paths: where your pictures and your results live
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/01_paths.ipynb)
+#
 # After this page you can
 #
 # - make the project folder and the dataset folder, on Google Drive or on your own machine,
@@ -12,6 +14,20 @@
 # **Takes** a few seconds; nothing is trained here, so any machine will do.
 #
 # *This series teaches a method. It is not a diagnostic device, and nothing in it says anything about your skin.*
+
+# %% tags=["setup"]
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)
 
 # %% [markdown]
 # ## What the setup cell said

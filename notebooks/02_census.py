@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 2. Census: look at every picture before you train
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/02_census.ipynb)
+#
 # After this page you can
 #
 # - count pictures rather than files, and say of every file that is not used why it is not,
@@ -11,6 +13,20 @@
 # **Article steps** 8 and 9. **Reads** your dataset folder. **Writes** nothing in it; a small file under `<home>`
 # remembers which pictures were already looked at. **Takes** a few seconds on the sample, about a minute for 3 000
 # pictures; no GPU, no TensorFlow.
+
+# %% tags=["setup"]
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)
 
 # %% [markdown]
 # ## Steps 8 and 9: how many pictures are there?
@@ -26,9 +42,8 @@ print(census)
 
 # %%
 from vggnb import figures
-from vggnb.figures import show
 
-show(figures.class_counts(census))
+figures.class_counts(census)
 
 # %% [markdown]
 # Both classes have equally many pictures here. Yours may not: if nine of ten pictures are benign, a model that always
@@ -42,9 +57,9 @@ show(figures.class_counts(census))
 
 # %%
 import os
-from vggnb import datasets
+from vggnb.flawed import flawed_sample
 
-flawed = datasets.flawed_sample(ws.features.parent / "flawed")
+flawed = flawed_sample(ws.features.parent / "flawed")
 folder = flawed / "train" / "benign"
 print("names in train/benign, as the article counts: ", len(os.listdir(folder)))
 flawed_census = take_census(flawed, progress=False)
@@ -77,10 +92,11 @@ print("system files:", len(flawed_census.system_files))
 #   their answers, and its score is too good. No step of the article would notice.
 
 # %%
-print(flawed_census.leak_report())
+for pair in flawed_census.pairs:
+    print(pair)
 
 # %%
-show(figures.twins(flawed_census))
+figures.duplicate_pairs(flawed_census)
 
 # %% [markdown]
 # Look at the pairs: a picture and its mirror image are the same picture. The distance says in how many of the bits of a
@@ -98,10 +114,10 @@ print("leaks in the sample:", len(census.leaks), "  conflicts:", len(census.conf
 # another room. A network uses whatever tells the classes apart, also what you did not mean.
 
 # %%
-show(figures.contact_sheet(census))
+figures.contact_sheet(census)
 
 # %%
-show(figures.picture_overview(census))
+figures.sizes_and_brightness(census)
 
 # %% [markdown]
 # Brightness and size should not tell the classes apart. If they do in your pictures, the network will use them, and fail

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 3. Generators: from files to batches
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/03_generators.ipynb)
+#
 # After this page you can
 #
 # - choose picture size and batch size, and say what each costs,
@@ -10,6 +12,20 @@
 #
 # **Article steps** 10 to 12. **Reads** your dataset folder. **Writes** nothing.
 # **Takes** about half a minute, most of it TensorFlow starting; no GPU needed.
+
+# %% tags=["setup"]
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)
 
 # %%
 from vggnb.census import take_census
@@ -77,9 +93,8 @@ print("batches compared:", len(pairs), "  largest difference:", max(np.abs(a - b
 
 # %%
 from vggnb import figures
-from vggnb.figures import show
 
-show(figures.batch_grid(raw_images, raw_labels, manifest.classes))
+figures.batch_grid(raw_images, raw_labels, manifest.classes)
 
 # %% [markdown]
 # > **In the article** the number of batches of an epoch is given as `steps_per_epoch=(total_train//batch_size)`. The
@@ -117,8 +132,10 @@ print("the manifest:           ", dict(zip(manifest.classes, range(len(manifest.
 # the average. Look at the edges:
 
 # %%
-row = manifest.of("train")[0]
-show(figures.resize_comparison(manifest.dataset / row.path, size=IMG_SHAPE))
+from vggnb.images import read_image
+
+picture = read_image(manifest.dataset / manifest.of("train")[0].path)
+figures.resize_comparison(picture, size=IMG_SHAPE)
 
 # %% [markdown]
 # **How pixels become numbers.** VGG-16 was trained on pixels in the order blue, green, red, from which the average colour
@@ -126,12 +143,16 @@ show(figures.resize_comparison(manifest.dataset / row.path, size=IMG_SHAPE))
 # numbers from 0 to 1. Its network sees something like a very dark, flat picture, and its first layers answer faintly.
 
 # %%
-show(figures.preprocessing_histogram(raw_images))
+from vggnb.model import preprocessing_layer
+
+scalings = ("rescale", "caffe")
+layers = {name: preprocessing_layer(recipe.with_(preprocessing=name)) for name in scalings}
+figures.preprocessing_histograms({name: layer(raw_images) for name, layer in layers.items()})
 
 # %% [markdown]
 # So the right scaling must be better? Not by itself. Measured on 1 510 real pictures of moles (test 528, 50 epochs, three
 # seeds): the article's way reaches an AUC (page 6) of 0.827 to 0.834; with only the scaling put right, **0.800 to
-# 0.813**, worse. The activations become about a hundred times larger, and the article's head, made for faint ones,
+# 0.813**, worse. The activations become about 25 times larger, and the article's head, made for faint ones,
 # over-fits within a few epochs. The scaling pays off together with a head that standardises its input: 0.887. One
 # choice at a time can mislead; page 5 measures the combinations here.
 

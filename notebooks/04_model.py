@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 4. Model: VGG-16 without its top, and a new one
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/04_model.ipynb)
+#
 # After this page you can
 #
 # - load VGG-16 with what it learnt from 1.2 million photographs, and say where those weights came from,
@@ -10,6 +12,20 @@
 #
 # **Article steps** 13 to 18. **Reads** a few pictures. **Writes** nothing.
 # **Takes** about half a minute on two CPU cores.
+
+# %% tags=["setup"]
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)
 
 # %%
 from vggnb.census import take_census

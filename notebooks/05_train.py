@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 5. Train: the frozen part once, then any number of epochs
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/05_train.ipynb)
+#
 # After this page you can
 #
 # - run every picture through the frozen network **once** and train on the result for as many epochs as you like,
@@ -11,6 +13,20 @@
 # **Article step** 19. **Reads** your dataset folder. **Writes** features and two runs under `<home>`.
 # **Takes** about a minute on two CPU cores with the sample; with 2 600 pictures of 224 pixels about 7 minutes on two
 # cores and one minute on a Colab GPU, once, whatever the number of epochs.
+
+# %% tags=["setup"]
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)
 
 # %%
 from vggnb.census import take_census
@@ -57,9 +73,8 @@ print(history)
 
 # %%
 from vggnb import figures
-from vggnb.figures import show
 
-show(figures.learning_curves(history))
+figures.learning_curves(history)
 
 # %% [markdown]
 # Both lines fall: the head is still learning. When the training line goes on falling and the validation line turns up
@@ -76,7 +91,7 @@ long_history = fit(long_run, features)
 print(long_history)
 
 # %%
-show(figures.learning_curves(long_history))
+figures.learning_curves(long_history)
 
 # %% [markdown]
 # ## Our recipe
@@ -92,7 +107,7 @@ best_history = fit(best_run, best_features)
 print(best_history)
 
 # %%
-show(figures.learning_curves({"article, 5 epochs": history, "best, 50 epochs": best_history}))
+figures.learning_curves({"article, 5 epochs": history, "best, 50 epochs": best_history})
 
 # %% [markdown]
 # ## Is it the scaling, or the head?
@@ -136,7 +151,7 @@ print(f"here, any number of epochs:    {train + validation:,} pictures through V
 # slow = article.with_(epochs=50, learning_rate=1e-4)
 # base, source = build_base(slow, ws.weights)
 # slow_run = start_run(ws.runs / "article-50-slow", manifest, slow, weights=ws.weights, source=source)
-# show(figures.learning_curves(fit(slow_run, features)))
+# figures.learning_curves(fit(slow_run, features))
 # ```
 #
 # Smaller steps arrive later. A run belongs to one recipe and one set of pictures; overwriting it with another would leave

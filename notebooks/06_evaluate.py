@@ -67,9 +67,8 @@ print(reports["best"])
 
 # %%
 from vggnb import figures
-from vggnb.figures import show
 
-show(figures.metric_intervals(reports))
+figures.metric_intervals(reports)
 
 # %% [markdown]
 # Do the intervals overlap? Then these test pictures cannot tell which recipe is better, whatever the points say. With 80
@@ -78,7 +77,7 @@ show(figures.metric_intervals(reports))
 # ## Which mistakes?
 
 # %%
-show(figures.confusion_matrix(reports["best"]))
+figures.confusion_matrix(reports["best"])
 
 # %% [markdown]
 # Rows are what a picture is, columns what the model said. The two kinds of mistakes are rarely worth the same: a missed
@@ -87,7 +86,7 @@ show(figures.confusion_matrix(reports["best"]))
 
 # %%
 said = {name: predict_split(run, "test") for name, run in runs.items()}
-show(figures.roc_curve(said, classes=manifest.classes))
+figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, each in said.items()})
 
 # %% [markdown]
 # ## Look at the mistakes
@@ -95,7 +94,7 @@ show(figures.roc_curve(said, classes=manifest.classes))
 # Numbers do not tell what the model stumbles over. Look for what the wrong ones have in common.
 
 # %%
-show(figures.mistakes(said["best"], manifest))
+figures.prediction_gallery(said["best"], manifest)
 
 # %% [markdown]
 # ## Trap 1: the shuffled generator

@@ -44,9 +44,8 @@ for row, answer in zip(rows, answers):
 
 # %%
 from vggnb import figures
-from vggnb.figures import show
 
-show(figures.answers(answers, bundle))
+figures.answers(answers)
 
 # %% [markdown]
 # A probability of 0.6 means: of 100 pictures about which the model says 0.6, about 60 are what it says, **if** they are
@@ -77,7 +76,7 @@ from vggnb.images import read_image
 path = manifest.dataset / rows[-1].path
 image = read_image(path, size=recipe.image_size, resize=recipe.resize)
 heat = grad_cam(bundle.model, image, class_index=bundle.classes.index(answers[-1].class_name))
-show(figures.heatmap_overlay(image, heat))
+figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 
 # %% [markdown]
 # ## Your own photo

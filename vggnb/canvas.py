@@ -1,4 +1,4 @@
-"""What every figure stands on: colours, names that are safe to draw, and a drawing that shows itself and says its numbers.
+"""What every figure stands on: colours, names that are safe to draw, a drawing that shows itself and says its numbers.
 
 Figures are made without pyplot, so nothing stays open and every front end gets the same pixels. Colours are Okabe and
 Ito's (2008) and cividis, which colour-blind readers can tell apart; each is joined by a second cue.
@@ -50,7 +50,7 @@ class Drawing:
 
     Attributes:
         axes: what was drawn in, to add something of your own.
-        photos: it holds photographs, so it is shown as JPEG (a tenth of the size of PNG).
+        photos: it holds photographs, so it is shown as JPEG: a tenth of the size of PNG.
     """
 
     figure: Figure
@@ -66,7 +66,7 @@ class Drawing:
     def image(self) -> bytes:
         """The figure as a file: PNG, or JPEG for photographs."""
         data = io.BytesIO()
-        quality = {"pil_kwargs": {"quality": 85}} if self.photos else {}
+        quality = {"pil_kwargs": {"quality": 80}} if self.photos else {}
         with mpl.rc_context(STYLE):
             self.figure.savefig(data, format=self.mime.removeprefix("image/"), **quality)
         return data.getvalue()
@@ -136,21 +136,28 @@ def key(ax: Axes, handles: Sequence, labels: Sequence[str], **place) -> None:
         text.set_text(words)
 
 
-def label_ends(ax: Axes, ends: Sequence[tuple[float, str, str]], *, gap: float = 0.075) -> None:
-    """Write labels at the right end of lines, moved apart where the lines meet.
+def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]], *, gap: float = 0.075) -> None:
+    """Write labels right of the axes, level with the ends of their lines, or moved apart and led there by a thread.
 
     Args:
-        ends: (height, label, colour) of each line; call it when the limits of the y axis stand.
-        gap: least distance, as a share of the axes' height.
+        ends: (x, y, label, colour) of each line's end; call it when the limits of the y axis stand.
+        gap: least distance of labels, as a share of the axes' height.
     """
     low, high = ax.get_ylim()
-    ends = sorted((float(np.clip((y - low) / (high - low), 0, 1)), text, colour) for y, text, colour in ends)
-    places = [place for place, _, _ in ends]
+    ends = sorted(ends, key=lambda end: end[1])
+    places = [float(np.clip((y - low) / (high - low), 0, 1)) for _, y, _, _ in ends]
     for i in range(1, len(places)):
         places[i] = max(places[i], places[i - 1] + gap)
     excess = max(0.0, places[-1] - 1.0) if places else 0.0
-    for place, (_, text, colour) in zip(places, ends, strict=True):
-        ax.text(1.02, place - excess, text, color=colour, fontsize=10, va="center", transform=ax.transAxes)
+    for place, (x, y, text, colour) in zip(places, ends, strict=True):
+        thread = {"arrowstyle": "-", "color": colour, "lw": 0.8, "ls": ":", "shrinkA": 2, "shrinkB": 4}
+        ax.annotate(text, (x, y), (1.03, place - excess), textcoords="axes fraction", va="center", fontsize=10,
+                    color=colour, arrowprops=thread, annotation_clip=False)  # fmt: skip
+
+
+def cue(index: int) -> dict:
+    """Colour and marker of the index-th thing in a figure."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def count_of(number: int, noun: str) -> str:

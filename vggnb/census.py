@@ -1,51 +1,21 @@
 """Every file under the dataset, judged: used, skipped (why), twice, under two classes, leaking.
 
-    census = take_census(dataset)
-    print(census)
+`census = take_census(dataset)`, then `print(census)`. What is usable becomes a row; `splits` gives each row its split.
 """
 
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from vggnb.folders import Skipped, is_named_like_a_picture, shown
-from vggnb.layout import SPLITS, UNSPLIT, Layout, read_layout
-from vggnb.rows import Pair, Row, find_pairs, tied_together
+from vggnb.layout import OUTSIDE, SPLITS, UNSPLIT, Entry, read_layout
+from vggnb.rows import Pair, Profile, Row, find_pairs, tied_together
 from vggnb.storage import VggnbError
 from vggnb.tables import read_table
 from vggnb.verdicts import Verdict, VerdictCache, judge_files
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What the pictures of one class in one split look like; every array has one number for each picture.
-
-    Attributes:
-        brightness: mean grey level, 0 to 255.
-        sharpness: standard deviation of the Laplacian, in grey levels.
-    """
-
-    split: str
-    class_name: str
-    widths: np.ndarray
-    heights: np.ndarray
-    brightness: np.ndarray
-    sharpness: np.ndarray
-
-    @property
-    def aspects(self) -> np.ndarray:
-        """Width over height."""
-        return self.widths / self.heights
-
-    def __str__(self) -> str:
-        medians = [float(np.median(v)) for v in (self.widths, self.heights, self.brightness, self.sharpness)]
-        width, height, brightness, sharpness = medians
-        return (
-            f"{self.split:<11}{shown(self.class_name)}: {len(self.widths)} images, median {width:.0f} x {height:.0f}, "
-            f"brightness {brightness:.0f}, sharpness {sharpness:.1f}"
-        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +66,7 @@ class Census:
         return {"exact": exact, "near": [group for group in alike if not near.isdisjoint(group)]}
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """split -> class -> usable images; the splits that hold any."""
+        """Usable images by split and class; only splits that hold any."""
         found = Counter((row.split, row.label) for row in self.rows)
         present = [split for split in (*SPLITS, UNSPLIT) if any(key[0] == split for key in found)]
         return {split: {name: found[split, k] for k, name in enumerate(self.classes)} for split in present}
@@ -173,8 +143,9 @@ class Census:
 
         table = [line(split, *row.values(), sum(row.values())) for split, row in counts.items()]
         used, skipped, system = len(self.rows), len(self.skipped), len(self.system_files)
-        total = f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files"
-        return "\n".join([*self.sentences, line("", *names, "total"), *table, total, *(f"! {w}" for w in self.warnings)])
+        table.append(f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files")
+        warnings = [f"! {warning}" for warning in self.warnings]
+        return "\n".join([*self.sentences, line("", *names, "total"), *table, *warnings])
 
 
 def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = True, near: bool = True) -> Census:
@@ -193,20 +164,74 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
     paths = [entry.path for entry in layout.entries]
     with VerdictCache(cache) as kept:
         verdicts = list(judge_files(layout.dataset, [*paths, *layout.copies], kept, progress=progress))
-    second = _judge_copies(layout, verdicts)
-    good = [(entry, v) for entry, v in zip(layout.entries, verdicts, strict=False) if not v.reason]
-    bad = [Skipped(entry.path, v.reason) for entry, v in zip(layout.entries, verdicts, strict=False) if v.reason]
-    rows = tuple(_row(entry, verdict, layout.classes) for entry, verdict in good)
+    judged = list(zip(layout.entries, verdicts, strict=False))
+    good = [(entry, verdict) for entry, verdict in judged if not verdict.reason]
+    bad = [Skipped(entry.path, verdict.reason) for entry, verdict in judged if verdict.reason]
+    copies = _judge_copies(layout.copies, verdicts[len(paths) :], {v.sha256: entry.path for entry, v in judged})
+    labels = {name: label for label, name in enumerate(layout.classes)}
+    rows = tuple(_row(entry, verdict, labels) for entry, verdict in good)
     census = Census(
         dataset=layout.dataset,
         classes=layout.classes,
         rows=rows,
-        skipped=tuple(sorted([*layout.strays, *bad, *second], key=lambda item: item.path)),
+        skipped=tuple(sorted([*layout.strays, *bad, *copies], key=lambda item: item.path)),
         system_files=layout.system_files,
-        pairs=find_pairs(rows, {v.sha256: v.hash for _, v in good if v.hash} if near else {}),
+        pairs=find_pairs(rows, {v.sha256: v.hash for _, v in good if near and v.hash}),
         sentences=layout.sentences,
-        brightness=np.array([v.brightness for _, v in good], np.float32),
-        sharpness=np.array([v.sharpness for _, v in good], np.float32),
+        brightness=np.array([verdict.brightness for _, verdict in good], np.float32),
+        sharpness=np.array([verdict.sharpness for _, verdict in good], np.float32),
         obstacles=layout.obstacles,
     )
-    return census
+    return replace(census, warnings=tuple(filter(None, [*_warnings(census), kept.trouble])))
+
+
+_COPY = "It is in a second copy of the dataset: the same bytes as {}. Nothing to do."
+_NO_COPY = (
+    "It is in what looks like a second copy of the dataset, yet no used file has these bytes. Move it if it is new."
+)
+
+
+def _judge_copies(paths: Sequence[str], verdicts: Sequence[Verdict], first: dict[str, str]) -> list[Skipped]:
+    """Why the files of a second copy are not used."""
+    reasons = [_COPY.format(shown(first[v.sha256])) if first.get(v.sha256) else _NO_COPY for v in verdicts]
+    return [Skipped(path, reason) for path, reason in zip(paths, reasons, strict=True)]
+
+
+def _row(entry: Entry, verdict: Verdict, labels: dict[str, int]) -> Row:
+    facts = (verdict.sha256, verdict.width, verdict.height, verdict.format)
+    label = labels[entry.class_name]
+    return Row(entry.path, *facts, entry.class_name, label, entry.split, entry.group, verdict.notes)
+
+
+def _warnings(census: Census) -> Iterator[str]:
+    """What a person should look at before training, the worst first."""
+    if census.leaks:
+        yield f"{len(census.leaks)} pairs of pictures lie in two splits (a leak: the score will be too good)."
+    if census.conflicts:
+        yield f"{len(census.conflicts)} pairs of pictures lie under two classes: at least one label is wrong."
+    within = len(set(census.pairs) - set(census.leaks) - set(census.conflicts))
+    if within:
+        yield f"{within} pairs of pictures are there twice in one class of one split."
+    counts = census.counts()
+    for split, row in counts.items():
+        for name, n in row.items():
+            if n < 2:
+                yield f"{split}/{shown(name)} has {n} usable image{'s' * (n != 1)}."
+        if split != "test" and min(row.values()) and max(row.values()) > 3 * min(row.values()):
+            few, many = min(row, key=row.get), max(row, key=row.get)
+            yield f"Imbalance in {split}: {row[many]} of {shown(many)}, {row[few]} of {shown(few)}."
+    spread = defaultdict(set)
+    for row in census.rows:
+        spread[row.group].add(row.split)
+    torn = [group for group, splits in spread.items() if group and len(splits) > 1]
+    if torn:
+        yield f"{len(torn)} groups lie in more than one split, for example {shown(torn[0])}: also a leak."
+    lost = sum(item.reason == _NO_COPY for item in census.skipped)
+    if lost:
+        yield f"{lost} files of the second copy differ from every used file; they are skipped."
+    loose = sum(item.reason == OUTSIDE and is_named_like_a_picture(item.path) for item in census.skipped)
+    if loose:
+        yield f"{loose} pictures lie outside the class folders and are not used."
+    odd = sum("tiny" in row.notes or "extreme shape" in row.notes for row in census.rows)
+    if odd:
+        yield f"{odd} pictures are tiny or of extreme shape; resizing will distort them."

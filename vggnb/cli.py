@@ -1,15 +1,16 @@
 """The command line: the notebooks' steps as verbs, for scripts. `vggnb --help` lists them."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from datetime import datetime
 from pathlib import Path
 
-from vggnb.paths import Workspace, device_words, open_workspace, threads, versions
+from vggnb.paths import WEIGHTS, Workspace, device_words, open_workspace, threads, versions
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, make_folder
+from vggnb.storage import VggnbError, make_folder, mendable
 
 EPILOG = "Variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS. This teaches a method; it "
 EPILOG += "is not a diagnostic device."
@@ -22,13 +23,19 @@ def main(arguments: list[str] | None = None) -> int:
         0 done; 2 something the user can mend (told on stderr); 130 interrupted.
     """
     options = _parser().parse_args(arguments)
+    options.stdout = sys.stdout
     if options.threads:
         os.environ["VGGNB_THREADS"] = str(options.threads)
     try:
-        options.verb(options)
+        # Keras and our own notes print; with --json, stdout is for the document alone.
+        with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+            options.verb(options)
         return 0
     except VggnbError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(mendable(error, error.filename), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted. What was finished is kept; run the same command again.", file=sys.stderr)
@@ -85,7 +92,8 @@ def _positive(text: str) -> int:
 
 def _print(options, document: object, text: object) -> None:
     """The JSON document, or the words for people."""
-    print(json.dumps(document, ensure_ascii=True, allow_nan=False) if options.json else text)
+    text = json.dumps(document, ensure_ascii=True, allow_nan=False) if options.json else text
+    print(text, file=options.stdout)
 
 
 def _tell(options, text: object) -> None:
@@ -139,7 +147,10 @@ def _trained(options, dataset: Path | None, out: Path | None):
     """Census, split and training: (run, the JSON keys of train)."""
     workspace = open_workspace()
     recipe = _recipe(options, dataset is None, workspace)
-    out = make_folder(out or _new_run_folder(workspace.runs, recipe.name))
+    out = out or _new_run_folder(workspace.runs, recipe.name)
+    if out.resolve().is_relative_to((dataset or workspace.dataset).resolve()):
+        raise VggnbError("The run's folder lies inside the dataset.", out, "Name a folder elsewhere with --out.")
+    out = make_folder(out)
     census = _take_census(options, dataset or workspace.dataset, workspace)
     census.check_trainable()
     _tell(options, census)
@@ -155,17 +166,26 @@ def _trained(options, dataset: Path | None, out: Path | None):
         manifest,
         recipe,
         out,
-        weights=options.weights or workspace.weights,
+        weights=_weights(options, workspace),
         store=workspace.features,
         progress=not options.quiet,
     )
-    _tell(options, run.source)
+    if run.source.pretrained:
+        _tell(options, run.source)
+    else:
+        print(run.source, file=sys.stderr)  # even with --quiet
     _tell(options, features)
     history = run.history()
     _tell(options, history)
     timing = run.training()["timing"]
     document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows), "timing": timing}
     return run, document
+
+
+def _weights(options, workspace: Workspace) -> str:
+    """What was asked for; a file by its whole path, so that the run can be opened from anywhere."""
+    weights = options.weights or workspace.weights
+    return weights if weights in WEIGHTS else str(Path(weights).expanduser().absolute())
 
 
 def _new_run_folder(runs: Path, name: str) -> Path:
@@ -194,7 +214,7 @@ def _run(options) -> None:
     rows = [run.manifest.of("test")[index] for index in _spread(len(run.manifest.of("test")))]
     answers = predict_files(load_bundle(folder), [run.manifest.dataset / row.path for row in rows])
     _tell(options, "\nThree test images:")
-    for row, answer in zip(rows, answers):
+    for row, answer in zip(rows, answers, strict=True):
         _tell(options, f"  {answer} (it is {row.class_name})")
     document |= {**report.to_dict(), "bundle": str(folder), "predictions": [answer.to_dict() for answer in answers]}
     _print(options, document, f"\nThe run, with its bundle, is in {run.folder}\n{NOT_A_DEVICE}")

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from vggnb.census import Census, Row
 from vggnb.features import BATCH
+from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
@@ -138,6 +139,9 @@ def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str
     bar.close()
     if not kept:
         remedy = f"Put images in a folder '{what}', or judge another folder with --dataset."
+        if unreadable:
+            path, reason = unreadable[0]
+            what = f"{what}: none of {len(rows)} can be read (the first, {shown(path)}: {reason})"
         raise VggnbError(f"There are no images to judge in {what}.", manifest.dataset, remedy)
     labels = np.array([row.label for row in kept])
     paths = tuple(row.path for row in kept)
@@ -271,7 +275,7 @@ def _metrics(labels, probabilities, said, confusion, weights, classes, positive)
 def _to_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
     """Path, label and one probability a class; unreadable files have a reason instead of a label."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
     writer.writerow(["path", "label", *classes])
     for path, label, row in zip(predictions.paths, predictions.labels, predictions.probabilities):
         writer.writerow([path, int(label), *(repr(float(p)) for p in row)])

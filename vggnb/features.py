@@ -7,7 +7,7 @@ served stale and a second recipe with the same pixels costs no forward pass.
 
 import io
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from vggnb.census import Row
+from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.images import DECODER_VERSION
 from vggnb.model import build_extractor
@@ -54,7 +55,7 @@ class Features:
     def __str__(self) -> str:
         n, width = self.values.shape
         text = f"{n} images x {width} features: {self.images_forwarded} run through VGG-16, {self.from_store} from the store"
-        return text + "".join(f"\n  left out: {path}: {reason}" for path, reason in self.unreadable)
+        return text + "".join(f"\n  left out: {shown(path)}: {reason}" for path, reason in self.unreadable)
 
 
 def extract(
@@ -80,27 +81,39 @@ def extract(
     rows = tuple(row for split in splits for row in manifest.of(split))
     folder = make_folder(Path(store) / store_key(recipe, source))
     known = _read_shards(folder, {row.sha256 for row in rows})
-    missing = list({row.sha256: row for row in rows if row.sha256 not in known}.values())
-    in_store = len(known)
+    missing, tried, in_store = _missing(rows, known, ()), set(), len(known)
     unreadable: list[tuple[str, str]] = []
     with tqdm(total=len(rows), desc="VGG-16, once for each image", unit="image", disable=not progress) as bar:
         bar.update(len(rows) - len(missing))
         forwarded: list[tuple[list[str], np.ndarray]] = []
-        for hashes, values in _forward(manifest, missing, recipe, base, unreadable):
-            forwarded.append((hashes, values))
-            known.update(zip(hashes, values))
-            bar.update(len(hashes))
-            if len(forwarded) == SHARD_BATCHES:
-                _write_shard(folder, forwarded)
-                forwarded = []
+        while missing:
+            for hashes, values in _forward(manifest, missing, recipe, base, unreadable):
+                forwarded.append((hashes, values))
+                known.update(zip(hashes, values, strict=True))
+                bar.update(len(hashes))
+                if len(forwarded) == SHARD_BATCHES:
+                    _write_shard(folder, forwarded)
+                    forwarded = []
+            tried.update(row.path for row in missing)
+            missing = _missing(rows, known, tried)  # a copy of a picture that could not be read
         if forwarded:
             _write_shard(folder, forwarded)
     kept = tuple(row for row in rows if row.sha256 in known)
     if not kept:
         raise VggnbError("None of the images can be read.", manifest.dataset, "Look at the census for the reasons.")
     values = np.stack([known[row.sha256] for row in kept])
-    made = len(known) - in_store
-    return Features(kept, values, made, len(kept) - made, time.perf_counter() - start, tuple(unreadable))
+    made, served = len(known) - in_store, {row.path for row in kept}
+    left_out = tuple((path, reason) for path, reason in unreadable if path not in served)
+    return Features(kept, values, made, len(kept) - made, time.perf_counter() - start, left_out)
+
+
+def _missing(rows: Iterable[Row], known: Container[str], tried: Container[str]) -> list[Row]:
+    """One row for each picture that has no features yet: of its copies, the first that was not tried."""
+    firsts: dict[str, Row] = {}
+    for row in rows:
+        if row.sha256 not in known and row.path not in tried:
+            firsts.setdefault(row.sha256, row)
+    return list(firsts.values())
 
 
 def store_key(recipe: Recipe, source: WeightSource) -> str:

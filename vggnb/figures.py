@@ -9,16 +9,10 @@ figure as a file, `drawing.sentence` its words.
 """
 
 from vggnb.canvas import Drawing
-from vggnb.charts import confusion_matrix, learning_curves, metric_intervals, reliability_diagram, roc_curve
-from vggnb.galleries import (
-    answers,
-    batch_grid,
-    contact_sheet,
-    duplicate_pairs,
-    heatmap_overlay,
-    prediction_gallery,
-    resize_comparison,
-)
+from vggnb.charts import confusion_matrix, learning_curves, metric_intervals
+from vggnb.closeups import heatmap_overlay, resize_comparison
+from vggnb.curves import reliability_diagram, roc_curve
+from vggnb.galleries import answers, batch_grid, contact_sheet, duplicate_pairs, prediction_gallery
 from vggnb.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Figures made of pictures: contact sheet, twins, batches, resizing, what a model said, and where it looked."""
+"""Figures made of many pictures: contact sheet, twins, batches, and what a model said about them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from vggnb.canvas import BLUE, FAINT, VERMILION, WIDTH, Drawing, count_of, drawing, label, new_row, styled
+from vggnb.canvas import BLUE, VERMILION, WIDTH, Drawing, count_of, drawing, label, styled
 from vggnb.folders import shown
-from vggnb.images import read_image, resize_image
+from vggnb.images import read_image
 from vggnb.storage import VggnbError
 
 THUMBNAIL = 200  # pixels of a tile's longer side
@@ -30,40 +30,50 @@ class Tile:
     caption: str = ""
     right: bool | None = None
 
+    @property
+    def sides(self) -> tuple[float, float]:
+        """Height and width, the longer of them 1."""
+        height, width = (3, 4) if self.pixels is None else self.pixels.shape[:2]
+        return height / max(height, width), width / max(height, width)
+
 
 def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = ()) -> Axes:
     """Lay tiles out in rows; `names` stand at the left of the rows."""
-    columns, margin = max(map(len, rows)), 1.3 if names else 0.0
+    tiles = [tile for row in rows for tile in row]
+    columns, margin = max(map(len, rows)), 1.3 if names else 0.04
     inch = min(LARGEST_TILE, (WIDTH - margin) / (columns * 1.06))
-    lines = max((tile.caption.count("\n") + 1 for row in rows for tile in row if tile.caption), default=0)
-    step = 1.06 + (lines * LINE + 0.08) / inch
+    lines = max(tile.caption.count("\n") + 1 for tile in tiles)
+    tall = max(tile.sides[0] for tile in tiles)  # of the tallest picture: landscapes need less room
+    step = tall + 0.06 + (lines * LINE + 0.08) / inch
     figure = Figure(figsize=(WIDTH, len(rows) * step * inch + 0.05), dpi=110)
     ax = figure.add_axes((0, 0, 1, 1))
     for i, row in enumerate(rows):
         if names:
-            ax.text(-margin / inch, i * step + 0.5, names[i], va="center", fontsize=10)
+            ax.text(-margin / inch, i * step + tall / 2, names[i], va="center", fontsize=10)
         for j, tile in enumerate(row):
-            _draw_tile(ax, tile, j * 1.06, i * step)
+            _draw_tile(ax, tile, j * 1.06, i * step, tall)
     ax.set(xlim=(-margin / inch, (WIDTH - margin) / inch), ylim=(len(rows) * step, -0.05 / inch), aspect="equal")
     ax.set_axis_off()
     return ax
 
 
-def _draw_tile(ax: Axes, tile: Tile, x: float, y: float) -> None:
-    """One picture in the unit square at (x, y), its shape kept."""
+def _draw_tile(ax: Axes, tile: Tile, x: float, y: float, tall: float) -> None:
+    """One picture in the middle of the box at (x, y), 1 wide and `tall` high; its shape is kept."""
+    height, width = tile.sides
+    left, top = x + (1 - width) / 2, y + (tall - height) / 2
     if tile.pixels is None:
-        ax.add_patch(Rectangle((x, y), 1, 1, fc="#EEEEEE", ec=FAINT, hatch="//"))
-        ax.text(x + 0.5, y + 0.5, "cannot\nbe read", ha="center", va="center", fontsize=9)
+        ax.add_patch(Rectangle((left, top), width, height, fc="#EEEEEE", ec="#CCCCCC", hatch="//"))
+        box = {"boxstyle": "round", "fc": "white", "ec": "none"}
+        ax.text(x + 0.5, y + tall / 2, "cannot\nbe read", ha="center", va="center", fontsize=9, bbox=box)
     else:
-        height, width = np.array(tile.pixels.shape[:2]) / max(tile.pixels.shape[:2])
-        left, top = x + (1 - width) / 2, y + (1 - height) / 2
         ax.imshow(tile.pixels, extent=(left, left + width, top + height, top), aspect="auto")
     if tile.right is not None:
         colour = BLUE if tile.right else VERMILION
-        ax.add_patch(Rectangle((x, y), 1, 1, fc="none", ec=colour, lw=1.5 if tile.right else 4))
+        ax.add_patch(Rectangle((left, top), width, height, fc="none", ec=colour, lw=1.5 if tile.right else 4))
         box = {"boxstyle": "round,pad=0.2", "fc": colour, "ec": "none"}
-        ax.text(x + 0.04, y + 0.05, "✓" if tile.right else "✗ wrong", color="white", fontsize=9, va="top", bbox=box)
-    ax.text(x + 0.5, y + 1.03, tile.caption, ha="center", va="top", fontsize=8, linespacing=1.15)
+        mark = "✓ right" if tile.right else "✗ wrong"
+        ax.text(left + 0.04, top + 0.05, mark, color="white", fontsize=9, va="top", bbox=box)
+    ax.text(x + 0.5, y + tall + 0.04, tile.caption, ha="center", va="top", fontsize=8, linespacing=1.15)
 
 
 def thumbnail(read: Callable[[], np.ndarray]) -> np.ndarray | None:
@@ -144,34 +154,6 @@ def duplicate_pairs(census, *, read: Callable[[str], np.ndarray] | None = None, 
 
 
 @styled
-def resize_comparison(image: np.ndarray, *, size: int = 96) -> Drawing:
-    """One picture made small in the article's way and in ours, enlarged where they differ most.
-
-    Args:
-        image: uint8 (h, w, 3), larger than `size`.
-    """
-    small = {kind: resize_image(image, size, kind) for kind in ("nearest", "bilinear")}
-    difference = np.abs(small["nearest"].astype(int) - small["bilinear"].astype(int)).mean(axis=2)
-    side = max(8, size // 4)
-    sums = np.lib.stride_tricks.sliding_window_view(difference, (side, side)).sum(axis=(2, 3))
-    y, x = np.unravel_index(int(sums.argmax()), sums.shape)
-    axes = new_row(3, size=(WIDTH, 2.9))
-    for ax, (kind, pixels) in zip(axes, small.items(), strict=False):
-        ax.imshow(pixels[y : y + side, x : x + side], interpolation="nearest")
-        ax.set_title(kind)
-    drawn = axes[2].imshow(difference, cmap="cividis", vmin=0)
-    axes[2].add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fc="none", ec="white", lw=2))
-    axes[2].set_title("difference (frame: left)")
-    axes[2].figure.colorbar(drawn, ax=axes[2], shrink=0.8).set_label("levels of 255", fontsize=10)
-    for ax in axes:
-        ax.set(xticks=[], yticks=[])
-    text = f"{image.shape[1]} x {image.shape[0]} pixels made {size} x {size}: nearest and bilinear differ by "
-    text += f"{difference.mean():.1f} of 255 levels on average and {difference.max():.0f} at most; "
-    text += f"{100 * (difference > 10).mean():.0f} % of the pixels differ by more than 10."
-    return drawing(axes, text)
-
-
-@styled
 def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Drawing:
     """A batch as the generator hands it over.
 
@@ -191,7 +173,7 @@ def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Dra
 
 @styled
 def prediction_gallery(predictions, data, *, read: Callable | None = None, most: int = 12) -> Drawing:
-    """What was said about labelled pictures: mistakes first, the surest first; then what is right, the least sure first.
+    """What was said about labelled pictures: the surest mistakes, then, as many, the least sure of the right ones.
 
     Args:
         predictions: what `evaluate.predict_split` gave.
@@ -200,15 +182,16 @@ def prediction_gallery(predictions, data, *, read: Callable | None = None, most:
     read, classes = _reader(data, read), data.classes
     said, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
     right = said == predictions.labels
-    order = np.lexsort((np.where(right, sure, -sure), right))[:most]
+    order = np.lexsort((np.where(right, sure, -sure), right))
+    wrong = order[: (~right).sum()]
+    order = [*wrong[: max(most // 2, most - right.sum())], *order[len(wrong) :]][:most]
     tiles = []
     for k in order:
         path, truth = predictions.paths[k], classes[predictions.labels[k]]
         caption = f"{_name(path)}\nis {label(truth, 16)}\nsaid {label(classes[said[k]], 14)} {sure[k]:.2f}"
         tiles.append(Tile(thumbnail(lambda path=path: read(path)), caption, bool(right[k])))
-    text = f"{count_of(int((~right).sum()), 'mistake')} among {count_of(len(right), 'image')}"
-    worst = [k for k in order if not right[k]][:3]
-    names = [f"{shown(predictions.paths[k])} (said {shown(classes[said[k]])} {sure[k]:.2f})" for k in worst]
+    text = f"{count_of(len(wrong), 'mistake')} among {count_of(len(right), 'image')}"
+    names = [f"{shown(predictions.paths[k])} (said {shown(classes[said[k]])} {sure[k]:.2f})" for k in wrong[:3]]
     text += f"; the surest: {', '.join(names)}." if names else "."
     return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
 
@@ -231,36 +214,3 @@ def answers(predictions, *, read: Callable | None = None, most: int = 12) -> Dra
         for one in predictions
     ]
     return drawing(draw_tiles(_wrap(tiles, 4)), "; ".join(words).rstrip(".") + ".", photos=True)
-
-
-@styled
-def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
-    """A picture and, beside it, where a model looked; the line encloses what is at least half as hot as the hottest.
-
-    Args:
-        image: uint8 (h, w, 3).
-        heat: float (h, w), larger is hotter and below 0 counts as 0; or {name: such a map}.
-    """
-    maps = heat if isinstance(heat, dict) else {"heat": heat}
-    axes = new_row(len(maps) + 1, size=(WIDTH, 0.3 + WIDTH / max(3, len(maps) + 1)))
-    axes[0].imshow(image)
-    axes[0].set_title("picture")
-    grey, words = np.asarray(image).mean(axis=2), []
-    for ax, (name, values) in zip(axes[1:], maps.items(), strict=True):
-        values = np.maximum(np.asarray(values, float), 0)
-        hottest = values.max()
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(label(name), parse_math=False)
-        if not hottest:
-            words.append(f"{shown(name)}: no heat anywhere")
-            continue
-        values = values / hottest
-        ax.imshow(values, cmap="cividis", alpha=0.75 * values**0.5, vmin=0, vmax=1)
-        ax.contour(values, [0.5], colors="white", linewidths=1.5)
-        y, x = np.unravel_index(int(values.argmax()), values.shape)
-        ax.plot(x, y, "+", color="white", ms=12, mew=2)
-        place = f"{100 * x / values.shape[1]:.0f} % from the left and {100 * y / values.shape[0]:.0f} % from the top"
-        words.append(f"{shown(name)}: hottest (+) {place}; {100 * (values >= 0.5).mean():.0f} % is at least half as hot")
-    for ax in axes:
-        ax.set_axis_off()
-    return drawing(axes, ". ".join(words) + ".", photos=True)

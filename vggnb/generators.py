@@ -1,5 +1,6 @@
 """Manifest rows -> batches of raw pixels. Scaling is not done here: it lives inside the model, once."""
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from vggnb.census import Row
 from vggnb.images import read_image
 from vggnb.recipe import Recipe
 from vggnb.splits import Manifest
-from vggnb.storage import VggnbError, sha256_file
+from vggnb.storage import VggnbError, mendable, sha256_file
 
 
 def use_threads(threads: int | None) -> None:
@@ -76,20 +77,26 @@ def readable_batches(
         the batch's rows, and their pixels, float32 (b, size, size, 3), raw RGB 0 to 255.
     """
 
-    def read(row: Row) -> np.ndarray | None:
+    def read(row: Row) -> np.ndarray | str:
+        path = manifest.dataset / row.path
         try:
-            if sha256_file(manifest.dataset / row.path) != row.sha256:
-                raise VggnbError("The file changed since the census.", row.path, "Take the census again.")
+            if sha256_file(path) != row.sha256:
+                return "The file changed since the census."
             return read_row(manifest, row, recipe)
-        except (VggnbError, OSError) as error:
-            unreadable.append((row.path, getattr(error, "what", str(error))))
-            return None
+        except OSError as error:
+            if error.errno in (errno.ENOTCONN, errno.ESTALE):  # the storage is gone, which is no file's fault
+                raise mendable(error, path) from error
+            return mendable(error, path).what
+        except VggnbError as error:
+            return error.what
 
     batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
     with ThreadPoolExecutor(2) as pool:
         ahead: list = [pool.submit(read, row) for row in rows[:batch]]
         for index, some in enumerate(batches):
             jobs, ahead = ahead, [pool.submit(read, row) for row in (batches + [[]])[index + 1]]
-            good = [(row, pixels) for row, job in zip(some, jobs) if (pixels := job.result()) is not None]
+            read_rows = [(row, job.result()) for row, job in zip(some, jobs, strict=True)]
+            unreadable += [(row.path, answer) for row, answer in read_rows if isinstance(answer, str)]
+            good = [(row, answer) for row, answer in read_rows if not isinstance(answer, str)]
             if good:
                 yield [row for row, _ in good], np.stack([pixels for _, pixels in good]).astype(np.float32)

@@ -17,7 +17,7 @@ from vggnb.storage import VggnbError
 SPLITS = ("train", "validation", "test")
 UNSPLIT = "unsplit"
 _SPLIT_WORD = re.compile(r"(?:(train(?:ing)?)|(val|valid|validation)|(test(?:ing)?))(?:[ _-]?set)?", re.IGNORECASE)
-_OUTSIDE = "It lies outside the class folders. Move it into one if it is a picture to use; else leave it."
+OUTSIDE = "It lies outside the class folders. Move it into one if it is a picture to use; else leave it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,9 @@ def read_layout(dataset: Path) -> Layout:
     ]
     inner = [path for copy in copies for path in copy.all_files()]
     claimed = {entry.path for entry in entries}.union(inner)
-    strays += [Skipped(path, _OUTSIDE) for path in root.all_files() if path not in claimed]
+    strays += [Skipped(path, OUTSIDE) for path in root.all_files() if path not in claimed]
     entries.sort(key=lambda entry: entry.path)
+    strays.sort(key=lambda stray: stray.path)
     parts = (said, classes, entries, strays, sorted(inner), system, obstacles)
     return Layout(dataset, *map(tuple, parts))
 
@@ -106,10 +107,10 @@ def _check_folder(dataset: Path) -> None:
         raise VggnbError("The dataset is a file, not a folder.", dataset, remedy)
 
 
-def _unwrap(folder: Folder, said: list[str]) -> Folder:
-    """Go down while there is nothing but one folder of folders."""
+def _unwrap(folder: Folder, said: list[str], *, split: str | None = None) -> Folder:
+    """Go down while there is nothing but one folder of folders; in the folder of a split also through its namesake."""
     while not folder.pictures() and len(filled := folder.filled()) == 1:
-        if split_word(filled[0].name) or not filled[0].filled():
+        if split_word(filled[0].name) not in (None, split) or not filled[0].filled():
             break
         folder = filled[0]
         said.append(f"The folders lie one level deeper, in {shown(folder.path)}/.")
@@ -117,7 +118,7 @@ def _unwrap(folder: Folder, said: list[str]) -> Folder:
 
 
 def _split_folders(top: Folder) -> dict[str, Folder]:
-    """split -> folder, in order; {} where there are none, or where the word is a class's name (car, bus, train)."""
+    """Folders by split, in order; {} where there are none, or where the word is a class's name (car, bus, train)."""
     filled = top.filled()
     named = [folder for folder in filled if split_word(folder.name)]
     if len(named) == 1 and named[0].pictures() and any(other.pictures() for other in filled if other is not named[0]):
@@ -148,10 +149,10 @@ def _second_copies(top: Folder, split_folders: dict[str, Folder]) -> list[Folder
 
 
 def _split_table(split_folders: dict[str, Folder], said: list[str]) -> dict[str, dict[str, Folder]]:
-    """split -> class name -> folder, for a dataset that is split."""
+    """Class folders by split and name, for a dataset that is split."""
     table = {}
     for split, folder in split_folders.items():
-        inside = _unwrap(folder, said)
+        inside = _unwrap(folder, said, split=split)
         if not inside.filled():
             raise _flat(inside, folder.path)
         table[split] = inside.folders
@@ -159,7 +160,7 @@ def _split_table(split_folders: dict[str, Folder], said: list[str]) -> dict[str,
 
 
 def _unsplit_table(top: Folder, copies: list[Folder], said: list[str]) -> dict[str, dict[str, Folder]]:
-    """split -> class name -> folder, where the first folders are classes: not split, or each split inside."""
+    """Class folders by split and name, where the outer folders are classes: not split, or each split inside."""
     classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
     parts = {name: _split_folders(folder) for name, folder in classes.items()}
     if not any(parts.values()):
@@ -189,13 +190,19 @@ def _understood(table: dict, classes: tuple[str, ...]) -> list[str]:
 
 
 def _remarks(top: Folder, table: dict, copies: list[Folder]) -> list[str]:
-    said = [f"{shown(folder.path)}/ looks like a second copy of the dataset; the outer one is used." for folder in copies]
+    said = [f"{shown(copy.path)}/ looks like a second copy of the dataset; the outer one is used." for copy in copies]
     for folder in top.folders.values():
         if split_word(folder.name) and not folder.is_filled():
             said.append(f"{shown(folder.path)}/ is empty and counts as absent.")
-    deep = sorted(folder.path for classes in table.values() for folder in classes.values() if folder.filled())
+    deep = [folder for classes in table.values() for folder in classes.values() if folder.filled()]
     if deep:
-        said.append(f"Sub-folders of a class folder count as that class, for example in {shown(deep[0])}/.")
+        said.append(f"Sub-folders of a class folder count as that class, for example in {shown(deep[0].path)}/.")
+    inside = [frozenset(_unwrap(folder, []).folders) for folder in deep]
+    if UNSPLIT in table and len(inside) > 1 and len(set(inside)) == 1 and len(inside[0]) > 1:
+        names = ", ".join(map(shown, sorted(inside[0])))
+        said.append(
+            f"All hold the same sub-folders ({names}): if these are the classes, name the outer ones train, test."
+        )
     return said
 
 

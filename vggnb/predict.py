@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vggnb.folders import is_system, shown
 from vggnb.images import read_image
-from vggnb.layout import is_system
 from vggnb.save import Bundle
 from vggnb.storage import VggnbError
 
@@ -33,7 +33,7 @@ class Prediction:
         return next(iter(self.probabilities.values()), None)
 
     def __str__(self) -> str:
-        name = Path(self.path).name
+        name = shown(Path(self.path).name)
         if self.error:
             return f"{name}: {self.error}"
         return f"{name}: " + ", ".join(f"{kind} {p:.2f}" for kind, p in self.probabilities.items())

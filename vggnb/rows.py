@@ -1,4 +1,4 @@
-"""One usable image (a row), the same image twice (a pair), and how pairs are found."""
+"""One usable image (a row), the same image twice (a pair, and how they are found), and the look of many (a profile)."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
@@ -56,8 +56,39 @@ class Pair:
         return self.first.split, self.second.split
 
     def __str__(self) -> str:
-        first, second = (f"{shown(row.path)} [{row.split}, {shown(row.class_name)}]" for row in (self.first, self.second))
-        return f"{first} {'=' if self.kind == 'exact' else '~'} {second}, {self.kind}, distance {self.distance}"
+        rows = (self.first, self.second)
+        sides = [f"{shown(row.path)} [{row.split}, {shown(row.class_name)}]" for row in rows]
+        return f"{sides[0]} {'=' if self.kind == 'exact' else '~'} {sides[1]}, {self.kind}, distance {self.distance}"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the pictures of one class in one split look like; every array has one number for each picture.
+
+    Attributes:
+        brightness: mean grey level, 0 to 255.
+        sharpness: standard deviation of the Laplacian, in grey levels.
+    """
+
+    split: str
+    class_name: str
+    widths: np.ndarray
+    heights: np.ndarray
+    brightness: np.ndarray
+    sharpness: np.ndarray
+
+    @property
+    def aspects(self) -> np.ndarray:
+        """Width over height."""
+        return self.widths / self.heights
+
+    def __str__(self) -> str:
+        medians = [float(np.median(v)) for v in (self.widths, self.heights, self.brightness, self.sharpness)]
+        width, height, brightness, sharpness = medians
+        return (
+            f"{self.split:<11}{shown(self.class_name)}: {len(self.widths)} images, median {width:.0f} x {height:.0f}, "
+            f"brightness {brightness:.0f}, sharpness {sharpness:.1f}"
+        )
 
 
 def find_pairs(rows: Iterable[Row], hashes: dict[str, bytes]) -> tuple[Pair, ...]:

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 import vggnb
+from vggnb.folders import is_system
 from vggnb.images import DECODER_VERSION, resize_image
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
@@ -84,8 +85,9 @@ def save_bundle(
     """
     formats = _known_formats(formats)
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise VggnbError("This folder holds something else than a bundle.", folder, "Name a new folder with --to.")
+    if others := _not_of_a_bundle(folder):
+        what = f"This folder holds something else than a bundle: {others[0]}."
+        raise VggnbError(what, folder, "Name a new folder with --to.")
     model = run.classifier() if model is None else model
     with replacing_folder(folder) as temporary:
         names = {kind: f"VGG_{name}{FORMATS[kind]}" for kind in formats}
@@ -194,7 +196,11 @@ def _write_model(model: keras.Model, folder: Path, names: dict[str, str]) -> Non
         "keras": model.save,
     }
     for kind, file in names.items():
-        writers[kind](folder / file)
+        try:
+            writers[kind](folder / file)
+        except RuntimeError as error:  # what HDF5 makes of a full disk
+            remedy = "Free some space or choose another folder; what was there before is untouched."
+            raise VggnbError(f"{file} could not be written ({error}).", folder.parent, remedy) from error
 
 
 def _card(run: Run, name: str) -> dict:
@@ -224,6 +230,8 @@ def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
     if not (folder / MANIFEST).is_file():
         raise VggnbError("There is no bundle in this folder.", folder, "Save one first: vggnb save RUN --to DIR.")
     document = read_json(folder / MANIFEST)
+    if not _is_manifest(document):
+        raise VggnbError("This is not a bundle's manifest.", folder / MANIFEST, "Name the folder of a bundle.")
     wanted = list(document["files"]) if needed is None else [*needed, document["models"]["weights"]]
     for file in wanted:
         path = folder / file
@@ -232,6 +240,24 @@ def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
         if sha256_file(path) != document["files"][file]["sha256"]:
             raise VggnbError("The file is damaged: its checksum differs.", path, "Copy it again, or save the run again.")
     return document
+
+
+def _is_manifest(document: object) -> bool:
+    """Whether a JSON document is what `save_bundle` writes, not another program's manifest.json."""
+    return isinstance(document, dict) and {"name", "decoder", "files", "models"} <= document.keys()
+
+
+def _not_of_a_bundle(folder: Path) -> list[str]:
+    """Names in a folder that no bundle put there: replacing the folder would lose them."""
+    if not folder.is_dir():
+        return []
+    names = sorted(path.name for path in folder.iterdir() if not is_system(path.name))
+    try:
+        document = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return names
+    ours = {MANIFEST, *document["files"]} if _is_manifest(document) else set()
+    return [name for name in names if name not in ours]
 
 
 def _rebuild(recipe: Recipe, classes: int) -> keras.Model:

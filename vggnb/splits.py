@@ -3,18 +3,21 @@
 import csv
 import io
 import json
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from vggnb.census import Census, Pair, Row
+from vggnb.census import Census
 from vggnb.folders import shown
 from vggnb.layout import SPLITS, UNSPLIT
+from vggnb.rows import Row, tied_together
 from vggnb.storage import VggnbError, storage_errors, write_bytes
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
+LEAK = "leak: also in"  # begins the remark on a row whose picture is in an earlier split too
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,21 @@ class Manifest:
         """The rows of one split."""
         return tuple(row for row in self.rows if row.split == split)
 
+    def leaking(self, split: str) -> tuple[Row, ...]:
+        """The rows of one split whose picture is in train, or in another split before this one, too."""
+        return tuple(row for row in self.of(split) if LEAK in row.notes)
+
     def counts(self) -> dict[str, dict[str, int]]:
-        """split -> class -> images."""
-        found = Counter((row.split, row.class_name) for row in self.rows)
-        return {split: {name: found[split, name] for name in self.classes} for split in SPLITS}
+        """Images by split and class."""
+        found = Counter((row.split, row.label) for row in self.rows)
+        return {split: {name: found[split, k] for k, name in enumerate(self.classes)} for split in SPLITS}
 
     def __str__(self) -> str:
-        parts = [f"{split}: {sum(row.values())} {row}" for split, row in self.counts().items()]
-        return "\n".join([*self.sentences, *parts])
+        lines = list(self.sentences)
+        for split, row in self.counts().items():
+            parts = ", ".join(f"{n} {shown(name)}" for name, n in row.items())
+            lines.append(f"{split:<11}{sum(row.values())} images: {parts}")
+        return "\n".join(lines)
 
     def write(self, path: Path) -> None:
         """Write the manifest as CSV; its first line, a comment, holds the class list and the dataset's place."""
@@ -72,8 +82,8 @@ class Manifest:
             rows = tuple(_row(cells) for cells in table)
             classes = tuple(header["classes"])
             for row in rows:
-                if classes[row.label] != row.class_name:
-                    raise ValueError(f"label {row.label} is not class {row.class_name}")
+                if classes[row.label] != row.class_name or row.label < 0 or row.split not in SPLITS:
+                    raise ValueError(f"the row of {row.path!r} contradicts the first line")
             return cls(Path(header["dataset"]), classes, rows, tuple(header["said"]))
         except (ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
             raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
@@ -87,73 +97,136 @@ def _row(cells: list[str]) -> Row:
 def assign_splits(
     census: Census, *, validation_share: float = 0.2, test_share: float = 0.2, seed: int = 0, drop_leaks: bool = False
 ) -> Manifest:
-    """Give every image a split. A pure function of (rows, shares, seed).
+    """Give every image a split; a pure function of the rows, the shares and the seed.
 
-    The user's own validation and test folders stay as they are. What is missing is cut from train (or from the unsplit
-    folders): `test_share` of each class for test, `validation_share` of what is left for validation.
+    The user's own validation and test images stay what they are. What is missing is cut from train (or from the unsplit
+    folders), by class: `test_share` of it for test, then `validation_share` of what is left for validation. Twins and
+    rows of one group stay together.
+
+    Args:
+        drop_leaks: leave out a train image that is in validation or test too, and a validation image that is in test;
+            otherwise the later one of the two is kept and marked (`Manifest.leaking`).
 
     Raises:
-        VggnbError: nothing to train on, or a class too small to be cut.
+        VggnbError: the census cannot be trained on, or a class is too small to be cut.
     """
     census.check_trainable()
-    rows = {row.path: row for row in census.rows}
+    _check_shares(validation_share=validation_share, test_share=test_share)
     said: list[str] = []
-    have = set(census.counts())
-    missing = [split for split in ("test", "validation") if split not in have]
-    pool = [row for row in census.rows if row.split in ("train", UNSPLIT)]
-    blocks = _blocks(pool, census.pairs)
-    order = np.random.default_rng(seed).permutation(len(blocks))
-    blocks = [blocks[k] for k in order]
-    for name in census.classes:
-        n = sum(any(row.class_name == name for row in block) for block in blocks)
-        if n < 1 + len(missing):
-            what = f"Class '{shown(name)}' has {n} distinct image{'s' * (n != 1)}: too few to cut {' and '.join(missing)} from."
-            raise VggnbError(what, census.dataset, "Add pictures of it, remove the class, or bring your own splits.")
+    rows = _without_leaks(census, said) if drop_leaks else list(census.rows)
+    blocks = _blocks(rows, [pair.paths for pair in census.pairs])
+    free = [block for block in blocks if all(row.split in ("train", UNSPLIT) for row in block)]
+    own = {row.split for row in rows}
+    missing = [split for split in ("test", "validation") if split not in own]
+    _check_sizes(census, rows, free, missing)
+    free = [free[k] for k in np.random.default_rng(seed).permutation(len(free))]
+    where = {row.path: "train" if row.split == UNSPLIT else row.split for row in rows}
     for split, share in (("test", test_share), ("validation", validation_share)):
         if split in missing:
-            blocks, cut = _cut(blocks, share)
-            rows.update((row.path, replace(row, split=split)) for block in cut for row in block)
-            said.append(f"{split}: {sum(map(len, cut))} of {len(pool)} train images, cut by class with seed {seed}.")
-    rows.update((row.path, replace(row, split="train")) for block in blocks for row in block)
-    return Manifest(census.dataset, census.classes, tuple(rows[row.path] for row in census.rows), tuple(said))
+            before = sum(map(len, free))
+            free, cut = _cut(free, share, keep=2 if split == "test" and "validation" in missing else 1)
+            where.update((row.path, split) for block in cut for row in block)
+            said.append(_sentence(split, sum(map(len, cut)), before, own, seed))
+    named = {row.path: _group(block) for block in blocks for row in block}
+    rows = [replace(row, split=where[row.path], group=named[row.path]) for row in rows]
+    return Manifest(census.dataset, census.classes, tuple(_mark_leaks(rows, census, said)), tuple(said))
 
 
-def _blocks(pool: list[Row], pairs: tuple[Pair, ...]) -> list[list[Row]]:
-    """Rows that must stay together, in an order that depends on the paths alone."""
-    root = {row.path: row.path for row in pool}
+def _sentence(split: str, n: int, of: int, own: set[str], seed: int) -> str:
+    source = "the unsplit images" if UNSPLIT in own else "train"
+    untouched = "; test is as it was" if "test" in own else ""
+    return f"{split.capitalize()}: {n} of {of} images were cut from {source}, by class, with seed {seed}{untouched}."
 
-    def top(path: str) -> str:
-        while root[path] != path:
-            root[path] = path = root[root[path]]
-        return path
 
-    def tie(a: str, b: str) -> None:
-        a, b = top(a), top(b)
-        root[max(a, b)] = min(a, b)
+def _earlier_first(census: Census) -> list[tuple[Row, Row]]:
+    """The leaks, each with the row of the earlier split first."""
+    order = (UNSPLIT, *SPLITS)
+    return [sorted((pair.first, pair.second), key=lambda row: order.index(row.split)) for pair in census.leaks]
 
+
+def _without_leaks(census: Census, said: list[str]) -> list[Row]:
+    """The rows less the earlier one of each leak."""
+    dropped = {early.path for early, _ in _earlier_first(census)}
+    if dropped:
+        said.append(f"{len(dropped)} images were left out because a later split holds the same picture.")
+    return [row for row in census.rows if row.path not in dropped]
+
+
+def _mark_leaks(rows: list[Row], census: Census, said: list[str]) -> Iterable[Row]:
+    """Write into the notes of the later row of each leak where else its picture is."""
+    kept = {row.path for row in rows}
+    marks = {late.path: early for early, late in _earlier_first(census) if {early.path, late.path} <= kept}
+    if marks:
+        said.append(f"{len(marks)} images are in an earlier split too (a leak); they are marked in the notes.")
+    for row in rows:
+        if row.path in marks:
+            early = marks[row.path]
+            mark = f"{LEAK} {'train' if early.split == UNSPLIT else early.split} as {early.path}"
+            row = replace(row, notes="; ".join(filter(None, [row.notes, mark])))
+        yield row
+
+
+def _blocks(rows: Sequence[Row], pairs: Iterable[tuple[str, str]]) -> list[list[Row]]:
+    """Rows that must stay together, as lists; the order depends on the paths alone."""
+    by_path = {row.path: row for row in rows}
     firsts: dict[str, str] = {}
-    for row in pool:
-        if row.group:
-            tie(row.path, firsts.setdefault(row.group, row.path))
-    for pair in pairs:
-        if all(path in root for path in pair.paths):
-            tie(*pair.paths)
-    blocks = defaultdict(list)
-    for row in sorted(pool, key=lambda row: row.path):
-        blocks[top(row.path)].append(row)
-    return list(blocks.values())
+    links = [(path, path) for path in by_path]
+    links += [(row.path, firsts.setdefault(row.group, row.path)) for row in rows if row.group]
+    links += [pair for pair in pairs if all(path in by_path for path in pair)]
+    return [[by_path[path] for path in block] for block in tied_together(links)]
 
 
-def _cut(blocks: list[list[Row]], share: float) -> tuple[list[list[Row]], list[list[Row]]]:
-    """Split blocks into (kept, cut) so that about `share` of each class is cut."""
+def _group(block: list[Row]) -> str:
+    """The name of a block: the user's own, or its first path; '' for a row alone."""
+    given = min((row.group for row in block if row.group), default="")
+    return given or (block[0].path if len(block) > 1 else "")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 < share < 1:
+            raise VggnbError(f"{name} = {share} is out of range.", name, "Use a share between 0 and 1, such as 0.2.")
+
+
+def _check_sizes(census: Census, rows: list[Row], free: list[list[Row]], missing: list[str]) -> None:
+    """Refuse a class that has fewer blocks than parts are to be made of it."""
+    blocks = Counter(label for block in free for label in {row.label for row in block})
+    train = Counter(row.label for row in rows if row.split in ("train", UNSPLIT))
+    for label, name in enumerate(census.classes):
+        n = blocks[label]
+        if missing and n <= len(missing):
+            what = f"Class '{shown(name)}' has {n} distinct image{'s' * (n != 1)} (twins and groups count once):"
+            what += f" too few to cut {' and '.join(missing)} from."
+            remedy = "Add pictures of it, remove the class, or bring your own split folders."
+            raise VggnbError(what, census.dataset, remedy)
+        if not train[label]:
+            what = f"Without its leaks, class '{shown(name)}' has no train image."
+            raise VggnbError(what, census.dataset, "Add pictures of it, or keep the leaks (drop_leaks=False).")
+
+
+def _cut(blocks: list[list[Row]], share: float, *, keep: int) -> tuple[list[list[Row]], list[list[Row]]]:
+    """Take blocks until about `share` of each class is taken; at least one, and at least `keep` are left.
+
+    Returns:
+        The blocks that are left and those taken, in the order given.
+    """
     sizes = Counter(row.label for block in blocks for row in block)
+    open_blocks = Counter(label for block in blocks for label in {row.label for row in block})
     wanted = {label: max(1, round(share * n)) for label, n in sizes.items()}
-    kept, cut, got = [], [], Counter()
-    for block in blocks:
-        adds = Counter(row.label for row in block)
-        if all(got[label] + n <= wanted[label] for label, n in adds.items()):
-            got += adds
-            cut.append(block)
-        else:
-            kept.append(block)
-    return kept, cut
+    got, taken = Counter(), set()
+
+    def take(k: int, *, at_most: dict) -> None:
+        adds = Counter(row.label for row in blocks[k])
+        if all(got[label] + n <= at_most[label] and open_blocks[label] > keep for label, n in adds.items()):
+            taken.add(k)
+            got.update(adds)
+            open_blocks.subtract(adds.keys())
+
+    for k in range(len(blocks)):
+        take(k, at_most=wanted)
+    for label in [label for label in wanted if not got[label]]:  # a class of large blocks only: one of them must do
+        own = [k for k, block in enumerate(blocks) if any(row.label == label for row in block)]
+        for k in sorted(own, key=lambda k: len(blocks[k])):
+            if not got[label]:
+                take(k, at_most=sizes)
+    return [b for k, b in enumerate(blocks) if k not in taken], [b for k, b in enumerate(blocks) if k in taken]

@@ -3,7 +3,10 @@
 One line a file, added as it arrives, so that a killed copy goes on where it stopped.
 """
 
+import csv
+import io
 import json
+import posixpath
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,3 +79,24 @@ def is_complete(target: Path, origin: str, files: list[SourceFile] | None) -> bo
     told, rows = read_list(target)
     wanted = rows.keys() if files is None else {file.path for file in files}
     return told == origin and rows.keys() == wanted and whole_rows(target, origin, files).keys() == wanted
+
+
+def translate_tables(folder: Path, rows: dict[str, Staged]) -> None:
+    """Put each table of the source that has a column `path` beside its pictures, with the names that they have here."""
+    for name, row in rows.items():
+        if not name.lower().endswith(".csv"):
+            continue
+        text = (folder / row.staged).read_bytes().decode("utf-8-sig", "surrogateescape")
+        delimiter = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        head = [cell.strip().lower() for cell in lines[0]] if lines else []
+        if "path" not in head:
+            continue
+        at, here = head.index("path"), posixpath.dirname(name)
+        for cells in lines[1:]:
+            if len(cells) > at:
+                found = rows.get(posixpath.normpath(posixpath.join(here, cells[at].replace("\\", "/"))))
+                cells[at] = posixpath.relpath(found.staged, here or ".") if found else cells[at]
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(lines)
+        write_bytes(folder / name, buffer.getvalue().encode("utf-8", "surrogateescape"))

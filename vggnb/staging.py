@@ -1,7 +1,7 @@
 """Bring a dataset to the fast local disk: one archive copied and unpacked, or a copy that resumes and is verified.
 
-Everything is made in `<target>.partial`, which a later call goes on with, and takes the target's name at the end, so the
-target is complete or absent. A staged file is named by the SHA-256 of its bytes: a damaged one gives itself away.
+Everything is made in `<target>.partial`, which a later call goes on with, and takes the target's name at the end: the
+target is complete or absent. A staged file is named by the SHA-256 of its bytes, so a damaged one gives itself away.
 """
 
 import os
@@ -13,8 +13,8 @@ from vggnb.archives import extract, is_archive
 from vggnb.folders import Folder, shown, walk
 from vggnb.images import MAX_BYTES
 from vggnb.reading import GONE, SourceFile, read_ahead, read_patiently
-from vggnb.staged import LIST, Staged, is_complete, whole_rows, write_list
-from vggnb.storage import VggnbError, make_folder, mendable, sha256_bytes, storage_errors
+from vggnb.staged import LIST, Staged, is_complete, translate_tables, whole_rows, write_list
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, mendable, sha256_bytes, storage_errors
 from vggnb.strip import strip_metadata
 
 _BLOCK = 16_000_000  # of an archive being copied
@@ -25,12 +25,15 @@ def stage(source: Path, target: Path, *, progress: bool = True) -> Path:
     """Copy a dataset folder, or the one archive that it is or holds, to `target`, and give that.
 
     Class folders keep their names, files are named by their content, EXIF and GPS are left behind. A later call copies
-    only what is missing, changed or damaged. The source is only read.
+    only what is missing, changed or damaged. The source is only read. Of a table (.csv), its folder is copied, and the
+    table with the new names is what you get.
 
     Raises:
         VggnbError: the source is missing or went away, files could not be read, the archive is refused, no room.
     """
     source, target = Path(os.path.abspath(source)), Path(os.path.abspath(target))
+    if source.suffix.lower() == ".csv":
+        return stage(source.parent, target, progress=progress) / source.name
     with storage_errors(source):
         archive = _archive(source)
     with storage_errors(target):
@@ -63,9 +66,16 @@ def _check_places(source: Path, target: Path) -> None:
         remedy = "Choose a target outside the dataset, for example ws.staged."
         raise VggnbError("The dataset and its copy would lie in one another.", target, remedy)
     for folder in (target, target.with_name(target.name + ".partial") / "files"):
-        if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / LIST).exists())):
+        if os.path.lexists(folder) and not _is_ours(folder):
             remedy = "Name a folder that does not exist yet."
             raise VggnbError("The target holds something that staging did not put there.", folder, remedy)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether staging made this folder, or nobody has put anything into it."""
+    if not folder.is_dir():
+        return False
+    return (folder / LIST).exists() or all(path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir())
 
 
 def _stage_archive(archive: Path, target: Path, work: Path, progress: bool) -> None:
@@ -132,6 +142,7 @@ def _sync(source: Path, target: Path, work: Path, origin: str, progress: bool) -
     _copy(source, folder, files, rows, progress)
     write_list(folder, origin, {file.path: rows[file.path] for file in files})
     _remove_others(folder, {row.staged for row in rows.values()}, set(folders))
+    translate_tables(folder, rows)
     os.rename(folder, target)
 
 
@@ -198,8 +209,10 @@ def _put(data: bytes, file: SourceFile, folder: Path, taken: set[str]) -> Staged
         ending = ".png"
     elif not (ending[1:].isascii() and ending[1:].isalnum() and len(ending) <= 6):
         ending = ""
-    names = (f"{sha256}{number and f'-{number}' or ''}{ending}" for number in range(len(taken) + 1))
-    staged = next(name for name in (str(path.with_name(name)) for name in names) if name not in taken)
+    staged, number = str(path.with_name(sha256 + ending)), 0
+    while staged in taken:
+        number += 1
+        staged = str(path.with_name(f"{sha256}-{number}{ending}"))
     taken.add(staged)
     # Neither flushed nor renamed: the copy is not shown before it is complete, and its name tells whether it is whole.
     (folder / staged).write_bytes(stripped)

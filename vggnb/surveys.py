@@ -79,12 +79,12 @@ def sizes_and_brightness(census) -> Drawing:
         right.annotate(f"{middle:.0f}", (middle, place), (0, 8), textcoords="offset points", ha="center", fontsize=10)
         words.append(f"{shown(census.classes[k])} {middle:.0f}")
     right.set_yticks(range(len(drawn)), [label(census.classes[k], 16) for k in drawn], parse_math=False)
-    right.set(xlim=(0, 255), ylim=(len(drawn) - 0.5, -0.6), xlabel="mean grey level (0 black, 255 white)")
-    right.set_title("brightness: median, middle 50 % and 90 %")
+    right.set(xlim=(0, 255), ylim=(len(drawn) - 0.5, -0.6), title="brightness: 0 black, 255 white")
+    right.set_xlabel("mean of a picture: median, 50 %, 90 % of them")
     sides = np.array([[row.width, row.height] for row in census.rows])
     (w0, h0), (w1, h1), (w, h) = sides.min(axis=0), sides.max(axis=0), np.median(sides, axis=0)
-    span = f"width {w0} to {w1} (median {w:.0f}), height {h0} to {h1} (median {h:.0f}) pixels, {len(sizes)} different"
-    text = f"{count_of(len(sides), 'image')}: {span}; median brightness of 255: {', '.join(words)}."
+    span = f"width {w0} to {w1} (median {w:.0f}), height {h0} to {h1} (median {h:.0f}) pixels"
+    text = f"{count_of(len(sides), 'image')} of {count_of(len(sizes), 'size')}: {span}; median brightness of 255: {', '.join(words)}."
     return drawing([left, right], text)
 
 
@@ -95,11 +95,11 @@ def _sizes(ax: Axes, sizes: Counter) -> None:
     ax.scatter(*points.T, s=20 + 380 * number / number.sum(), color=COLOURS[0], alpha=0.6, edgecolor="white")
     for (width, height), n in sizes.most_common(3):
         if n > 1:
-            text = f"{width} x {height}: {n}"
+            text = f"{width} x {height}: {count_of(n, 'image')}"
             ax.annotate(text, (width, height), (0, 14), textcoords="offset points", ha="center", fontsize=10)
     limit = 1.25 * points.max()
     ax.plot([0, limit], [0, limit], color=FAINT, ls=":", lw=1)
-    ax.set(xlim=(0, limit), ylim=(0, limit), xlabel="width (pixels)", ylabel="height (pixels)", title="size: images of it")
+    ax.set(xlim=(0, limit), ylim=(0, limit), xlabel="width (pixels)", ylabel="height (pixels)", title="size")
 
 
 @styled
@@ -121,6 +121,7 @@ def preprocessing_histograms(values) -> Drawing:
             means.append(f"{name} {pixels[..., place].mean():.2f}")
         ax.axvline(0, color=FAINT, lw=1)
         key(ax, lines, [f"{place + 1}. {text}" for place, text in enumerate(means)], fontsize=9, title="channel, mean")
-        ax.set(xlabel="value that the network sees", ylabel="% of pixels", ylim=(0, 1.35 * ax.get_ylim()[1]), title=kind)
+        ax.set(ylim=(0, 1.35 * ax.get_ylim()[1]), title=kind)
+        ax.set(xlabel="value that the network sees", ylabel="% of pixels")
         words.append(f"{kind}: {pixels.min():.2f} to {pixels.max():.2f}, mean of {', '.join(means)}")
     return drawing(axes, "; ".join(words) + ".")

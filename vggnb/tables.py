@@ -22,8 +22,10 @@ def read_table(file: Path) -> Layout:
     strays: list[Skipped] = []
     for line, cells in _lines(file):
         path = _local(file.parent, cells["path"])
-        trouble = _trouble(file.parent, path) or ("" if cells["label"] else f"No label in line {line}. Write one in it.")
-        if path in entries:
+        trouble = _trouble(file.parent, path)
+        if not trouble and not cells["label"]:
+            trouble = f"No label in line {line} of the table. Write one in it."
+        elif path in entries:
             trouble = f"Line {line} names it again; the first line counts. Remove one of the two."
         if trouble:
             strays.append(Skipped(path, trouble))

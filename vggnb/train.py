@@ -203,6 +203,7 @@ def fit(run: Run, features: Features, *, progress: bool = True) -> History:
         validation_data=validation if len(validation[0]) else None,
         validation_batch_size=1024,
         callbacks=callbacks,
+        shuffle=False,  # the order is ours; Keras would warn that it cannot shuffle a dataset
         verbose=0,
     ).history
     rows = tuple({"epoch": i + 1, **{name: float(logs[name][i]) for name in logs}} for i in range(len(logs["loss"])))
@@ -256,9 +257,10 @@ def _keep(run: Run, head: keras.Model, rows: tuple, features: Features, seconds:
     left_out = [list(pair) for pair in features.unreadable]
     document = {"head": name, "head_sha256": digest, "history": list(rows), "timing": timing, "left_out": left_out}
     write_json(run.folder / TRAINING_FILE, document)
-    for old in run.folder.glob("head-*.weights.h5"):
-        if old.name != name:
-            old.unlink(missing_ok=True)
+    earlier = [*run.folder.glob("head-*.weights.h5"), *run.folder.glob("predictions-*.csv")]
+    if stale := [path for path in earlier if digest[:12] not in path.name]:
+        for path in [*stale, *run.folder.glob("report-*.json")]:
+            path.unlink(missing_ok=True)
 
 
 def train(

@@ -24,7 +24,7 @@ _COSINES = np.cos(np.pi * np.outer(np.arange(WAVES), 2 * np.arange(SIDE) + 1) / 
 
 
 def _pack(bits: np.ndarray) -> np.ndarray:
-    """bool (..., 16, 16) -> uint64 (..., 4)."""
+    """From bool (..., 16, 16) to uint64 (..., 4)."""
     flat = bits.reshape(*bits.shape[:-2], -1)[..., _ORDER]
     return np.ascontiguousarray(np.packbits(flat, axis=-1, bitorder="little")).view(np.uint64)
 

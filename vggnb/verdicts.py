@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -69,6 +70,8 @@ def judge_file(path: Path) -> Verdict:
         picture = images.decode(data)
     except VggnbError as error:
         return Verdict(f"{error.what} {error.remedy}", digest)
+    except Exception as error:  # what no decoder should do; one file never stops a census
+        return Verdict(f"Decoding it failed ({type(error).__name__}: {error}). Leave it out, and report it.", digest)
     height, width = picture.pixels.shape[:2]
     notes = [*picture.notes, *_remarks(path, picture.format, width, height)]
     brightness, sharpness, hashed = measure(picture.pixels)
@@ -97,12 +100,19 @@ def measure(pixels: np.ndarray) -> tuple[float, float, bytes]:
         small = tuple(max(1, round(side * 256 / longest)) for side in grey.size)
         grey = grey.resize(small, Image.Resampling.BOX)
     levels = np.asarray(grey).astype(np.int16)
-    sharpness = 0.0
-    if min(levels.shape) > 2:
-        middle = levels[1:-1, 1:-1]
-        around = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:]
-        sharpness = float((around - 4 * middle).std())
-    return round(float(levels.mean()), 2), round(sharpness, 2), b"" if hashed is None else hashed.tobytes()
+    return round(float(levels.mean()), 2), _sharpness(levels), b"" if hashed is None else hashed.tobytes()
+
+
+def _sharpness(levels: np.ndarray) -> float:
+    """Standard deviation of the Laplacian of int16 (h, w); 0 where there is no inner pixel."""
+    if min(levels.shape) < 3:
+        return 0.0
+    edges = levels[:-2, 1:-1] + levels[2:, 1:-1]
+    edges += levels[1:-1, :-2]
+    edges += levels[1:-1, 2:]
+    edges -= 4 * levels[1:-1, 1:-1]
+    flat = edges.ravel().astype(np.float32)  # one product is seven times as fast as numpy's std of integers
+    return round(float(max(0.0, flat @ flat / flat.size - flat.mean() ** 2)) ** 0.5, 2)
 
 
 def judge_files(
@@ -113,7 +123,10 @@ def judge_files(
 
     workers = min(8, os.cpu_count() or 1)
     pending: deque[tuple[Path, Verdict | Future]] = deque()
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(paths), desc="census", unit="file", disable=not progress) as bar:
+    bar = tqdm(total=len(paths), desc="census", unit="file", disable=not progress)
+    # The decoder silences Pillow's warnings; threads that do so at once would undo each other, hence once more here.
+    with warnings.catch_warnings(), bar, ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")
 
         def oldest() -> Verdict:
             path, answer = pending.popleft()

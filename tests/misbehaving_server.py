@@ -1,0 +1,123 @@
+"""A local HTTP server that speaks the ISIC Archive's and Kaggle's language and can stumble on purpose."""
+
+import base64
+import contextlib
+import hashlib
+import http.server
+import json
+import re
+import threading
+import time
+import urllib.parse
+from collections import defaultdict
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Files by path, and faults by path: a list of what the next answers do ("500", "cut", "slow", "wrong", "404")."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.faults: dict[str, list[str]] = defaultdict(list)
+        self.log: list[tuple[str, str]] = []
+        self.records: dict[str, list[dict]] = {}
+        self.page_size = 3
+        self.slow_s = 1.0
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request, client_address):
+        """A client that goes away is what the tests are about."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        """Kaggle's API, as far as kagglehub 1.0 uses it for datasets."""
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        name = f"{body.get('ownerSlug')}/{body.get('datasetSlug')}"
+        self.server.log.append((self.path, name))
+        fault = self._fault(name)
+        if fault.isdigit():
+            self._send(json.dumps({"message": "no", "code": int(fault)}).encode(), int(fault))
+        elif self.path.endswith("/GetDataset"):
+            self._send(json.dumps({"currentVersionNumber": 1, "ref": name}).encode(), kind="application/json")
+        else:
+            data = self.server.files[name]
+            checksum = base64.b64encode(hashlib.md5(data).digest()).decode()
+            self._send(data[:-1] + b"?" if fault == "wrong" else data, extra={"x-goog-hash": f"md5={checksum}"})
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        self.server.log.append((path, self.headers.get("Range", "")))
+        fault = self._fault(path)
+        if fault.isdigit():
+            self._send(b"stumbled", int(fault))
+        elif path == "/api/v2/images/search/":
+            self._search(urllib.parse.parse_qs(query))
+        elif path in self.server.files:
+            self._file(self.server.files[path], fault)
+        else:
+            self._send(b"nothing here", 404)
+
+    def _fault(self, path):
+        waiting = self.server.faults[path]
+        fault = waiting.pop(0) if waiting else ""
+        if fault == "slow":
+            time.sleep(self.server.slow_s)
+        return fault
+
+    def _file(self, data, fault):
+        if fault == "wrong":
+            data = data[:-1] + b"?"
+        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if start and int(start[1]) >= len(data):
+            self._send(b"", 416)
+        elif start and fault != "whole":
+            self._send(data[int(start[1]) :], 206, cut=fault == "cut")
+        else:
+            self._send(data, cut=fault == "cut")
+
+    def _search(self, query):
+        words, at = query["query"][0], int(query.get("cursor", ["0"])[0])
+        if words not in self.server.records:
+            return self._send(b'{"message": "Could not parse query string"}', 400)
+        found = self.server.records[words]
+        page, following = found[at : at + self.server.page_size], at + self.server.page_size
+        link = f"{self.server.address}/api/v2/images/search/?" + urllib.parse.urlencode(
+            {"query": words, "cursor": following}
+        )
+        answer = {"count": len(found) if not at else None, "previous": None, "results": page}
+        answer["next"] = link if following < len(found) else None
+        return self._send(json.dumps(answer).encode(), kind="application/json")
+
+    def _send(self, data, code=200, *, cut=False, kind="application/octet-stream", extra=()):
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in dict(extra).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if cut else data)
+        if cut:
+            self.close_connection = True
+
+
+@contextlib.contextmanager
+def serving():
+    """A server that runs while the block does."""
+    server = Server()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,302 @@
+"""Real datasets, from a local server that speaks their language and misbehaves."""
+
+import csv
+import hashlib
+import io
+import os
+import sys
+import zipfile
+
+import pytest
+from misbehaving_server import serving
+from PIL import Image
+
+from vggnb import datasets, fetching, isic
+from vggnb.storage import VggnbError
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(fetching, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(fetching, "TIMEOUT", 0.3)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def server():
+    with serving() as running:
+        yield running
+
+
+def zipped(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+SKIN = zipped({"train/benign/1.jpg": b"\xff\xd8" * 50_000, "train/malignant/2.jpg": b"two", "test/benign/3.jpg": b"3"})
+SHA256 = hashlib.sha256(SKIN).hexdigest()
+
+
+@pytest.fixture
+def skin(server):
+    server.files["/skin.zip"] = SKIN
+    return f"{server.address}/skin.zip"
+
+
+# any address with a checksum
+
+
+def test_url_is_fetched_checked_and_unpacked_once(server, skin, tmp_path):
+    target = datasets.url(skin, tmp_path / "skin", sha256="SHA256:" + SHA256.upper(), progress=False)
+    assert (target / "train/malignant/2.jpg").read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["skin"]
+    assert datasets.url(skin, target, sha256=SHA256, progress=False) == target
+    assert len(server.log) == 1, "what is whole is not fetched again"
+
+
+@pytest.mark.parametrize("faults", [["500"], ["503", "slow"], ["cut"], ["cut", "500", "cut"], ["slow"]])
+def test_url_survives_a_server_that_stumbles(server, skin, tmp_path, faults):
+    server.faults["/skin.zip"] = faults
+    target = datasets.url(skin, tmp_path / "skin", sha256=SHA256, progress=False)
+    assert (target / "test/benign/3.jpg").read_bytes() == b"3"
+    if "cut" in faults:
+        assert f"bytes={len(SKIN) // 2}-" in [wanted for _, wanted in server.log], "it went on where it stopped"
+
+
+def test_url_goes_on_in_a_later_call(server, skin, tmp_path):
+    server.faults["/skin.zip"] = ["cut", "500", "500", "500"]
+    with pytest.raises(VggnbError, match="(?s)500.*what has arrived is kept"):
+        datasets.url(skin, tmp_path / "skin", sha256=SHA256, progress=False)
+    server.log.clear()
+    datasets.url(skin, tmp_path / "skin", sha256=SHA256, progress=False)
+    assert server.log == [("/skin.zip", f"bytes={len(SKIN) // 2}-")]
+
+
+def test_url_that_ignores_ranges_or_changed_is_fetched_from_the_start(server, skin, tmp_path):
+    server.faults["/skin.zip"] = ["cut", "whole"]
+    datasets.url(skin, tmp_path / "one", sha256=SHA256, progress=False)
+    work = tmp_path / "two.partial"
+    for rest in (b"part of another file", b"longer than the file" * 20_000):
+        work.mkdir()
+        (work / f"{SHA256}.part").write_bytes(rest)
+        target = datasets.url(skin, tmp_path / "two", sha256=SHA256, progress=False)
+        target.rename(tmp_path / f"done-{len(rest)}")
+
+
+def test_url_with_a_wrong_checksum_leaves_nothing_to_use(server, skin, tmp_path):
+    server.faults["/skin.zip"] = ["wrong"]
+    with pytest.raises(VggnbError, match="checksum"):
+        datasets.url(skin, tmp_path / "skin", sha256=SHA256, progress=False)
+    assert not (tmp_path / "skin").exists()
+    datasets.url(skin, tmp_path / "skin", sha256=SHA256, progress=False)
+
+
+def test_url_refuses_in_words(server, skin, tmp_path, monkeypatch):
+    with pytest.raises(VggnbError, match="404"):
+        datasets.url(server.address + "/nothing", tmp_path / "a", sha256=SHA256, progress=False)
+    with pytest.raises(VggnbError, match="no SHA-256"):
+        datasets.url(skin, tmp_path / "a", sha256="abc", progress=False)
+    with pytest.raises(VggnbError, match="Only http"):
+        datasets.url("file:///etc/passwd", tmp_path / "a", sha256=SHA256, progress=False)
+    with pytest.raises(VggnbError, match="download failed"):
+        datasets.url("http://127.0.0.1:9/x", tmp_path / "a", sha256=SHA256, progress=False)
+    server.files["/text"] = b"text"
+    with pytest.raises(VggnbError, match="not a .zip"):
+        datasets.url(
+            f"{server.address}/text", tmp_path / "b", sha256=hashlib.sha256(b"text").hexdigest(), progress=False
+        )
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(VggnbError, match="holds something else"):
+        datasets.url(skin, tmp_path / "mine", sha256=SHA256, progress=False)
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(VggnbError, match="pip install pooch"):
+        datasets.url(skin, tmp_path / "c", sha256=SHA256, progress=False)
+
+
+# Kaggle
+
+
+@pytest.fixture
+def kaggle(server, monkeypatch, tmp_path):
+    kaggle_env = pytest.importorskip("kagglesdk.kaggle_env")
+    pytest.importorskip("kagglehub")
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, server.address)
+    server.files[datasets.ARTICLE_SET] = SKIN
+    return server
+
+
+def test_kaggle_fetches_the_articles_set_once(kaggle):
+    folder = datasets.kaggle()
+    assert (folder / "train/malignant/2.jpg").read_bytes() == b"two"
+    downloads = [path for path, _ in kaggle.log if path.endswith("DownloadDataset")]
+    assert datasets.kaggle() == folder
+    assert downloads == [path for path, _ in kaggle.log if path.endswith("DownloadDataset")] and len(downloads) == 1
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [(["403"], "accept its terms"), (["404"], "no such dataset"), (["", "wrong"], "arrived damaged")],
+)
+def test_kaggle_refuses_in_words(kaggle, faults, message):
+    kaggle.faults[datasets.ARTICLE_SET] = faults
+    with pytest.raises(VggnbError, match=f"(?s){message}"):
+        datasets.kaggle()
+    assert datasets.kaggle().is_dir(), "the next call does it"
+
+
+def test_kaggle_without_network_or_package_or_name(kaggle, monkeypatch):
+    with pytest.raises(VggnbError, match="not the name"):
+        datasets.kaggle("https://www.kaggle.com/datasets/fanconic/skin")
+    kaggle.server_close()
+    kaggle.shutdown()
+    with pytest.raises(VggnbError, match="Check the network"):
+        datasets.kaggle()
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(VggnbError, match="pip install kagglehub"):
+        datasets.kaggle()
+
+
+# the ISIC Archive
+
+
+def picture(shade):
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), (shade, 90, 70)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def record(server, number, licence="CC-0", lesion=None, **clinical):
+    """A result as api.isic-archive.com gives it (ImageMarkup/isic, core/api/image.py)."""
+    name, data = f"ISIC_{number:07d}", picture(number % 256)
+    files = {}
+    for kind in ("full", "thumbnail_256"):
+        server.files[f"/{kind}/{name}.jpg"] = data
+        files[kind] = {"url": f"{server.address}/{kind}/{name}.jpg?Expires=1&Signature=x", "size": len(data)}
+    if lesion:
+        clinical["lesion_id"] = lesion
+    metadata = {"acquisition": {"pixels_x": 40, "pixels_y": 30, "image_type": "dermoscopic"}, "clinical": clinical}
+    return {
+        "isic_id": name,
+        "copyright_license": licence,
+        "attribution": "Hospital Clínic, Ünited",
+        "public": True,
+        "metadata": metadata,
+        "files": files,
+    }
+
+
+@pytest.fixture
+def archive(server, monkeypatch):
+    monkeypatch.setattr(isic, "API", server.address + "/api/v2")
+    benign, malignant = isic.DERMOSCOPY.values()
+    server.records[benign] = [
+        record(server, n, "CC-BY-NC" if n % 5 == 0 else "CC-0", f"IL_{n // 2}") for n in range(1, 12)
+    ]
+    server.records[malignant] = [record(server, n, patient_id=f"IP_{n}") for n in range(100, 104)]
+    return server
+
+
+def rows(table):
+    with open(table, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_isic_gives_a_table_with_groups_and_an_attribution(archive, tmp_path):
+    table = datasets.isic(tmp_path / "isic", each=7, progress=False)
+    found = rows(table)
+    assert [row["label"] for row in found].count("benign") == 7, "two of the first nine have another licence"
+    assert {row["group"] for row in found if row["label"] == "benign"} == {"IL_0", "IL_1", "IL_2", "IL_3", "IL_4"}
+    assert {row["group"] for row in found if row["label"] == "malignant"} == {f"IP_{n}" for n in range(100, 104)}
+    for row in found:
+        assert (table.parent / row["path"]).read_bytes() == picture(int(row["path"][-11:-4]) % 256)
+    text = (table.parent / "ATTRIBUTION.txt").read_text(encoding="utf-8")
+    assert "11 pictures: Hospital Clínic, Ünited (CC-0)" in text and "ISIC_0000101: " in text
+    assert sorted(os.listdir(table.parent)) == ["ATTRIBUTION.txt", "benign", "labels.csv", "malignant"]
+
+
+def test_isic_table_is_a_dataset(archive, tmp_path):
+    tables = pytest.importorskip("vggnb.tables")
+    layout = tables.read_table(datasets.isic(tmp_path / "isic", progress=False))
+    assert layout.classes == ("benign", "malignant") and len(layout.entries) == 13 and not layout.strays
+    assert layout.entries[0].group == "IL_0"
+
+
+def test_isic_fetches_only_what_is_missing(archive, tmp_path):
+    table = datasets.isic(tmp_path / "isic", progress=False)
+    names = sorted(row["path"] for row in rows(table))
+    (table.parent / names[0]).unlink()
+    (table.parent / names[1]).write_bytes((table.parent / names[1]).read_bytes()[:-50])
+    (table.parent / names[2]).write_bytes(bytes(len((table.parent / names[2]).read_bytes())))
+    archive.log.clear()
+    datasets.isic(tmp_path / "isic", progress=False)
+    fetched = sorted(path.split("/")[-1] for path, _ in archive.log if path.startswith("/full"))
+    assert fetched == [name.split("/")[-1] for name in names[:3]]
+
+
+def test_isic_survives_a_server_that_stumbles(archive, tmp_path):
+    archive.faults["/api/v2/images/search/"] = ["500", "", "slow"]
+    archive.faults["/full/ISIC_0000001.jpg"] = ["cut", "503"]
+    archive.faults["/full/ISIC_0000002.jpg"] = ["slow", "500"]
+    table = datasets.isic(tmp_path / "isic", progress=False)
+    assert len(rows(table)) == 13
+
+
+def test_isic_names_what_could_not_be_fetched_and_keeps_the_rest(archive, tmp_path):
+    archive.faults["/full/ISIC_0000001.jpg"] = ["500"] * 4
+    archive.files["/full/ISIC_0000103.jpg"] = archive.files["/full/ISIC_0000103.jpg"][:-40] + bytes(40)[:39]
+    with pytest.raises(VggnbError, match=r"2 of 13 .*ISIC_0000001.*500.*ISIC_0000103.*damaged"):
+        datasets.isic(tmp_path / "isic", progress=False)
+    assert not (tmp_path / "isic" / "labels.csv").exists()
+    archive.files["/full/ISIC_0000103.jpg"] = picture(103)
+    archive.log.clear()
+    datasets.isic(tmp_path / "isic", progress=False)
+    assert sum(path.startswith("/full") for path, _ in archive.log) == 2
+
+
+def test_isic_other_words_licences_and_thumbnails(archive, tmp_path):
+    archive.records["diagnosis_3:Nevus"] = [record(archive, 300, "CC-BY-NC"), record(archive, 301, "CC-BY")]
+    words = {"nevus": "diagnosis_3:Nevus", "malignant": isic.DERMOSCOPY["malignant"]}
+    with pytest.raises(VggnbError, match="no picture for nevus under CC-0"):
+        datasets.isic(tmp_path / "a", queries=words, progress=False)
+    table = datasets.isic(tmp_path / "b", queries=words, licences=("CC-0", "CC-BY"), thumbnails=True, progress=False)
+    assert [row["path"] for row in rows(table)][0] == "nevus/ISIC_0000301.jpg"
+    assert not any(path.startswith("/full") for path, _ in archive.log)
+
+
+def test_isic_refuses_in_words(archive, tmp_path, monkeypatch):
+    def refused(message, **queries):
+        with pytest.raises(VggnbError, match=message):
+            datasets.isic(tmp_path / "isic", queries=queries, progress=False)
+
+    benign = isic.DERMOSCOPY["benign"]
+    refused("does not understand the search words", a="benign OR OR")
+    refused("is a and b", a=benign, b=benign)
+    with pytest.raises(VggnbError, match="cannot be a class folder"):
+        datasets.isic(tmp_path / "isic", queries={"../evil": benign})
+    archive.records["names"] = [{**record(archive, 1), "isic_id": "../../evil"}]
+    refused("does not understand", a="names")
+    archive.records["shape"] = [{"isic_id": "ISIC_1"}]
+    refused("does not understand", a="shape")
+    archive.files["/api/v2/images/search/"] = b"<html>"
+    monkeypatch.setattr(isic, "fetch_json", lambda address, scratch: {"results": [], "next": "http://evil.example/"})
+    refused("another server", a=benign)
+
+
+def test_json_that_is_none_is_said(server, tmp_path):
+    server.files["/page"] = b"<html>maintenance</html>"
+    with pytest.raises(VggnbError, match="not JSON"):
+        fetching.fetch_json(server.address + "/page", tmp_path / "scratch")
+    assert not os.listdir(tmp_path)
+
+
+def test_progress_is_shown(server, skin, archive, tmp_path, capsys):
+    datasets.url(skin, tmp_path / "skin", sha256=SHA256)
+    datasets.isic(tmp_path / "isic")
+    shown = capsys.readouterr().err
+    assert "downloading" in shown and "unpacking" in shown and "13/13" in shown

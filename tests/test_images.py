@@ -1,0 +1,246 @@
+"""One decoder: any picture file becomes upright RGB pixels, or a sentence that says why not."""
+
+import io
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from vggnb.images import MAX_BYTES, decode, read_image, resize_image
+from vggnb.storage import VggnbError
+
+NASTY = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasty"
+
+
+@pytest.fixture
+def colours():
+    """An upright RGB picture of 3 x 2 pixels, all different."""
+    return np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 12
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_a_lossless_file_gives_its_pixels(kind, colours, tmp_path):
+    (tmp_path / "a.picture").write_bytes(encoded(colours, kind))
+    picture = decode(tmp_path / "a.picture")
+    assert np.array_equal(picture.pixels, colours) and picture.pixels.dtype == np.uint8
+    assert picture.format == kind and picture.notes == ()
+
+
+def test_bytes_and_file_give_the_same(colours, tmp_path):
+    data = encoded(colours, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert np.array_equal(read_image(data), read_image(tmp_path / "a.jpg"))
+
+
+def test_a_jpeg_is_decoded_as_pillow_does(draw):
+    data = encoded(draw(np.random.default_rng(0), 0), "JPEG")
+    assert np.array_equal(read_image(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+# How a camera stored an upright picture, by EXIF orientation (CIPA DC-008, 4.6.4).
+STORED = {
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: np.rot90(p, 1),
+    7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda p: np.rot90(p, -1),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_every_exif_orientation_is_turned_upright(orientation, kind, colours):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(encoded(np.ascontiguousarray(STORED[orientation](colours)), kind, exif=exif))
+    assert np.array_equal(picture.pixels, colours)
+
+
+def test_turning_is_noted():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert "upright" in decode(encoded(Image.new("RGB", (3, 2)), "JPEG", exif=exif)).notes[0]
+
+
+def test_a_picture_with_damaged_exif_is_used_as_it_lies(draw):
+    image = draw(np.random.default_rng(0), 0)
+    broken = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\xff\xff\xff\xff\0\0"
+    data = encoded(image, "JPEG", exif=broken)
+    assert np.array_equal(read_image(data), read_image(encoded(image, "JPEG")))
+
+
+def test_transparent_parts_are_laid_on_white(colours):
+    alpha = np.array([[0, 255, 128], [255, 255, 255]], np.uint8)
+    pixels = read_image(encoded(np.dstack([colours, alpha])))
+    assert pixels[0, 0].tolist() == [255, 255, 255] and np.array_equal(pixels[0, 1], colours[0, 1])
+    half = colours[0, 2] * (128 / 255) + 255 * (127 / 255)
+    assert np.abs(pixels[0, 2] - half).max() <= 1
+
+
+def test_a_transparent_palette_and_grey_with_alpha_are_laid_on_white():
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    assert read_image(encoded(palette, transparency=0))[0].tolist() == [[255, 255, 255], [40, 50, 60]]
+    assert read_image(encoded(Image.new("LA", (1, 1), (7, 0))))[0, 0].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bit_grey_keeps_the_high_byte():
+    grey = np.array([[0, 255, 256, 40_000, 65_535]], np.uint16)
+    for kind in ("PNG", "TIFF"):
+        picture = decode(encoded(grey, kind))
+        assert picture.pixels[0, :, 0].tolist() == [0, 0, 1, 156, 255] and "16 bits" in picture.notes[0]
+
+
+@pytest.mark.parametrize("mode, value, rgb", [("L", 9, [9, 9, 9]), ("1", 1, [255] * 3), ("P", 0, [0, 0, 0])])
+def test_one_channel_becomes_three(mode, value, rgb):
+    assert read_image(encoded(Image.new(mode, (2, 2), value)))[0, 0].tolist() == rgb
+
+
+def test_cmyk_becomes_rgb():
+    picture = decode(encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG"))
+    red, green, blue = picture.pixels[4, 4].tolist()
+    assert red < 10 and min(green, blue) > 200 and picture.notes == ("converted from CMYK",)
+
+
+def test_only_the_first_frame_of_an_animation_counts():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
+    for kind in ("GIF", "PNG", "WEBP"):
+        picture = decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+        red, green, blue = picture.pixels[2, 2].tolist()
+        assert red > 240 and max(green, blue) < 15 and picture.notes == ("first of 3 frames",)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "AVIF"])
+def test_other_formats_are_read_by_content_whatever_the_name(kind, tmp_path):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.new("RGB", (8, 8), "red"), kind))
+    assert decode(tmp_path / "a.jpg").format == kind
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><title>404</title>", "web page"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "drawing"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"%PDF-1.7 ...", "document"),
+        (b"PK\x03\x04....", "archive"),
+        (b"just words", "Not a picture"),
+    ],
+)
+def test_what_is_no_picture_is_told_by_its_first_bytes(data, words, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(VggnbError, match=words) as told:
+        decode(tmp_path / "a.jpg")
+    assert told.value.where == str(tmp_path / "a.jpg") and told.value.remedy
+
+
+def test_missing_files_and_folders_are_told(tmp_path):
+    with pytest.raises(VggnbError, match="no such file"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(VggnbError) as told:
+        read_image(tmp_path)
+    assert told.value.where == str(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_cut_file_is_refused_never_filled_with_grey(kind, draw):
+    data = encoded(draw(np.random.default_rng(0), 0), kind)
+    with pytest.raises(VggnbError, match="cut short|damaged"):
+        decode(data[: len(data) * 2 // 3])
+
+
+def test_too_many_pixels_are_refused_from_the_header():
+    bomb = encoded(Image.new("1", (20_000, 6_000)))
+    assert len(bomb) < 20_000
+    with pytest.raises(VggnbError, match="20000 x 6000 pixels; the limit is 50 million"):
+        decode(bomb)
+
+
+def test_a_gigantic_file_is_refused_without_being_read(tmp_path):
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(VggnbError, match="the limit is 200 MB"):
+        decode(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"])
+def test_damage_of_any_kind_gives_pixels_or_a_sentence(kind, draw):
+    """Cut anywhere, bytes changed anywhere: nothing else than a VggnbError comes out."""
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "camera"
+    options = {} if kind in ("GIF", "BMP") else {"exif": exif.tobytes()}
+    data = encoded(draw(np.random.default_rng(0), 0, (24, 18)), kind, **options)
+    random = np.random.default_rng(1)
+    for _ in range(120):
+        spoilt = bytearray(data[: random.integers(1, len(data))] if random.random() < 0.3 else data)
+        for at in random.integers(0, min(len(spoilt), random.choice([64, 256, 10**6])), random.choice([1, 3, 10])):
+            spoilt[at] = random.choice([0, 255, random.integers(256)])
+        try:
+            pixels = decode(bytes(spoilt)).pixels
+        except VggnbError as told:
+            assert told.where == "the uploaded bytes"
+        else:
+            assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
+
+
+def test_decoding_in_threads_leaves_the_warning_filters_alone(draw):
+    data = [encoded(draw(np.random.default_rng(seed), 0, (300, 200)), "JPEG") for seed in range(8)]
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, data * 20))
+    assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("resize, filter", [("nearest", "NEAREST"), ("bilinear", "BILINEAR")])
+def test_resizing_is_pillows(resize, filter, draw):
+    image = draw(np.random.default_rng(0), 0)
+    expected = np.asarray(image.resize((32, 32), Image.Resampling[filter]))
+    assert np.array_equal(read_image(encoded(image), size=32, resize=resize), expected)
+
+
+def test_a_picture_of_the_right_size_is_not_resampled(colours):
+    square = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    assert resize_image(square, 32, "bilinear") is square
+
+
+def test_nearest_picks_pixels_and_bilinear_averages():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert set(np.unique(resize_image(stripes, 32, "nearest"))) <= {0, 255}
+    assert 100 < resize_image(stripes, 32, "bilinear")[16, 16, 0] < 155
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not NASTY.is_dir(), reason="needs shared/data/nasty, which is not part of the project")
+def test_every_awkward_file_gives_what_pillow_gives_or_a_sentence():
+    refused = set()
+    for name in sorted(os.listdir(NASTY)):
+        try:
+            pixels = decode(NASTY / name).pixels
+            assert pixels.ndim == 3 and pixels.dtype == np.uint8
+        except VggnbError as told:
+            assert name in str(told)
+            refused.add(name)
+    assert refused == {
+        "._resource.jpg", "broken.png", "decompression_bomb.gif", "empty.heic", "html_named.jpg", "manifest.csv",
+        "truncated_image.png", "truncated_jpeg.jpg", "zPug_3.heic", "zero_byte.jpg", "zero_width.gif",
+    } | (set() if features.check("avif") else {"hopper.avif"})  # fmt: skip

@@ -1,0 +1,102 @@
+"""Figures of probabilities: the ROC curve and the reliability diagram."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from vggnb.canvas import FAINT, LINES, Drawing, cue, drawing, key, label, named, new_axes, styled
+from vggnb.folders import shown
+from vggnb.storage import VggnbError
+
+
+@styled
+def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) -> Drawing:
+    """Every threshold at once: how many positives are found against how many negatives are called positive.
+
+    Args:
+        scored: {name: (labels, scores)}; labels bool or 0 and 1 (n,), scores (n,) larger for positive.
+        threshold: where to put a filled mark on each curve; None for nowhere.
+
+    Raises:
+        VggnbError: labels are not of two kinds.
+    """
+    ax = new_axes(ax, size=(6.4, 4.8))
+    ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
+    ax.text(0.52, 0.49, "guessing", color=FAINT, fontsize=10, rotation=45, rotation_mode="anchor", va="top")
+    handles, labels, words = [], [], []
+    for index, (name, (truth, scores)) in enumerate(scored.items()):
+        truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
+        false, true, cuts = roc_points(truth, scores)
+        area, colour = float(np.trapezoid(true, false)), cue(index)["color"]
+        line = ax.plot(false, true, lw=2, ls=LINES[index % len(LINES)], color=colour)[0]
+        text = f"{shown(name)} AUC {area:.2f} ({truth.sum()} positive, {(~truth).sum()} negative)"
+        if threshold is not None:
+            at = int(np.searchsorted(-cuts, -threshold, side="right")) - 1
+            ax.plot(false[at], true[at], ms=9, mec="white", clip_on=False, zorder=3, **cue(index))
+            text += f", from {threshold:.2f} on: {true[at]:.2f} of positives, {false[at]:.2f} of negatives"
+        handles.append(line)
+        labels.append(f"{label(name)}  AUC {area:.2f}")
+        words.append(text)
+    key(ax, handles, labels, loc="lower right", handlelength=3.5)
+    mark = "" if threshold is None else f" (mark: threshold {threshold:.2f})"
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=f"ROC curve{mark}")
+    ax.set(xlabel="negatives called positive (1 - specificity)", ylabel="positives found (sensitivity)")
+    return drawing(ax, "; ".join(words) + ".")
+
+
+def roc_points(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """False and true positive rates at every threshold that matters, and the thresholds, falling from infinity.
+
+    Args:
+        truth: bool (n,). scores: float (n,).
+    """
+    if truth.all() or not truth.any():
+        what = f"A ROC curve needs positive and negative images; here are {truth.sum()} and {(~truth).sum()}."
+        raise VggnbError(what, "labels", "Pass labels as true for the positive class, and images of both classes.")
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last image of each score
+    true, false = np.cumsum(truth[order])[last], np.cumsum(~truth[order])[last]
+    return np.append(0, false / false[-1]), np.append(0, true / true[-1]), np.append(np.inf, scores[order][last])
+
+
+@styled
+def reliability_diagram(predictions, *, bins: int = 10, ax: Axes | None = None) -> Drawing:
+    """Is it right as often as it says? Confidence against the share that is right, with the number of images at each.
+
+    Args:
+        predictions: anything with `labels` (n,) and `probabilities` (n, classes), or {name: one of these}.
+        bins: of confidence, of equal width (Guo et al. 2017).
+    """
+    ax = new_axes(ax, size=(6.4, 4.8))
+    ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
+    handles, labels, words, lowest = [], [], [], 1.0
+    for index, (name, one) in enumerate(named(predictions).items()):
+        confidence, share, count = reliability(one.labels, one.probabilities, bins)
+        error, look = float(np.sum(count * np.abs(confidence - share)) / count.sum()), cue(index)
+        handles += ax.plot(confidence, share, lw=1.2, ms=7, ls=LINES[index % len(LINES)], **look)
+        ax.scatter(confidence, share, s=20 + 700 * count / count.sum(), edgecolor="white", zorder=3, **look)
+        row = -0.08 * (index + 1)  # under the axis: how many images each mark stands for
+        ax.text(1.04, row, "images", va="center", fontsize=9, color=look["color"])
+        for x, n in zip(confidence, count, strict=True):
+            ax.text(x, row, str(n), ha="center", va="center", fontsize=9, color=look["color"])
+        labels.append(f"{label(name)}  calibration error {error:.2f}".strip())
+        marks = zip(confidence, share, count, strict=True)
+        steps = ", ".join(f"{x:.2f} said, {y:.2f} right (n={n})" for x, y, n in marks)
+        words.append(f"{shown(name)} calibration error {error:.2f} over {count.sum()} images: {steps}".strip())
+        lowest = min(lowest, float(confidence.min()))
+    ax.axhline(0, color=FAINT, lw=0.8)
+    ax.text(1.0, 1.02, "right as often as it says", color=FAINT, fontsize=10, ha="right")
+    key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
+    ax.set(xlim=(lowest - 0.04, 1.02), ylim=(-0.08 * (len(handles) + 0.6), 1.08), yticks=np.linspace(0, 1, 6))
+    ax.set(xlabel="confidence: the probability of the class it says", ylabel="share that is right")
+    return drawing(ax, "; ".join(words) + ".")
+
+
+def reliability(labels, probabilities, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean confidence, share right and number of images in each bin of confidence that has any."""
+    probabilities = np.asarray(probabilities)
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == np.asarray(labels)
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    filled = np.unique(which)
+    mean = [[values[which == b].mean() for b in filled] for values in (confidence, right)]
+    return np.array(mean[0]), np.array(mean[1]), np.array([int((which == b).sum()) for b in filled])

@@ -1,0 +1,212 @@
+"""Pictures of the ISIC Archive (isic-archive.com) through its public API, version 2: no account is needed.
+
+The archive has no checksums; a file counts as whole when its length is what the archive says and it decodes.
+"""
+
+import csv
+import io
+import os
+import re
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from vggnb.fetching import download, fetch_json
+from vggnb.images import decode
+from vggnb.storage import VggnbError, make_folder, storage_errors, write_bytes
+
+API = "https://api.isic-archive.com/api/v2"
+DERMOSCOPY = {
+    "benign": "diagnosis_1:Benign AND image_type:dermoscopic",
+    "malignant": "diagnosis_1:Malignant AND image_type:dermoscopic",
+}
+TABLE = "labels.csv"
+_SCRATCH = ".partial"
+_AT_ONCE = 4  # downloads; be kind to the archive
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A picture as the archive describes it; `group` is its lesion's id, else its patient's."""
+
+    isic_id: str
+    class_name: str
+    group: str
+    licence: str
+    attribution: str
+    address: str
+    size: int
+
+    @property
+    def path(self) -> str:
+        """Relative to the dataset."""
+        return f"{self.class_name}/{self.isic_id}.jpg"
+
+
+def fetch_isic(
+    target: Path,
+    *,
+    queries: Mapping[str, str] = DERMOSCOPY,
+    each: int = 200,
+    licences: tuple[str, ...] = ("CC-0",),
+    thumbnails: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Download pictures by diagnosis, and give the table (path, label, group) that is the dataset.
+
+    Beside the table stand the class folders and ATTRIBUTION.txt. A second call fetches only what is missing.
+
+    Args:
+        queries: class name -> the archive's search words (https://www.isic-archive.com, "Search").
+        each: at most so many pictures a class.
+        licences: only pictures under these: "CC-0", "CC-BY", "CC-BY-NC".
+        thumbnails: 256 pixels a side instead of the whole picture: enough here, and 50 times faster.
+
+    Raises:
+        VggnbError: the archive does not answer, refuses the words, has no such picture, or some could not be fetched.
+    """
+    for name in queries:
+        if not re.fullmatch(r"\w[\w -]*", name):
+            raise VggnbError(f"'{name}' cannot be a class folder.", "queries", "Use letters, digits and spaces.")
+    target = make_folder(Path(target).absolute())
+    scratch = make_folder(target / _SCRATCH)
+    records: dict[str, Record] = {}
+    for class_name, query in queries.items():
+        found = list(_take(_search(query, scratch), class_name, each, licences, thumbnails))
+        if not found:
+            what = f"The archive has no picture for {class_name} under {', '.join(licences)}."
+            raise VggnbError(what, query, "Check the search words, or allow more licences.")
+        for record in found:
+            if record.isic_id in records:
+                what = f"{record.isic_id} is {records[record.isic_id].class_name} and {class_name}."
+                raise VggnbError(what, query, "Make the search words of the classes exclude each other.")
+            records[record.isic_id] = record
+    _fetch_all(list(records.values()), target, progress)
+    with storage_errors(target):
+        scratch.rmdir()
+    write_bytes(target / "ATTRIBUTION.txt", _attribution(records.values()).encode())
+    write_bytes(target / TABLE, _table(records.values()).encode())
+    return target / TABLE
+
+
+def _search(query: str, scratch: Path) -> Iterator[dict]:
+    """All results for some search words, page after page."""
+    address = f"{API}/images/search/?{urllib.parse.urlencode({'query': query, 'limit': 100})}"
+    seen = set()
+    while address and address not in seen:
+        seen.add(address)
+        if urllib.parse.urlsplit(address)[:2] != urllib.parse.urlsplit(API)[:2]:
+            raise VggnbError("The archive's next page lies on another server.", address, "Try again later.")
+        try:
+            page = fetch_json(address, scratch / "page.json")
+        except VggnbError as error:
+            if "(400" in error.what:
+                remedy = "Try the words at https://www.isic-archive.com first."
+                raise VggnbError("The archive does not understand the search words.", query, remedy) from error
+            raise
+        try:
+            yield from page["results"]
+            address = page["next"]
+        except (KeyError, TypeError) as error:
+            raise _strange(error) from error
+
+
+def _take(results: Iterator[dict], class_name: str, each: int, licences, thumbnails: bool) -> Iterator[Record]:
+    """The first results whose licence is wanted."""
+    taken = 0
+    for result in results:
+        if taken == each:
+            return
+        try:
+            if result["copyright_license"] not in licences or not result.get("public", True):
+                continue
+            file = result["files"]["thumbnail_256" if thumbnails else "full"]
+            facts = {key: value for part in result["metadata"].values() for key, value in part.items()}
+            group = facts.get("lesion_id") or facts.get("patient_id") or ""
+            size = int(file.get("size") or 0)
+            record = Record(
+                result["isic_id"],
+                class_name,
+                group,
+                result["copyright_license"],
+                result["attribution"],
+                file["url"],
+                size,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _strange(error) from error
+        if not re.fullmatch(r"ISIC_\d+", record.isic_id):
+            raise _strange(record.isic_id)
+        taken += 1
+        yield record
+
+
+def _fetch_all(records: list[Record], target: Path, progress: bool) -> None:
+    """Fetch what is missing, some at once; at the end name what could not be fetched."""
+    from tqdm.auto import tqdm
+
+    for record in records:
+        make_folder(target / record.class_name)
+    missing = [record for record in records if not _is_whole(target / record.path, record.size)]
+    failed = []
+    with (
+        tqdm(total=len(missing), unit="pictures", desc="downloading", disable=not progress) as bar,
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+    ):
+        for record, error in pool.map(lambda record: _fetch(record, target), missing):
+            bar.update()
+            if error:
+                failed.append(f"{record.isic_id}: {error.what}")
+    if failed:
+        what = f"{len(failed)} of {len(records)} pictures could not be fetched ({'; '.join(failed[:3])})."
+        raise VggnbError(what, target, "Run this again: what has arrived is kept.")
+
+
+def _fetch(record: Record, target: Path) -> tuple[Record, VggnbError | None]:
+    part = target / _SCRATCH / record.isic_id
+    try:
+        download(record.address, part)
+        if not _is_whole(part, record.size):
+            part.unlink(missing_ok=True)
+            raise VggnbError("It arrived damaged.", record.isic_id, "Run this again.")
+        with storage_errors(part):
+            os.replace(part, target / record.path)
+    except VggnbError as error:
+        return record, error
+    return record, None
+
+
+def _is_whole(file: Path, size: int) -> bool:
+    """Whether a file is there, as long as the archive says, and a picture."""
+    try:
+        if size and file.stat().st_size != size:
+            return False
+        decode(file)
+    except (OSError, VggnbError):
+        return False
+    return True
+
+
+def _table(records) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "label", "group"])
+    writer.writerows((record.path, record.class_name, record.group) for record in records)
+    return buffer.getvalue()
+
+
+def _attribution(records) -> str:
+    """Whom to name: by holder and licence, then picture by picture."""
+    holders = Counter((record.attribution, record.licence) for record in records)
+    lines = ["Pictures from the ISIC Archive, https://www.isic-archive.com", ""]
+    lines += [f"{count} pictures: {holder} ({licence})" for (holder, licence), count in sorted(holders.items())]
+    lines += ["", *(f"{record.isic_id}: {record.attribution} ({record.licence})" for record in records)]
+    return "\n".join(lines) + "\n"
+
+
+def _strange(error: object) -> VggnbError:
+    what = f"The archive answered in a way that this version does not understand ({error!r})."
+    return VggnbError(what, API, "Look for a newer vggnb, or download the pictures in the browser.")
