@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 7. Save: files that come back the same
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/07_save.ipynb)
+#
 # After this page you can
 #
 # - save a model as the article does (JSON, whole model, weights) and as one does today (`.keras`),
@@ -10,6 +12,20 @@
 #
 # **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a bundle, about 250 MB, into the
 # run's folder. **Takes** about half a minute on two CPU cores.
+
+# %% tags=["setup"]
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)
 
 # %%
 from vggnb.census import take_census

@@ -24,7 +24,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.log: list[tuple[str, str]] = []
         self.records: dict[str, list[dict]] = {}
         self.page_size = 3
-        self.slow_s = 1.0
+        self.slow_s = 1.5
 
     @property
     def address(self):

@@ -160,10 +160,11 @@ def test_missing_files_and_folders_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_cut_file_is_refused_never_filled_with_grey(kind, draw):
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_cut_file_is_refused_never_filled_with_grey(share, kind, draw):
     data = encoded(draw(np.random.default_rng(0), 0), kind)
     with pytest.raises(VggnbError, match="cut short|damaged"):
-        decode(data[: len(data) * 2 // 3])
+        decode(data[: int(len(data) * share)])
 
 
 def test_too_many_pixels_are_refused_from_the_header():

@@ -121,6 +121,7 @@ def test_damaged_files_stay_as_they_are_judged(kind):
             assert verdict(stripped) == verdict(data)
 
 
+@pytest.mark.shared
 def test_real_files_keep_their_pixels():
     folder = Path(__file__).parents[2] / "shared" / "data" / "nasty"
     if not folder.is_dir():

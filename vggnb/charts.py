@@ -54,12 +54,12 @@ def learning_curves(history) -> Drawing:
                     index = 1
                 every = max(1, len(values) // 8)
                 ax.plot(np.arange(1, len(values) + 1), values, markevery=every, ms=5, **look, **cue(index))
-                ends.append((len(values), values[-1], f"{label(name, 14)} {what}".strip(), cue(index)["color"]))
+                ends.append((len(values), values[-1], f"{label(name, 18)}\n{what}".strip(), cue(index)["color"]))
         low, high = ax.get_ylim()
         ax.set_ylim(*((0, high) if number == "loss" else (min(0.5, low), 1.02)))
         ax.set(xlim=(0.5, None), xlabel="epoch", title=number)
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-        label_ends(ax, ends)
+        label_ends(ax, ends, gap=0.06 if len(runs) == 1 else 0.12)
     return drawing(axes, "; ".join(_course(name, columns) for name, columns in runs.items()) + ".")
 
 

@@ -20,7 +20,7 @@ def resize_comparison(image: np.ndarray, *, size: int = 96) -> Drawing:
     side = max(8, size // 4)
     sums = np.lib.stride_tricks.sliding_window_view(difference, (side, side)).sum(axis=(2, 3))
     y, x = np.unravel_index(int(sums.argmax()), sums.shape)
-    axes = new_row(3, size=(WIDTH, 2.9))
+    axes = new_row(3, size=(WIDTH, 2.6))
     for ax, (kind, pixels) in zip(axes, small.items(), strict=False):
         ax.imshow(pixels[y : y + side, x : x + side], interpolation="nearest")
         ax.set_title(kind)
@@ -33,7 +33,7 @@ def resize_comparison(image: np.ndarray, *, size: int = 96) -> Drawing:
     text = f"{image.shape[1]} x {image.shape[0]} pixels made {size} x {size}: nearest and bilinear differ by "
     text += f"{difference.mean():.1f} of 255 levels on average and {difference.max():.0f} at most; "
     text += f"{100 * (difference > 10).mean():.0f} % of the pixels differ by more than 10."
-    return drawing(axes, text)
+    return drawing(axes, text, photos=True)
 
 
 @styled

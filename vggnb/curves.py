@@ -67,13 +67,17 @@ def reliability_diagram(predictions, *, bins: int = 10, ax: Axes | None = None) 
         bins: of confidence, of equal width (Guo et al. 2017).
     """
     ax = new_axes(ax, size=(6.4, 4.8))
-    ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
-    handles, labels, words, lowest = [], [], [], 1.0
+    handles, labels, words, lowest = (
+        ax.plot([0, 1], [0, 1], color=FAINT, ls=":"),
+        ["right as often as it says"],
+        [],
+        1.0,
+    )
     for index, (name, one) in enumerate(named(predictions).items()):
         confidence, share, count = reliability(one.labels, one.probabilities, bins)
         error, look = float(np.sum(count * np.abs(confidence - share)) / count.sum()), cue(index)
-        handles += ax.plot(confidence, share, lw=1.2, ms=7, ls=LINES[index % len(LINES)], **look)
-        ax.scatter(confidence, share, s=20 + 700 * count / count.sum(), edgecolor="white", zorder=3, **look)
+        handles += ax.plot(confidence, share, lw=1.2, ms=6, ls=LINES[index % len(LINES)], **look)
+        ax.scatter(confidence, share, s=60 + 300 * count / count.sum(), edgecolor="white", zorder=3, **look)
         row = -0.08 * (index + 1)  # under the axis: how many images each mark stands for
         ax.text(1.04, row, "images", va="center", fontsize=9, color=look["color"])
         for x, n in zip(confidence, count, strict=True):
@@ -84,9 +88,8 @@ def reliability_diagram(predictions, *, bins: int = 10, ax: Axes | None = None) 
         words.append(f"{shown(name)} calibration error {error:.2f} over {count.sum()} images: {steps}".strip())
         lowest = min(lowest, float(confidence.min()))
     ax.axhline(0, color=FAINT, lw=0.8)
-    ax.text(1.0, 1.02, "right as often as it says", color=FAINT, fontsize=10, ha="right")
     key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
-    ax.set(xlim=(lowest - 0.04, 1.02), ylim=(-0.08 * (len(handles) + 0.6), 1.08), yticks=np.linspace(0, 1, 6))
+    ax.set(xlim=(lowest - 0.04, 1.02), ylim=(-0.08 * (len(handles) - 0.4), 1.05), yticks=np.linspace(0, 1, 6))
     ax.set(xlabel="confidence: the probability of the class it says", ylabel="share that is right")
     return drawing(ax, "; ".join(words) + ".")
 

@@ -14,6 +14,7 @@ from vggnb.census import Census, Row
 from vggnb.features import BATCH
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
+from vggnb.model import compiled
 from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
 from vggnb.train import Run
@@ -130,11 +131,11 @@ def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str
     """What the assembled model says about rows of a manifest; files that cannot be read are named and left out."""
     unreadable: list[tuple[str, str]] = []
     kept, probabilities = [], []
-    model = run.classifier()
+    model = compiled(run.classifier())
     bar = tqdm(total=len(rows), desc=f"Predicting {what}", unit="image", disable=not progress)
     for batch, pixels in readable_batches(manifest, rows, run.recipe, batch=BATCH, unreadable=unreadable):
         kept += batch
-        probabilities.append(model.predict_on_batch(pixels))
+        probabilities.append(model(pixels))
         bar.update(len(batch))
     bar.close()
     if not kept:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from vggnb.census import Row
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.images import DECODER_VERSION
-from vggnb.model import build_extractor
+from vggnb.model import build_extractor, compiled
 from vggnb.recipe import Recipe
 from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, make_folder, sha256_bytes, write_bytes
@@ -128,11 +127,9 @@ def _forward(
     """Hashes and features, a batch at a time."""
     if not rows:
         return
-    extractor = build_extractor(base, recipe)
-    shape = tf.TensorSpec((None, *extractor.input_shape[1:]), tf.float32)
-    run = tf.function(lambda x: extractor(x, training=False), input_signature=[shape])
+    run = compiled(build_extractor(base, recipe))
     for batch, pixels in readable_batches(manifest, rows, recipe, batch=BATCH, unreadable=unreadable):
-        yield [row.sha256 for row in batch], run(pixels).numpy()
+        yield [row.sha256 for row in batch], run(pixels)
 
 
 def _write_shard(folder: Path, batches: list[tuple[list[str], np.ndarray]]) -> None:

@@ -32,6 +32,7 @@ def download(address: str, file: Path, *, tell: Callable[[int], object] | None =
             _go_on(address, file, tell or (lambda count: None))
             return
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 416:  # it is longer than what the server has: not the same file
                 with storage_errors(file):
                     file.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from vggnb.canvas import Drawing
 from vggnb.charts import confusion_matrix, learning_curves, metric_intervals
 from vggnb.closeups import heatmap_overlay, resize_comparison
 from vggnb.curves import reliability_diagram, roc_curve
-from vggnb.galleries import answers, batch_grid, contact_sheet, duplicate_pairs, prediction_gallery
+from vggnb.galleries import answers, batch_grid, contact_sheet, duplicate_pairs, pictures, prediction_gallery
 from vggnb.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "heatmap_overlay",
     "learning_curves",
     "metric_intervals",
+    "pictures",
     "prediction_gallery",
     "preprocessing_histograms",
     "reliability_diagram",

@@ -127,6 +127,18 @@ def _sheet_words(words: list[str], more: int) -> str:
 
 
 @styled
+def pictures(data, rows: Sequence, *, read: Callable[[str], np.ndarray] | None = None) -> Drawing:
+    """These rows of a census or a manifest as pictures, with name and class."""
+    read = _reader(data, read)
+    tiles = [
+        Tile(thumbnail(lambda row=row: read(row.path)), f"{_name(row.path)}\n{row.split}/{label(row.class_name, 14)}")
+        for row in rows
+    ]
+    text = f"{count_of(len(rows), 'image')}: {', '.join(shown(row.path) for row in rows)}."
+    return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
+
+
+@styled
 def duplicate_pairs(census, *, read: Callable[[str], np.ndarray] | None = None, most: int = 6) -> Drawing:
     """Pictures that are there twice, side by side; pairs that lie in two splits first.
 

@@ -143,9 +143,11 @@ def _why_not(data: bytes, where: object) -> tuple[str, object, str]:
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypmsf1"):
         return "HEIC pictures cannot be read here.", where, "Export it as JPEG (iPhone: Settings, Camera, Formats)."
     if head.startswith((b"<!doctype", b"<html", b"<svg", b"<?xml")):
-        return "Not a photograph: it is a web page or a drawing.", where, "Download the picture itself, or leave it out."
+        return "Not a photograph: it is a web page or a drawing.", where, "Download the picture, or leave it out."
     if head.startswith((b"pk\x03\x04", b"%pdf", b"\x1f\x8b", b"rar!")):
         return "Not a picture: it is an archive or a document.", where, "Unpack it first, or leave it out."
+    if data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")):
+        return "The file is damaged or cut short.", where, "Copy or download the file again, or leave it out."
     formats = ", ".join(sorted(FORMATS))
     return f"Not a picture that can be read here (known: {formats}).", where, "Export it as JPEG, or leave it out."
 

@@ -1,7 +1,10 @@
 """VGG-16's base, the head, and the one classifier made of both: raw pixels in, probabilities out."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
+import tensorflow as tf
 
 from vggnb.recipe import BLOCKS, POOLINGS, Recipe
 from vggnb.weights import WeightSource, load_weights
@@ -70,8 +73,11 @@ def pool_columns(recipe: Recipe) -> np.ndarray:
     return np.concatenate([spans[pool] for pool in recipe.pools])
 
 
-def build_head(recipe: Recipe, classes: int) -> keras.Model:
+def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
     """The part that learns: features float32 (b, d) -> the recipe's outputs (b, classes).
+
+    Args:
+        images: how many training images share the recipe's ridge penalty.
 
     For `Recipe.article()` and two classes: Dense 512 relu, Dropout 0.5, Dense(2, sigmoid): 263 682 weights.
     """
@@ -87,7 +93,7 @@ def build_head(recipe: Recipe, classes: int) -> keras.Model:
         activation=recipe.activation(classes),
         # With nothing hidden the problem is convex: starting at zero, features that never vary keep no weight.
         kernel_initializer="glorot_uniform" if recipe.hidden else "zeros",
-        kernel_regularizer=keras.regularizers.L2(recipe.l2) if recipe.l2 else None,
+        kernel_regularizer=keras.regularizers.L2(recipe.ridge / images) if recipe.ridge else None,
         name="output",
     )
     return keras.Model(features, output(x), name="head")
@@ -98,7 +104,8 @@ def compile_head(head: keras.Model, recipe: Recipe) -> None:
     head.compile(
         optimizer=keras.optimizers.Adam(recipe.learning_rate),
         loss=recipe.loss(head.output_shape[-1]),
-        metrics=["accuracy"],
+        # With a penalty, Keras's loss is the sum of both: the metric is the loss alone.
+        metrics=["accuracy"] + ([recipe.loss(head.output_shape[-1])] if recipe.ridge else []),
     )
 
 
@@ -117,6 +124,13 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe) -> ke
     model = keras.Model(images, probabilities(x), name="classifier")
     probabilities.set_weights(output.get_weights())
     return model
+
+
+def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """The model, without dropout, as one compiled function: batches of any size, float32 in, float32 out."""
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    run = tf.function(lambda batch: model(batch, training=False), input_signature=[images])
+    return lambda batch: run(tf.convert_to_tensor(batch, tf.float32)).numpy()
 
 
 def trainable_count(model: keras.Model) -> int:

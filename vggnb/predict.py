@@ -8,6 +8,7 @@ import numpy as np
 
 from vggnb.folders import is_system, shown
 from vggnb.images import read_image
+from vggnb.model import compiled
 from vggnb.save import Bundle
 from vggnb.storage import VggnbError
 
@@ -78,7 +79,7 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 
 def _answer(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes]]) -> list[Prediction]:
     """Decode and predict a batch at a time, in order."""
-    answers = []
+    answers, model = [], compiled(bundle.model)
     for at in range(0, len(sources), BATCH):
         pixels, errors = {}, {}
         for index, (_, source) in enumerate(sources[at : at + BATCH]):
@@ -86,7 +87,7 @@ def _answer(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes]]) -> list
                 pixels[index] = read_image(source, size=bundle.recipe.image_size, resize=bundle.recipe.resize)
             except VggnbError as error:
                 errors[index] = f"{error.what} {error.remedy}"
-        said = bundle.model.predict_on_batch(np.stack(list(pixels.values())).astype(np.float32)) if pixels else []
+        said = model(np.stack(list(pixels.values()))) if pixels else []
         rows = dict(zip(pixels, said))
         for index, (name, _) in enumerate(sources[at : at + BATCH]):
             ranked = _ranked(bundle.classes, rows[index]) if index in rows else {}

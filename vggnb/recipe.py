@@ -29,7 +29,9 @@ class Recipe:
         hidden: units of the hidden relu layer; 0 for none.
         dropout: share of hidden activations silenced during training.
         two_class_activation: "sigmoid" (the article: one for each class) or "softmax".
-        l2: weight of the ridge penalty on the output layer's kernel.
+        ridge: strength of the penalty on the squares of the output layer's weights, shared among the training images
+            (0: none). It is the same belief about the weights however many images there are, so few images are
+            punished more.
         learning_rate: Adam's.
         epochs: passes over the training images.
         validation_share: share of train that becomes validation when the dataset has none.
@@ -46,7 +48,7 @@ class Recipe:
     hidden: int = 512
     dropout: float = 0.5
     two_class_activation: str = "softmax"
-    l2: float = 0.0
+    ridge: float = 0.0
     learning_rate: float = 1e-3
     epochs: int = 5
     validation_share: float = 0.2
@@ -61,7 +63,7 @@ class Recipe:
     def best(cls) -> "Recipe":
         """What we recommend: pools of all five blocks, standardised, under one ridge-penalised linear layer."""
         pools = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
-        return cls(name="best", pools=pools, standardise=True, hidden=0, dropout=0.0, l2=0.1, epochs=50)
+        return cls(name="best", pools=pools, standardise=True, hidden=0, dropout=0.0, ridge=60.0, epochs=50)
 
     @classmethod
     def named(cls, name: str) -> "Recipe":
@@ -117,7 +119,7 @@ class Recipe:
             "hidden": self.hidden >= 0,
             "dropout": 0 <= self.dropout < 1,
             "two_class_activation": self.two_class_activation in ("sigmoid", "softmax"),
-            "l2": self.l2 >= 0,
+            "ridge": self.ridge >= 0,
             "learning_rate": self.learning_rate > 0,
             "epochs": self.epochs >= 1,
             "validation_share": 0 < self.validation_share < 1,

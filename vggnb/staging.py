@@ -160,9 +160,12 @@ def _without_giants(files: list[SourceFile]) -> list[SourceFile]:
 
 
 def _folders(tree: Folder) -> Iterator[str]:
-    for folder in tree.folders.values():
-        yield folder.path
-        yield from _folders(folder)
+    """Relative paths of all folders, parents first."""
+    waiting = [tree]
+    while waiting:
+        for folder in waiting.pop().folders.values():
+            yield folder.path
+            waiting.append(folder)
 
 
 def _check_room(needed: int, folder: Path) -> None:

@@ -23,6 +23,10 @@ class VggnbError(Exception):
         self.what, self.where, self.remedy = what, str(where), remedy
         super().__init__(f"{what}\n  where:      {where}\n  what to do: {remedy}")
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: these words, without the path through the library that led to them."""
+        return [f"VggnbError: {self}"]
+
 
 def sha256_bytes(data: bytes) -> str:
     """Hex SHA-256 of bytes."""

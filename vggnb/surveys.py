@@ -79,26 +79,27 @@ def sizes_and_brightness(census) -> Drawing:
         right.annotate(f"{middle:.0f}", (middle, place), (0, 8), textcoords="offset points", ha="center", fontsize=10)
         words.append(f"{shown(census.classes[k])} {middle:.0f}")
     right.set_yticks(range(len(drawn)), [label(census.classes[k], 16) for k in drawn], parse_math=False)
-    right.set(xlim=(0, 255), ylim=(len(drawn) - 0.5, -0.6), title="brightness: 0 black, 255 white")
-    right.set_xlabel("mean of a picture: median, 50 %, 90 % of them")
+    right.set(xlim=(0, 255), ylim=(len(drawn) - 0.5, -0.6), title="brightness (bar 50 %, line 90 %)")
+    right.set_xlabel("mean grey level (0 black, 255 white)")
     sides = np.array([[row.width, row.height] for row in census.rows])
     (w0, h0), (w1, h1), (w, h) = sides.min(axis=0), sides.max(axis=0), np.median(sides, axis=0)
     span = f"width {w0} to {w1} (median {w:.0f}), height {h0} to {h1} (median {h:.0f}) pixels"
-    text = f"{count_of(len(sides), 'image')} of {count_of(len(sizes), 'size')}: {span}; median brightness of 255: {', '.join(words)}."
+    number = f"{count_of(len(sides), 'image')} of {count_of(len(sizes), 'size')}"
+    text = f"{number}: {span}; median brightness of 255: {', '.join(words)}."
     return drawing([left, right], text)
 
 
 def _sizes(ax: Axes, sizes: Counter) -> None:
-    """One dot for each size, larger for more images; the three most frequent are named."""
+    """One dot for each size, larger for more images; the most frequent is named."""
     points = np.array(list(sizes))
     number = np.array(list(sizes.values()))
     ax.scatter(*points.T, s=20 + 380 * number / number.sum(), color=COLOURS[0], alpha=0.6, edgecolor="white")
-    for (width, height), n in sizes.most_common(3):
-        if n > 1:
-            text = f"{width} x {height}: {count_of(n, 'image')}"
-            ax.annotate(text, (width, height), (0, 14), textcoords="offset points", ha="center", fontsize=10)
-    limit = 1.25 * points.max()
+    (size, n), *_ = sizes.most_common(1)
+    limit = 1.3 * points.max()
     ax.plot([0, limit], [0, limit], color=FAINT, ls=":", lw=1)
+    box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"}
+    words, side = f"{size[0]} x {size[1]}: {count_of(n, 'image')}", "right" if size[0] > limit / 2 else "left"
+    ax.annotate(words, size, (0, 16), textcoords="offset points", ha=side, fontsize=10, bbox=box)
     ax.set(xlim=(0, limit), ylim=(0, limit), xlabel="width (pixels)", ylabel="height (pixels)", title="size")
 
 

@@ -191,7 +191,7 @@ def fit(run: Run, features: Features, *, progress: bool = True) -> History:
         remedy = "Look at the census for what became of them."
         raise VggnbError("There are no training images.", run.manifest.dataset, remedy)
     keras.utils.set_random_seed(recipe.seed)
-    head = build_head(recipe, classes)
+    head = build_head(recipe, classes, images=count)
     if recipe.standardise:
         head.get_layer("standardise").adapt(train[0])
     compile_head(head, recipe)
@@ -206,12 +206,21 @@ def fit(run: Run, features: Features, *, progress: bool = True) -> History:
         shuffle=False,  # the order is ours; Keras would warn that it cannot shuffle a dataset
         verbose=0,
     ).history
-    rows = tuple({"epoch": i + 1, **{name: float(logs[name][i]) for name in logs}} for i in range(len(logs["loss"])))
+    rows = tuple(_row(logs, epoch, penalised=recipe.loss(classes)) for epoch in range(len(logs["loss"])))
     if not all(math.isfinite(value) for row in rows for value in row.values()):
         remedy = f"Try a tenth of the learning rate ({recipe.learning_rate / 10:g})."
         raise VggnbError(f"The loss stopped being a number in epoch {len(rows)}.", run.folder, remedy)
     _keep(run, head, rows, features, time.perf_counter() - start)
     return History(rows)
+
+
+def _row(logs: dict[str, list[float]], epoch: int, *, penalised: str) -> dict[str, float]:
+    """One epoch's numbers; where the loss holds a penalty, the metric of this name is the loss without it."""
+    kept = {name: float(values[epoch]) for name, values in logs.items() if not name.endswith(penalised)}
+    for name in ("loss", "val_loss"):
+        if (alone := name.replace("loss", penalised)) in logs:
+            kept[name] = float(logs[alone][epoch])
+    return {"epoch": epoch + 1, **kept}
 
 
 def _inputs(features: Features, recipe: Recipe, classes: int) -> tuple[np.ndarray, np.ndarray]:

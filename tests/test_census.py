@@ -1,0 +1,438 @@
+"""Every file is used or skipped with its reason; twins, conflicts and leaks are found; nothing is written."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from zoo import bad_files, build_zoo, encoded, good_files, photo, save
+
+from vggnb import verdicts
+from vggnb.census import take_census
+from vggnb.images import read_image
+from vggnb.splits import assign_splits
+from vggnb.storage import VggnbError
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def survey(root, **options):
+    return take_census(root, progress=False, **options)
+
+
+def files_under(root: Path) -> set[str]:
+    """Whatever is no folder, counted by another way than the library's."""
+    return {
+        os.path.relpath(os.path.join(folder, name), root)
+        for folder, folders, files in os.walk(root)
+        for name in [*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]
+    }
+
+
+def state_of(root: Path) -> dict:
+    """Names, kinds, sizes, times and permissions of everything."""
+    places = [root, *(Path(folder) / name for folder, folders, files in os.walk(root) for name in folders + files)]
+    return {path: (s.st_mode, s.st_size, s.st_mtime_ns, s.st_nlink) for path in places for s in [os.lstat(path)]}
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    root = tmp_path_factory.mktemp("zoo")
+    return root, build_zoo(root)
+
+
+@pytest.fixture(scope="module")
+def zoo_census(zoo):
+    return survey(zoo[0])
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Train and test with two classes of four pictures each."""
+    for k, split in enumerate(("train", "test")):
+        for j, name in enumerate("ab"):
+            for i in range(4):
+                save(tmp_path / "data" / split / name / f"{i}.png", photo(1000 + 100 * k + 10 * j + i))
+    return tmp_path / "data"
+
+
+def test_the_zoo_has_eighty_files_and_every_one_is_accounted_for(zoo, zoo_census):
+    root, fate = zoo
+    used = {row.path for row in zoo_census.rows}
+    skipped = {item.path for item in zoo_census.skipped}
+    system = set(zoo_census.system_files)
+    assert len(fate) >= 80
+    assert used | skipped | system == files_under(root) == set(fate)
+    assert len(used) + len(skipped) + len(system) == len(fate) == zoo_census.total_files
+
+
+def test_every_file_of_the_zoo_has_the_fate_that_it_should_have(zoo, zoo_census):
+    _, fate = zoo
+    found = {row.path: "used" for row in zoo_census.rows}
+    found |= dict.fromkeys(zoo_census.system_files, "system")
+    reasons = {item.path: item.reason for item in zoo_census.skipped}
+    wrong = {path: found[path] for path, words in fate.items() if path in found and found[path] != words}
+    wrong |= {path: reason for path, reason in reasons.items() if fate[path] not in reason}
+    assert wrong == {}
+
+
+def test_every_reason_says_what_is_wrong_and_what_to_do(zoo_census):
+    for item in zoo_census.skipped:
+        sentences = [part for part in item.reason.replace("(iPhone:", "").split(". ") if part]
+        assert len(sentences) >= 2, item
+        assert item.reason.endswith(".") or item.reason.endswith(")."), item
+        assert item.path.isprintable() is False or str(item).startswith(item.path)
+
+
+def test_nothing_is_written_or_touched_in_the_dataset(zoo):
+    root, _ = zoo
+    before = state_of(root)
+    survey(root)
+    assert state_of(root) == before
+
+
+def test_what_was_accepted_can_be_read_as_the_census_saw_it(zoo, zoo_census):
+    root, _ = zoo
+    for row in zoo_census.rows:
+        path = root / row.path
+        pixels = read_image(path)
+        assert (row.height, row.width) == pixels.shape[:2], row
+        assert np.array_equal(read_image(path, size=32), read_image(path.read_bytes(), size=32))
+
+
+def test_pictures_turned_by_exif_have_the_hash_and_size_of_the_upright_picture(tmp_path):
+    for k, data in ((6, good_files()["exif_6.jpg"]), (8, good_files()["exif_8.jpg"])):
+        save(tmp_path / "a" / f"{k}.jpg", data)
+        save(tmp_path / "b" / f"{k}.jpg", photo(k))
+    census = survey(tmp_path)
+    assert [(row.width, row.height) for row in census.rows if row.class_name == "a"] == [(40, 48)] * 2
+
+
+def test_labels_follow_the_class_list(zoo_census):
+    assert zoo_census.classes == ("cat", "dog")
+    assert all(zoo_census.classes[row.label] == row.class_name for row in zoo_census.rows)
+
+
+def test_the_notes_name_what_was_done_and_what_is_odd(zoo_census):
+    notes = {Path(row.path).name: row.notes for row in zoo_census.rows}
+    for name, words in {
+        "png_named.jpg": "PNG named .jpg", "animated.gif": "first of", "cmyk.jpg": "CMYK", "rgba.png": "white",
+        "exif_6.jpg": "upright", "sixteen_bits.png": "16 bits", "one_pixel.png": "tiny (1 x 1)", "white.png": "plain",
+    }.items():  # fmt: skip
+        assert words in notes[name], name
+    assert notes["plain.jpg"] == ""
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the real awkward files are not here (../shared/data)")
+def test_real_awkward_files_are_accounted_for_and_do_not_stop_training(tmp_path, zoo):
+    root = tmp_path / "data"
+    shutil.copytree(zoo[0], root, symlinks=True, ignore=shutil.ignore_patterns("pipe.png"))
+    shutil.copytree(SHARED / "nasty", root / "train" / "cat" / "nasty")
+    census = survey(root)
+    assert len(census.rows) + len(census.skipped) + len(census.system_files) == len(files_under(root))
+    manifest = assign_splits(census)
+    pictures = [read_image(root / row.path, size=16) for row in manifest.rows]
+    assert {picture.shape for picture in pictures} == {(16, 16, 3)}
+
+
+def test_the_document_has_the_keys_of_the_contract_and_is_plain_json(zoo_census):
+    document = json.loads(json.dumps(zoo_census.to_dict()))
+    keys = "splits classes total_files used skipped system_files duplicates conflicts leaks warnings".split()
+    assert set(keys) <= set(document)
+    assert document["used"] + len(document["skipped"]) + document["system_files"] == document["total_files"]
+    assert document["splits"]["train"] == zoo_census.counts()["train"]
+    assert set(document["duplicates"]) == {"exact", "near"}
+
+
+def test_what_is_printed_can_be_printed_whatever_the_names_are(zoo_census):
+    texts = [str(zoo_census), zoo_census.leak_report(), *map(str, zoo_census.skipped), *map(str, zoo_census.profiles())]
+    for text in texts:
+        text.encode("utf-8")
+        assert "\u202e" not in text
+    assert f"{zoo_census.total_files} files = " in str(zoo_census)
+
+
+def test_profiles_measure_each_class_in_each_split(small):
+    save(small / "train" / "a" / "bright.png", np.full((30, 60, 3), 250, np.uint8))
+    profiles = {(p.split, p.class_name): p for p in survey(small).profiles()}
+    assert set(profiles) == {(split, name) for split in ("train", "test") for name in "ab"}
+    bright = profiles["train", "a"]
+    assert bright.brightness.max() == 250 and len(bright.widths) == 5
+    assert sorted(bright.aspects)[-1] == 2.0
+    assert bright.sharpness.min() == 0 < bright.sharpness.max()
+
+
+def test_planted_twins_conflicts_and_leaks_are_all_found_and_nothing_else(small):
+    same = (small / "train/a/0.png").read_bytes()
+    save(small / "test/a/same.png", same)
+    save(small / "test/b/liar.png", (small / "train/a/1.png").read_bytes())
+    mirrored = Image.open(small / "train/b/2.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((30, 25))
+    save(small / "train/b/mirrored.jpg", encoded(mirrored, "JPEG", quality=80))
+    census = survey(small)
+    assert {(*pair.paths, pair.kind) for pair in census.pairs} == {
+        ("test/a/same.png", "train/a/0.png", "exact"),
+        ("test/b/liar.png", "train/a/1.png", "exact"),
+        ("train/b/2.png", "train/b/mirrored.jpg", "near"),
+    }
+    assert [pair.paths for pair in census.conflicts] == [("test/b/liar.png", "train/a/1.png")]
+    assert len(census.leaks) == 2
+    document = census.to_dict()
+    assert document["duplicates"]["near"] == [["train/b/2.png", "train/b/mirrored.jpg"]]
+    assert document["leaks"][0] == {
+        "paths": ["test/a/same.png", "train/a/0.png"], "splits": ["test", "train"], "kind": "exact", "distance": 0,
+    }  # fmt: skip
+    assert any("leak" in warning for warning in census.warnings)
+    assert any("under two classes" in warning for warning in census.warnings)
+
+
+def test_every_copy_of_a_leaking_picture_is_in_a_leak(small):
+    data = (small / "train/a/0.png").read_bytes()
+    for k in range(3):
+        save(small / f"test/a/copy{k}.png", data)
+        save(small / f"train/a/copy{k}.png", data)
+    leaking = {path for pair in survey(small).leaks for path in pair.paths}
+    assert leaking == {"train/a/0.png", *(f"{s}/a/copy{k}.png" for s in ("train", "test") for k in range(3))}
+
+
+def test_a_thousand_copies_do_not_make_a_million_pairs(tmp_path):
+    data = encoded(photo(1))
+    for k in range(1000):
+        save(tmp_path / "ab"[k % 2] / f"{k}.png", data)
+    census = survey(tmp_path)
+    assert len(census.pairs) < 3000
+    assert [len(group) for group in census.duplicates["exact"]] == [1000]
+
+
+def test_near_duplicates_can_be_left_out(small):
+    save(small / "train/a/again.jpg", encoded(Image.open(small / "train/a/0.png"), "JPEG"))
+    assert len(survey(small).pairs) == 1
+    assert survey(small, near=False).pairs == ()
+
+
+def test_a_second_copy_of_the_dataset_is_skipped_file_by_file(small):
+    shutil.copytree(small, small.parent / "all" / "data")
+    shutil.copytree(small, small.parent / "all", dirs_exist_ok=True)
+    save(small.parent / "all" / "data" / "train" / "a" / "new.png", photo(99))
+    census = survey(small.parent / "all")
+    assert len(census.rows) == 16
+    reasons = [item.reason for item in census.skipped]
+    assert sum("second copy of the dataset: the same bytes as t" in reason for reason in reasons) == 16
+    assert any("no used file has these bytes" in reason for reason in reasons)
+    assert census.leaks == ()
+    assert any("1 files of the second copy differ" in warning for warning in census.warnings)
+
+
+def test_a_table_can_stand_for_the_folder(small):
+    lines = ["path,label,split,group", "train/a/0.png,x,train,p1", "train/b/0.png,y,train,", "test/a/0.png,x,test,p1"]
+    (small / "table.csv").write_text("\n".join([*lines, "gone.png,y,test,"]))
+    census = survey(small / "table.csv")
+    assert census.counts() == {"train": {"x": 1, "y": 1}, "test": {"x": 1, "y": 0}}
+    assert census.total_files == 4 and len(census.skipped) == 1
+    assert any("1 groups lie in more than one split" in warning for warning in census.warnings)
+
+
+def test_imbalance_single_images_and_empty_classes_are_warned_about(tmp_path):
+    for k in range(5):
+        save(tmp_path / "train" / "many" / f"{k}.png", photo(k))
+    save(tmp_path / "train" / "one" / "1.png", photo(50))
+    save(tmp_path / "test" / "many" / "1.png", photo(51))
+    save(tmp_path / "test" / "one" / "broken.png", b"")
+    census = survey(tmp_path)
+    census.check_trainable()
+    for words in ("train/one has 1 usable image.", "test/one has 0 usable images.", "Imbalance in train: 5 of many, 1"):
+        assert any(words in warning for warning in census.warnings), words
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["train/a/1.png", "train/b_empty/"], "train/b_empty has 0 usable images"),
+        (["a/1.png", "b/broken.png"], "b has 0 usable images"),
+        (["a/1.png"], "Only 'a' found"),
+        (["test/a/1.png", "test/b/1.png"], "nothing to train on, only test"),
+        (["1.png", "2.png"], "2 images lie directly"),
+        (["a/broken.png", "b/broken.png"], "a has 0 usable images"),
+    ],
+)
+def test_what_cannot_be_trained_on_can_be_surveyed_and_is_refused_later(tmp_path, files, words):
+    for k, path in enumerate(files):
+        if path.endswith("/"):
+            (tmp_path / path).mkdir(parents=True)
+        else:
+            save(tmp_path / path, b"broken" if "broken" in path else photo(k))
+    census = survey(tmp_path)
+    str(census)
+    json.dumps(census.to_dict())
+    with pytest.raises(VggnbError) as caught:
+        census.check_trainable()
+    assert words in str(caught.value)
+
+
+def counting(monkeypatch) -> list[Path]:
+    """The files that are opened from now on."""
+    opened, judge = [], verdicts.judge_file
+    monkeypatch.setattr(verdicts, "judge_file", lambda path: opened.append(path) or judge(path))
+    return opened
+
+
+def comparable(census) -> tuple:
+    arrays = (census.brightness.tolist(), census.sharpness.tolist())
+    return census.rows, census.skipped, census.pairs, census.warnings, arrays
+
+
+def test_a_second_census_opens_only_what_changed(small, tmp_path, monkeypatch):
+    save(small / "train/a/broken.png", b"broken")
+    cache = tmp_path / "cache.sqlite"
+    first = survey(small, cache=cache)
+    opened = counting(monkeypatch)
+    assert comparable(survey(small, cache=cache)) == comparable(first)
+    assert opened == []
+    save(small / "train/b/0.png", photo(77, width=50))
+    save(small / "train/b/new.png", photo(78))
+    changed = survey(small, cache=cache)
+    assert sorted(opened) == [small / "train/b/0.png", small / "train/b/new.png"]
+    assert comparable(changed) == comparable(survey(small))
+
+
+def test_another_decoder_version_looks_at_everything_anew(small, tmp_path, monkeypatch):
+    survey(small, cache=tmp_path / "cache.sqlite")
+    monkeypatch.setattr(verdicts, "VERSION", "another")
+    opened = counting(monkeypatch)
+    survey(small, cache=tmp_path / "cache.sqlite")
+    assert len(opened) == 16
+
+
+@pytest.mark.parametrize("damage", ["not a database", "cut", "other table", "folder"])
+def test_a_damaged_cache_is_said_and_stops_nothing(small, tmp_path, damage):
+    cache = tmp_path / "cache.sqlite"
+    survey(small, cache=cache)
+    if damage == "not a database":
+        cache.write_bytes(b"something else, two hundred bytes of it " * 5)
+    elif damage == "cut":
+        cache.write_bytes(cache.read_bytes()[:5000])
+    else:
+        cache.unlink()
+        if damage == "folder":
+            cache.mkdir()
+        else:
+            base = sqlite3.connect(cache)
+            base.execute("CREATE TABLE verdicts (a, b)")
+            base.close()
+    before = cache.read_bytes() if cache.is_file() else None
+    census = survey(small, cache=cache)
+    assert len(census.rows) == 16
+    assert any("cache" in warning and "Delete it" in warning for warning in census.warnings)
+    assert damage == "folder" or cache.read_bytes() == before
+
+
+def test_one_unreadable_file_is_listed_and_not_kept_in_the_cache(small, tmp_path, monkeypatch):
+    read = Path.read_bytes
+
+    def failing(path):
+        if path.name == "2.png" and path.parts[-3:-1] == ("train", "a"):
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    census = survey(small, cache=tmp_path / "cache.sqlite")
+    assert [item.path for item in census.skipped] == ["train/a/2.png"]
+    assert "cannot be read (Input/output error)" in census.skipped[0].reason
+    monkeypatch.undo()
+    assert survey(small, cache=tmp_path / "cache.sqlite").skipped == ()
+
+
+def test_a_dropped_drive_ends_the_census_in_words(small, monkeypatch):
+    def gone(path):
+        raise OSError(107, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    with pytest.raises(VggnbError, match="run the mount cell again"):
+        survey(small)
+
+
+def test_whatever_a_decoder_throws_the_file_is_named_and_the_census_goes_on(small, monkeypatch):
+    decode = verdicts.images.decode
+
+    def exploding(data):
+        if data == (small / "train/a/1.png").read_bytes():
+            raise ZeroDivisionError("surprise")
+        return decode(data)
+
+    monkeypatch.setattr(verdicts.images, "decode", exploding)
+    census = survey(small)
+    assert [item.path for item in census.skipped] == ["train/a/1.png"]
+    assert "ZeroDivisionError: surprise" in census.skipped[0].reason
+
+
+def test_an_interrupted_census_keeps_what_it_has_seen(tmp_path):
+    for k in range(300):
+        save(tmp_path / "data" / "ab"[k % 2] / f"{k}.png", photo(k))
+    script = """
+        import sys, time
+        from pathlib import Path
+        from vggnb import verdicts
+        from vggnb.census import take_census
+        judge = verdicts.judge_file
+        def slow(path):
+            time.sleep(0.02)
+            print(path.name, flush=True)
+            return judge(path)
+        verdicts.judge_file = slow
+        try:
+            take_census(Path(sys.argv[1]), cache=Path(sys.argv[2]), progress=False)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    cache = tmp_path / "cache.sqlite"
+    command = [sys.executable, "-c", textwrap.dedent(script), tmp_path / "data", cache]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as child:
+        for _ in range(120):
+            child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.read().endswith("interrupted\n")
+    base = sqlite3.connect(cache)
+    kept = base.execute("SELECT count(*) FROM verdicts").fetchone()[0]
+    base.close()
+    assert 40 < kept < 300
+    assert comparable(survey(tmp_path / "data", cache=cache)) == comparable(survey(tmp_path / "data"))
+
+
+def test_progress_goes_to_stderr_and_can_be_silenced(small, capsys):
+    take_census(small)
+    shown = capsys.readouterr()
+    assert "census" in shown.err and shown.out == ""
+    survey(small)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_callers_warning_filters_are_as_they_were(small):
+    import warnings
+
+    before = list(warnings.filters)
+    for _ in range(5):
+        survey(small)
+    assert list(warnings.filters) == before
+
+
+def test_a_census_imports_no_tensorflow_and_starts_at_once():
+    code = "import sys, vggnb.census, vggnb.splits; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert run.returncode == 0, run.stderr
+    assert "numpy" in run.stdout
+    for heavy in ("tensorflow", "keras", "pandas", "scipy", "sklearn", "matplotlib"):
+        assert f"'{heavy}'" not in run.stdout
+
+
+def test_a_broken_file_never_becomes_grey_rows(tmp_path):
+    for name, (data, _) in bad_files().items():
+        save(tmp_path / "a" / name, data)
+    save(tmp_path / "b" / "good.png", photo(1))
+    assert [row.path for row in survey(tmp_path).rows] == ["b/good.png"]

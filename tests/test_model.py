@@ -1,0 +1,227 @@
+"""VGG-16's base, the head, and the one classifier made of both; and that the article's recipe is the article's model."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras.applications.vgg16 import preprocess_input
+
+from vggnb.generators import make_dataset
+from vggnb.model import (
+    ALL_POOLS,
+    build_base,
+    build_classifier,
+    build_extractor,
+    build_head,
+    compile_head,
+    pool_columns,
+    preprocessing_layer,
+    trainable_count,
+)
+from vggnb.paths import sample_folder
+from vggnb.recipe import BLOCKS, Recipe
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """Four raw pictures, float32, whole numbers from 0 to 255."""
+    return np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def every_pool(base, best, pixels):
+    """What the extractor gives for the four pictures."""
+    return build_extractor(base[0], best).predict_on_batch(pixels)
+
+
+@pytest.fixture(scope="module")
+def first_batch(article, survey):
+    """The article's first batch of the sample: raw pixels and labels."""
+    images, labels = next(iter(make_dataset(survey(sample_folder()), "train", article, training=True)))
+    assert set(labels.numpy()) == {0, 1}
+    return images.numpy(), labels.numpy()
+
+
+def lively(head):
+    """Give every layer of a head weights that are not zero."""
+    random = np.random.default_rng(1)
+    for layer in head.layers:
+        if isinstance(layer, keras.layers.Dense):
+            layer.set_weights([random.normal(0, 0.05, w.shape).astype(np.float32) for w in layer.get_weights()])
+    return head
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def the_articles_own_model(base, head, *, dropout=0.5, classes=2):
+    """The published code's network, without any of ours, with the numbers of ours."""
+    vgg = keras.applications.VGG16(input_shape=(32, 32, 3), include_top=False, weights=None)
+    for layer in vgg.layers:
+        layer.trainable = False
+    vgg.set_weights(base.get_weights())
+    x = keras.layers.GlobalMaxPooling2D()(vgg.output)
+    hidden = keras.layers.Dense(512, activation="relu")
+    output = keras.layers.Dense(classes, activation="sigmoid" if classes == 2 else "softmax")
+    model = keras.Model(vgg.input, output(keras.layers.Dropout(dropout)(hidden(x))))
+    hidden.set_weights(head.get_layer("hidden").get_weights())
+    output.set_weights(head.get_layer("output").get_weights())
+    loss = "sparse_categorical_crossentropy" if classes == 2 else "categorical_crossentropy"
+    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+    return SimpleNamespace(model=model, hidden=hidden, output=output)
+
+
+def test_caffe_preprocessing_is_kerass_bit_for_bit(pixels, best):
+    expected = preprocess_input(pixels.copy())
+    layer = preprocessing_layer(best)
+    assert np.array_equal(layer(pixels).numpy(), expected)
+    images = keras.Input((32, 32, 3))
+    assert np.array_equal(keras.Model(images, layer(images)).predict_on_batch(pixels), expected)
+
+
+def test_rescaling_divides_by_255(pixels, article):
+    scaled = preprocessing_layer(article)(pixels).numpy()
+    assert np.array_equal(scaled, pixels * np.float32(1 / 255)) and scaled.max() == 1
+
+
+def test_the_base_is_vgg16_without_its_top_and_frozen(base):
+    vgg, source = base
+    assert vgg.count_params() == 14_714_688 and trainable_count(vgg) == 0
+    assert vgg.output_shape == (None, 1, 1, 512) and not source.pretrained
+
+
+def test_the_article_trains_263_682_numbers_for_two_classes(base, article):
+    head = build_head(article, 2)
+    assert trainable_count(head) == 263_682
+    assert trainable_count(build_classifier(base[0], head, article)) == 263_682
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_the_best_trains_one_linear_layer(classes, best):
+    assert trainable_count(build_head(best, classes)) == (2944 + 1) * classes
+
+
+@pytest.mark.parametrize("size", [32, 50, 224])
+def test_other_sizes_than_224_are_taken(size, base):
+    recipe = Recipe.article().with_(image_size=size)
+    vgg, _ = build_base(recipe, "none")
+    assert vgg.input_shape == (None, size, size, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(vgg.get_weights(), base[0].get_weights(), strict=True))
+
+
+def test_the_extractor_gives_all_ten_pools_side_by_side(every_pool, base, best, pixels):
+    assert every_pool.shape == (4, 2944) and len(ALL_POOLS) == 10
+    ends = keras.Model(base[0].input, [base[0].get_layer(f"block{block}_pool").output for block in BLOCKS])
+    maps = dict(zip(BLOCKS, ends.predict_on_batch(preprocess_input(pixels.copy())), strict=True))
+    start = 0
+    for block, pooling in ALL_POOLS:
+        expected = (np.mean if pooling == "average" else np.max)(maps[block], axis=(1, 2))
+        found = every_pool[:, start : start + BLOCKS[block]]
+        assert np.allclose(found, expected, rtol=1e-5, atol=1e-4), (block, pooling)
+        start += BLOCKS[block]
+
+
+def test_a_recipe_picks_its_pools_by_name(article, best):
+    assert pool_columns(article).tolist() == list(range(2944 - 512, 2944))
+    assert pool_columns(best).tolist() == list(range(2944))
+    backwards = article.with_(pools=((2, "average"), (1, "max")))
+    assert pool_columns(backwards).tolist() == [*range(128, 256), *range(64, 128)]
+
+
+@pytest.mark.parametrize("pools", [((5, "max"),), ((3, "average"), (1, "max"), (5, "average"))])
+@pytest.mark.parametrize("name, classes", [("article", 2), ("article", 3), ("best", 2), ("best", 3)])
+def test_the_classifier_is_features_then_head(name, classes, pools, base, pixels):
+    recipe = Recipe.named(name).with_(image_size=32, pools=pools)
+    features = build_extractor(base[0], recipe).predict_on_batch(pixels)[:, pool_columns(recipe)]
+    head = build_head(recipe, classes)
+    if recipe.standardise:
+        head.get_layer("standardise").adapt(features)
+    lively(head)
+    probabilities = build_classifier(base[0], head, recipe).predict_on_batch(pixels)
+    assert np.abs(probabilities.sum(axis=1) - 1).max() < 1e-6
+    said = head.predict_on_batch(features)
+    if recipe.activation(classes) == "sigmoid":
+        odds = said.astype(np.float64) / (1 - said.astype(np.float64))
+        said = odds / odds.sum(axis=1, keepdims=True)
+    assert np.abs(probabilities - said).max() <= 1e-5
+
+
+def test_two_sigmoids_are_trained_as_a_softmax(article):
+    """Keras hands the loss the numbers before the sigmoid: softmax of them is the probability that is fitted."""
+    head = lively(build_head(article, 2))
+    compile_head(head, article)
+    features = np.random.default_rng(2).normal(0, 2, (16, 512)).astype(np.float32)
+    labels = np.arange(16) % 2
+    hidden = np.maximum(features @ head.get_layer("hidden").get_weights()[0], 0)
+    hidden = np.maximum(features @ head.get_layer("hidden").kernel + head.get_layer("hidden").bias, 0)
+    logits = (hidden @ head.get_layer("output").kernel + head.get_layer("output").bias).numpy().astype(np.float64)
+    sigmoids = head.predict_on_batch(features).astype(np.float64)
+    assert np.abs(sigmoids - 1 / (1 + np.exp(-logits))).max() < 1e-6
+    assert np.abs(sigmoids.sum(axis=1) - 1).max() > 0.01, "the article's two outputs do not add up to 1"
+    odds = sigmoids / (1 - sigmoids)
+    assert np.abs(softmax(logits) - odds / odds.sum(axis=1, keepdims=True)).max() < 1e-5
+    expected = -np.log(softmax(logits)[np.arange(16), labels]).mean()
+    loss, _ = head.test_on_batch(features, labels)
+    assert abs(loss - expected) < 1e-5
+    as_written = sigmoids / sigmoids.sum(axis=1, keepdims=True)
+    assert abs(loss + np.log(as_written[np.arange(16), labels]).mean()) > 1e-3, "it is not the sigmoids' own share"
+
+
+@pytest.mark.parametrize("which", ["base", "base_offline"])
+def test_the_first_batchs_loss_is_that_of_the_articles_own_model(which, request, article, first_batch):
+    vgg, _ = request.getfixturevalue(which)
+    images, labels = first_batch
+    head = build_head(article, 2)
+    compile_head(head, article)
+    theirs = the_articles_own_model(vgg, head).model
+    their_loss, their_accuracy = theirs.test_on_batch(images * np.float32(1 / 255), labels)
+    features = build_extractor(vgg, article).predict_on_batch(images)[:, pool_columns(article)]
+    loss, accuracy = head.test_on_batch(features, labels)
+    assert abs(loss - their_loss) <= 1e-6 and accuracy == their_accuracy
+    assert 0.1 < loss < 10
+
+
+def test_the_first_training_step_is_that_of_the_articles_own_model(base, article, first_batch):
+    """Dropout, the only chance in a step, is off on both sides."""
+    images, labels = first_batch
+    recipe = article.with_(dropout=0.0)
+    head = build_head(recipe, 2)
+    compile_head(head, recipe)
+    theirs = the_articles_own_model(base[0], head, dropout=0.0)
+    features = build_extractor(base[0], recipe).predict_on_batch(images)[:, pool_columns(recipe)]
+    before = head.get_layer("output").get_weights()[0]
+    loss, _ = head.train_on_batch(features, labels)
+    their_loss, _ = theirs.model.train_on_batch(images * np.float32(1 / 255), labels)
+    assert abs(loss - their_loss) <= 1e-6
+    assert np.abs(head.get_layer("output").get_weights()[0] - before).max() > 1e-4
+    for name in ("hidden", "output"):
+        for ours, other in zip(head.get_layer(name).get_weights(), getattr(theirs, name).get_weights(), strict=True):
+            moved = np.abs(ours - other)
+            # Adam's first step is the sign of the gradient: where that is a rounding error, so is its sign.
+            assert np.quantile(moved, 0.99) <= 1e-6
+
+
+def test_the_multi_class_change_is_the_articles_softmax_and_categorical_loss(base, article, pixels):
+    head = lively(build_head(article, 3))
+    compile_head(head, article)
+    theirs = the_articles_own_model(base[0], head, classes=3).model
+    labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
+    features = build_extractor(base[0], article).predict_on_batch(pixels)[:, pool_columns(article)]
+    assert abs(head.test_on_batch(features, labels)[0] - theirs.test_on_batch(pixels / 255, labels)[0]) <= 1e-6
+    assert head.get_layer("output").activation is keras.activations.softmax
+
+
+def test_a_feature_that_never_varies_in_training_gets_no_weight(best):
+    features = np.random.default_rng(0).normal(size=(20, 2944)).astype(np.float32)
+    features[:, 7] = 3.0
+    head = build_head(best, 2)
+    head.get_layer("standardise").adapt(features)
+    compile_head(head, best)
+    head.fit(features, np.arange(20) % 2, epochs=2, verbose=0)
+    kernel = head.get_layer("output").get_weights()[0]
+    assert not kernel[7].any() and np.count_nonzero(kernel) > 2900
+    features[:, 7] = 4.0
+    assert np.isfinite(head.predict_on_batch(features)).all()

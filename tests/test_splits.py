@@ -1,0 +1,225 @@
+"""Which image goes where: by class, by groups, by seed, and never out of test."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from zoo import ODD_NAMES, encoded, photo, save
+
+from vggnb.census import Census, take_census
+from vggnb.rows import Pair, Row
+from vggnb.splits import Manifest, assign_splits
+from vggnb.storage import VggnbError
+
+CLASSES = ("ant", "bee", "cow")
+
+
+def row(path: str, label: int, split: str = "train", **facts) -> Row:
+    return Row(path, f"{path:0>64}"[:64], 8, 8, "PNG", CLASSES[label], label, split, **facts)
+
+
+def census(rows, pairs=()) -> Census:
+    classes = CLASSES[: 1 + max(row.label for row in rows)]
+    return Census(Path("/data"), classes, tuple(rows), pairs=tuple(Pair(a, b, "near", 3) for a, b in pairs))
+
+
+def many(count: int, split: str = "train", labels=(0, 1), **facts) -> list[Row]:
+    return [
+        row(f"{split}/{CLASSES[label]}/{k:03}.png", label, split, **facts) for label in labels for k in range(count)
+    ]
+
+
+def split_of(manifest: Manifest) -> dict[str, str]:
+    return {row.path: row.split for row in manifest.rows}
+
+
+def test_validation_is_cut_from_train_by_class_and_test_stays_as_it_was():
+    manifest = assign_splits(census(many(40) + many(10, "test")))
+    assert manifest.counts() == {
+        "train": {"ant": 32, "bee": 32}, "validation": {"ant": 8, "bee": 8}, "test": {"ant": 10, "bee": 10},
+    }  # fmt: skip
+    assert {r.path for r in manifest.of("test")} == {r.path for r in many(10, "test")}
+    assert "Validation: 16 of 80 images were cut from train, by class, with seed 0; test is as it was." in str(manifest)
+
+
+def test_unsplit_folders_get_all_three():
+    counts = assign_splits(census(many(50, "unsplit", (0, 1, 2)))).counts()
+    assert counts == {split: dict.fromkeys(CLASSES, n) for split, n in (("train", 32), ("validation", 8), ("test", 10))}
+
+
+def test_train_without_test_gives_up_a_test_part():
+    counts = assign_splits(census(many(20) + many(5, "validation"))).counts()
+    assert counts["validation"] == {"ant": 5, "bee": 5} and counts["test"] == {"ant": 4, "bee": 4}
+
+
+def test_complete_splits_are_taken_as_they_are():
+    rows = many(5) + many(3, "validation") + many(2, "test")
+    manifest = assign_splits(census(rows))
+    assert manifest.rows == tuple(rows)
+    assert manifest.sentences == ()
+
+
+def test_shares_are_kept_for_uneven_classes():
+    rows = many(100, labels=(0,)) + many(9, labels=(1,)) + many(3, "test")
+    assert assign_splits(census(rows), validation_share=0.3).counts()["validation"] == {"ant": 30, "bee": 3}
+
+
+def test_the_split_depends_on_rows_and_seed_alone():
+    rows = many(30, "unsplit")
+    straight, backwards = assign_splits(census(rows), seed=5), assign_splits(census(rows[::-1]), seed=5)
+    np.random.seed(0)
+    elsewhere = assign_splits(replace(census(rows), dataset=Path("/elsewhere")), seed=5)
+    assert split_of(straight) == split_of(backwards) == split_of(elsewhere)
+    assert split_of(straight) != split_of(assign_splits(census(rows), seed=6))
+
+
+def test_another_seed_draws_every_image_sooner_or_later():
+    rows = many(10) + many(2, "test")
+    drawn = Counter(r.path for seed in range(60) for r in assign_splits(census(rows), seed=seed).of("validation"))
+    assert len(drawn) == 20 and max(drawn.values()) < 60 / 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_twins_and_groups_stay_on_one_side(seed):
+    rows = many(40, "unsplit")
+    rows = [replace(r, group=f"patient {k // 3}") if k % 40 < 15 else r for k, r in enumerate(rows)]
+    twins = [(rows[20], rows[21]), (rows[21], rows[22]), (rows[0], rows[25]), (rows[30], rows[70])]
+    manifest = assign_splits(census(rows, twins), seed=seed)
+    where = split_of(manifest)
+    assert all(where[a.path] == where[b.path] for a, b in twins)
+    for group in {r.group for r in rows if r.group}:
+        assert len({where[r.path] for r in rows if r.group == group}) == 1
+    counts = manifest.counts()
+    assert all(5 <= n <= 8 for n in counts["test"].values()) and all(n >= 4 for n in counts["validation"].values())
+
+
+def test_rows_that_stay_together_carry_one_group_name():
+    rows = many(10)
+    rows[3] = replace(rows[3], group="patient 1")
+    manifest = assign_splits(census(rows + many(2, "test"), [(rows[0], rows[1]), (rows[3], rows[4])]))
+    groups = {r.path: r.group for r in manifest.rows}
+    assert groups[rows[0].path] == groups[rows[1].path] == rows[0].path
+    assert groups[rows[3].path] == groups[rows[4].path] == "patient 1"
+    assert groups[rows[9].path] == ""
+
+
+def test_a_class_of_large_groups_only_still_gets_a_validation_part():
+    rows = many(20, labels=(0,)) + [replace(r, group=f"g{k // 5}") for k, r in enumerate(many(20, labels=(1,)))]
+    counts = assign_splits(census(rows + many(1, "test"))).counts()
+    assert counts["validation"] == {"ant": 4, "bee": 5} and counts["train"]["bee"] == 15
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_no_part_is_ever_empty_whatever_the_shares(share):
+    counts = assign_splits(census(many(3, "unsplit")), validation_share=share, test_share=share).counts()
+    assert all(n == 1 for part in counts.values() for n in part.values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "pairs", "words"),
+    [
+        (many(2, "unsplit"), [], "Class 'ant' has 2 distinct images"),
+        (many(9, labels=(0,)) + many(1, labels=(1,)) + many(1, "test"), [], "Class 'bee' has 1 distinct image ("),
+        (many(9) + many(1, "test", (0, 1)), [(k, k + 1) for k in range(9, 17)], "Class 'bee' has 1 distinct image ("),
+    ],
+)
+def test_a_class_too_small_to_cut_is_refused_by_name(rows, pairs, words):
+    with pytest.raises(VggnbError) as caught:
+        assign_splits(census(rows, [(rows[a], rows[b]) for a, b in pairs]))
+    assert words in str(caught.value) and "too few to cut" in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, 20])
+def test_shares_that_are_none_are_refused(share):
+    with pytest.raises(VggnbError, match="validation_share"):
+        assign_splits(census(many(9)), validation_share=share)
+
+
+def test_what_the_census_refuses_is_refused_here_too():
+    with pytest.raises(VggnbError, match="nothing to train on"):
+        assign_splits(census(many(9, "test")))
+
+
+@pytest.fixture
+def leaking():
+    rows = many(20) + many(5, "test")
+    return census(rows, [(rows[0], rows[-1]), (rows[1], rows[-1]), (rows[2], rows[3])])
+
+
+def test_leaks_are_marked_on_the_test_side_and_kept(leaking):
+    manifest = assign_splits(leaking)
+    assert len(manifest.rows) == 50
+    assert [r.path for r in manifest.leaking("test")] == ["test/bee/004.png"]
+    assert "leak: also in train as train/ant/00" in manifest.leaking("test")[0].notes
+    assert any("(a leak)" in sentence for sentence in manifest.sentences)
+    assert {split_of(manifest)[f"train/ant/00{k}.png"] for k in (0, 1)} == {"train"}
+
+
+def test_leaks_can_be_dropped_from_train(leaking):
+    manifest = assign_splits(leaking, drop_leaks=True)
+    assert {r.path for r in leaking.rows} - set(split_of(manifest)) == {"train/ant/000.png", "train/ant/001.png"}
+    assert manifest.leaking("test") == ()
+    assert len(manifest.of("test")) == 10
+    assert any("2 images were left out" in sentence for sentence in manifest.sentences)
+
+
+def test_dropping_leaks_never_empties_a_class():
+    rows = many(5, labels=(0,)) + many(1, labels=(1,)) + many(2, "validation") + many(2, "test")
+    with pytest.raises(VggnbError, match="Without its leaks, class 'bee' has no train image"):
+        assign_splits(census(rows, [(rows[5], rows[-1])]), drop_leaks=True)
+
+
+def test_a_manifest_survives_writing_and_reading_whatever_the_names(tmp_path):
+    names = [*ODD_NAMES, "bytes-\udce9.png", "carriage\rreturn.png", "cr\r\nlf.png", "nul-like \\0.png"]
+    rows = [replace(row(f"ant/{name}", 0), notes='odd; "quoted"\nline') for name in names]
+    manifest = Manifest(tmp_path / "da\ntä", ("ant", 'b"e,e'), (*rows, row("x", 0)), ("One \u202e sentence.",))
+    manifest = replace(manifest, rows=(*manifest.rows, replace(row("y", 1), class_name='b"e,e')))
+    manifest.write(tmp_path / "manifest.csv")
+    assert Manifest.read(tmp_path / "manifest.csv") == manifest
+
+
+def test_a_manifest_is_a_table_that_other_programs_can_read(tmp_path):
+    assign_splits(census(many(10) + many(2, "test"))).write(tmp_path / "m.csv")
+    lines = (tmp_path / "m.csv").read_text().split("\n")
+    assert lines[0].startswith("# {") and '"classes": ["ant", "bee"]' in lines[0]
+    assert lines[1] == "path,sha256,width,height,format,class,label,split,group,notes"
+    assert len(lines) == 2 + 24 + 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("ant,0,", "ant,1,", 1),
+        lambda text: text.replace(",train,", ",trian,", 1),
+        lambda text: text.split("\n", 1)[1],
+        lambda text: text.replace("label,split", "split,label"),
+        lambda text: text.replace('"ant", "bee"', '"bee", "ant"'),
+        lambda text: "",
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(tmp_path, damage):
+    assign_splits(census(many(10) + many(2, "test"))).write(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text(damage((tmp_path / "m.csv").read_text()))
+    with pytest.raises(VggnbError, match="Not a manifest"):
+        Manifest.read(tmp_path / "m.csv")
+
+
+def test_a_missing_manifest_is_named(tmp_path):
+    with pytest.raises(VggnbError, match="m.csv"):
+        Manifest.read(tmp_path / "m.csv")
+
+
+def test_from_folder_to_manifest(tmp_path):
+    for name, first in (("ant", 0), ("bee", 100)):
+        for k in range(10):
+            save(tmp_path / "data" / name / f"{k}.png", photo(first + k))
+        save(tmp_path / "data" / name / "copy.jpg", encoded(photo(first), "JPEG"))
+    manifest = assign_splits(take_census(tmp_path / "data", progress=False), seed=1)
+    assert sum(len(manifest.of(split)) for split in ("train", "validation", "test")) == 22
+    where = split_of(manifest)
+    assert all(where[f"{name}/copy.jpg"] == where[f"{name}/0.png"] for name in ("ant", "bee"))
+    manifest.write(tmp_path / "m.csv")
+    assert Manifest.read(tmp_path / "m.csv") == manifest

@@ -1,0 +1,114 @@
+"""The perceptual hash and the search for near pairs."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from zoo import photo
+
+from vggnb import twins
+from vggnb.twins import LIMIT, hash_of, near_pairs
+
+
+def hashed(image: Image.Image) -> np.ndarray:
+    return hash_of(image.convert("L"))
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> int:
+    """By the search itself; 999 where it finds no pair."""
+    pairs = near_pairs(np.stack([a, b]), limit=255)
+    return int(pairs[0, 2]) if len(pairs) else 999
+
+
+def recoded(image: Image.Image, **options) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+def random_hashes(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2**63, (n, 2, 4), np.uint64)
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    return Image.fromarray(photo(1, width=90, height=70))
+
+
+@pytest.mark.parametrize("turn", list(Image.Transpose))
+def test_a_turned_or_mirrored_picture_is_the_same_picture(picture, turn):
+    assert distance(hashed(picture), hashed(picture.transpose(turn))) <= 6
+
+
+@pytest.mark.parametrize("change", ["recoded", "smaller", "larger", "squeezed", "brighter", "grey", "all of it"])
+def test_a_copy_that_was_saved_again_is_found(picture, change):
+    copy = {
+        "recoded": lambda: recoded(picture, quality=30),
+        "smaller": lambda: picture.resize((45, 35)),
+        "larger": lambda: picture.resize((300, 233), Image.Resampling.BICUBIC),
+        "squeezed": lambda: picture.resize((60, 70)),
+        "brighter": lambda: picture.point(lambda level: min(255, level * 11 // 10)),
+        "grey": lambda: picture.convert("L"),
+        "all of it": lambda: recoded(picture.transpose(Image.Transpose.TRANSVERSE).resize((50, 64)), quality=60),
+    }[change]()
+    assert distance(hashed(picture), hashed(copy)) <= LIMIT
+
+
+def test_two_hundred_unrelated_pictures_make_no_pair():
+    hashes = np.stack([hashed(Image.fromarray(photo(seed))) for seed in range(200)])
+    assert len(near_pairs(hashes)) == 0
+
+
+@pytest.mark.parametrize("plain", ["white", "ramp", "line"])
+def test_a_plain_picture_has_no_hash(plain):
+    pixels = np.full((40, 40), 255, np.uint8)
+    if plain == "ramp":
+        pixels[:] = np.linspace(0, 255, 40).astype(np.uint8)
+    if plain == "line":
+        pixels[11:14] = 0
+    assert hash_of(Image.fromarray(pixels)) is None
+
+
+def test_a_photo_is_far_from_plain():
+    assert all(hashed(Image.fromarray(photo(seed))) is not None for seed in range(50))
+
+
+def test_the_search_finds_what_comparing_all_pairs_finds():
+    hashes = random_hashes(300, seed=0)
+    random = np.random.default_rng(1)
+    for k in range(60):  # a copy with up to five of the low bits and twenty of the others changed
+        copy = hashes[k].copy()
+        for bit in [*random.choice(63, 5, replace=False), *random.choice(range(64, 256), 20, replace=False)]:
+            copy[0, bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
+        hashes[299 - k] = copy
+    slow = set()
+    for i in range(300):
+        bits = np.bitwise_count(hashes[i, 0] ^ hashes[:, 0]).sum(axis=1)
+        slow |= {(i, int(j)) for j in np.flatnonzero(bits <= LIMIT) if j > i}
+    assert len(slow) == 60
+    assert {tuple(pair) for pair in near_pairs(hashes)[:, :2].tolist()} == slow
+
+
+def test_pairs_come_once_in_order_with_their_smallest_distance(picture):
+    hashes = np.stack([hashed(Image.fromarray(photo(5))), hashed(picture), hashed(picture), hashed(picture)])
+    assert near_pairs(hashes).tolist() == [[1, 2, 0], [1, 3, 0], [2, 3, 0]]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_nothing_and_one_picture_make_no_pair(n):
+    assert near_pairs(random_hashes(n, seed=0)).shape == (0, 3)
+
+
+def test_the_search_looks_at_far_fewer_than_all_pairs(monkeypatch):
+    looked_at = 0
+    compare = twins._compare
+
+    def counting(upright, turned, order, first, counts, limit):
+        nonlocal looked_at
+        looked_at += int(counts.sum())
+        return compare(upright, turned, order, first, counts, limit)
+
+    monkeypatch.setattr(twins, "_compare", counting)
+    near_pairs(random_hashes(10_000, seed=2))
+    assert looked_at < 0.01 * 10_000**2 / 2 + 3 * 10_000  # each hash meets itself once in every band

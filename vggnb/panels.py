@@ -1,0 +1,27 @@
+"""What the widgets share: how they show themselves, and what stands in where they cannot."""
+
+try:
+    import ipywidgets
+except ImportError:  # everything still answers in words
+    ipywidgets = None
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Panel:
+    """What the widgets share: as the last line of a cell they show their view, or else their words."""
+
+    view = None
+
+    def _ipython_display_(self) -> None:
+        from IPython import get_ipython
+        from IPython.display import display
+
+        if self.view is None or getattr(get_ipython(), "kernel", None) is None:
+            print(self)
+        else:
+            live = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
+            display({VIEW: live, "text/plain": str(self)}, raw=True)  # the text is what a saved page shows
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}: run this page to use it."
