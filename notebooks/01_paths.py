@@ -11,7 +11,7 @@
 # - say which folder holds train, which validation and which test, and why there are three.
 #
 # **Article steps** 1 to 7. **Reads** a dataset folder. **Writes** empty folders for your project.
-# **Takes** a few seconds; nothing is trained here, so any machine will do.
+# **Takes** a second, quick and full alike, on any CPU; nothing is trained here.
 #
 # *This series teaches a method. It is not a diagnostic device, and nothing in it says anything about your skin.*
 

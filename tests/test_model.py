@@ -155,9 +155,8 @@ def test_two_sigmoids_are_trained_as_a_softmax(article):
     compile_head(head, article)
     features = np.random.default_rng(2).normal(0, 2, (16, 512)).astype(np.float32)
     labels = np.arange(16) % 2
-    hidden = np.maximum(features @ head.get_layer("hidden").get_weights()[0], 0)
-    hidden = np.maximum(features @ head.get_layer("hidden").kernel + head.get_layer("hidden").bias, 0)
-    logits = (hidden @ head.get_layer("output").kernel + head.get_layer("output").bias).numpy().astype(np.float64)
+    (kernel, bias), (last_kernel, last_bias) = (head.get_layer(name).get_weights() for name in ("hidden", "output"))
+    logits = (np.maximum(features @ kernel + bias, 0) @ last_kernel + last_bias).astype(np.float64)
     sigmoids = head.predict_on_batch(features).astype(np.float64)
     assert np.abs(sigmoids - 1 / (1 + np.exp(-logits))).max() < 1e-6
     assert np.abs(sigmoids.sum(axis=1) - 1).max() > 0.01, "the article's two outputs do not add up to 1"

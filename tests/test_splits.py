@@ -153,7 +153,7 @@ def test_leaks_are_marked_on_the_test_side_and_kept(leaking):
     assert len(manifest.rows) == 50
     assert [r.path for r in manifest.leaking("test")] == ["test/bee/004.png"]
     assert "leak: also in train as train/ant/00" in manifest.leaking("test")[0].notes
-    assert any("(a leak)" in sentence for sentence in manifest.sentences)
+    assert any("Leaks: 1 image in an earlier split" in sentence for sentence in manifest.sentences)
     assert {split_of(manifest)[f"train/ant/00{k}.png"] for k in (0, 1)} == {"train"}
 
 
@@ -162,7 +162,7 @@ def test_leaks_can_be_dropped_from_train(leaking):
     assert {r.path for r in leaking.rows} - set(split_of(manifest)) == {"train/ant/000.png", "train/ant/001.png"}
     assert manifest.leaking("test") == ()
     assert len(manifest.of("test")) == 10
-    assert any("2 images were left out" in sentence for sentence in manifest.sentences)
+    assert any("2 images left out" in sentence for sentence in manifest.sentences)
 
 
 def test_dropping_leaks_never_empties_a_class():

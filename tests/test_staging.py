@@ -281,7 +281,7 @@ def test_any_single_failure_with_an_archive_is_survived(source, tmp_path, operat
     archive = tmp_path / "drive" / "skin.zip"
     archive.parent.mkdir()
     with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(source.rglob("IMG*")):
+        for path in sorted((source / "test").rglob("IMG 0*")):
             file.write(path, path.relative_to(source))
     before = state(archive.parent)
     for under in (archive, tmp_path / "out"):
@@ -294,7 +294,7 @@ def test_any_single_failure_with_an_archive_is_survived(source, tmp_path, operat
                     assert told.remedy and not target.exists()
                     stage(archive, target, progress=False)
                 plan.disarm()
-                assert len(staged_files(target)) == 8
+                assert len(staged_files(target)) == 2
                 assert not [
                     name for name in os.listdir(target.parent) if name.startswith((target.name + ".", ".vggnb"))
                 ]

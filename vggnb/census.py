@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnb.folders import Skipped, is_named_like_a_picture, shown
+from vggnb.folders import Skipped, counted, is_named_like_a_picture, shown
 from vggnb.layout import OUTSIDE, SPLITS, UNSPLIT, Entry, read_layout
 from vggnb.rows import Pair, Profile, Row, find_pairs, tied_together
 from vggnb.storage import VggnbError
@@ -110,9 +110,10 @@ class Census:
     def leak_report(self) -> str:
         """What is there twice, in words and with paths."""
         duplicates = self.duplicates
-        parts = [f"Same bytes: {len(duplicates['exact'])} groups. Look the same: {len(duplicates['near'])} groups."]
+        exact, near = (counted(len(duplicates[kind]), "group") for kind in ("exact", "near"))
+        parts = [f"Same bytes: {exact}. Look the same: {near}."]
         for title, pairs in (("Under two classes", self.conflicts), ("In two splits", self.leaks)):
-            parts += [f"{title}: {len(pairs)} pair{'s' * (len(pairs) != 1)}.", *(f"  {pair}" for pair in pairs)]
+            parts += [f"{title}: {counted(len(pairs), 'pair')}.", *(f"  {pair}" for pair in pairs)]
         return "\n".join(parts)
 
     def to_dict(self) -> dict:
@@ -206,32 +207,29 @@ def _row(entry: Entry, verdict: Verdict, labels: dict[str, int]) -> Row:
 def _warnings(census: Census) -> Iterator[str]:
     """What a person should look at before training, the worst first."""
     if census.leaks:
-        yield f"{len(census.leaks)} pairs of pictures lie in two splits (a leak: the score will be too good)."
+        yield f"Leak: {counted(len(census.leaks), 'pair')} of pictures in two splits; the score will be too good."
     if census.conflicts:
-        yield f"{len(census.conflicts)} pairs of pictures lie under two classes: at least one label is wrong."
+        yield f"Conflict: {counted(len(census.conflicts), 'pair')} of pictures under two classes; a label is wrong."
     within = len(set(census.pairs) - set(census.leaks) - set(census.conflicts))
     if within:
-        yield f"{within} pairs of pictures are there twice in one class of one split."
-    counts = census.counts()
-    for split, row in counts.items():
-        for name, n in row.items():
-            if n < 2:
-                yield f"{split}/{shown(name)} has {n} usable image{'s' * (n != 1)}."
-        if split != "test" and min(row.values()) and max(row.values()) > 3 * min(row.values()):
-            few, many = min(row, key=row.get), max(row, key=row.get)
-            yield f"Imbalance in {split}: {row[many]} of {shown(many)}, {row[few]} of {shown(few)}."
+        yield f"Twice: {counted(within, 'pair')} of pictures in one class of one split."
     spread = defaultdict(set)
     for row in census.rows:
         spread[row.group].add(row.split)
     torn = [group for group, splits in spread.items() if group and len(splits) > 1]
     if torn:
-        yield f"{len(torn)} groups lie in more than one split, for example {shown(torn[0])}: also a leak."
+        yield f"Leak: {counted(len(torn), 'group')} in more than one split, for example {shown(torn[0])}."
+    for split, row in census.counts().items():
+        yield from (f"{split}/{shown(c)} has {counted(n, 'usable image')}." for c, n in row.items() if n < 2)
+        few, many = min(row, key=row.get), max(row, key=row.get)
+        if split != "test" and row[many] > 3 * row[few] > 0:
+            yield f"Imbalance in {split}: {row[many]} of {shown(many)}, {row[few]} of {shown(few)}."
     lost = sum(item.reason == _NO_COPY for item in census.skipped)
     if lost:
-        yield f"{lost} files of the second copy differ from every used file; they are skipped."
+        yield f"Second copy: {counted(lost, 'file')} in it with bytes that no used file has; skipped."
     loose = sum(item.reason == OUTSIDE and is_named_like_a_picture(item.path) for item in census.skipped)
     if loose:
-        yield f"{loose} pictures lie outside the class folders and are not used."
-    odd = sum("tiny" in row.notes or "extreme shape" in row.notes for row in census.rows)
+        yield f"Outside the class folders: {counted(loose, 'picture')}, not used."
+    odd = sum("tiny (" in row.notes or "extreme shape (" in row.notes for row in census.rows)
     if odd:
-        yield f"{odd} pictures are tiny or of extreme shape; resizing will distort them."
+        yield f"Tiny or of extreme shape: {counted(odd, 'picture')}; resizing will distort."

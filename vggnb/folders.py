@@ -65,6 +65,11 @@ def shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
+def counted(n: int, noun: str) -> str:
+    """A number and its noun: '1 picture', '2 pictures'."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
 def is_system(name: str) -> bool:
     """Whether a file or folder of this name is an operating system's or a tool's, not the user's."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggnb.folders import Folder, Skipped, is_system, shown, walk  # noqa: F401 (others ask for is_system here)
+from vggnb.folders import Folder, Skipped, counted, is_system, shown, walk  # noqa: F401 (others ask for is_system here)
 from vggnb.storage import VggnbError
 
 SPLITS = ("train", "validation", "test")
@@ -182,7 +182,7 @@ def _flat(folder: Folder, where: object) -> VggnbError:
 
 
 def _understood(table: dict, classes: tuple[str, ...]) -> list[str]:
-    names = f"{len(classes)} class folder{'s' * (len(classes) != 1)} ({', '.join(map(shown, classes))})"
+    names = f"{counted(len(classes), 'class folder')} ({', '.join(map(shown, classes))})"
     if UNSPLIT in table:
         return [f"Found {names}, not split."]
     said = [f"Found {' and '.join(table)}, {'each ' * (len(table) > 1)}with {names}."]

@@ -73,6 +73,7 @@ def members(opened: zipfile.ZipFile | BinaryIO, archive: Path, limits: Limits) -
 
 
 def refused(what: str, archive: Path) -> VggnbError:
+    """The error for an archive that should not be unpacked."""
     return VggnbError(f"The archive is refused: {what}", archive, REMEDY)
 
 
@@ -191,7 +192,7 @@ def _tar_kind(kind: bytes, name: str) -> str:
 
 
 def _pax(data: bytes) -> dict[str, str]:
-    """The records `<length> <key>=<value>\\n` of an extended header."""
+    """The records of an extended header: length, space, key=value, line feed."""
     records = {}
     while data.strip(b"\0"):
         length = int(data.split(b" ", 1)[0])

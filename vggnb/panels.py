@@ -9,7 +9,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class Panel:
-    """What the widgets share: as the last line of a cell they show their view, or else their words."""
+    """Something with a view and words (`str`) for it: as the last line of a cell it shows the one or the other."""
 
     view = None
 
@@ -22,6 +22,3 @@ class Panel:
         else:
             live = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
             display({VIEW: live, "text/plain": str(self)}, raw=True)  # the text is what a saved page shows
-
-    def __str__(self) -> str:
-        return f"{type(self).__name__}: run this page to use it."

@@ -6,6 +6,7 @@ or not at all. Loading builds the network in our own code and reads numbers into
 
 import importlib.metadata
 import json
+import logging
 import os
 import re
 import subprocess
@@ -187,11 +188,22 @@ def _safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")[:40] or "model"
 
 
+def _save_h5(model: keras.Model, path: Path) -> None:
+    """The article's whole-model file; Keras's advice to use another format is given on the page instead."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        model.save(path)
+    finally:
+        logger.setLevel(level)
+
+
 def _write_model(model: keras.Model, folder: Path, names: dict[str, str]) -> None:
     """The model files, the article's under today's names."""
     writers = {
         "json": lambda path: path.write_text(model.to_json(indent=1), encoding="utf-8"),
-        "h5": model.save,
+        "h5": lambda path: _save_h5(model, path),
         "weights": model.save_weights,  # Keras 3 insists on the ending .weights.h5
         "keras": model.save,
     }

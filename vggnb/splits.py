@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vggnb.census import Census
-from vggnb.folders import shown
+from vggnb.folders import counted, shown
 from vggnb.layout import SPLITS, UNSPLIT
 from vggnb.rows import Row, tied_together
 from vggnb.storage import VggnbError, storage_errors, write_bytes
@@ -151,7 +151,7 @@ def _without_leaks(census: Census, said: list[str]) -> list[Row]:
     """The rows less the earlier one of each leak."""
     dropped = {early.path for early, _ in _earlier_first(census)}
     if dropped:
-        said.append(f"{len(dropped)} images were left out because a later split holds the same picture.")
+        said.append(f"Leaks: {counted(len(dropped), 'image')} left out, because a later split holds the same picture.")
     return [row for row in census.rows if row.path not in dropped]
 
 
@@ -160,7 +160,7 @@ def _mark_leaks(rows: list[Row], census: Census, said: list[str]) -> Iterable[Ro
     kept = {row.path for row in rows}
     marks = {late.path: early for early, late in _earlier_first(census) if {early.path, late.path} <= kept}
     if marks:
-        said.append(f"{len(marks)} images are in an earlier split too (a leak); they are marked in the notes.")
+        said.append(f"Leaks: {counted(len(marks), 'image')} in an earlier split too, marked in the notes.")
     for row in rows:
         if row.path in marks:
             early = marks[row.path]
@@ -198,7 +198,7 @@ def _check_sizes(census: Census, rows: list[Row], free: list[list[Row]], missing
     for label, name in enumerate(census.classes):
         n = blocks[label]
         if missing and n <= len(missing):
-            what = f"Class '{shown(name)}' has {n} distinct image{'s' * (n != 1)} (twins and groups count once):"
+            what = f"Class '{shown(name)}' has {counted(n, 'distinct image')} (twins and groups count once):"
             what += f" too few to cut {' and '.join(missing)} from."
             remedy = "Add pictures of it, remove the class, or bring your own split folders."
             raise VggnbError(what, census.dataset, remedy)

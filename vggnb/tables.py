@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from vggnb.folders import LINK, SPECIAL, Skipped, shown
+from vggnb.folders import LINK, SPECIAL, Skipped, counted, shown
 from vggnb.layout import SPLITS, UNSPLIT, Entry, Layout, check_names, split_word
 from vggnb.storage import VggnbError, storage_errors
 
@@ -36,8 +36,8 @@ def read_table(file: Path) -> Layout:
         raise VggnbError("The table names no file that is there.", file, remedy)
     classes = tuple(sorted({entry.class_name for entry in entries.values()}))
     check_names(set(classes), file)
-    named = len(entries) + len(strays)
-    said = [f"Read a table of {named} files with {len(classes)} labels ({', '.join(map(shown, classes))})."]
+    files, labels = counted(len(entries) + len(strays), "file"), counted(len(classes), "label")
+    said = [f"Read a table of {files} with {labels} ({', '.join(map(shown, classes))})."]
     present = [split for split in (*SPLITS, UNSPLIT) if any(entry.split == split for entry in entries.values())]
     said += [f"Its splits: {', '.join(present)}.", "Files that the table does not name are not looked at."]
     ordered = tuple(entries[path] for path in sorted(entries))

@@ -81,6 +81,16 @@ def near_pairs(hashes: np.ndarray, *, limit: int = LIMIT) -> np.ndarray:
     return pairs[is_first]
 
 
+def all_distances(hashes: np.ndarray) -> np.ndarray:
+    """The distance of every pair, for evidence on small sets: int64 (n * (n - 1) / 2,), 0 to 255."""
+    best = np.full((len(hashes), len(hashes)), 255, np.int64)
+    for turn in range(8):
+        turned = hashes[:, turn // 4] ^ _MIRRORS[turn % 4]
+        differ = np.bitwise_count(hashes[:, None, 0] ^ turned[None]).sum(axis=2, dtype=np.int64)
+        np.minimum(best, differ, out=best)
+    return best[np.triu_indices(len(hashes), 1)]
+
+
 def _band(words: np.ndarray, shift: np.uint64) -> np.ndarray:
     return ((words >> shift) & np.uint64((1 << _BAND_BITS) - 1)).astype(np.int64)
 

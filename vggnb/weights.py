@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +139,9 @@ def _from_keras(base: keras.Model, *, download: bool) -> WeightSource | None:
     if not download and not cached.is_file():
         return None
     had = cached.is_file()
+    patience = socket.getdefaulttimeout()
     try:
+        socket.setdefaulttimeout(30)  # seconds without an answer; Keras itself would wait for ever
         if download:
             # Keras checks the file's hash itself, and downloads it again if it is wrong.
             full = keras.applications.VGG16(weights="imagenet", include_top=False, input_shape=base.input_shape[1:])
@@ -149,6 +152,8 @@ def _from_keras(base: keras.Model, *, download: bool) -> WeightSource | None:
         if had:
             print(f"Keras's copy of the weights could not be used ({error}); looking further.")
         return None
+    finally:
+        socket.setdefaulttimeout(patience)
     wrong = _differing(base)
     warning = f" WARNING: {len(wrong)} of 26 tensors are not the published ones ({wrong[0]} ...)." if wrong else ""
     sentence = ("Keras's copy on this machine" if had else "downloaded by Keras") + ", trained on ImageNet." + warning
