@@ -110,13 +110,14 @@ def distances(census: Census) -> dict:
     """Bits that differ, in tens: unrelated pictures, and each picture saved again in ten ways."""
     pictures = [Image.fromarray(read_image(census.dataset / row.path)) for row in census.rows]
     hashes = [twins.hash_of(picture.convert("L")) for picture in pictures]
-    pairs, copies = twins.all_distances(np.stack([h for h in hashes if h is not None])), []
+    table = np.stack([h for h in hashes if h is not None])
+    pairs, copies = twins.distances(table, *np.triu_indices(len(table), 1)), []
     for k, (picture, known) in enumerate(zip(pictures, hashes, strict=True)):
         file = io.BytesIO()
         saved_again(picture, k).save(file, "JPEG", quality=60)
         copy = twins.hash_of(Image.open(file).convert("L"))
         if known is not None and copy is not None:
-            copies.append(int(twins.all_distances(np.stack([known, copy]))[0]))
+            copies.append(int(twins.distances(np.stack([known, copy]), np.array([0]), np.array([1]))[0]))
     tens = {"unrelated": np.bincount(pairs // 10).tolist(), "copies": np.bincount(np.array(copies) // 10).tolist()}
     limits = {"limit": twins.LIMIT, "nearest_unrelated": int(pairs.min()), "farthest_copy": max(copies)}
     return tens | limits | {"missed": sum(d > twins.LIMIT for d in copies), "false": int((pairs <= twins.LIMIT).sum())}

@@ -4,8 +4,12 @@ Most tests need no real weights: VGG-16 at 32 pixels with `weights="none"` is th
 numbers every time. What a session fixture gives is not to be changed; a test that must change it takes a copy.
 """
 
+import contextlib
+import io
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -21,7 +25,7 @@ COUNTS = {"train": 8, "validation": 4, "test": 6}
 
 def pytest_configure(config):
     """Warnings are errors, except those that Keras and TensorFlow themselves raise at these versions."""
-    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +196,20 @@ def bundle(saved):
     from vggnb.save import load_bundle
 
     return load_bundle(saved[0])
+
+
+@pytest.fixture
+def quick_verify(monkeypatch):
+    """`verify` does in this process what it does in a fresh one; the fixture `saved` had a fresh one."""
+    from vggnb import save
+
+    def run(command, **_):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            save._main(Path(command[-1]))
+        return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
+
+    monkeypatch.setattr(save.subprocess, "run", run)
 
 
 @pytest.fixture

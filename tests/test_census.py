@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +17,14 @@ import pytest
 from PIL import Image
 from zoo import bad_files, build_zoo, encoded, good_files, photo, save
 
-from vggnb import verdicts
+from vggnb import reading, verdicts
 from vggnb.census import take_census
 from vggnb.images import read_image
 from vggnb.splits import assign_splits
 from vggnb.storage import VggnbError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real pictures are not here (../shared/data)")
 
 
 def survey(root, **options):
@@ -131,7 +134,8 @@ def test_the_notes_name_what_was_done_and_what_is_odd(zoo_census):
     assert notes["plain.jpg"] == ""
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the real awkward files are not here (../shared/data)")
+@pytest.mark.shared
+@needs_shared
 def test_real_awkward_files_are_accounted_for_and_do_not_stop_training(tmp_path, zoo):
     root = tmp_path / "data"
     shutil.copytree(zoo[0], root, symlinks=True, ignore=shutil.ignore_patterns("pipe.png"))
@@ -174,15 +178,18 @@ def test_planted_twins_conflicts_and_leaks_are_all_found_and_nothing_else(small)
     same = (small / "train/a/0.png").read_bytes()
     save(small / "test/a/same.png", same)
     save(small / "test/b/liar.png", (small / "train/a/1.png").read_bytes())
+    save(small / "train/a/liar.png", (small / "train/b/1.png").read_bytes())
     mirrored = Image.open(small / "train/b/2.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((30, 25))
     save(small / "train/b/mirrored.jpg", encoded(mirrored, "JPEG", quality=80))
     census = survey(small)
     assert {(*pair.paths, pair.kind) for pair in census.pairs} == {
         ("test/a/same.png", "train/a/0.png", "exact"),
         ("test/b/liar.png", "train/a/1.png", "exact"),
+        ("train/a/liar.png", "train/b/1.png", "exact"),
         ("train/b/2.png", "train/b/mirrored.jpg", "near"),
     }
-    assert [pair.paths for pair in census.conflicts] == [("test/b/liar.png", "train/a/1.png")]
+    conflicts = [("test/b/liar.png", "train/a/1.png"), ("train/a/liar.png", "train/b/1.png")]
+    assert [pair.paths for pair in census.conflicts] == conflicts
     assert len(census.leaks) == 2
     document = census.to_dict()
     assert document["duplicates"]["near"] == [["train/b/2.png", "train/b/mirrored.jpg"]]
@@ -190,7 +197,36 @@ def test_planted_twins_conflicts_and_leaks_are_all_found_and_nothing_else(small)
         "paths": ["test/a/same.png", "train/a/0.png"], "splits": ["test", "train"], "kind": "exact", "distance": 0,
     }  # fmt: skip
     assert any("Leak: 2 pairs" in warning for warning in census.warnings)
-    assert any("Conflict: 1 pair " in warning for warning in census.warnings)
+    assert any("Conflict: 2 pairs " in warning for warning in census.warnings)
+
+
+@pytest.mark.shared
+@needs_shared
+def test_copies_planted_among_real_pictures_are_all_found_and_nothing_else(tmp_path):
+    root = tmp_path / "skin"
+    shutil.copytree(SHARED / "skin_small", root)
+    files = iter(sorted(root.rglob("*.jpg"))[::11])
+    planted = set()
+
+    def plant(original: Path, copy: Path, data: bytes) -> None:
+        planted.add(tuple(sorted(path.relative_to(root).as_posix() for path in (original, save(copy, data)))))
+
+    for k in range(20):  # the same bytes in the other split
+        file = next(files)
+        other = {"train": "test", "test": "train"}[file.parts[-3]]
+        plant(file, root / other / file.parts[-2] / f"exact{k}.jpg", file.read_bytes())
+    for k in range(20):  # saved again: smaller, turned, mirrored, recoded
+        file = next(files)
+        picture = Image.open(file).transpose(list(Image.Transpose)[k % 7])
+        picture = picture.resize((224 - 6 * k, 224 - 3 * k)) if k % 2 else picture
+        plant(file, file.with_name(f"near{k}.jpg"), encoded(picture, ("JPEG", "WEBP")[k % 4 == 3], quality=50 + 2 * k))
+    for k in range(10):  # under the other class
+        file = next(files)
+        other = {"benign": "malignant", "malignant": "benign"}[file.parts[-2]]
+        plant(file, root / file.parts[-3] / other / f"liar{k}.jpg", file.read_bytes())
+    census = survey(root)
+    assert {tuple(sorted(pair.paths)) for pair in census.pairs} == planted
+    assert len(census.leaks) == 20 and len(census.conflicts) == 10
 
 
 def test_every_copy_of_a_leaking_picture_is_in_a_leak(small):
@@ -200,6 +236,18 @@ def test_every_copy_of_a_leaking_picture_is_in_a_leak(small):
         save(small / f"train/a/copy{k}.png", data)
     leaking = {path for pair in survey(small).leaks for path in pair.paths}
     assert leaking == {"train/a/0.png", *(f"{s}/a/copy{k}.png" for s in ("train", "test") for k in range(3))}
+
+
+def test_every_copy_of_two_pictures_that_look_the_same_is_in_a_leak(small):
+    picture = Image.open(small / "train/a/0.png")
+    for k in range(3):
+        save(small / f"train/a/copy{k}.png", (small / "train/a/0.png").read_bytes())
+        save(small / f"test/a/again{k}.jpg", encoded(picture, "JPEG"))
+    leaking = {path for pair in survey(small).leaks for path in pair.paths}
+    copies = {
+        f"{name}{k}.{kind}" for name, kind in (("train/a/copy", "png"), ("test/a/again", "jpg")) for k in range(3)
+    }
+    assert leaking == {"train/a/0.png"} | copies
 
 
 def test_a_thousand_copies_do_not_make_a_million_pairs(tmp_path):
@@ -302,6 +350,16 @@ def test_a_second_census_opens_only_what_changed(small, tmp_path, monkeypatch):
     assert comparable(changed) == comparable(survey(small))
 
 
+@pytest.mark.parametrize("change_ns", [-1000, 1000])
+def test_a_file_of_the_same_size_with_another_date_is_looked_at_anew(small, tmp_path, monkeypatch, change_ns):
+    file = small / "train/a/0.png"
+    survey(small, cache=tmp_path / "cache.sqlite")
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + change_ns))
+    opened = counting(monkeypatch)
+    survey(small, cache=tmp_path / "cache.sqlite")
+    assert opened == [file]
+
+
 def test_another_decoder_version_looks_at_everything_anew(small, tmp_path, monkeypatch):
     survey(small, cache=tmp_path / "cache.sqlite")
     monkeypatch.setattr(verdicts, "VERSION", "another")
@@ -333,15 +391,32 @@ def test_a_damaged_cache_is_said_and_stops_nothing(small, tmp_path, damage):
     assert damage == "folder" or cache.read_bytes() == before
 
 
-def test_one_unreadable_file_is_listed_and_not_kept_in_the_cache(small, tmp_path, monkeypatch):
-    read = Path.read_bytes
+def failing(monkeypatch, bad: Path, *, times: int) -> None:
+    """Reading this file fails so many times, with the error that Drive gives."""
+    left, real_open = [times], open
 
-    def failing(path):
-        if path.name == "2.png" and path.parts[-3:-1] == ("train", "a"):
+    def opening(path, *args, **options):
+        if path == bad and left[0]:
+            left[0] -= 1
             raise OSError(5, "Input/output error")
-        return read(path)
+        return real_open(path, *args, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", failing)
+    def read_bytes(path):
+        with opening(path, "rb") as file:
+            return file.read()
+
+    monkeypatch.setattr(reading, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("builtins.open", opening)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+
+def test_a_read_that_fails_now_and_then_is_tried_again(small, monkeypatch):
+    failing(monkeypatch, small / "train/a/2.png", times=2)
+    assert len(survey(small).rows) == 16
+
+
+def test_one_unreadable_file_is_listed_and_not_kept_in_the_cache(small, tmp_path, monkeypatch):
+    failing(monkeypatch, small / "train/a/2.png", times=99)
     census = survey(small, cache=tmp_path / "cache.sqlite")
     assert [item.path for item in census.skipped] == ["train/a/2.png"]
     assert "cannot be read (Input/output error)" in census.skipped[0].reason
@@ -358,6 +433,26 @@ def test_a_dropped_drive_ends_the_census_in_words(small, monkeypatch):
         survey(small)
 
 
+def test_a_drive_that_hangs_ends_the_census_in_words_too(small, tmp_path, monkeypatch):
+    answering, judge = threading.Event(), verdicts.judge_file
+
+    def hanging(path):
+        if path == small / "train/b/3.png":
+            answering.wait(30)
+        return judge(path)
+
+    monkeypatch.setattr(verdicts, "PATIENCE", 0.3)
+    monkeypatch.setattr(verdicts, "judge_file", hanging)
+    monkeypatch.setattr(verdicts.threading.Thread, "join", lambda thread, timeout: None)
+    with pytest.raises(VggnbError, match=r"no answer for 0 seconds(.|\n)*3.png(.|\n)*run the mount cell again"):
+        survey(small, cache=tmp_path / "cache.sqlite")
+    answering.set()
+    monkeypatch.setattr(verdicts, "judge_file", judge)
+    opened = counting(monkeypatch)
+    assert len(survey(small, cache=tmp_path / "cache.sqlite").rows) == 16
+    assert len(opened) < 16
+
+
 def test_whatever_a_decoder_throws_the_file_is_named_and_the_census_goes_on(small, monkeypatch):
     decode = verdicts.images.decode
 
@@ -372,13 +467,19 @@ def test_whatever_a_decoder_throws_the_file_is_named_and_the_census_goes_on(smal
     assert "ZeroDivisionError: surprise" in census.skipped[0].reason
 
 
+def test_what_a_decoder_warns_about_is_no_error(small, monkeypatch):
+    decode = verdicts.images.decode
+    monkeypatch.setattr(verdicts.images, "decode", lambda data: warnings.warn("odd", stacklevel=1) or decode(data))
+    assert len(survey(small).rows) == 16  # pytest turns warnings into errors here
+
+
 def test_an_interrupted_census_keeps_what_it_has_seen(tmp_path):
     for k in range(300):
         save(tmp_path / "data" / "ab"[k % 2] / f"{k}.png", photo(k))
     script = """
         import sys, time
         from pathlib import Path
-        from vggnb import verdicts
+        from vggnb import reading, verdicts
         from vggnb.census import take_census
         judge = verdicts.judge_file
         def slow(path):
@@ -414,8 +515,6 @@ def test_progress_goes_to_stderr_and_can_be_silenced(small, capsys):
 
 
 def test_the_callers_warning_filters_are_as_they_were(small):
-    import warnings
-
     before = list(warnings.filters)
     for _ in range(5):
         survey(small)

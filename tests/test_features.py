@@ -219,4 +219,4 @@ def test_features_and_head_say_what_the_assembled_model_says(which, request, bas
         odds = said / (1 - said)
         said = odds / odds.sum(axis=1, keepdims=True)
     assert np.abs(assembled - said).max() <= 1e-5
-    assert assembled.max() - assembled.min() > 0.1, "two constants would agree as well"
+    assert assembled.max() - assembled.min() > 0.01, "two constants would agree as well"

@@ -99,6 +99,15 @@ def test_an_empty_split_has_no_batches(manifest, small):
     assert list(make_dataset(nothing, "test", small)) == []
 
 
+@pytest.mark.parametrize("threads, calls", [(2, [2, 2]), (None, [])])
+def test_tensorflow_gets_the_threads_that_are_asked_for(threads, calls, monkeypatch):
+    found, place = [], generators.tf.config.threading
+    for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
+        monkeypatch.setattr(place, name, found.append)
+    generators.use_threads(threads)
+    assert found == calls
+
+
 def read_all(manifest, rows, recipe, batch=4):
     unreadable = []
     batches = list(readable_batches(manifest, rows, recipe, batch=batch, unreadable=unreadable))

@@ -1,4 +1,4 @@
-"""VGG-16's base, the head, and the one classifier made of both; and that the article's recipe is the article's model."""
+"""VGG-16's base, the head, the one classifier made of both; and that the article's recipe is the article's model."""
 
 from types import SimpleNamespace
 

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import random
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -274,6 +275,7 @@ def check_staged_alone(source, target):
     assert len(rows) == 12
     on_disk = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert on_disk == {row.staged for row in rows.values()} | {LIST}
+    shutil.rmtree(target)  # there will be hundreds
 
 
 @pytest.mark.parametrize("operation", ["read", "write", "rename"])

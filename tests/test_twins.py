@@ -8,6 +8,7 @@ from PIL import Image
 from zoo import photo
 
 from vggnb import twins
+from vggnb.rows import tied_together
 from vggnb.twins import LIMIT, hash_of, near_pairs
 
 
@@ -90,9 +91,37 @@ def test_the_search_finds_what_comparing_all_pairs_finds():
     assert {tuple(pair) for pair in near_pairs(hashes)[:, :2].tolist()} == slow
 
 
-def test_pairs_come_once_in_order_with_their_smallest_distance(picture):
+def test_pairs_come_once_in_order_and_connect_all_that_look_the_same(picture):
     hashes = np.stack([hashed(Image.fromarray(photo(5))), hashed(picture), hashed(picture), hashed(picture)])
-    assert near_pairs(hashes).tolist() == [[1, 2, 0], [1, 3, 0], [2, 3, 0]]
+    assert near_pairs(hashes).tolist() == [[1, 2, 0], [1, 3, 0]]
+    assert near_pairs(hashes, kinds=np.array([0, 0, 1, 2])).tolist() == [[1, 2, 0], [1, 3, 0], [2, 3, 0]]
+
+
+def slow_pairs(hashes: np.ndarray) -> set[tuple[int, int]]:
+    i, j = np.triu_indices(len(hashes), 1)
+    near = twins.distances(hashes, i, j) <= LIMIT
+    return set(zip(i[near].tolist(), j[near].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_frames_of_a_film_give_enough_pairs_and_not_all(seed, monkeypatch):
+    monkeypatch.setattr(twins, "_PIECE", 50)
+    random = np.random.default_rng(seed)
+    hashes, kinds = random_hashes(60, seed), random.integers(0, 4, 60)
+    for k in range(1, 60):  # each frame differs a little from the one before; three films
+        if k % 20:
+            hashes[k] = hashes[k - 1]
+            for bit in random.choice(range(64, 256), 9, replace=False):
+                hashes[k, 0, bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
+    everything = slow_pairs(hashes)
+    found = {(i, j) for i, j, _ in near_pairs(hashes, kinds=kinds).tolist()}
+    assert found <= everything and len(found) < len(everything) / 2
+    assert tied_together(found) == tied_together(everything)
+    for pairs in (everything, found):
+        pairs |= {(j, i) for i, j in pairs}
+    assert {(i, kinds[j]) for i, j in everything if kinds[i] != kinds[j]} == {
+        (i, kinds[j]) for i, j in found if kinds[i] != kinds[j]
+    }
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -102,13 +131,13 @@ def test_nothing_and_one_picture_make_no_pair(n):
 
 def test_the_search_looks_at_far_fewer_than_all_pairs(monkeypatch):
     looked_at = 0
-    compare = twins._compare
+    candidates = twins._candidates
 
-    def counting(upright, turned, order, first, counts, limit):
+    def counting(order, first, counts):
         nonlocal looked_at
         looked_at += int(counts.sum())
-        return compare(upright, turned, order, first, counts, limit)
+        return candidates(order, first, counts)
 
-    monkeypatch.setattr(twins, "_compare", counting)
+    monkeypatch.setattr(twins, "_candidates", counting)
     near_pairs(random_hashes(10_000, seed=2))
     assert looked_at < 0.01 * 10_000**2 / 2 + 3 * 10_000  # each hash meets itself once in every band

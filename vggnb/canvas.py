@@ -163,8 +163,3 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]], *, gap: 
 def cue(index: int) -> dict:
     """Colour and marker of the index-th thing in a figure."""
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-
-
-def count_of(number: int, noun: str) -> str:
-    """1 image, 2 images."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

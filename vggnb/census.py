@@ -15,7 +15,8 @@ from vggnb.layout import OUTSIDE, SPLITS, UNSPLIT, Entry, read_layout
 from vggnb.rows import Pair, Profile, Row, find_pairs, tied_together
 from vggnb.storage import VggnbError
 from vggnb.tables import read_table
-from vggnb.verdicts import Verdict, VerdictCache, judge_files
+from vggnb.verdict_cache import VerdictCache
+from vggnb.verdicts import Verdict, judge_files
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from vggnb.canvas import (
     INK,
     WIDTH,
     Drawing,
-    count_of,
     cue,
     drawing,
     key,
@@ -20,7 +19,7 @@ from vggnb.canvas import (
     new_row,
     styled,
 )
-from vggnb.folders import shown
+from vggnb.folders import counted, shown
 
 SMALLER_IS_BETTER = ("ece",)
 WORDS = {"auc": "AUC", "auc_ovr": "AUC, one against the rest", "macro_f1": "macro F1", "ece": "calibration error"}
@@ -73,7 +72,7 @@ def _course(name: str, columns: dict[str, list[float]]) -> str:
         values = columns["val_accuracy"]
         best = f"best {max(values):.2f} in epoch {int(np.argmax(values)) + 1}"
         parts.append(f"validation accuracy {values[0]:.2f} to {values[-1]:.2f}, {best}")
-    return f"{shown(name)}{': ' if name else ''}{count_of(len(columns['loss']), 'epoch')}: {', '.join(parts)}"
+    return f"{shown(name)}{': ' if name else ''}{counted(len(columns['loss']), 'epoch')}: {', '.join(parts)}"
 
 
 @styled
@@ -114,7 +113,7 @@ def _readable_on(share: float) -> str:
 def _confusion_words(counts: np.ndarray, names) -> str:
     n, right = int(counts.sum()), int(np.trace(counts))
     parts = [f"{shown(name)} {counts[i, i]} of {counts[i].sum()}" for i, name in enumerate(names)]
-    text = f"{right} of {count_of(n, 'image')} right ({100 * right / max(n, 1):.0f} %): {', '.join(parts)}"
+    text = f"{right} of {counted(n, 'image')} right ({100 * right / max(n, 1):.0f} %): {', '.join(parts)}"
     wrong = counts - np.diag(np.diag(counts))
     if wrong.any():
         i, j = np.unravel_index(int(wrong.argmax()), wrong.shape)

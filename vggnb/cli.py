@@ -133,7 +133,14 @@ def _take_census(options, dataset: Path, workspace: Workspace):
 
 def _census(options) -> None:
     census = _take_census(options, options.dataset, open_workspace())
-    _print(options, census.to_dict(), census)
+    _print(options, census.to_dict(), "\n".join([str(census), *_skipped(census)]))
+
+
+def _skipped(census, most: int = 20) -> list[str]:
+    """The files that are not used, by name."""
+    lines = [f"skipped {item}" for item in census.skipped[:most]]
+    more = len(census.skipped) - most
+    return lines + [f"... and {more} more: vggnb census --json lists them all."] * (more > 0)
 
 
 def _recipe(options, sample: bool, workspace: Workspace) -> Recipe:
@@ -153,15 +160,17 @@ def _trained(options, dataset: Path | None, out: Path | None):
     out = make_folder(out)
     census = _take_census(options, dataset or workspace.dataset, workspace)
     census.check_trainable()
-    _tell(options, census)
+    _tell(options, "\n".join([str(census), *_skipped(census)]))
     from vggnb.splits import assign_splits
 
     manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
     for sentence in manifest.sentences:
         _tell(options, sentence)
     _start_tensorflow()
+    from vggnb.evaluate import positive_class
     from vggnb.train import train
 
+    positive_class(census.classes, getattr(options, "positive", None))  # wrong? better now than after an hour
     run, features = train(
         manifest,
         recipe,

@@ -67,17 +67,13 @@ def reliability_diagram(predictions, *, bins: int = 10, ax: Axes | None = None) 
         bins: of confidence, of equal width (Guo et al. 2017).
     """
     ax = new_axes(ax, size=(6.4, 4.8))
-    handles, labels, words, lowest = (
-        ax.plot([0, 1], [0, 1], color=FAINT, ls=":"),
-        ["right as often as it says"],
-        [],
-        1.0,
-    )
+    handles, labels = ax.plot([0, 1], [0, 1], color=FAINT, ls=":"), ["right as often as it says"]
+    words, lowest = [], 1.0
     for index, (name, one) in enumerate(named(predictions).items()):
         confidence, share, count = reliability(one.labels, one.probabilities, bins)
         error, look = float(np.sum(count * np.abs(confidence - share)) / count.sum()), cue(index)
         handles += ax.plot(confidence, share, lw=1.2, ms=6, ls=LINES[index % len(LINES)], **look)
-        ax.scatter(confidence, share, s=60 + 300 * count / count.sum(), edgecolor="white", zorder=3, **look)
+        ax.scatter(confidence, share, s=60 + 300 * count / count.sum(), edgecolor="white", alpha=0.9, zorder=3, **look)
         row = -0.08 * (index + 1)  # under the axis: how many images each mark stands for
         ax.text(1.04, row, "images", va="center", fontsize=9, color=look["color"])
         for x, n in zip(confidence, count, strict=True):

@@ -90,6 +90,7 @@ def judge(
         positive: two classes: the one whose probability is reported; default the alphabetically last.
         draws: bootstrap draws.
     """
+    positive_class(run.classes, positive)
     report = judge_predictions(
         predict_split(run, split, progress=progress), run.classes, positive=positive, draws=draws
     )
@@ -106,6 +107,7 @@ def judge_folder(run: Run, census: Census, *, positive: str | None = None, progr
     if set(census.classes) != set(run.classes):
         what = f"The model knows {list(run.classes)}; this folder has {list(census.classes)}."
         raise VggnbError(what, census.dataset, "Name the class folders as in training.")
+    positive_class(run.classes, positive)
     rows = [row for row in census.rows if row.split == "test"] or list(census.rows)
     rows = [replace(row, label=run.classes.index(row.class_name)) for row in rows]
     manifest = Manifest(census.dataset, run.classes, tuple(rows), ())
@@ -161,7 +163,7 @@ def judge_predictions(
         VggnbError: `positive` is not a class, or a class has no image to judge.
     """
     labels, probabilities = predictions.labels, predictions.probabilities
-    positive = _positive(classes, positive)
+    positive = positive_class(classes, positive)
     counts = np.bincount(labels, minlength=len(classes))
     if 0 in counts:
         empty = classes[int(np.argmin(counts))]
@@ -185,8 +187,12 @@ def judge_predictions(
     )
 
 
-def _positive(classes: tuple[str, ...], wanted: str | None) -> str | None:
-    """The positive class of two; None for more classes."""
+def positive_class(classes: tuple[str, ...], wanted: str | None) -> str | None:
+    """The positive class of two: the one wanted, else the alphabetically last; None for more classes.
+
+    Raises:
+        VggnbError: `wanted` is not a class.
+    """
     if wanted is not None and wanted not in classes:
         raise VggnbError(f"'{wanted}' is not a class.", "--positive", f"Use one of: {', '.join(classes)}.")
     return (wanted or sorted(classes)[-1]) if len(classes) == 2 else None
@@ -207,7 +213,8 @@ def wilson(hits: int, n: int) -> Interval:
     share, spread = hits / n, Z**2 / n
     centre = (share + spread / 2) / (1 + spread)
     half = Z * np.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return Interval(share, min(low, share), max(high, share))  # at 0 and 1, rounding would leave the share outside
 
 
 def weighted_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

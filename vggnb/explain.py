@@ -61,7 +61,7 @@ def occlusion(
         model: what `model.build_classifier` made.
         image: (size, size, 3), raw RGB 0 to 255.
         class_index: whose probability is watched.
-        patch: pixels a side of the cover, which has the picture's mean colour; default a seventh of the picture.
+        patch: pixels a side of the cover, which has the picture's mean colour; default a sixth of the picture.
         stride: pixels from one cover to the next; default half a patch. Half the stride costs four times the time.
 
     Returns:
@@ -73,7 +73,7 @@ def occlusion(
     """
     pixels = _checked(model, image, class_index)[0].numpy()
     size = pixels.shape[0]
-    patch = size // 7 if patch is None else patch
+    patch = size // 6 if patch is None else patch
     stride = max(1, patch // 2) if stride is None else stride
     if not 1 <= patch <= size or not 1 <= stride <= patch:
         what = f"A patch of {patch} with a stride of {stride} does not cover a picture of {size} pixels."

@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from vggnb.canvas import BLUE, VERMILION, WIDTH, Drawing, count_of, drawing, label, styled
-from vggnb.folders import shown
+from vggnb.canvas import BLUE, VERMILION, WIDTH, Drawing, drawing, label, new_axes, styled
+from vggnb.folders import counted, shown
 from vggnb.images import read_image
+from vggnb.layout import SPLITS, UNSPLIT
 from vggnb.storage import VggnbError
 
 THUMBNAIL = 200  # pixels of a tile's longer side
 LARGEST_TILE = 2.0  # inches
 LINE = 0.155  # inches of a line of caption
 MOST_GROUPS = 12
-SPLIT_ORDER = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,10 @@ def _reader(data, read: Callable | None) -> Callable[[str], np.ndarray]:
     return read or (lambda path: read_image(data.dataset / path))
 
 
-def _name(path: str, limit: int = 20) -> str:
-    return label(PurePosixPath(path).name, limit)
+def _tile(read: Callable[[str], np.ndarray], path: str, *lines: str, right: bool | None = None) -> Tile:
+    """The picture of a path with its name and these lines under it."""
+    name = label(PurePosixPath(path).name, 20)
+    return Tile(thumbnail(lambda: read(path)), "\n".join([name, *lines]), right)
 
 
 def _wrap(tiles: list[Tile], columns: int) -> list[list[Tile]]:
@@ -108,33 +110,24 @@ def contact_sheet(data, *, read: Callable[[str], np.ndarray] | None = None, exam
         read: path in the dataset -> uint8 (h, w, 3); default the library's decoder.
     """
     read, groups = _reader(data, read), {}
-    rank = {split: place for place, split in enumerate(SPLIT_ORDER)}
-    for row in sorted(data.rows, key=lambda row: (rank.get(row.split, 9), row.label)):
+    for row in sorted(data.rows, key=lambda row: ((*SPLITS, UNSPLIT).index(row.split), row.label)):
         groups.setdefault((row.split, row.class_name), []).append(row)
     rows, names, words = [], [], []
     for (split, kind), members in list(groups.items())[:MOST_GROUPS]:
         chosen = np.unique(np.linspace(0, len(members) - 1, min(examples, len(members))).round().astype(int))
         some = [members[k] for k in chosen]
-        rows.append([Tile(thumbnail(lambda row=row: read(row.path)), _name(row.path)) for row in some])
-        names.append(f"{split}\n{label(kind, 16)}\n{count_of(len(members), 'image')}")
+        rows.append([_tile(read, row.path) for row in some])
+        names.append(f"{split}\n{label(kind, 16)}\n{counted(len(members), 'image')}")
         words.append(f"{split}/{shown(kind)} {len(some)} of {len(members)}")
-    more = len(groups) - len(rows)
-    return drawing(draw_tiles(rows, names=names), _sheet_words(words, more), photos=True)
-
-
-def _sheet_words(words: list[str], more: int) -> str:
-    return f"Examples of images: {', '.join(words)}{f'; {more} more groups are not drawn' if more else ''}."
+    more = f"; {len(groups) - len(rows)} more groups are not drawn" if len(groups) > len(rows) else ""
+    return drawing(draw_tiles(rows, names=names), f"Examples of images: {', '.join(words)}{more}.", photos=True)
 
 
 @styled
 def pictures(data, rows: Sequence, *, read: Callable[[str], np.ndarray] | None = None) -> Drawing:
     """These rows of a census or a manifest as pictures, with name and class."""
-    read = _reader(data, read)
-    tiles = [
-        Tile(thumbnail(lambda row=row: read(row.path)), f"{_name(row.path)}\n{row.split}/{label(row.class_name, 14)}")
-        for row in rows
-    ]
-    text = f"{count_of(len(rows), 'image')}: {', '.join(shown(row.path) for row in rows)}."
+    tiles = [_tile(_reader(data, read), row.path, f"{row.split}/{label(row.class_name, 14)}") for row in rows]
+    text = f"{counted(len(rows), 'image')}: {', '.join(shown(row.path) for row in rows)}."
     return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
 
 
@@ -145,23 +138,23 @@ def duplicate_pairs(census, *, read: Callable[[str], np.ndarray] | None = None, 
     Args:
         census: anything with `pairs` (first, second, kind, distance) and `dataset`.
         read: path in the dataset -> uint8 (h, w, 3); default the library's decoder.
-
-    Raises:
-        VggnbError: there are no pairs.
     """
     pairs = sorted(census.pairs, key=lambda pair: (pair.first.split == pair.second.split, pair.distance))
     if not pairs:
-        raise VggnbError("No picture is there twice: nothing to draw.", census.dataset, "Go on to the next step.")
+        ax = new_axes(size=(WIDTH, 0.5))
+        ax.set_axis_off()
+        ax.text(0, 0.5, "no picture is there twice", va="center")
+        return drawing(ax, f"No picture is there twice among {counted(len(census.rows), 'image')}.")
     read, tiles, words = _reader(census, read), [], []
-    for pair in pairs[:most]:
+    for number, pair in enumerate(pairs[:most], 1):
         leak = pair.first.split != pair.second.split
         verdict = "same bytes" if pair.kind == "exact" else f"distance {pair.distance} bits"
         verdict = f"LEAK: {verdict}" if leak else verdict
         for row in (pair.first, pair.second):
             place = f"{row.split}/{label(row.class_name, 14)}"
-            tiles.append(Tile(thumbnail(lambda row=row: read(row.path)), f"{_name(row.path)}\n{place}\n{verdict}"))
+            tiles.append(_tile(read, row.path, place, f"pair {number}: {verdict}"))
         words.append(f"{shown(pair.first.path)} and {shown(pair.second.path)} ({verdict})")
-    text = f"{len(words)} of {count_of(len(pairs), 'pair')}: {'; '.join(words)}."
+    text = f"{len(words)} of {counted(len(pairs), 'pair')}: {'; '.join(words)}."
     return drawing(draw_tiles(_wrap(tiles, 4)), text, photos=True)
 
 
@@ -180,7 +173,7 @@ def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Dra
     tiles = [Tile(thumbnail(lambda one=one: one), label(classes[k], 14)) for one, k in pairs]
     number = ", ".join(f"{shown(name)} {(labels == k).sum()}" for k, name in enumerate(classes))
     span = f"{images.shape[2]} x {images.shape[1]} pixels, values {images.min():.3g} to {images.max():.3g}"
-    return drawing(draw_tiles(_wrap(tiles, 8)), f"{count_of(len(labels), 'image')} of {span}: {number}.", photos=True)
+    return drawing(draw_tiles(_wrap(tiles, 8)), f"{counted(len(labels), 'image')} of {span}: {number}.", photos=True)
 
 
 @styled
@@ -199,10 +192,9 @@ def prediction_gallery(predictions, data, *, read: Callable | None = None, most:
     order = [*wrong[: max(most // 2, most - right.sum())], *order[len(wrong) :]][:most]
     tiles = []
     for k in order:
-        path, truth = predictions.paths[k], classes[predictions.labels[k]]
-        caption = f"{_name(path)}\nis {label(truth, 16)}\nsaid {label(classes[said[k]], 14)} {sure[k]:.2f}"
-        tiles.append(Tile(thumbnail(lambda path=path: read(path)), caption, bool(right[k])))
-    text = f"{count_of(len(wrong), 'mistake')} among {count_of(len(right), 'image')}"
+        truth, answer = classes[predictions.labels[k]], f"said {label(classes[said[k]], 14)} {sure[k]:.2f}"
+        tiles.append(_tile(read, predictions.paths[k], f"is {label(truth, 16)}", answer, right=bool(right[k])))
+    text = f"{counted(len(wrong), 'mistake')} among {counted(len(right), 'image')}"
     names = [f"{shown(predictions.paths[k])} (said {shown(classes[said[k]])} {sure[k]:.2f})" for k in wrong[:3]]
     text += f"; the surest: {', '.join(names)}." if names else "."
     return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
@@ -216,13 +208,11 @@ def answers(predictions, *, read: Callable | None = None, most: int = 12) -> Dra
         predictions: what `predict.predict_files` gave.
         read: path -> uint8 (h, w, 3); default the library's decoder.
     """
-    tiles, read = [], read or read_image
-    for one in predictions[:most]:
+    tiles, words = [], []
+    for one in predictions:
         said = "no answer" if one.error else f"{label(one.class_name, 14)} {one.probability:.2f}"
-        pixels = None if one.error else thumbnail(lambda path=one.path: read(path))
-        tiles.append(Tile(pixels, f"{_name(one.path)}\n{said}"))
-    words = [
-        f"{shown(PurePosixPath(one.path).name)}: {one.error or f'{shown(one.class_name)} {one.probability:.2f}'}"
-        for one in predictions
-    ]
+        if len(tiles) < most:
+            tiles.append(_tile(read or read_image, one.path, said))
+        answer = one.error or f"{shown(one.class_name)} {one.probability:.2f}"
+        words.append(f"{shown(PurePosixPath(one.path).name)}: {answer}")
     return drawing(draw_tiles(_wrap(tiles, 4)), "; ".join(words).rstrip(".") + ".", photos=True)

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggnb.folders import Folder, Skipped, counted, is_system, shown, walk  # noqa: F401 (others ask for is_system here)
+from vggnb.folders import Folder, Skipped, counted, shown, walk
 from vggnb.storage import VggnbError
 
 SPLITS = ("train", "validation", "test")

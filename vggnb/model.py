@@ -85,14 +85,16 @@ def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
     if recipe.standardise:
         x = keras.layers.Normalization(name="standardise")(x)
     if recipe.hidden:
-        x = keras.layers.Dense(recipe.hidden, activation="relu", name="hidden")(x)
+        start = keras.initializers.GlorotUniform(seed=recipe.seed)
+        x = keras.layers.Dense(recipe.hidden, activation="relu", kernel_initializer=start, name="hidden")(x)
     if recipe.dropout:
         x = keras.layers.Dropout(recipe.dropout, seed=recipe.seed, name="dropout")(x)
+    # With nothing hidden the problem is convex: starting at zero, features that never vary keep no weight.
+    start = keras.initializers.GlorotUniform(seed=recipe.seed + 1) if recipe.hidden else keras.initializers.Zeros()
     output = keras.layers.Dense(
         classes,
         activation=recipe.activation(classes),
-        # With nothing hidden the problem is convex: starting at zero, features that never vary keep no weight.
-        kernel_initializer="glorot_uniform" if recipe.hidden else "zeros",
+        kernel_initializer=start,
         kernel_regularizer=keras.regularizers.L2(recipe.ridge / images) if recipe.ridge else None,
         name="output",
     )
@@ -102,7 +104,7 @@ def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
 def compile_head(head: keras.Model, recipe: Recipe) -> None:
     """Loss, optimiser and metric, as the recipe says."""
     head.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate),
+        optimizer=keras.optimizers.Adam(recipe.learning_rate, name="adam"),  # a counted name would be in the file
         loss=recipe.loss(head.output_shape[-1]),
         # With a penalty, Keras's loss is the sum of both: the metric is the loss alone.
         metrics=["accuracy"] + ([recipe.loss(head.output_shape[-1])] if recipe.ridge else []),

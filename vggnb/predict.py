@@ -51,7 +51,7 @@ class Prediction:
         }
 
 
-def predict_files(bundle: Bundle, paths: Iterable[Path]) -> list[Prediction]:
+def predict_files(bundle: Bundle, paths: Path | Iterable[Path]) -> list[Prediction]:
     """Answer for files, and for every file in folders; a broken file gets its answer in its row.
 
     Raises:
@@ -65,9 +65,9 @@ def predict_images(bundle: Bundle, pictures: Iterable[tuple[str, bytes]]) -> lis
     return _answer(bundle, list(pictures))
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
+def _files(paths: Path | Iterable[Path]) -> list[Path]:
     files: list[Path] = []
-    for path in map(Path, paths):
+    for path in [Path(paths)] if isinstance(paths, str | Path) else map(Path, paths):
         if not path.exists():
             raise VggnbError("There is no such file or folder.", path, "Check the name.")
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not any(map(is_system, p.relative_to(path).parts)))

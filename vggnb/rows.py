@@ -122,7 +122,9 @@ def find_pairs(rows: Iterable[Row], hashes: dict[str, bytes]) -> tuple[Pair, ...
             note(copies, copies, 0)
     cells = list(same_hash.values())
     table = np.frombuffer(b"".join(same_hash), np.uint64).reshape(-1, 2, 4)
-    for i, j, distance in near_pairs(table).tolist():
+    numbers: dict[frozenset, int] = {}
+    kinds = [numbers.setdefault(frozenset((r.split, r.label) for r in cell), len(numbers)) for cell in cells]
+    for i, j, distance in near_pairs(table, kinds=np.array(kinds, np.int64)).tolist():
         note(cells[i], cells[j], distance)
     return tuple(found[key] for key in sorted(found))
 

@@ -110,7 +110,8 @@ def save_bundle(
         }
         write_json(temporary / MANIFEST, document)
         files = verify(temporary)
-        wrong = [file.path for file in files if file.max_difference is not None and file.max_difference > TOLERANCE]
+        differences = {file.path: file.max_difference for file in files if file.max_difference is not None}
+        wrong = [path for path, difference in differences.items() if not difference <= TOLERANCE]  # nan is wrong, too
         if wrong:
             raise VggnbError(f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it.")
     return files
@@ -256,7 +257,9 @@ def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
 
 def _is_manifest(document: object) -> bool:
     """Whether a JSON document is what `save_bundle` writes, not another program's manifest.json."""
-    return isinstance(document, dict) and {"name", "decoder", "files", "models"} <= document.keys()
+    if not isinstance(document, dict) or not {"name", "decoder", "files", "models", "check"} <= document.keys():
+        return False
+    return {"labels.json", "recipe.json", document["models"].get("weights")} <= document["files"].keys()
 
 
 def _not_of_a_bundle(folder: Path) -> list[str]:

@@ -12,7 +12,6 @@ from vggnb.canvas import (
     INK,
     WIDTH,
     Drawing,
-    count_of,
     drawing,
     key,
     label,
@@ -20,7 +19,7 @@ from vggnb.canvas import (
     new_row,
     styled,
 )
-from vggnb.folders import shown
+from vggnb.folders import counted, shown
 
 MOST_CLASSES = 24  # drawn; the sentence says how many there are besides
 ORDER = {"caffe": "BGR"}  # of the channels after a preprocessing; the others keep RGB
@@ -84,7 +83,7 @@ def sizes_and_brightness(census) -> Drawing:
     sides = np.array([[row.width, row.height] for row in census.rows])
     (w0, h0), (w1, h1), (w, h) = sides.min(axis=0), sides.max(axis=0), np.median(sides, axis=0)
     span = f"width {w0} to {w1} (median {w:.0f}), height {h0} to {h1} (median {h:.0f}) pixels"
-    number = f"{count_of(len(sides), 'image')} of {count_of(len(sizes), 'size')}"
+    number = f"{counted(len(sides), 'image')} of {counted(len(sizes), 'size')}"
     text = f"{number}: {span}; median brightness of 255: {', '.join(words)}."
     return drawing([left, right], text)
 
@@ -98,7 +97,7 @@ def _sizes(ax: Axes, sizes: Counter) -> None:
     limit = 1.3 * points.max()
     ax.plot([0, limit], [0, limit], color=FAINT, ls=":", lw=1)
     box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"}
-    words, side = f"{size[0]} x {size[1]}: {count_of(n, 'image')}", "right" if size[0] > limit / 2 else "left"
+    words, side = f"{size[0]} x {size[1]}: {counted(n, 'image')}", "right" if size[0] > limit / 2 else "left"
     ax.annotate(words, size, (0, 16), textcoords="offset points", ha=side, fontsize=10, bbox=box)
     ax.set(xlim=(0, limit), ylim=(0, limit), xlabel="width (pixels)", ylabel="height (pixels)", title="size")
 

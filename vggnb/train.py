@@ -81,7 +81,7 @@ class Run:
         """
         if not (self.folder / TRAINING_FILE).is_file():
             raise VggnbError("This run is not trained yet.", self.folder, "Run the training step (notebook 05) first.")
-        return read_json(self.folder / TRAINING_FILE)
+        return _document(self.folder / TRAINING_FILE, {"head", "head_sha256", "history", "timing", "left_out"})
 
     def history(self) -> History:
         """The training's course, as `fit` returned it."""
@@ -148,12 +148,20 @@ def open_run(folder: Path) -> Run:
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise VggnbError("There is no run in this folder.", folder, "Train first: vggnb train DATASET --out RUN.")
-    about = read_json(folder / "run.json")
-    if about.get("schema") != RUN_SCHEMA:
+    about = _document(folder / "run.json", {"schema", "weights", "source"})
+    if about["schema"] != RUN_SCHEMA:
         raise VggnbError("The run was made by another version of vggnb.", folder, "Train again into a new folder.")
     recipe = Recipe.from_dict(read_json(folder / "recipe.json"))
     manifest = Manifest.read(folder / "manifest.csv")
     return Run(folder, recipe, manifest, about["weights"], WeightSource(**about["source"]))
+
+
+def _document(path: Path, keys: set[str]) -> dict:
+    """A JSON file of a run, which must have these keys."""
+    document = read_json(path)
+    if not isinstance(document, dict) or not keys <= document.keys():
+        raise VggnbError(f"This file lacks {', '.join(sorted(keys))}.", path, "Train again into a new folder.")
+    return document
 
 
 class Progress(keras.callbacks.Callback):
@@ -190,7 +198,6 @@ def fit(run: Run, features: Features, *, progress: bool = True) -> History:
     if not count:
         remedy = "Look at the census for what became of them."
         raise VggnbError("There are no training images.", run.manifest.dataset, remedy)
-    keras.utils.set_random_seed(recipe.seed)
     head = build_head(recipe, classes, images=count)
     if recipe.standardise:
         head.get_layer("standardise").adapt(train[0])
@@ -235,10 +242,14 @@ def _ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe) -> 
     """All epochs' batches, one after the other; the last of each epoch is smaller, none is dropped."""
     orders = np.stack([epoch_order(len(values), seed=recipe.seed, epoch=epoch) for epoch in range(recipe.epochs)])
     values, labels = tf.constant(values), tf.constant(labels)
-    indices = tf.data.Dataset.from_tensor_slices(orders).flat_map(
-        lambda order: tf.data.Dataset.from_tensor_slices(order).batch(recipe.batch_size)
-    )
-    return indices.map(lambda index: (tf.gather(values, index), tf.gather(labels, index))).prefetch(8)
+
+    def cut(order):
+        return tf.data.Dataset.from_tensor_slices(order).batch(recipe.batch_size)
+
+    def pick(indices):
+        return tf.gather(values, indices), tf.gather(labels, indices)
+
+    return tf.data.Dataset.from_tensor_slices(orders).flat_map(cut).map(pick).prefetch(8)
 
 
 def _keep(run: Run, head: keras.Model, rows: tuple, features: Features, seconds: float) -> None:

@@ -1,28 +1,30 @@
 """One file -> one verdict: a picture, with what was measured on it, or a reason why not. Each file is read once.
 
-Files are judged in parallel by threads (Pillow lets go of the interpreter while it decodes) and verdicts can be kept in
-one sqlite3 file, so that a second census opens only what changed.
+Files are judged in parallel by threads: Pillow lets go of the interpreter while it decodes.
 """
 
 import contextlib
 import errno
 import os
-import sqlite3
+import queue
+import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from vggnb import images, twins
-from vggnb.folders import shown
+from vggnb.reading import GONE, read_patiently
 from vggnb.storage import VggnbError, mendable, sha256_bytes
 
 VERSION = f"{images.DECODER_VERSION}.{twins.HASH_VERSION}.1"
+AHEAD = 64  # files under way: bounds the memory
+PATIENCE = 90.0  # seconds for the oldest of them; decoding the largest picture takes a tenth
 _ENDINGS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".png": "PNG", ".apng": "PNG",
     ".gif": "GIF", ".bmp": "BMP", ".dib": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF",
@@ -54,15 +56,20 @@ def judge_file(path: Path) -> Verdict:
     """Read, hash, decode and measure one file.
 
     Raises:
-        VggnbError: the storage itself is gone (a dropped Drive), which is no file's fault.
+        VggnbError: the storage itself is gone (a dropped or hanging Drive), which is no file's fault.
     """
     try:
         size = os.stat(path).st_size
         if size > images.MAX_BYTES:
             return Verdict(f"{size / 1e6:.0f} MB; the limit is {images.MAX_BYTES // 10**6} MB. Make it smaller.")
-        data = Path(path).read_bytes()
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = read_patiently(path)  # Drive fails now and then, and answers the next time
     except OSError as error:
-        if error.errno in (errno.ENOTCONN, errno.ESTALE):
+        if error.errno in GONE:
             raise mendable(error, path) from error
         return Verdict(f"It cannot be read ({error.strerror}). See that it opens in another program, or leave it out.")
     digest = sha256_bytes(data)
@@ -111,107 +118,86 @@ def _sharpness(levels: np.ndarray) -> float:
     edges += levels[1:-1, :-2]
     edges += levels[1:-1, 2:]
     edges -= 4 * levels[1:-1, 1:-1]
-    flat = edges.ravel().astype(np.float32)  # one product is seven times as fast as numpy's std of integers
-    return round(float(max(0.0, flat @ flat / flat.size - flat.mean() ** 2)) ** 0.5, 2)
+    values = edges.astype(np.float32)  # numpy's own std of integers takes seven times as long
+    return round(max(0.0, float(np.square(values).mean() - values.mean() ** 2)) ** 0.5, 2)
 
 
-def judge_files(
-    dataset: Path, paths: Sequence[str], cache: "VerdictCache", *, progress: bool = True
-) -> Iterator[Verdict]:
-    """Judge files in parallel; verdicts come in the order of `paths`."""
+def judge_files(dataset: Path, paths: Sequence[str], cache, *, progress: bool = True) -> Iterator[Verdict]:
+    """Judge files in parallel; verdicts come in the order of `paths`.
+
+    Args:
+        cache: a `verdict_cache.VerdictCache`.
+
+    Raises:
+        VggnbError: the storage is gone, or a file hangs.
+    """
     from tqdm.auto import tqdm
 
-    workers = min(8, os.cpu_count() or 1)
     pending: deque[tuple[Path, Verdict | Future]] = deque()
     bar = tqdm(total=len(paths), desc="census", unit="file", disable=not progress)
     # The decoder silences Pillow's warnings; threads that do so at once would undo each other, hence once more here.
-    with warnings.catch_warnings(), bar, ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings(), bar, _workers() as submit:
         warnings.simplefilter("ignore")
 
         def oldest() -> Verdict:
             path, answer = pending.popleft()
             bar.update()
-            return answer if isinstance(answer, Verdict) else cache.keep(path, *answer.result())
+            return answer if isinstance(answer, Verdict) else cache.keep(path, *_wait_for(path, answer))
 
-        try:
-            for path in (dataset / path for path in paths):
-                pending.append((path, cache.find(path) or pool.submit(_stat_and_judge, path)))
-                if len(pending) > 16 * workers:
-                    yield oldest()
-            while pending:
+        for path in (dataset / path for path in paths):
+            pending.append((path, cache.find(path) or submit(path)))
+            if len(pending) > AHEAD:
                 yield oldest()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        while pending:
+            yield oldest()
 
 
-def _stat_and_judge(path: Path) -> tuple[tuple[int, int], Verdict]:
-    """Size and mtime first: if the file changes while it is read, they are not those of the next census."""
-    return _stamp(path), judge_file(path)
+@contextlib.contextmanager
+def _workers() -> Iterator[Callable[[Path], Future]]:
+    """Start threads and yield what hands them a file; one that hangs in a dead mount dies with the program."""
+    jobs: queue.SimpleQueue = queue.SimpleQueue()
+
+    def work() -> None:
+        while (job := jobs.get()) is not None:
+            path, answer = job
+            try:
+                # Size and date first: if the file changes while it is read, the next census will see that.
+                answer.set_result((stamp(path), judge_file(path)))
+            except BaseException as error:
+                answer.set_exception(error)
+
+    def submit(path: Path) -> Future:
+        answer: Future = Future()
+        jobs.put((path, answer))
+        return answer
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(8, os.cpu_count() or 1))]
+    for thread in threads:
+        thread.start()
+    try:
+        yield submit
+    finally:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                jobs.get_nowait()
+        for _ in threads:
+            jobs.put(None)
+        for thread in threads:
+            thread.join(timeout=2)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _wait_for(path: Path, answer: Future) -> tuple[tuple[int, int], Verdict]:
+    """The stamp and verdict of one file, or the error that ends the census."""
+    try:
+        return answer.result(timeout=PATIENCE)
+    except TimeoutError:
+        raise mendable(OSError(errno.ENOTCONN, f"no answer for {PATIENCE:.0f} seconds"), path) from None
+
+
+def stamp(path: Path) -> tuple[int, int]:
     """Size and mtime_ns of a file; (-1, -1) if it cannot be asked."""
     try:
         status = os.lstat(path)
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
-
-
-class VerdictCache:
-    """Verdicts by (absolute path, size, mtime_ns, version) in one sqlite3 file; without a file it keeps nothing.
-
-    A damaged or locked file never stops a census: `trouble` says in words that everything was looked at anew.
-    """
-
-    def __init__(self, file: Path | None):
-        self.trouble = ""
-        self._file, self._base, self._added = file, None, 0
-
-    def __enter__(self) -> "VerdictCache":
-        if self._file is not None:
-            columns = ", ".join(("path BLOB PRIMARY KEY", "size", "mtime_ns", "version", *Verdict.__slots__))
-            with self._troubles():
-                self._base = sqlite3.connect(self._file, timeout=10)
-                self._base.execute(f"CREATE TABLE IF NOT EXISTS verdicts ({columns})")
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._base is not None:
-            with self._troubles():
-                self._base.commit()
-        if self._base is not None:
-            self._base.close()
-
-    @contextlib.contextmanager
-    def _troubles(self):
-        """Go on without the file after the first thing that it does not do."""
-        try:
-            yield
-        except (sqlite3.Error, OSError, TypeError) as error:
-            remedy = "Every file was looked at anew. Delete it, or name another place."
-            self.trouble = f"The census cache {shown(str(self._file))} cannot be used ({error}). {remedy}"
-            if self._base is not None:
-                self._base.close()
-            self._base = None
-
-    def find(self, path: Path) -> Verdict | None:
-        """The kept verdict on a file, if the file is unchanged."""
-        if self._base is None:
-            return None
-        with self._troubles():
-            query = "SELECT * FROM verdicts WHERE path = ? AND size = ? AND mtime_ns = ? AND version = ?"
-            row = self._base.execute(query, (os.fsencode(path), *_stamp(path), VERSION)).fetchone()
-            return None if row is None else Verdict(*row[4:])
-
-    def keep(self, path: Path, stamp: tuple[int, int], verdict: Verdict) -> Verdict:
-        """Keep a verdict, unless the file could not be read, which may pass."""
-        if self._base is not None and verdict.sha256:
-            with self._troubles():
-                values = (os.fsencode(path), *stamp, VERSION, *astuple(verdict))
-                self._base.execute(f"INSERT OR REPLACE INTO verdicts VALUES ({', '.join('?' * len(values))})", values)
-                self._added += 1
-                if self._added % 200 == 0:
-                    self._base.commit()
-        return verdict

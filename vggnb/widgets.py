@@ -14,6 +14,7 @@ import numpy as np
 
 from vggnb import figures
 from vggnb.folders import shown
+from vggnb.layout import SPLITS, UNSPLIT
 from vggnb.panels import Panel, ipywidgets
 from vggnb.storage import VggnbError
 from vggnb.uploads import TryYourOwn
@@ -81,7 +82,7 @@ class DatasetBrowser(Panel):
 
     def __init__(self, data, *, read: Callable[[str], np.ndarray] | None = None):
         self.data, self.read = data, read
-        self.splits = list(dict.fromkeys(row.split for row in data.rows))
+        self.splits = sorted({row.split for row in data.rows}, key=(*SPLITS, UNSPLIT).index)
         if not self.splits:
             raise VggnbError("There are no images to show.", data.dataset, "Look at the census for the reasons.")
         self.split, self.class_name, self.page = self.splits[0], None, 0

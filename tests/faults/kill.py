@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,8 @@ def _fork(function: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         try:
+            if "tqdm.std" in sys.modules:  # its lock is shared with the parent: dying with it would block the parent
+                sys.modules["tqdm.std"].tqdm.set_lock(threading.RLock())
             function()
         except BaseException:
             os._exit(1)

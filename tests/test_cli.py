@@ -1,0 +1,293 @@
+"""The command line keeps its contract: exit codes, one JSON document, sentences instead of tracebacks."""
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vggnb import cli
+from vggnb.save import load_bundle
+
+ROOT = Path(cli.__file__).resolve().parents[1]
+TINY = ["--weights", "none", "--image-size", "32", "--epochs", "2"]
+
+
+@pytest.fixture
+def vggnb(capsys):
+    """A function: arguments -> exit code, stdout, stderr."""
+
+    def vggnb(*arguments):
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return vggnb
+
+
+@pytest.fixture
+def document(vggnb):
+    """A function: arguments -> the one JSON document on stdout, after exit code 0."""
+
+    def document(*arguments):
+        code, out, err = vggnb(*arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return document
+
+
+def snapshot(folder):
+    """Every path under a folder with its bytes and time."""
+    paths = sorted(folder.rglob("*"))
+    return [(path, path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in paths]
+
+
+def python(*arguments, **options):
+    """A fresh interpreter at the project's root."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, **options)
+
+
+TRAIN_KEYS = {"run", "epochs", "history", "timing"}
+EVALUATE_KEYS = {"n", "classes", "confusion", "threshold", "metrics"}
+TIMING_KEYS = {"features_s", "head_s", "fine_tune_s", "total_s", "images_forwarded", "features_from_cache"}
+TWO_CLASS_METRICS = {"accuracy", "balanced_accuracy", "auc", "sensitivity", "specificity", "ece"}
+MORE_CLASS_METRICS = {"accuracy", "balanced_accuracy", "macro_f1", "auc_ovr", "ece"}
+
+
+def test_paths_tells_where_things_are(document, tmp_path):
+    found = document("paths")
+    assert {"environment", "dataset", "runs", "weights", "versions"} <= set(found)
+    assert found["runs"] == str(tmp_path / "home" / "runs") and found["weights"] == "offline"
+    assert found["versions"]["keras"] and "tensorflow" in found["versions"]
+
+
+def test_census_tells_what_the_contract_says(document, photos):
+    found = document("census", photos)
+    keys = "splits classes total_files used skipped system_files duplicates conflicts leaks warnings"
+    assert set(keys.split()) <= set(found)
+    assert found["splits"]["train"] == {"cat": 8, "dog": 8} and found["used"] == found["total_files"] == 36
+
+
+def test_a_run_goes_from_photos_to_a_bundle_and_leaves_the_photos_alone(document, photos, quick_verify, tmp_path):
+    before = snapshot(photos)
+    found = document("run", photos, "--out", tmp_path / "run", *TINY, "--quiet")
+    assert TRAIN_KEYS | EVALUATE_KEYS | {"bundle"} <= set(found)
+    assert found["run"] == str(tmp_path / "run") and found["epochs"] == len(found["history"]) == 2
+    assert set(found["timing"]) == TIMING_KEYS and found["timing"]["images_forwarded"] == 24
+    assert set(found["metrics"]) == TWO_CLASS_METRICS and found["n"] == 12 and found["classes"] == ["cat", "dog"]
+    assert set(found["metrics"]["auc"]) == {"value", "low", "high"}
+    assert load_bundle(found["bundle"]).classes == ("cat", "dog")
+    assert len(found["predictions"]) == 3
+    assert snapshot(photos) == before
+
+
+def test_three_classes_are_trained_and_judged_the_same_way(document, photos3, tmp_path):
+    out = tmp_path / "run"
+    trained = document("train", photos3, "--out", out, "--recipe", "article", *TINY, "--seed", "3", "--quiet")
+    assert set(trained) >= TRAIN_KEYS and json.loads((out / "recipe.json").read_text())["seed"] == 3
+    judged = document("evaluate", out, "--quiet")
+    assert set(judged["metrics"]) == MORE_CLASS_METRICS and judged["threshold"] is None
+    assert [len(row) for row in judged["confusion"]] == [3, 3, 3]
+    again = document("train", photos3, "--out", out, "--recipe", "article", *TINY, "--seed", "3", "--quiet")
+    assert again["history"] == trained["history"] and again["timing"]["images_forwarded"] == 0
+    assert document("evaluate", out, "--quiet") == judged
+
+
+def test_evaluate_takes_the_positive_class_and_another_folder(document, own_run, photos):
+    first = document("evaluate", own_run.folder, "--quiet")
+    other = document("evaluate", own_run.folder, "--positive", "cat", "--quiet")
+    assert (first["positive"], other["positive"]) == ("dog", "cat")
+    assert first["metrics"]["sensitivity"] == other["metrics"]["specificity"]
+    assert document("evaluate", own_run.folder, "--dataset", photos, "--quiet")["confusion"] == first["confusion"]
+
+
+def test_save_lists_every_file_with_its_check(document, own_run, quick_verify, tmp_path):
+    files = document("save", own_run.folder, "--to", tmp_path / "bundle", "--formats", "weights")["files"]
+    assert all(set(file) == {"path", "format", "sha256", "bytes", "max_difference"} for file in files)
+    checked = {file["format"]: file["max_difference"] for file in files if file["max_difference"] is not None}
+    assert set(checked) == {"weights"} and max(checked.values()) <= 1e-5
+
+
+def test_predict_answers_good_and_bad_files_alike(document, saved, own_photos):
+    (own_photos / "test" / "cat" / "cat_1.png").write_bytes(b"")
+    found = document("predict", saved[0], own_photos / "test" / "cat", own_photos / "test" / "dog" / "dog_0.jpg")
+    assert len(found) == 7
+    for answer in found:
+        bad = answer["path"].endswith("cat_1.png")
+        assert set(answer) == ({"path", "error"} if bad else {"path", "class", "probability", "probabilities"})
+
+
+def test_words_for_people_are_no_json(vggnb, saved, photos):
+    code, out, err = vggnb("predict", saved[0], photos / "test" / "cat" / "cat_0.jpg")
+    assert code == 0 and out.startswith("cat_0.jpg: ") and not err
+    code, out, _ = vggnb("census", photos, "--quiet")
+    assert code == 0 and "36 files = 36 used" in out
+    code, out, _ = vggnb("paths")
+    assert code == 0 and "environment  local" in out
+
+
+def test_what_libraries_print_never_mixes_with_the_document(vggnb, monkeypatch, photos):
+    monkeypatch.setattr(cli, "versions", lambda: print("Downloading data from ...") or {})
+    code, out, err = vggnb("paths", "--json")
+    assert code == 0 and json.loads(out)["versions"] == {} and "Downloading data" in err
+
+
+def test_random_weights_are_told_loudly_even_when_quiet(vggnb, photos, tmp_path):
+    code, out, err = vggnb("train", photos, "--out", tmp_path / "run", *TINY, "--quiet", "--json")
+    assert code == 0 and json.loads(out)
+    assert err.startswith("Weights: RANDOM, as asked with 'none'.") and len(err.splitlines()) == 1
+
+
+def spoiled(own_photos, what):
+    """The photos in a copy, spoiled in one way."""
+    if what == "empty class":
+        for path in (own_photos / "train" / "cat").iterdir():
+            path.unlink()
+    elif what == "one class":
+        for split in ("train", "validation", "test"):
+            shutil.rmtree(own_photos / split / "dog")
+    elif what == "no class folders":
+        for path in [*(own_photos / "train").rglob("*.*")]:
+            path.rename(own_photos / "train" / path.name)
+        for name in ("cat", "dog"):
+            (own_photos / "train" / name).rmdir()
+    return own_photos
+
+
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("empty class", "train/cat has 0 usable images"),
+        ("one class", "2 class"),
+        ("no class folders", "16 images lie directly in train/"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "run"])
+def test_a_dataset_that_cannot_be_trained_on_is_told_in_one_message(verb, what, words, vggnb, own_photos, tmp_path):
+    code, out, err = vggnb(verb, spoiled(own_photos, what), "--out", tmp_path / "run", *TINY, "--quiet")
+    assert (code, out) == (2, "") and words in err and "what to do:" in err and "Traceback" not in err
+    assert "RANDOM" not in err, "nothing was trained before it was told"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["train", "{tmp}/none", "--out", "{tmp}/run"], "no such dataset folder"),
+        (["census", "{tmp}/none"], "no such dataset folder"),
+        (["train", "{photos}", "--out", "{tmp}/file/run", *TINY], "A file stands where a folder is needed"),
+        (["train", "{photos}", "--out", "{tmp}", *TINY], "something else than a run"),
+        (["train", "{photos}", "--out", "{photos}/run", *TINY], "inside the dataset"),
+        (["train", "{photos}", "--out", "{tmp}/run", "--recipe", "worst"], "no recipe 'worst'"),
+        (["train", "{photos}", "--out", "{tmp}/run", "--image-size", "31"], "image_size = 31"),
+        (["train", "{photos}", "--out", "{tmp}/run", "--seed", "-1"], "seed = -1"),
+        (["train", "{photos}", "--out", "{tmp}/run", "--seed", "4294967296"], "seed = 4294967296"),
+        (["train", "{photos}", "--out", "{tmp}/run", *TINY, "--weights", "{tmp}/file"], "not the weights of a VGG-16"),
+        (["train", "{photos}", "--out", "{tmp}/run", *TINY, "--weights", "{tmp}/none.h5"], "no such weights file"),
+        (["run", "{photos}", "--out", "{tmp}/run", *TINY, "--positive", "owl"], "'owl' is not a class"),
+        (["evaluate", "{tmp}"], "no run in this folder"),
+        (["save", "{tmp}", "--to", "{tmp}/bundle"], "no run in this folder"),
+        (["save", "{run}", "--to", "{tmp}/bundle", "--formats", "onyx"], "no format 'onyx'"),
+        (["save", "{run}", "--to", "{tmp}"], "something else than a bundle"),
+        (["evaluate", "{run}", "--positive", "owl"], "'owl' is not a class"),
+        (["predict", "{tmp}", "{photos}"], "no bundle in this folder"),
+        (["predict", "{bundle}", "{tmp}/none.jpg"], "no such file or folder"),
+    ],
+)
+def test_what_the_user_can_mend_is_told_in_one_message(arguments, words, vggnb, photos, best_run, saved, tmp_path):
+    (tmp_path / "file").write_text("words")
+    places = {"tmp": tmp_path, "photos": photos, "run": best_run[0].folder, "bundle": saved[0]}
+    before = snapshot(photos)
+    code, out, err = vggnb(*[argument.format(**places) for argument in arguments], "--quiet", "--json")
+    assert (code, out) == (2, "") and words in err, err
+    assert "where:" in err and "what to do:" in err and "Traceback" not in err
+    assert snapshot(photos) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["train"],
+        ["train", "x"],
+        ["census", "x", "--epochs", "3"],
+        ["train", "x", "--out", "y", "--epochs", "0"],
+    ],
+)
+def test_a_wrong_command_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2 and "usage: vggnb" in capsys.readouterr().err
+
+
+def test_a_cut_jpeg_among_good_ones_is_skipped_by_name_and_the_run_succeeds(vggnb, own_photos, tmp_path):
+    path = own_photos / "train" / "cat" / "cat_0.jpg"
+    path.write_bytes(path.read_bytes()[:-30])
+    code, out, err = vggnb("train", own_photos, "--out", tmp_path / "run", *TINY, "--json")
+    assert code == 0 and "skipped train/cat/cat_0.jpg: The file is cut short" in err and "Traceback" not in err
+    assert json.loads(out)["timing"]["images_forwarded"] == 23
+
+
+def test_an_interruption_exits_with_130(vggnb, monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "open_workspace", interrupted)
+    code, out, err = vggnb("paths")
+    assert (code, out) == (130, "") and "Interrupted" in err and "Traceback" not in err
+
+
+def test_a_disk_that_fails_where_nobody_looked_is_told(vggnb, monkeypatch):
+    def failing(**_):
+        raise OSError(errno.EIO, "Input/output error", "/some/file")
+
+    monkeypatch.setattr(cli, "open_workspace", failing)
+    code, out, err = vggnb("paths")
+    assert (code, out) == (2, "") and "/some/file" in err and "what to do:" in err
+
+
+def test_a_weights_file_is_remembered_by_its_whole_path(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    parse = cli._parser().parse_args
+    for given, kept in [("mine.h5", str(tmp_path / "mine.h5")), ("none", "none"), ("imagenet", "imagenet")]:
+        options = parse(["train", "x", "--out", "y", "--weights", given])
+        assert cli._weights(options, None) == kept
+
+
+def test_a_new_run_folder_is_never_one_that_is_there(tmp_path):
+    first = cli._new_run_folder(tmp_path, "best")
+    first.mkdir()
+    assert cli._new_run_folder(tmp_path, "best") != first
+
+
+LIGHT = """
+import sys, time
+start = time.perf_counter()
+{what}
+heavy = {{"tensorflow", "keras", "sklearn", "matplotlib", "pandas", "scipy"}} & set(sys.modules)
+assert not heavy, heavy
+assert time.perf_counter() - start < {limit}, time.perf_counter() - start
+"""
+
+
+def test_importing_vggnb_imports_nothing_heavy():
+    what = "import vggnb\nassert not [name for name in sys.modules if name.startswith('vggnb.')]"
+    done = python("-c", LIGHT.format(what=what, limit=3))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_census_starts_no_tensorflow(photos):
+    what = f"from vggnb.cli import main\nassert main(['census', {str(photos)!r}, '--json', '--quiet']) == 0"
+    done = python("-c", LIGHT.format(what=what, limit=30))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["used"] == 36 and done.stderr == ""
+
+
+def test_the_module_is_the_command(tmp_path):
+    done = python("-m", "vggnb", "census", str(tmp_path / "none"))
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("There is no such dataset folder.")

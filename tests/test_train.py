@@ -1,0 +1,288 @@
+"""A run: the same numbers every time, every image once an epoch, and a folder that is old or new, never between."""
+
+import csv
+import errno
+import json
+import os
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from vggnb.features import Features
+from vggnb.generators import epoch_order
+from vggnb.model import build_head, compile_head, pool_columns
+from vggnb.recipe import Recipe
+from vggnb.storage import VggnbError, sha256_file
+from vggnb.train import _keep, _ordered_batches, fit, open_or_train, open_run, start_run, train
+from vggnb.weights import weights_sha256
+
+
+def heads(folder):
+    return [path.name for path in folder.glob("head-*")]
+
+
+@pytest.mark.parametrize("size, sizes", [(5, [5, 5, 5, 2]), (17, [17]), (32, [17]), (1, [1] * 17)])
+def test_every_epoch_holds_every_image_once_in_its_own_order(size, sizes, article):
+    recipe = article.with_(batch_size=size, epochs=3, seed=4)
+    values, labels = np.arange(17, dtype=np.float32)[:, None], np.arange(17) * 10
+    batches = [(v.numpy()[:, 0], y.numpy()) for v, y in _ordered_batches(values, labels, recipe)]
+    assert [len(v) for v, _ in batches] == sizes * 3
+    seen = np.concatenate([v for v, _ in batches]).astype(int)
+    assert np.array_equal(np.concatenate([y for _, y in batches]), seen * 10)
+    for epoch, order in enumerate(seen.reshape(3, 17)):
+        assert np.array_equal(order, epoch_order(17, seed=4, epoch=epoch))
+
+
+@pytest.mark.parametrize("name, manifest_name", [("article", "manifest3"), ("best", "manifest")])
+def test_fit_is_the_plain_loop_over_batches(name, manifest_name, request, fit_tiny):
+    """The same head comes out of a loop that a reader could write, so nothing is dropped, repeated or reordered."""
+    recipe = Recipe.named(name).with_(image_size=32, epochs=3, batch_size=5, dropout=0.0, seed=2)
+    run, features = fit_tiny(request.getfixturevalue(manifest_name), recipe)
+    part, classes = features.of("train"), len(run.classes)
+    values, labels = part.values[:, pool_columns(recipe)], part.labels
+    if classes > 2:
+        labels = np.eye(classes, dtype=np.float32)[labels]
+    keras.utils.set_random_seed(recipe.seed)
+    head = build_head(recipe, classes, images=len(values))
+    if recipe.standardise:
+        head.get_layer("standardise").adapt(values)
+    compile_head(head, recipe)
+    for epoch in range(3):
+        order = epoch_order(len(values), seed=2, epoch=epoch)
+        for at in range(0, len(order), 5):
+            head.train_on_batch(values[order[at : at + 5]], labels[order[at : at + 5]])
+    for ours, plain in zip(run.head().get_weights(), head.get_weights(), strict=True):
+        assert np.allclose(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(manifest, article, article_run, tmp_path):
+    """Two whole trainings, dropout and all, from the pictures to the bytes of the head."""
+    runs = []
+    for number in range(2):
+        recipe = article.with_(seed=1, epochs=2)
+        folder, store = tmp_path / str(number), tmp_path / "stores" / str(number)
+        np.random.seed(number)
+        runs.append(train(manifest, recipe, folder, weights="none", store=store, progress=False)[0])
+    first, again = runs
+    assert first.history() == again.history()
+    assert first.training()["head_sha256"] == again.training()["head_sha256"]
+    assert first.history().rows[0] != article_run[0].history().rows[0]
+    assert first.training()["timing"]["images_forwarded"] == 24
+
+
+def test_training_never_touches_the_base(base, best_run, article_run, run3):
+    assert weights_sha256(base[0]) == base[1].sha256
+    assert not base[0].trainable_weights
+
+
+@pytest.mark.parametrize("which", ["best_run", "article_run", "run3"])
+def test_the_last_row_of_the_history_is_what_the_kept_head_gives(which, request):
+    """The validation loss is the cross-entropy of the probabilities, with no penalty in it."""
+    run, features = request.getfixturevalue(which)
+    part = features.of("validation")
+    said = run.head().predict_on_batch(part.values[:, pool_columns(run.recipe)]).astype(np.float64)
+    if run.recipe.activation(len(run.classes)) == "sigmoid":
+        said = said / (1 - said)
+    probabilities = said / said.sum(axis=1, keepdims=True)
+    last = run.history().rows[-1]
+    expected = -np.log(probabilities[np.arange(len(part.labels)), part.labels]).mean()
+    assert last["val_loss"] == pytest.approx(expected, abs=1e-4)
+    assert last["val_accuracy"] == pytest.approx((probabilities.argmax(axis=1) == part.labels).mean())
+
+
+def test_the_history_has_a_row_for_each_epoch_in_memory_and_on_disk(best_run):
+    run, _ = best_run
+    history = run.history()
+    assert history.column("epoch") == [1, 2, 3]
+    assert set(history.rows[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
+    with open(run.folder / "history.csv", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert rows == list(history.rows)
+    assert history.column("loss")[-1] < history.column("loss")[0]
+    assert str(history).startswith("3 epochs: loss ")
+
+
+def test_the_run_says_what_it_cost(best_run):
+    run, features = best_run
+    timing = run.training()["timing"]
+    assert set(timing) == {
+        "features_s", "head_s", "fine_tune_s", "total_s", "images_forwarded", "features_from_cache",
+    }  # fmt: skip
+    assert timing["images_forwarded"] + timing["features_from_cache"] == len(features.rows) == 24
+    assert timing["total_s"] == pytest.approx(timing["features_s"] + timing["head_s"], abs=2e-3)
+
+
+def test_a_run_opens_as_it_was(best_run):
+    run, _ = best_run
+    assert open_run(run.folder) == run
+    assert open_run(str(run.folder)).history() == run.history()
+
+
+def test_without_validation_images_there_are_no_validation_numbers(best_run, own_run):
+    features = best_run[1]
+    history = fit(own_run, features.of("train"), progress=False)
+    assert set(history.rows[0]) == {"epoch", "loss", "accuracy"} and "validation" not in str(history)
+
+
+def test_progress_is_one_bar_on_stderr(best_run, own_run, capsys):
+    fit(own_run, best_run[1], progress=True)
+    told = capsys.readouterr()
+    assert told.out == "" and "3/3" in told.err and "val_accuracy" in told.err
+
+
+def test_left_out_images_are_written_down(best_run, own_run):
+    features = replace(best_run[1], unreadable=(("train/cat/x.jpg", "cut short"),))
+    fit(own_run, features, progress=False)
+    assert own_run.training()["left_out"] == [["train/cat/x.jpg", "cut short"]]
+
+
+def test_a_loss_that_is_no_number_stops_with_advice_and_the_earlier_head_stays(best_run, own_run):
+    features, before = best_run[1], own_run.training()
+    values = features.values.copy()
+    values[3] = np.nan
+    with pytest.raises(VggnbError, match="stopped being a number") as told:
+        fit(own_run, replace(features, values=values), progress=False)
+    assert "0.0001" in told.value.remedy
+    assert own_run.training() == before and own_run.head().get_weights()
+
+
+def test_nothing_to_train_on_is_told(best_run, own_run):
+    with pytest.raises(VggnbError, match="no training images"):
+        fit(own_run, best_run[1].of("validation"), progress=False)
+
+
+def test_training_again_the_same_way_keeps_what_was_judged(best_run, own_run):
+    digest = own_run.training()["head_sha256"]
+    kept = [own_run.folder / name for name in (f"predictions-test-{digest[:12]}.csv", "report-test.json")]
+    for path in kept:
+        path.write_text("{}")
+    fit(own_run, best_run[1], progress=False)
+    assert own_run.training()["head_sha256"] == digest and all(path.is_file() for path in kept)
+
+
+def test_another_head_in_the_same_folder_removes_what_belonged_to_the_old_one(best_run, own_run):
+    features = best_run[1]
+    old = own_run.training()
+    stale = [own_run.folder / name for name in (f"predictions-test-{old['head_sha256'][:12]}.csv", "report-test.json")]
+    for path in stale:
+        path.write_text("{}")
+    fewer = Features(features.rows[1:], features.values[1:], 0, 23, 0.0)
+    fit(own_run, fewer, progress=False)
+    assert own_run.training()["head_sha256"] != old["head_sha256"]
+    assert heads(own_run.folder) == [own_run.training()["head"]]
+    assert not any(path.exists() for path in stale)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_disk_that_fails_while_keeping_leaves_a_run_that_opens(nth, best_run, own_run, monkeypatch):
+    before, another = own_run.training(), build_head(own_run.recipe, 2)
+    move, calls = os.replace, []
+
+    def failing(*paths):
+        calls.append(paths)
+        if len(calls) == nth:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        move(*paths)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(VggnbError, match="No space left"):
+        _keep(own_run, another, own_run.history().rows, best_run[1], 0.0)
+    assert open_run(own_run.folder).training() == before and own_run.head().get_weights()
+
+
+def test_a_folder_that_holds_other_things_is_refused(tmp_path, manifest, best, base):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(VggnbError, match="something else than a run") as told:
+        start_run(tmp_path / "photos", manifest, best, weights="none", source=base[1])
+    assert told.value.where == str(tmp_path / "photos")
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.jpg"]
+
+
+def test_a_file_in_place_of_the_run_is_told(tmp_path, manifest, best, base):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(VggnbError, match="A file stands"):
+        start_run(tmp_path / "run", manifest, best, weights="none", source=base[1])
+
+
+def test_the_same_decisions_are_welcome_again(own_run, base):
+    before = sha256_file(own_run.folder / "training.json")
+    again = start_run(own_run.folder, own_run.manifest, own_run.recipe, weights="none", source=base[1])
+    assert again == own_run and sha256_file(own_run.folder / "training.json") == before
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda run: {"recipe": run.recipe.with_(epochs=9)}, "epochs is 3 there and 9 here"),
+        (lambda run: {"manifest": replace(run.manifest, classes=("dog", "cat"))}, "'dog'], here ['dog', 'cat']"),
+        (lambda run: {"manifest": replace(run.manifest, rows=run.manifest.rows[1:])}, "images or their splits"),
+        (lambda run: {"source": replace(run.source, sha256="0" * 64)}, "weights are not the same"),
+    ],
+    ids=["recipe", "classes", "images", "weights"],
+)
+def test_other_decisions_are_refused_with_the_difference(change, words, own_run):
+    decisions = {"manifest": own_run.manifest, "recipe": own_run.recipe, "source": own_run.source} | change(own_run)
+    with pytest.raises(VggnbError, match="another run") as told:
+        start_run(own_run.folder, **decisions, weights="none")
+    assert words in told.value.what
+    assert open_run(own_run.folder) == own_run and own_run.history().rows
+
+
+def test_an_untrained_run_says_what_to_do(tmp_path, manifest, best, base):
+    run = start_run(tmp_path / "run", manifest, best, weights="none", source=base[1])
+    for ask in (run.head, run.history, run.classifier):
+        with pytest.raises(VggnbError, match="not trained yet"):
+            ask()
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "cut"])
+def test_a_damaged_head_is_refused_by_name(damage, own_run):
+    path = own_run.folder / own_run.training()["head"]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.unlink()
+    if damage != "remove":
+        path.write_bytes(data if damage == "flip" else data[:-100])
+    with pytest.raises(VggnbError, match="damaged or gone") as told:
+        own_run.head()
+    assert told.value.where == str(path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "recipe.json", "manifest.csv", "training.json"])
+@pytest.mark.parametrize("damage", [b"", b'{"half', b"[]", b"\xff\xfe"])
+def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, own_run):
+    (own_run.folder / name).write_bytes(damage)
+    with pytest.raises(VggnbError) as told:
+        open_run(own_run.folder).head()
+    assert name in str(told.value)
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(VggnbError, match="no run in this folder"):
+        open_run(tmp_path)
+    with pytest.raises(VggnbError, match="no run in this folder"):
+        open_run(tmp_path / "none")
+
+
+def test_a_run_of_another_version_is_refused(own_run):
+    about = json.loads((own_run.folder / "run.json").read_text())
+    (own_run.folder / "run.json").write_text(json.dumps(about | {"schema": 999}))
+    with pytest.raises(VggnbError, match="another version"):
+        open_run(own_run.folder)
+
+
+def test_a_head_is_never_put_on_other_weights(own_run):
+    with pytest.raises(VggnbError, match="not those this run was trained on"):
+        replace(own_run, source=replace(own_run.source, sha256="0" * 64)).classifier()
+
+
+def test_a_trained_run_is_opened_and_not_trained_again(own_run, manifest, best, tmp_path, capsys):
+    before = sha256_file(own_run.folder / "training.json")
+    run = open_or_train(manifest, best, own_run.folder, weights="none", store=tmp_path)
+    assert run == own_run and sha256_file(own_run.folder / "training.json") == before
+    assert capsys.readouterr().out == ""
+    with pytest.raises(VggnbError, match="another run"):
+        open_or_train(manifest, best.with_(seed=8), own_run.folder, weights="none", store=tmp_path)

@@ -1,0 +1,268 @@
+"""Widgets without a browser: controls are set and pressed here as a person would, and their values are read."""
+
+import io
+from datetime import datetime
+from types import SimpleNamespace as Thing
+
+import ipywidgets
+import numpy as np
+import pytest
+from PIL import Image
+
+from vggnb import panels, uploads, widgets
+from vggnb.storage import VggnbError
+from vggnb.uploads import MAX_UPLOAD, uploaded
+from vggnb.widgets import DatasetBrowser, ThresholdExplorer, TrainingProgress, TryYourOwn
+
+EIGHT = int(ipywidgets.__version__.split(".")[0]) >= 8
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def jpeg(colour=(200, 30, 30), size=(64, 48)):
+    data = io.BytesIO()
+    Image.new("RGB", size, colour).save(data, "JPEG")
+    return data.getvalue()
+
+
+def hand_in(upload, files):
+    """What a browser does when files were chosen, in this version's form."""
+    if EIGHT:
+        about = {"type": "image/jpeg", "last_modified": datetime(2026, 1, 1)}
+        value = tuple({"name": n, "size": len(c), "content": memoryview(c), **about} for n, c in files)
+    else:
+        value = {n: {"metadata": {"name": n}, "content": c} for n, c in files}
+    upload.set_trait("value", value)
+
+
+@pytest.fixture
+def no_widgets(monkeypatch):
+    for module in (panels, uploads, widgets):
+        monkeypatch.setattr(module, "ipywidgets", None)
+
+
+@pytest.fixture
+def predictions():
+    p = np.array([0.1, 0.2, 0.6, 0.4, 0.7, 0.9])
+    return Thing(labels=np.array([0, 0, 0, 1, 1, 1]), probabilities=np.stack([1 - p, p], axis=1))
+
+
+# Training progress
+
+
+def test_training_progress_is_a_keras_callback():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["accuracy"])
+    x, y, progress = np.ones((8, 2)), np.ones(8), TrainingProgress(3)
+    history = model.fit(x, y, epochs=3, validation_data=(x, y), callbacks=[progress], verbose=0).history
+    assert progress.bar.value == progress.bar.max == 3 and progress.bar.bar_style == "success"
+    last = f"epoch 3 of 3, loss {history['loss'][-1]:.2f}, accuracy {history['accuracy'][-1]:.2f}, validation accuracy"
+    assert progress.words.value.startswith(last) and progress.words.value.endswith("s in all")
+
+
+def test_time_left_is_shown_but_never_printed(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(widgets.time, "monotonic", lambda: now[0])
+    progress = TrainingProgress(10)
+    progress.on_train_begin()
+    now[0] += 6
+    progress.on_epoch_end(1, {"loss": 0.5, "accuracy": 0.75})
+    assert progress.words.value == "epoch 2 of 10, loss 0.50, accuracy 0.75, 24 s left"
+    progress.on_train_end()
+    assert progress.bar.bar_style == "warning"  # stopped early
+    assert capsys.readouterr().out == "Training for 10 epochs.\n" and str(progress) == "Training for 10 epochs."
+
+
+def test_training_progress_has_no_other_attributes():
+    with pytest.raises(AttributeError):
+        TrainingProgress(1).validation_data  # noqa: B018
+
+
+# Dataset browser
+
+
+def captions(browser):
+    return browser.words.value
+
+
+def test_dataset_browser_turns_pages(manifest):
+    browser = DatasetBrowser(manifest)
+    assert captions(browser) == "train, all classes: images 1 to 12 of 16" and browser.back.disabled
+    first = browser.image.value
+    browser.forward.click()
+    assert captions(browser) == "train, all classes: images 13 to 16 of 16" and browser.forward.disabled
+    assert browser.image.value != first
+    browser.back.click()
+    assert browser.image.value == first
+    browser.forward.click()
+    browser.class_choice.value = "dog"
+    assert captions(browser) == "train, dog: images 1 to 8 of 8" and browser.back.disabled and browser.forward.disabled
+    browser.split_choice.value = "test"
+    assert captions(browser) == "test, dog: images 1 to 6 of 6"
+    assert [row.path for row in browser.rows()] == [f"test/dog/dog_{k}.{'png' if k % 2 else 'jpg'}" for k in range(6)]
+    browser.class_choice.value = None
+    assert captions(browser) == "test, all classes: images 1 to 12 of 12"
+    assert Image.open(io.BytesIO(browser.image.value)).format == "JPEG"
+
+
+def test_dataset_browser_without_images_of_a_class_and_with_hostile_names():
+    rows = [Thing(path="a.jpg", split="train", class_name=HOSTILE, label=0)]
+    data = Thing(dataset=None, classes=(HOSTILE, "dog"), rows=rows)
+    browser = DatasetBrowser(data, read=lambda path: np.zeros((9, 9, 3), np.uint8))
+    browser.class_choice.value = HOSTILE
+    assert "<" not in captions(browser) and "&lt;img src=x" in captions(browser)
+    browser.show(class_name="dog")
+    assert captions(browser) == "train, dog: images 0" and browser.image.value == b""
+    browser.show(page=7)
+    assert browser.page == 0
+    with pytest.raises(VggnbError, match="no images"):
+        DatasetBrowser(Thing(dataset="x", classes=("a", "b"), rows=[]))
+
+
+# Threshold explorer
+
+
+def test_threshold_explorer_follows_the_slider(predictions):
+    explorer = ThresholdExplorer(predictions, ("cat", "dog"))
+    assert explorer.counts().tolist() == [[2, 1], [1, 2]]
+    assert explorer.words.value == (
+        "dog is said from probability 0.50 on; sensitivity 0.67 (2 of 3 dog told right); "
+        "specificity 0.67 (2 of 3 cat told right)."
+    )
+    before = explorer.image.value
+    explorer.slider.value = 0.35
+    assert explorer.counts().tolist() == [[2, 1], [0, 3]] and explorer.image.value != before
+    assert "sensitivity 1.00 (3 of 3 dog" in explorer.words.value
+    explorer.slider.value = 1.0
+    assert explorer.counts().tolist() == [[3, 0], [3, 0]]
+    assert Image.open(io.BytesIO(explorer.image.value)).format == "PNG"
+
+
+def test_threshold_explorer_of_the_other_class(predictions):
+    explorer = ThresholdExplorer(predictions, ("cat", "dog"), "cat")
+    explorer.show(0.85)  # cat from 0.85 on
+    assert explorer.counts().tolist() == [[1, 2], [0, 3]]
+    assert "sensitivity 0.33 (1 of 3 cat" in str(explorer) and "specificity 1.00 (3 of 3 dog" in str(explorer)
+
+
+def test_threshold_explorer_agrees_with_the_report(best_run):
+    from vggnb.evaluate import judge, predict_split
+
+    run, _ = best_run
+    explorer = ThresholdExplorer(predict_split(run, "test", progress=False), run.classes)
+    assert np.array_equal(explorer.counts(), judge(run, "test", progress=False).confusion)
+
+
+def test_threshold_explorer_refuses_what_it_cannot_divide(predictions):
+    with pytest.raises(VggnbError, match="divides two classes"):
+        ThresholdExplorer(predictions, ("a", "b", "c"))
+    with pytest.raises(VggnbError, match="'fish' is not a class"):
+        ThresholdExplorer(predictions, ("cat", "dog"), "fish")
+
+
+# Try your own
+
+
+def test_both_forms_of_an_upload():
+    seven = Thing(value={"a.jpg": {"metadata": {}, "content": b"abc"}})
+    eight = Thing(value=({"name": "a.jpg", "content": memoryview(b"abc")},))
+    assert uploaded(seven) == uploaded(eight) == [("a.jpg", b"abc")]
+    assert uploaded(Thing(value={})) == uploaded(Thing(value=())) == []
+
+
+def test_try_your_own_ranks_classes_and_names_broken_files(bundle):
+    panel = TryYourOwn(bundle)
+    hand_in(panel.upload, [("moon.jpg", jpeg()), ("page.jpg", b"<html>hello</html>"), ("empty.jpg", b"")])
+    text = panel.words.value
+    assert "<b>moon.jpg</b>" in text and "<td>cat</td>" in text and "<td>dog</td>" in text
+    assert "<b>page.jpg</b>: Not a photograph: it is a web page or a drawing." in text
+    assert "<b>empty.jpg</b>: The file is empty (0 bytes)." in text
+    (_, ranked), *_ = panel.answers
+    assert sorted(ranked.replace(",", "").split()[::2]) == ["cat", "dog"]
+    shares = [float(share) for share in ranked.replace(",", "").split()[1::2]]
+    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=0.02)
+
+
+def test_an_answer_is_the_one_of_predict(bundle):
+    from vggnb.predict import predict_images
+
+    (expected,) = predict_images(bundle, [("x", jpeg((9, 99, 9)))])
+    ((_, said),) = TryYourOwn(bundle).answer([("x", jpeg((9, 99, 9)))])
+    assert said.startswith(f"{expected.class_name} {expected.probability:.2f}")
+
+
+def test_names_are_shown_escaped_and_never_used_as_paths(bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    panel = TryYourOwn(bundle)
+    files = [(HOSTILE, jpeg()), ("../../x.jpg", jpeg()), ("a\u202egpj.exe", b"nothing")]
+    hand_in(panel.upload, files)
+    text = panel.words.value
+    assert "<img src=x" not in text and "&lt;img src=x onerror=alert(1)&gt;" in text
+    assert "<b>../../x.jpg</b>" in text and "\u202e" not in text
+    assert text.count("<img") == 2  # the two small pictures that we made ourselves
+    assert [name for name, _ in panel.answers] == [name for name, _ in files]
+    assert list(tmp_path.iterdir()) == [] and not (tmp_path.parent.parent / "x.jpg").exists()
+
+
+def test_class_names_are_escaped(monkeypatch):
+    answer = Thing(error=None, probabilities={HOSTILE: 0.75, "dog": 0.25})
+    monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files: [answer for _ in files])
+    panel = TryYourOwn(None)
+    panel.answer([("a.jpg", jpeg())])
+    assert "<img src=x" not in panel.words.value and "width:75.0%" in panel.words.value
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_opened(monkeypatch):
+    asked = []
+    monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files: asked.extend(files) or [])
+    panel = TryYourOwn(None)
+    panel.answer([("huge.jpg", bytes(MAX_UPLOAD + 1))])
+    assert asked == [] and "8.0 MB; the limit is 8 MB. Make the picture smaller." in panel.words.value
+
+
+# Without a kernel, without ipywidgets, and in a real kernel
+
+
+def test_words_stand_in_where_there_is_no_kernel(manifest, predictions, capsys):
+    for panel in (DatasetBrowser(manifest), ThresholdExplorer(predictions, ("cat", "dog")), TryYourOwn(None)):
+        panel._ipython_display_()
+        assert capsys.readouterr().out == f"{panel}\n"
+
+
+def test_everything_answers_without_ipywidgets(no_widgets, manifest, predictions, bundle, capsys):
+    browser, explorer = DatasetBrowser(manifest), ThresholdExplorer(predictions, ("cat", "dog"))
+    browser.show(split="test", class_name="dog")
+    assert str(browser) == "test, dog: images 1 to 6 of 6" and browser.view is None
+    explorer.show(0.35)
+    assert "sensitivity 1.00" in str(explorer)
+    panel = TryYourOwn(bundle)
+    assert "predict_files" in str(panel)
+    assert "moon.jpg" in str(panel.answer([("moon.jpg", jpeg())]) and panel)
+    progress = TrainingProgress(2)
+    progress.on_train_begin()
+    progress.on_epoch_end(0, {"loss": 0.5})
+    progress.on_train_end()
+    assert capsys.readouterr().out == "Training for 2 epochs.\nepoch 1 of 2, loss 0.50\n"
+
+
+def test_in_a_real_kernel():
+    """A figure: picture, then sentence. A widget: live view, and words for the saved page. No object addresses."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    cells = [
+        "import numpy as np\nfrom types import SimpleNamespace as T\nfrom vggnb import figures, widgets\n"
+        "report = T(confusion=np.array([[3, 1], [0, 4]]), classes=('cat', 'dog'))",
+        "figures.confusion_matrix(report)",
+        "p = np.array([0.1, 0.9])\n"
+        "widgets.ThresholdExplorer(T(labels=np.array([0, 1]), probabilities=np.stack([1 - p, p], 1)), ('cat', 'dog'))",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    nothing, figure, widget = (cell.outputs for cell in notebook.cells)
+    assert nothing == []
+    assert [output.output_type for output in figure] == ["display_data", "stream"]
+    assert figure[0].metadata["image/png"]["alt"] in figure[1].text and "7 of 8 images right" in figure[1].text
+    assert widget[0].data["text/plain"].startswith("dog is said from probability 0.50 on")
+    assert "model_id" in widget[0].data["application/vnd.jupyter.widget-view+json"]
+    assert "0x" not in str([output.get("data", {}).get("text/plain") for output in figure + widget])
