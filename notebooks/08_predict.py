@@ -103,8 +103,7 @@ figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 # %%
 from vggnb.widgets import TryYourOwn
 
-try_your_own = TryYourOwn(bundle)
-try_your_own.view
+TryYourOwn(bundle)
 
 # %% [markdown]
 # ## Without a notebook

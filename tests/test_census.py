@@ -241,8 +241,8 @@ def test_every_copy_of_a_leaking_picture_is_in_a_leak(small):
 def test_every_copy_of_two_pictures_that_look_the_same_is_in_a_leak(small):
     picture = Image.open(small / "train/a/0.png")
     for k in range(3):
-        save(small / f"train/a/copy{k}.png", (small / "train/a/0.png").read_bytes())
-        save(small / f"test/a/again{k}.jpg", encoded(picture, "JPEG"))
+        save(small / f"train/a/copy{k}.png", encoded(picture.resize((60 + 20 * k, 50 + 10 * k))))
+        save(small / f"test/a/again{k}.jpg", encoded(picture, "JPEG", quality=90 - 20 * k))
     leaking = {path for pair in survey(small).leaks for path in pair.paths}
     copies = {
         f"{name}{k}.{kind}" for name, kind in (("train/a/copy", "png"), ("test/a/again", "jpg")) for k in range(3)
