@@ -125,7 +125,7 @@ print("TensorFlow loaded so far:", "tensorflow" in sys.modules)
 # later, as a strange number. Here the folder itself is read, and what was understood is said:
 
 # %%
-from vggnb.layout import read_layout
+from vggnb.census import read_layout
 
 layout = read_layout(ws.dataset)
 print(layout)

@@ -57,7 +57,7 @@ figures.class_counts(census)
 
 # %%
 import os
-from vggnb.flawed import flawed_sample
+from vggnb.datasets import flawed_sample
 
 flawed = flawed_sample(ws.features.parent / "flawed")
 folder = flawed / "train" / "benign"
@@ -131,7 +131,7 @@ figures.sizes_and_brightness(census)
 # each picture, is called the **manifest**; every later page starts from it.
 
 # %%
-from vggnb.splits import assign_splits
+from vggnb.census import assign_splits
 
 manifest = assign_splits(census)
 print(manifest)

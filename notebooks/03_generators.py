@@ -29,8 +29,7 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import take_census
-from vggnb.splits import assign_splits
+from vggnb.census import assign_splits, take_census
 
 manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
 print(manifest)

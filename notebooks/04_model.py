@@ -28,9 +28,8 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import take_census
+from vggnb.census import assign_splits, take_census
 from vggnb.recipe import Recipe
-from vggnb.splits import assign_splits
 
 manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
 recipe = Recipe.article().with_(image_size=ws.image_size)

@@ -28,9 +28,8 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import take_census
+from vggnb.census import assign_splits, take_census
 from vggnb.recipe import Recipe
-from vggnb.splits import assign_splits
 from vggnb.train import open_or_train
 
 manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))

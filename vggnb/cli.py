@@ -161,7 +161,7 @@ def _trained(options, dataset: Path | None, out: Path | None):
     census = _take_census(options, dataset or workspace.dataset, workspace)
     census.check_trainable()
     _tell(options, "\n".join([str(census), *_skipped(census)]))
-    from vggnb.splits import assign_splits
+    from vggnb.census.splits import assign_splits
 
     manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
     for sentence in manifest.sentences:
@@ -260,7 +260,9 @@ def _save(options) -> None:
     from vggnb.train import open_run
 
     sets = {"article": ARTICLE, "all": tuple(FORMATS)}
-    files = save_bundle(open_run(options.run), options.to, formats=sets.get(options.formats, options.formats.split(",")))
+    files = save_bundle(
+        open_run(options.run), options.to, formats=sets.get(options.formats, options.formats.split(","))
+    )
     document = {"files": [vars(file) for file in files]}
     _print(options, document, f"{_saved(files)}\nThe bundle is in {options.to}")
 

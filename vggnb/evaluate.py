@@ -1,4 +1,4 @@
-"""Probabilities -> judgement: each number with its 95 % interval, beside what guessing would get. Numpy in, numbers out."""
+"""Probabilities -> judgement: each number with its 95 % interval, beside what guessing would get."""
 
 import csv
 import io
@@ -11,11 +11,11 @@ from sklearn import metrics as sk
 from tqdm.auto import tqdm
 
 from vggnb.census import Census, Row
+from vggnb.census.splits import Manifest
 from vggnb.features import BATCH
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.model import compiled
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 
@@ -67,7 +67,10 @@ class Report:
 
     def __str__(self) -> str:
         left_out = f" ({self.left_out} could not be read)" if self.left_out else ""
-        lines = [f"{self.n} images{left_out}; always saying the most frequent class would get {self.baseline:.2f} right", ""]
+        lines = [
+            f"{self.n} images{left_out}; always saying the most frequent class would get {self.baseline:.2f} right",
+            "",
+        ]
         lines += [f"{'':18}value (95 % interval)"]
         lines += [f"{name.replace('_', ' '):18}{value}" for name, value in self.metrics.items()]
         if self.positive is not None:
@@ -235,7 +238,7 @@ def weighted_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) 
 
 
 def weighted_ece(probabilities: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error for each draw: confidence minus accuracy, by bins of confidence, absolute, averaged."""
+    """Expected calibration error for each draw: |confidence - accuracy| by bins of confidence, averaged."""
     confidence = probabilities.max(axis=1)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = weights * (confidence - right)
@@ -285,7 +288,7 @@ def _to_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
     writer.writerow(["path", "label", *classes])
-    for path, label, row in zip(predictions.paths, predictions.labels, predictions.probabilities):
+    for path, label, row in zip(predictions.paths, predictions.labels, predictions.probabilities, strict=True):
         writer.writerow([path, int(label), *(repr(float(p)) for p in row)])
     writer.writerows(predictions.unreadable)
     return text.getvalue().encode("utf-8", "surrogateescape")

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from vggnb.census import Row
+from vggnb.census.splits import Manifest
 from vggnb.images import read_image
 from vggnb.recipe import Recipe
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, mendable, sha256_file
 
 

@@ -34,9 +34,9 @@ CHECK_IMAGES = 8
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
 DECODING = (
-    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent parts "
-    "on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter named "
-    "in recipe.resize; feed as float32, 0 to 255, channels last, RGB."
+    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
+    "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
+    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB."
 )
 
 
@@ -82,7 +82,7 @@ def save_bundle(
         model: the assembled classifier, if it is at hand.
 
     Raises:
-        VggnbError: unknown format, unwritable folder, or a file that does not come back the same (nothing is left then).
+        VggnbError: unknown format, unwritable folder, or a file that does not come back the same.
     """
     formats = _known_formats(formats)
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
@@ -113,7 +113,9 @@ def save_bundle(
         differences = {file.path: file.max_difference for file in files if file.max_difference is not None}
         wrong = [path for path, difference in differences.items() if not difference <= TOLERANCE]  # nan is wrong, too
         if wrong:
-            raise VggnbError(f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it.")
+            raise VggnbError(
+                f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it."
+            )
     return files
 
 
@@ -251,7 +253,9 @@ def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
         if not path.is_file():
             raise VggnbError(f"The bundle lacks {file}.", folder, "Copy the whole folder again, or save the run again.")
         if sha256_file(path) != document["files"][file]["sha256"]:
-            raise VggnbError("The file is damaged: its checksum differs.", path, "Copy it again, or save the run again.")
+            raise VggnbError(
+                "The file is damaged: its checksum differs.", path, "Copy it again, or save the run again."
+            )
     return document
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from vggnb.census.splits import Manifest
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
 from vggnb.model import build_base, build_classifier, build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, make_folder, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from vggnb.weights import WeightSource
 

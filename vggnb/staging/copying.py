@@ -9,13 +9,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from vggnb.archives import extract, is_archive
 from vggnb.folders import Folder, shown, walk
 from vggnb.images import MAX_BYTES
-from vggnb.reading import GONE, SourceFile, read_ahead, read_patiently
-from vggnb.staged import LIST, Staged, is_complete, translate_tables, whole_rows, write_list
+from vggnb.staging.archives import extract, is_archive
+from vggnb.staging.reading import GONE, SourceFile, read_ahead, read_patiently
+from vggnb.staging.staged import LIST, Staged, is_complete, translate_tables, whole_rows, write_list
+from vggnb.staging.strip import strip_metadata
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, mendable, sha256_bytes, storage_errors
-from vggnb.strip import strip_metadata
 
 _BLOCK = 16_000_000  # of an archive being copied
 _PNG = b"\x89PNG"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnb.census import Census
+from vggnb.census.layout import SPLITS, UNSPLIT
+from vggnb.census.rows import Row, tied_together
+from vggnb.census.survey import Census
 from vggnb.folders import counted, shown
-from vggnb.layout import SPLITS, UNSPLIT
-from vggnb.rows import Row, tied_together
 from vggnb.storage import VggnbError, storage_errors, write_bytes
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
