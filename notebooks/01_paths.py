@@ -74,7 +74,17 @@ print(folders)
 # ## Step 3: put pictures in it
 #
 # The article takes its pictures from Kaggle (3 297 photographs of moles, benign or malignant). You can use any folder
-# of pictures; nothing below knows about skin. Two hints that save an evening:
+# of pictures; nothing below knows about skin. If you have none, these fetch some (they need a network, so they are
+# shown here and not run; each gives you the folder or table to put into `VGGNB_DATASET` below):
+#
+# ```python
+# from vggnb import datasets
+# datasets.kaggle()                               # the article's set; asks for your Kaggle account
+# datasets.isic(ws.home / "isic", each=200)       # the ISIC Archive: CC-0 pictures, with who is to be credited
+# datasets.url("https://...", ws.home / "my_pictures", sha256="...")
+# ```
+#
+# Two hints that save an evening:
 #
 # - Upload **one .zip file** rather than thousands of pictures: Drive is slow with many small files.
 # - Keep the originals somewhere else. The series never changes or deletes your pictures, but an upload can go wrong.

@@ -29,6 +29,20 @@ ws = open_workspace()
 print(ws)
 
 # %% [markdown]
+# ## Bring the pictures close
+#
+# Drive answers slowly when it is asked for thousands of small files: about one picture a second, and then training waits
+# for Drive and not for the network. So the pictures are copied **once** to the fast disk of this machine, checked, and
+# without the data that a camera hides in them (place, time). A copy that was interrupted goes on where it stopped; an
+# archive is copied as one file and unpacked. A folder that is on this machine already is used as it is.
+
+# %%
+from vggnb.staging import near_copy
+
+dataset = near_copy(ws.dataset, ws.staged)
+print("copied:", dataset != ws.dataset)
+
+# %% [markdown]
 # ## Steps 8 and 9: how many pictures are there?
 #
 # Look at the last line: every file on the disk is either used, or skipped for a reason, or belongs to the operating
@@ -37,7 +51,7 @@ print(ws)
 # %%
 from vggnb.census import take_census
 
-census = take_census(ws.dataset, cache=ws.census_file)
+census = take_census(dataset, cache=ws.census_file)
 print(census)
 
 # %%

@@ -29,9 +29,9 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import assign_splits, take_census
+from vggnb.census import open_manifest
 
-manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+manifest = open_manifest(ws)
 print(manifest)
 
 # %% [markdown]

@@ -28,10 +28,10 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import assign_splits, take_census
+from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 
-manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+manifest = open_manifest(ws)
 recipe = Recipe.article().with_(image_size=ws.image_size)
 
 # %% [markdown]

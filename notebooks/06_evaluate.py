@@ -28,11 +28,11 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import assign_splits, take_census
+from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 from vggnb.train import open_or_train
 
-manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+manifest = open_manifest(ws)
 recipes = {name: Recipe.named(name).with_(image_size=ws.image_size) for name in ("article", "best")}
 runs = {name: open_or_train(manifest, recipe, ws.runs / name, weights=ws.weights, store=ws.features)
         for name, recipe in recipes.items()}

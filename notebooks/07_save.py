@@ -28,11 +28,11 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import assign_splits, take_census
+from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 from vggnb.train import open_or_train
 
-manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+manifest = open_manifest(ws)
 recipe = Recipe.best().with_(image_size=ws.image_size)
 run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
 print(run.history())

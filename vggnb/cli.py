@@ -127,7 +127,9 @@ def _paths(options) -> None:
 
 def _take_census(options, dataset: Path, workspace: Workspace):
     from vggnb.census import take_census
+    from vggnb.staging import near_copy
 
+    dataset = near_copy(dataset, workspace.staged, progress=not options.quiet)
     return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
 
 

@@ -33,6 +33,12 @@ class Predictions:
     probabilities: np.ndarray
     unreadable: tuple[tuple[str, str], ...] = ()
 
+    def without(self, paths: set[str]) -> "Predictions":
+        """The same but for these paths."""
+        keep = [index for index, path in enumerate(self.paths) if path not in paths]
+        kept = tuple(self.paths[index] for index in keep)
+        return Predictions(kept, self.labels[keep], self.probabilities[keep], self.unreadable)
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -54,6 +60,7 @@ class Report:
         confusion: int (classes, classes); rows are the true class, columns what the model said.
         threshold: two classes: the positive class is said from this probability on; None for more.
         baseline: share of the most frequent class: the accuracy of saying always that.
+        without_leaks: where images of the split are in train, too: the judgement of the others alone.
     """
 
     n: int
@@ -64,6 +71,7 @@ class Report:
     baseline: float
     confusion: np.ndarray
     metrics: dict[str, Interval]
+    without_leaks: "Report | None" = None
 
     def __str__(self) -> str:
         left_out = f" ({self.left_out} could not be read)" if self.left_out else ""
@@ -75,28 +83,35 @@ class Report:
         lines += [f"{name.replace('_', ' '):18}{value}" for name, value in self.metrics.items()]
         if self.positive is not None:
             lines += ["", f"positive class: {self.positive}, said from probability {self.threshold:.2f} on"]
+        if self.without_leaks is not None:
+            leaks, name = self.n - self.without_leaks.n, "auc" if self.positive is not None else "macro_f1"
+            both = ", ".join(f"{word} {self.without_leaks.metrics[word]}" for word in ("accuracy", name))
+            lines += ["", f"! {leaks} of these images are in train, too. Without them: {both}"]
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
         """The contract's JSON."""
         values = {name: asdict(interval) for name, interval in self.metrics.items()}
         plain = {**asdict(self), "metrics": values, "confusion": self.confusion.tolist(), "classes": list(self.classes)}
-        return plain
+        return {**plain, "without_leaks": self.without_leaks and self.without_leaks.to_dict()}
 
 
 def judge(
     run: Run, split: str = "test", *, positive: str | None = None, draws: int = DRAWS, progress: bool = True
 ) -> Report:
-    """Judge a run on one split of its own dataset.
+    """Judge a run on one split of its own dataset; where images of it are in train, too, both with and without them.
 
     Args:
         positive: two classes: the one whose probability is reported; default the alphabetically last.
         draws: bootstrap draws.
     """
     positive_class(run.classes, positive)
-    report = judge_predictions(
-        predict_split(run, split, progress=progress), run.classes, positive=positive, draws=draws
-    )
+    predictions = predict_split(run, split, progress=progress)
+    report = judge_predictions(predictions, run.classes, positive=positive, draws=draws)
+    others = predictions.without({row.path for row in run.manifest.leaking(split)})
+    if len(others.paths) < report.n and set(others.labels) == set(predictions.labels):
+        alone = judge_predictions(others, run.classes, positive=positive, draws=draws)
+        report = replace(report, without_leaks=alone)
     write_json(run.folder / f"report-{split}.json", report.to_dict())
     return report
 

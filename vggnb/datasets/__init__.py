@@ -1,9 +1,9 @@
 """Where images come from: the sample, Kaggle, the ISIC Archive, or any URL -> a dataset folder.
 
-sources       the four of them
-fetching      one download: resumed, verified, with progress
-isic_archive  the ISIC Archive's public interface
-flawed        the sample with faults planted in it
+- `sources`: the four of them
+- `fetching`: one download: resumed, verified, with progress
+- `isic_archive`: the ISIC Archive's public interface
+- `flawed`: the sample with faults planted in it
 """
 
 from vggnb.datasets.flawed import flawed_sample
