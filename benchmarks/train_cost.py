@@ -22,9 +22,9 @@ import tensorflow as tf
 from vggnb.census import take_census
 from vggnb.census.splits import Manifest, assign_splits
 from vggnb.features import extract
-from vggnb.generators import make_dataset, use_threads
+from vggnb.generators import make_dataset
 from vggnb.model import build_base, build_classifier, build_head
-from vggnb.paths import device_words, sample_folder, threads
+from vggnb.paths import device_words, sample_folder
 from vggnb.recipe import Recipe
 from vggnb.train import fit, start_run
 
@@ -164,7 +164,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the two loops that are measured")
     parser.add_argument("--weights", default="offline")
     parser.add_argument("--json", action="store_true")
-    use_threads(threads())
     result = measure(options := parser.parse_args())
     if options.json:
         print(json.dumps(result))

@@ -8,7 +8,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from vggnb.paths import WEIGHTS, Workspace, device_words, open_workspace, threads, versions
+from vggnb.paths import WEIGHTS, Workspace, device_words, open_workspace, versions
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, make_folder, mendable
 
@@ -73,9 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path)
     evaluate.add_argument("--dataset", type=Path, help="another folder with the same classes")
     evaluate.add_argument("--positive", metavar="CLASS")
+    evaluate.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
     save = verb("save", _save, "write a bundle and prove that it comes back the same")
     save.add_argument("run", type=Path)
     save.add_argument("--to", type=Path, required=True)
+    save.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
     save.add_argument("--formats", default="all", help="article, all, or a list such as keras,h5")
     predict = verb("predict", _predict, "name the class of pictures")
     predict.add_argument("bundle", type=Path)
@@ -103,10 +105,8 @@ def _tell(options, text: object) -> None:
 
 
 def _start_tensorflow() -> None:
-    """Import TensorFlow quietly, with the wanted number of threads."""
-    from vggnb.generators import use_threads
-
-    use_threads(threads())
+    """Import TensorFlow quietly; the number of its threads is VGGNB_THREADS's."""
+    import vggnb.generators  # noqa: F401
 
 
 def _paths(options) -> None:
@@ -125,16 +125,16 @@ def _paths(options) -> None:
     _print(options, document, "\n".join(f"{name:<12} {value}" for name, value in lines.items()))
 
 
-def _take_census(options, dataset: Path, workspace: Workspace):
+def _take_census(options, workspace: Workspace):
     from vggnb.census import take_census
     from vggnb.staging import near_copy
 
-    dataset = near_copy(dataset, workspace.staged, progress=not options.quiet)
+    dataset = near_copy(workspace.dataset, workspace.staged, progress=not options.quiet)
     return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
 
 
 def _census(options) -> None:
-    census = _take_census(options, options.dataset, open_workspace())
+    census = _take_census(options, open_workspace(dataset=options.dataset))
     _print(options, census.to_dict(), "\n".join([str(census), *_skipped(census)]))
 
 
@@ -154,13 +154,13 @@ def _recipe(options, sample: bool, workspace: Workspace) -> Recipe:
 
 def _trained(options, dataset: Path | None, out: Path | None):
     """Census, split and training: (run, the JSON keys of train)."""
-    workspace = open_workspace()
+    workspace = open_workspace(dataset=dataset)
     recipe = _recipe(options, dataset is None, workspace)
     out = out or _new_run_folder(workspace.runs, recipe.name)
-    if out.resolve().is_relative_to((dataset or workspace.dataset).resolve()):
+    if out.resolve().is_relative_to(workspace.dataset.resolve()):
         raise VggnbError("The run's folder lies inside the dataset.", out, "Name a folder elsewhere with --out.")
     out = make_folder(out)
-    census = _take_census(options, dataset or workspace.dataset, workspace)
+    census = _take_census(options, workspace)
     census.check_trainable()
     _tell(options, "\n".join([str(census), *_skipped(census)]))
     from vggnb.census.splits import assign_splits
@@ -247,11 +247,11 @@ def _evaluate(options) -> None:
     from vggnb.evaluate import judge, judge_folder
     from vggnb.train import open_run
 
-    run = open_run(options.run)
+    run = open_run(options.run, weights=options.weights)
     if options.dataset is None:
         report = judge(run, positive=options.positive, progress=not options.quiet)
     else:
-        census = _take_census(options, options.dataset, open_workspace())
+        census = _take_census(options, open_workspace(dataset=options.dataset))
         report = judge_folder(run, census, positive=options.positive, progress=not options.quiet)
     _print(options, report.to_dict(), report)
 
@@ -263,7 +263,9 @@ def _save(options) -> None:
 
     sets = {"article": ARTICLE, "all": tuple(FORMATS)}
     files = save_bundle(
-        open_run(options.run), options.to, formats=sets.get(options.formats, options.formats.split(","))
+        open_run(options.run, weights=options.weights),
+        options.to,
+        formats=sets.get(options.formats, options.formats.split(",")),
     )
     document = {"files": [vars(file) for file in files]}
     _print(options, document, f"{_saved(files)}\nThe bundle is in {options.to}")
