@@ -169,9 +169,7 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         verdicts = list(judge_files(layout.dataset, [*paths, *layout.copies], kept, progress=progress))
     judged = list(zip(layout.entries, verdicts, strict=False))
     good = [(entry, verdict) for entry, verdict in judged if not verdict.reason]
-    names = {
-        file.staged: file.source for file in staged_files(layout.dataset)
-    }
+    names = {file.staged: file.source for file in staged_files(layout.dataset)}
     bad = [Skipped(names.get(entry.path, entry.path), verdict.reason) for entry, verdict in judged if verdict.reason]
     copies = _judge_copies(layout.copies, verdicts[len(paths) :], {v.sha256: entry.path for entry, v in judged})
     labels = {name: label for label, name in enumerate(layout.classes)}
