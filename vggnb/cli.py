@@ -105,8 +105,18 @@ def _tell(options, text: object) -> None:
 
 
 def _start_tensorflow() -> None:
-    """Import TensorFlow quietly; the number of its threads is VGGNB_THREADS's."""
-    import vggnb.generators  # noqa: F401
+    """Import TensorFlow and let it start without its remarks; the number of its threads is VGGNB_THREADS's."""
+    sys.stderr.flush()
+    kept = os.dup(2)  # the remarks come from C++, below Python's sys.stderr
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        from vggnb.generators import tf
+
+        tf.constant(0)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _paths(options) -> None:

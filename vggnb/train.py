@@ -176,7 +176,8 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Show the epoch's numbers."""
-        self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False)
+        shown = {name: f"{value:.2f}" for name, value in (logs or {}).items() if "crossentropy" not in name}
+        self.bar.set_postfix(shown, refresh=False)
         self.bar.update(1)
 
     def on_train_end(self, logs=None):
