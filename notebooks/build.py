@@ -7,6 +7,7 @@ the named ones are written. Every run starts from an empty VGGNB_HOME in the qui
 """
 
 import argparse
+import base64
 import copy
 import os
 import re
@@ -47,6 +48,7 @@ print(ws)"""
 
 COLAB = "https://colab.research.google.com"
 BADGE = "[![Open In Colab]"  # how the line starts
+OVERVIEW = "06_evaluate"  # the page whose first figure README shows
 FILTERS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}  # as in pyproject.toml
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
