@@ -23,8 +23,9 @@ from vggnb.census import take_census
 from vggnb.census.splits import Manifest, assign_splits
 from vggnb.features import extract
 from vggnb.generators import make_dataset
+from vggnb.machine import device_words
 from vggnb.model import build_base, build_classifier, build_head
-from vggnb.paths import device_words, sample_folder
+from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
 from vggnb.train import fit, start_run
 

@@ -133,10 +133,13 @@ print("leaks in the sample:", len(census.leaks), "  conflicts:", len(census.conf
 figures.contact_sheet(census)
 
 # %%
+print(*census.profiles(), sep="\n")
+
+# %%
 figures.sizes_and_brightness(census)
 
 # %% [markdown]
-# Brightness and size should not tell the classes apart. If they do in your pictures, the network will use them, and fail
+# Brightness, shape and sharpness should not tell the classes apart. If they do in your pictures, the network will use them, and fail
 # on pictures from another camera.
 
 # %% [markdown]

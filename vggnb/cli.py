@@ -8,7 +8,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from vggnb.paths import WEIGHTS, Workspace, device_words, open_workspace, versions
+from vggnb.machine import device_words, versions
+from vggnb.paths import WEIGHTS, Workspace, open_workspace
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, make_folder, mendable
 
@@ -121,16 +122,7 @@ def _start_tensorflow() -> None:
 
 def _paths(options) -> None:
     workspace = open_workspace()
-    document = {
-        "environment": workspace.environment,
-        "profile": workspace.profile,
-        "dataset": str(workspace.dataset),
-        "runs": str(workspace.runs),
-        "features": str(workspace.features),
-        "weights": workspace.weights,
-        "versions": versions(),
-        "device": device_words(),
-    }
+    document = {**workspace.to_dict(), "versions": versions(), "device": device_words()}
     lines = {**document, "versions": ", ".join(f"{name} {v or 'absent'}" for name, v in document["versions"].items())}
     _print(options, document, "\n".join(f"{name:<12} {value}" for name, value in lines.items()))
 
@@ -167,7 +159,8 @@ def _trained(options, dataset: Path | None, out: Path | None):
     workspace = open_workspace(dataset=dataset)
     recipe = _recipe(options, dataset is None, workspace)
     out = out or _new_run_folder(workspace.runs, recipe.name)
-    if out.resolve().is_relative_to(workspace.dataset.resolve()):
+    pictures = workspace.dataset.parent if workspace.dataset.suffix.lower() == ".csv" else workspace.dataset
+    if out.resolve().is_relative_to(pictures.resolve()):
         raise VggnbError("The run's folder lies inside the dataset.", out, "Name a folder elsewhere with --out.")
     out = make_folder(out)
     census = _take_census(options, workspace)
@@ -288,7 +281,3 @@ def _predict(options) -> None:
 
     answers = predict_files(load_bundle(options.bundle), options.paths)
     _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

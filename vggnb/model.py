@@ -45,16 +45,11 @@ def build_base(recipe: Recipe, weights: str = "imagenet") -> tuple[keras.Model, 
     return base, source
 
 
-def _through(layers: list[keras.layers.Layer], x):
-    """Call layers one after the other; yields (layer, output)."""
-    for layer in layers:
-        x = layer(x)
-        yield layer, x
-
-
 def _pooled(base: keras.Model, images, recipe: Recipe, pools: tuple[tuple[int, str], ...]):
     """The head's features of preprocessed images: the wanted pools of the wanted blocks, side by side."""
-    ends = {layer.name: x for layer, x in _through(base.layers[1:], preprocessing_layer(recipe)(images))}
+    x, ends = preprocessing_layer(recipe)(images), {}
+    for block in base.layers[1:]:
+        x = ends[block.name] = block(x)
     layer = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
     pooled = [layer[kind](name=f"block{block}_{kind}")(ends[f"block{block}_pool"]) for block, kind in pools]
     return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="features")(pooled)

@@ -11,21 +11,9 @@ from pathlib import Path
 
 import vggnb
 from vggnb import machine
-from vggnb.machine import device_words, environment, mount_drive, threads, versions
+from vggnb.machine import environment, mount_drive
 from vggnb.storage import VggnbError, make_folder
 
-__all__ = [
-    "ProjectFolders",
-    "Workspace",
-    "device_words",
-    "environment",
-    "make_project_folders",
-    "mount_drive",
-    "open_workspace",
-    "sample_folder",
-    "threads",
-    "versions",
-]
 KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
 IMAGE_SIZES = {"quick": 96, "full": 224}
 WEIGHTS = ("imagenet", "offline", "none")

@@ -79,11 +79,6 @@ def _files(paths: Path | Iterable[Path]) -> list[Path]:
     return files
 
 
-def _is_systems(path: Path) -> bool:
-    """Whether the operating system put it there."""
-    return any(map(is_system, path.parts))
-
-
 def _answer(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes]]) -> list[Prediction]:
     """Decode and predict a batch at a time, in order."""
     answers, model = [], compiled(bundle.model)

@@ -4,7 +4,6 @@ Class names, the recipe and a checksum of every file lie beside the weights. A b
 or not at all. Loading builds the network in our own code and reads numbers into it; no file is run.
 """
 
-import importlib.metadata
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ import numpy as np
 import vggnb
 from vggnb.folders import is_system
 from vggnb.images import DECODER_VERSION, resize_image
+from vggnb.machine import versions
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
@@ -100,7 +100,7 @@ def save_bundle(
         document = {
             "name": name,
             "decoder": DECODER_VERSION,
-            "versions": {"vggnb": vggnb.__version__, **_versions()},
+            "versions": versions(),
             "files": {
                 path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
                 for path in sorted(temporary.iterdir())
@@ -234,10 +234,6 @@ def _card(run: Run, name: str) -> dict:
         "results": reports,
         "limits": "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds.",
     }
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("keras", "numpy", "pillow")}
 
 
 def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:

@@ -61,12 +61,9 @@ class Manifest:
         header = {"vggnb_manifest": 1, "dataset": str(self.dataset), "classes": self.classes, "said": self.sentences}
         text = io.StringIO()
         text.write(f"# {json.dumps(header)}\n")
-        plain = csv.writer(text, lineterminator="\n")
-        careful = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # before 3.13, csv forgets to quote "\r"
-        plain.writerow(COLUMNS)
-        for row in self.rows:
-            cells = [getattr(row, name) for name in Row.__slots__]
-            (careful if "\r" in "".join(map(str, cells)) else plain).writerow(cells)
+        writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(row, name) for name in Row.__slots__] for row in self.rows)
         write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
     @classmethod

@@ -7,6 +7,7 @@
 """
 
 from vggnb.datasets.flawed import flawed_sample
-from vggnb.datasets.sources import isic, kaggle, sample, url
+from vggnb.datasets.isic_archive import isic
+from vggnb.datasets.sources import kaggle, sample, url
 
 __all__ = ["flawed_sample", "isic", "kaggle", "sample", "url"]

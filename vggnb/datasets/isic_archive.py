@@ -46,7 +46,7 @@ class Record:
         return f"{self.class_name}/{self.isic_id}.jpg"
 
 
-def fetch_isic(
+def isic(
     target: Path,
     *,
     queries: Mapping[str, str] = DERMOSCOPY,

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from vggnb import machine
 from vggnb.folders import Folder, shown, walk
 from vggnb.images import MAX_BYTES
-from vggnb.staging.archives import extract, is_archive
+from vggnb.staging.archives import check_room, extract, is_archive
 from vggnb.staging.reading import GONE, SourceFile, read_ahead, read_patiently
 from vggnb.staging.staged import LIST, Staged, is_complete, translate_tables, whole_rows, write_list
 from vggnb.staging.strip import strip_metadata
@@ -120,7 +120,7 @@ def _fetch(archive: Path, size: int, copy: Path, progress: bool) -> None:
     from tqdm.auto import tqdm
 
     done = copy.stat().st_size if copy.exists() else 0
-    _check_room(size - done, copy.parent)
+    check_room(size - done, copy.parent)
     with (
         tqdm(total=size, initial=done, unit="B", unit_scale=True, desc="copying", disable=not progress) as bar,
         open(copy, "ab", buffering=0) as file,
@@ -183,20 +183,13 @@ def _folders(tree: Folder) -> Iterator[str]:
             waiting.append(folder)
 
 
-def _check_room(needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        what = f"Staging needs {needed / 1e6:,.0f} MB more; {free / 1e6:,.0f} MB are free."
-        raise VggnbError(what, folder, "Free some space or choose another folder.")
-
-
 def _copy(source: Path, folder: Path, files: list[SourceFile], rows: dict[str, Staged], progress: bool) -> None:
     """Copy what is missing, adding each file to `rows` and to the list as it arrives."""
     from tqdm.auto import tqdm
 
     missing = [file for file in files if file.path not in rows]
     total, taken, failed = sum(file.size for file in missing), {row.staged for row in rows.values()}, []
-    _check_room(total, folder)
+    check_room(total, folder)
     with (
         tqdm(total=total, unit="B", unit_scale=True, desc="staging", disable=not progress) as bar,
         open(folder / LIST, "ab", buffering=0) as list_file,

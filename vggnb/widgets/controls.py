@@ -1,4 +1,4 @@
-"""Things to touch in a notebook: training progress, a dataset browser, a threshold explorer, try-your-own.
+"""Things to touch in a notebook: training progress, a dataset browser, a threshold explorer.
 
 Each is a class with a plain-Python core (call its methods), a `view` of core ipywidgets controls (7.7 and 8), and words
 that stand in where there is no kernel or no ipywidgets. All text from data is escaped.
@@ -17,9 +17,6 @@ from vggnb.census.layout import SPLITS, UNSPLIT
 from vggnb.folders import shown
 from vggnb.storage import VggnbError
 from vggnb.widgets.panels import Panel, ipywidgets
-from vggnb.widgets.uploads import TryYourOwn
-
-__all__ = ["DatasetBrowser", "ThresholdExplorer", "TrainingProgress", "TryYourOwn"]
 
 PAGE = 12  # pictures
 
