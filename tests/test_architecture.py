@@ -10,7 +10,7 @@ GROUND = "storage images recipe".split()
 WAY = (
     "machine paths folders listing archives strip reading staged staging fetching isic flawed datasets "
     "layout tables twins verdicts rows census splits "
-    "generators weights model features train evaluate save predict"
+    "generators weights model features choose train evaluate save predict"
 ).split()
 DRAWING = "canvas charts galleries surveys".split()  # the parts of figures
 LEAVES = [*DRAWING, "figures", "explain", "widgets"]
