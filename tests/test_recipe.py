@@ -13,7 +13,7 @@ def test_the_article_is_to_the_letter():
     recipe = Recipe.article()
     assert (recipe.image_size, recipe.batch_size, recipe.epochs) == (224, 32, 5)
     assert (recipe.resize, recipe.preprocessing) == ("nearest", "rescale")
-    assert recipe.pools == ((5, "max"),) and not recipe.standardise and not recipe.ridge
+    assert recipe.pools == ((5, "max"),) and not recipe.standardise and recipe.ridge == 0 and not recipe.decay
     assert (recipe.hidden, recipe.dropout, recipe.learning_rate) == (512, 0.5, 1e-3)
 
 
@@ -27,7 +27,8 @@ def test_the_article_changes_output_and_loss_for_more_than_two_classes():
 def test_the_best_sees_every_block_the_way_vgg_was_trained():
     recipe = Recipe.best()
     assert {block for block, _ in recipe.pools} == set(BLOCKS) and {kind for _, kind in recipe.pools} == set(POOLINGS)
-    assert recipe.preprocessing == "caffe" and recipe.standardise and recipe.ridge > 0
+    assert recipe.preprocessing == "caffe" and recipe.standardise
+    assert recipe.is_open and len(recipe.ridge) > 3 and recipe.decay
     assert recipe.activation(2) == "softmax"
 
 
@@ -68,6 +69,7 @@ def test_an_unknown_recipe_is_told_with_those_there_are(name):
         {"two_class_activation": "relu"},
         {"ridge": -0.1},
         {"ridge": float("nan")},
+        {"ridge": (1.0, 10.0)},  # the article has a hidden layer: no choosing
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"epochs": 0},
@@ -85,6 +87,17 @@ def test_a_choice_out_of_range_is_told_by_name_and_value(change):
     assert f"{name} = {value!r}" in told.value.what and "article" in told.value.where
 
 
+@pytest.mark.parametrize("ridge", [(), (0.0, 1.0), (-1.0,), (float("nan"),)], ids=str)
+def test_candidates_are_numbers_above_nought(ridge):
+    with pytest.raises(VggnbError, match="ridge"):
+        Recipe.best().with_(ridge=ridge)
+
+
+def test_one_number_closes_the_choice():
+    recipe = Recipe.best().with_(ridge=60.0)
+    assert not recipe.is_open and Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
 @pytest.mark.parametrize("size", [32, 96, 224, 299, 1024])
 def test_vgg16_takes_other_sizes_than_224(size):
     assert Recipe.article().with_(image_size=size).image_size == size
@@ -99,6 +112,8 @@ def test_vgg16_takes_other_sizes_than_224(size):
         lambda values: values.update(pools=None),
         lambda values: values.update(image_size="224"),
         lambda values: values.update(epochs=0),
+        lambda values: values.update(ridge=["strong"]),
+        lambda values: values.update(ridge={}),
     ],
 )
 def test_a_spoilt_recipe_file_is_refused(spoil):

@@ -1,5 +1,6 @@
 """VGG-16's base, the head, and the one classifier made of both: raw pixels in, probabilities out."""
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -72,7 +73,8 @@ def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
     """The part that learns: features float32 (b, d) -> the recipe's outputs (b, classes).
 
     Args:
-        images: how many training images share the recipe's ridge penalty.
+        images: how many training images share the recipe's ridge penalty; while the recipe holds candidates, there is
+            none, which is all that is needed to load a trained head.
 
     For `Recipe.article()` and two classes: Dense 512 relu, Dropout 0.5, Dense(2, sigmoid): 263 682 weights.
     """
@@ -86,20 +88,28 @@ def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
         x = keras.layers.Dropout(recipe.dropout, seed=recipe.seed, name="dropout")(x)
     # With nothing hidden the problem is convex: starting at zero, features that never vary keep no weight.
     start = keras.initializers.GlorotUniform(seed=recipe.seed + 1) if recipe.hidden else keras.initializers.Zeros()
+    penalty = keras.regularizers.L2(recipe.ridge / images) if recipe.ridge and not recipe.is_open else None
     output = keras.layers.Dense(
         classes,
         activation=recipe.activation(classes),
         kernel_initializer=start,
-        kernel_regularizer=keras.regularizers.L2(recipe.ridge / images) if recipe.ridge else None,
+        kernel_regularizer=penalty,
         name="output",
     )
     return keras.Model(features, output(x), name="head")
 
 
-def compile_head(head: keras.Model, recipe: Recipe) -> None:
-    """Loss, optimiser and metric, as the recipe says."""
+def compile_head(head: keras.Model, recipe: Recipe, *, images: int = 1) -> None:
+    """Loss, optimiser and metric, as the recipe says.
+
+    Args:
+        images: how many images an epoch goes through; a learning rate that decays ends with the last epoch.
+    """
+    rate, steps = recipe.learning_rate, recipe.epochs * math.ceil(images / recipe.batch_size)
+    if recipe.decay:
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     head.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate, name="adam"),  # a counted name would be in the file
+        optimizer=keras.optimizers.Adam(rate, name="adam"),  # a counted name would be in the file
         loss=recipe.loss(head.output_shape[-1]),
         # With a penalty, Keras's loss is the sum of both: the metric is the loss alone.
         metrics=["accuracy"] + ([recipe.loss(head.output_shape[-1])] if recipe.ridge else []),

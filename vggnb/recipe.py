@@ -12,6 +12,7 @@ from vggnb.storage import VggnbError
 BLOCKS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}  # VGG-16's five blocks and their channels (Simonyan, Zisserman 2014)
 POOLINGS = ("average", "max")
 PREPROCESSING = ("caffe", "rescale")
+RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to weak: each fit starts where the one before ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,11 @@ class Recipe:
         two_class_activation: "sigmoid" (the article: one for each class) or "softmax".
         ridge: strength of the penalty on the squares of the output layer's weights, shared among the training images
             (0: none). It is the same belief about the weights however many images there are, so few images are
-            punished more.
+            punished more. Several numbers are candidates: cross-validation on train chooses (see `choose`); only for
+            a head without hidden layer.
         learning_rate: Adam's.
+        decay: whether the learning rate falls to zero over the epochs, along half a cosine; with a constant one the
+            head never comes to rest.
         epochs: passes over the training images.
         validation_share: share of train that becomes validation when the dataset has none.
         seed: of the split, the initial weights, the order and dropout.
@@ -48,8 +52,9 @@ class Recipe:
     hidden: int = 512
     dropout: float = 0.5
     two_class_activation: str = "softmax"
-    ridge: float = 0.0
+    ridge: float | tuple[float, ...] = 0.0
     learning_rate: float = 1e-3
+    decay: bool = False
     epochs: int = 5
     validation_share: float = 0.2
     seed: int = 0
@@ -61,9 +66,13 @@ class Recipe:
 
     @classmethod
     def best(cls) -> "Recipe":
-        """What we recommend: pools of all five blocks, standardised, under one ridge-penalised linear layer."""
+        """What we recommend: pools of all five blocks, standardised, under one ridge-penalised linear layer.
+
+        What else was tried, and lost: `benchmarks/heads.py`.
+        """
         pools = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
-        return cls(name="best", pools=pools, standardise=True, hidden=0, dropout=0.0, ridge=60.0, epochs=50)
+        alone = {"standardise": True, "hidden": 0, "dropout": 0.0}
+        return cls(name="best", pools=pools, ridge=RIDGES, decay=True, epochs=50, **alone)
 
     @classmethod
     def named(cls, name: str) -> "Recipe":
@@ -88,9 +97,15 @@ class Recipe:
         """Keras's name. The article: sparse for two classes (labels are integers), categorical for more (one-hot)."""
         return "sparse_categorical_crossentropy" if classes == 2 else "categorical_crossentropy"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether training has to choose among candidates first."""
+        return isinstance(self.ridge, tuple)
+
     def to_dict(self) -> dict:
         """Plain values for JSON."""
-        return {**dataclasses.asdict(self), "pools": [list(pool) for pool in self.pools]}
+        ridge = list(self.ridge) if self.is_open else self.ridge
+        return {**dataclasses.asdict(self), "pools": [list(pool) for pool in self.pools], "ridge": ridge}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
@@ -104,7 +119,10 @@ class Recipe:
             found = sorted(values) if isinstance(values, dict) else values
             raise VggnbError(f"Not a recipe: {found}.", "recipe.json", "Make the run again with this version of vggnb.")
         try:
-            return cls(**{**values, "pools": tuple((int(block), str(pooling)) for block, pooling in values["pools"])})
+            pools = tuple((int(block), str(pooling)) for block, pooling in values["pools"])
+            ridge = values["ridge"]
+            ridge = tuple(map(float, ridge)) if isinstance(ridge, list) else ridge
+            return cls(**{**values, "pools": pools, "ridge": ridge})
         except (TypeError, ValueError) as error:
             remedy = "Make the run again with this version of vggnb."
             raise VggnbError(f"Not a recipe: {error}.", "recipe.json", remedy) from error
@@ -119,7 +137,7 @@ class Recipe:
             "hidden": self.hidden >= 0,
             "dropout": 0 <= self.dropout < 1,
             "two_class_activation": self.two_class_activation in ("sigmoid", "softmax"),
-            "ridge": self.ridge >= 0,
+            "ridge": self._candidates_kept() if self.is_open else self.ridge >= 0,
             "learning_rate": self.learning_rate > 0,
             "epochs": self.epochs >= 1,
             "validation_share": 0 < self.validation_share < 1,
@@ -130,3 +148,7 @@ class Recipe:
                 value = getattr(self, choice)
                 remedy = "See the table in Recipe's docstring for what is allowed."
                 raise VggnbError(f"The choice {choice} = {value!r} is out of range.", f"recipe '{self.name}'", remedy)
+
+    def _candidates_kept(self) -> bool:
+        """Whether the candidates can be chosen from: a convex problem has one answer, so the choice is repeatable."""
+        return bool(self.ridge) and all(ridge > 0 for ridge in self.ridge) and not self.hidden and not self.dropout

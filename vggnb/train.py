@@ -14,6 +14,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from vggnb.census.splits import Manifest
+from vggnb.choose import Choice, choose_ridge
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
 from vggnb.model import build_base, build_classifier, build_head, compile_head, pool_columns
@@ -202,10 +203,16 @@ def fit(run: Run, features: Features, *, progress: bool = True) -> History:
     if not count:
         remedy = "Look at the census for what became of them."
         raise VggnbError("There are no training images.", run.manifest.dataset, remedy)
+    choice = None
+    if recipe.is_open:
+        choice = choose_ridge(train[0], features.of("train").rows, recipe, progress=progress)
+        if progress:
+            print(choice)
+        recipe = recipe.with_(ridge=choice.ridge)
     head = build_head(recipe, classes, images=count)
     if recipe.standardise:
         head.get_layer("standardise").adapt(train[0])
-    compile_head(head, recipe)
+    compile_head(head, recipe, images=count)
     callbacks = [keras.callbacks.TerminateOnNaN()] + ([Progress(recipe.epochs)] if progress else [])
     logs = head.fit(
         _ordered_batches(*train, recipe),
@@ -221,7 +228,7 @@ def fit(run: Run, features: Features, *, progress: bool = True) -> History:
     if not all(math.isfinite(value) for row in rows for value in row.values()):
         remedy = f"Try a tenth of the learning rate ({recipe.learning_rate / 10:g})."
         raise VggnbError(f"The loss stopped being a number in epoch {len(rows)}.", run.folder, remedy)
-    _keep(run, head, rows, features, time.perf_counter() - start)
+    _keep(run, head, rows, features, time.perf_counter() - start, choice)
     return History(rows)
 
 
@@ -256,7 +263,9 @@ def _ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe) -> 
     return tf.data.Dataset.from_tensor_slices(orders).flat_map(cut).map(pick).prefetch(8)
 
 
-def _keep(run: Run, head: keras.Model, rows: tuple, features: Features, seconds: float) -> None:
+def _keep(
+    run: Run, head: keras.Model, rows: tuple, features: Features, seconds: float, choice: Choice | None = None
+) -> None:
     """Write the head under a name of its own, then the file that names it, then remove heads of earlier trainings."""
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
         path = Path(scratch) / "head.weights.h5"
@@ -280,6 +289,7 @@ def _keep(run: Run, head: keras.Model, rows: tuple, features: Features, seconds:
     }
     left_out = [list(pair) for pair in features.unreadable]
     document = {"head": name, "head_sha256": digest, "history": list(rows), "timing": timing, "left_out": left_out}
+    document["choice"] = choice and choice.to_dict()
     write_json(run.folder / TRAINING_FILE, document)
     earlier = [*run.folder.glob("head-*.weights.h5"), *run.folder.glob("predictions-*.csv")]
     if stale := [path for path in earlier if digest[:12] not in path.name]:
