@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
-GROUND = "storage images recipe".split()
+GROUND = "storage lock checkpoints images recipe".split()
 WAY = (
     "machine paths folders listing archives strip reading staged staging fetching isic flawed datasets "
     "layout tables twins verdicts rows census splits "
-    "generators weights model features train evaluate save predict"
+    "generators weights model features loop runs train finetune evaluate save predict"
 ).split()
 DRAWING = "canvas charts galleries surveys".split()  # the parts of figures
 LEAVES = [*DRAWING, "figures", "explain", "widgets"]

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from vggnb.checkpoints import State
 from vggnb.features import Features
 from vggnb.generators import epoch_order
 from vggnb.model import build_head, compile_head, pool_columns
@@ -188,7 +189,7 @@ def test_a_disk_that_fails_while_keeping_leaves_a_run_that_opens(nth, best_run, 
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(VggnbError, match="No space left"):
-        _keep(own_run, another, own_run.history().rows, best_run[1], 0.0)
+        _keep(own_run, another, State(3, {}, {"history": list(own_run.history().rows)}), best_run[1], 0.0)
     assert open_run(own_run.folder).training() == before and own_run.head().get_weights()
 
 

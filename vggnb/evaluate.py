@@ -17,7 +17,7 @@ from vggnb.generators import readable_batches
 from vggnb.model import compiled
 from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
-from vggnb.train import Run
+from vggnb.runs import Run
 
 DRAWS = 2000  # bootstrap draws: the ends of a 95 % interval then wobble by about a tenth of its width
 BINS = 10  # of confidence, for the calibration error (Guo et al. 2017, doi 10.48550/arXiv.1706.04599)
@@ -121,7 +121,7 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
     Raises:
         VggnbError: the split has no images that can be read, or the run is not trained.
     """
-    path = run.folder / f"predictions-{split}-{run.training()['head_sha256'][:12]}.csv"
+    path = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv"
     if not path.is_file():
         rows = run.manifest.of(split)
         predictions = predict_rows(run, run.manifest, rows, what=split, progress=progress)

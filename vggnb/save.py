@@ -25,7 +25,7 @@ from vggnb.images import DECODER_VERSION, resize_image
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
-from vggnb.train import Run
+from vggnb.runs import Run
 
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
 ARTICLE = ("json", "h5", "weights")
