@@ -10,7 +10,7 @@ GROUND = "storage lock checkpoints images recipe".split()
 WAY = (
     "machine paths folders listing archives strip reading staged staging fetching isic flawed datasets "
     "layout tables twins verdicts rows census splits "
-    "generators weights model features loop runs train finetune evaluate save predict"
+    "generators weights model features cut keeper loop runs train finetune evaluate save predict"
 ).split()
 DRAWING = "canvas charts galleries surveys".split()  # the parts of figures
 LEAVES = [*DRAWING, "figures", "explain", "widgets"]

@@ -1,7 +1,7 @@
 """A checkpoint: one file with everything that a training has become. The newest and the one before it are kept.
 
-A file is a NumPy archive, with a JSON document among its arrays, followed by the SHA-256 of all that: one changed bit or
-missing byte is noticed before anything is used.
+A file is a NumPy archive, with a JSON document among its arrays, followed by the SHA-256 of all that: one changed bit
+or missing byte is noticed before anything is used.
 """
 
 import hashlib
@@ -57,7 +57,9 @@ def read_state(path: Path) -> State:
     with storage_errors(path):
         data = Path(path).read_bytes()
     if hashlib.sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:
-        raise VggnbError("The file is damaged: its checksum differs.", path, "Make it again with the step that writes it.")
+        raise VggnbError(
+            "The file is damaged: its checksum differs.", path, "Make it again with the step that writes it."
+        )
     with np.load(io.BytesIO(data[:-DIGEST]), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     about = json.loads(arrays.pop(ABOUT).tobytes())
@@ -82,7 +84,7 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def newest(self) -> State | None:
-        """The newest whole checkpoint, None when there never was one; damaged newer ones are put aside, and that is said.
+        """The newest whole checkpoint, None when there never was one; damaged newer ones are put aside and named.
 
         Raises:
             VggnbError: there are checkpoints and all are damaged: they stay where they are.

@@ -15,9 +15,9 @@ from vggnb.features import BATCH
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.model import compiled
+from vggnb.runs import Run
 from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
-from vggnb.runs import Run
 
 DRAWS = 2000  # bootstrap draws: the ends of a 95 % interval then wobble by about a tenth of its width
 BINS = 10  # of confidence, for the calibration error (Guo et al. 2017, doi 10.48550/arXiv.1706.04599)
@@ -67,7 +67,10 @@ class Report:
 
     def __str__(self) -> str:
         left_out = f" ({self.left_out} could not be read)" if self.left_out else ""
-        lines = [f"{self.n} images{left_out}; always saying the most frequent class would get {self.baseline:.2f} right", ""]
+        lines = [
+            f"{self.n} images{left_out}; always saying the most frequent class would get {self.baseline:.2f} right",
+            "",
+        ]
         lines += [f"{'':18}value (95 % interval)"]
         lines += [f"{name.replace('_', ' '):18}{value}" for name, value in self.metrics.items()]
         if self.positive is not None:

@@ -96,7 +96,7 @@ class Lock:
     def _beat(self) -> None:
         """The thread that says every 30 seconds that this process is alive."""
         while not self.done.wait(BEAT_S):
-            with contextlib.suppress(OSError):  # a storage that stumbles; there are three tries before anyone takes over
+            with contextlib.suppress(OSError):  # a storage that stumbles; two more tries are left
                 if not self.is_ours():
                     return
                 self.owner["heartbeat"] = time.time()

@@ -24,8 +24,8 @@ from vggnb.folders import is_system
 from vggnb.images import DECODER_VERSION, resize_image
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
 from vggnb.runs import Run
+from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
 
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
 ARTICLE = ("json", "h5", "weights")
@@ -113,7 +113,9 @@ def save_bundle(
         differences = {file.path: file.max_difference for file in files if file.max_difference is not None}
         wrong = [path for path, difference in differences.items() if not difference <= TOLERANCE]  # nan is wrong, too
         if wrong:
-            raise VggnbError(f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it.")
+            raise VggnbError(
+                f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it."
+            )
     return files
 
 
@@ -223,7 +225,7 @@ def _card(run: Run, name: str) -> dict:
         "name": name,
         "made": date.today().isoformat(),
         "purpose": NOT_A_DEVICE,
-        "network": "VGG-16 (Simonyan and Zisserman 2014), frozen, with a head trained on the images below",
+        "network": f"VGG-16 (Simonyan and Zisserman 2014), {_base_words(run)}, with a head trained on the images below",
         "weights": run.source.sentence,
         "classes": list(run.classes),
         "images": run.manifest.counts(),
@@ -232,6 +234,12 @@ def _card(run: Run, name: str) -> dict:
         "results": reports,
         "limits": "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds.",
     }
+
+
+def _base_words(run: Run) -> str:
+    """What happened to the base."""
+    tuned = run.fine_tuned()
+    return f"fine-tuned from {tuned['from_block']} on" if tuned else "frozen"
 
 
 def _versions() -> dict[str, str]:
@@ -251,7 +259,9 @@ def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
         if not path.is_file():
             raise VggnbError(f"The bundle lacks {file}.", folder, "Copy the whole folder again, or save the run again.")
         if sha256_file(path) != document["files"][file]["sha256"]:
-            raise VggnbError("The file is damaged: its checksum differs.", path, "Copy it again, or save the run again.")
+            raise VggnbError(
+                "The file is damaged: its checksum differs.", path, "Copy it again, or save the run again."
+            )
     return document
 
 

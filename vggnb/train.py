@@ -1,4 +1,4 @@
-"""Fit the head on stored features; the base is never touched. What it costs is said, and nothing that is done is lost."""
+"""Fit the head on stored features; the base is never touched. What is done is never lost."""
 
 import csv
 import hashlib
@@ -16,8 +16,9 @@ import tensorflow as tf
 from vggnb.checkpoints import Checkpoints, State
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
+from vggnb.keeper import CHECKPOINT_S
 from vggnb.lock import held
-from vggnb.loop import CHECKPOINT_S, fit_on, in_graph
+from vggnb.loop import fit_on, in_graph
 from vggnb.model import build_base, build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
@@ -55,7 +56,7 @@ def fit(
     Raises:
         VggnbError: train has no images, the run is in use by another process, what is unfinished in its folder is of
             another kind or damaged, or the loss stopped being a number.
-        loop.Stopped: interrupted; running it again continues.
+        keeper.Stopped: interrupted; running it again continues.
     """
     recipe, classes, start = run.recipe, len(run.classes), time.perf_counter()
     train, validation = (_inputs(features.of(split), recipe, classes) for split in ("train", "validation"))
@@ -117,7 +118,7 @@ def _inputs(features: Features, recipe: Recipe, classes: int) -> tuple[np.ndarra
 
 
 def _ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe, *, first: int = 0) -> tf.data.Dataset:
-    """The batches of all epochs from `first` on, one after the other; the last of each epoch is smaller, none is dropped."""
+    """The batches of all epochs from `first` on; the last of each epoch is smaller, none is dropped."""
     epochs = range(first, recipe.epochs)
     orders = np.stack([epoch_order(len(values), seed=recipe.seed, epoch=epoch) for epoch in epochs])
     values, labels = tf.constant(values), tf.constant(labels)

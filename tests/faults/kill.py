@@ -12,11 +12,12 @@ from tqdm.auto import tqdm
 from faults.plan import inject
 
 
-def killed(function: Callable[[], object], *, after_s: float) -> bool:
-    """Whether the child had to be killed; False: it was done before."""
+def killed(function: Callable[[], object], *, after_s: float | None) -> bool:
+    """Whether the child had to be killed; False: it was done before. None: it is left in peace."""
     child = _fork(function)
-    time.sleep(after_s)
-    os.kill(child, signal.SIGKILL)
+    if after_s is not None:
+        time.sleep(after_s)
+        os.kill(child, signal.SIGKILL)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
