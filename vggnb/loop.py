@@ -1,8 +1,8 @@
 """Keras's `fit`, made so that it can be stopped at any moment and goes on as if it had not been.
 
 All that a step depends on is either in a checkpoint (numbers of model and optimiser, dropout's random state, history,
-best numbers so far) or a pure function of (seed, epoch): the order of the images. Keras's own BackupAndRestore keeps neither
-dropout's state nor the history, and repeats or skips steps when it is killed between its two files.
+best numbers so far) or a pure function of (seed, epoch): the order of the images. Keras's own BackupAndRestore keeps
+neither dropout's state nor the history, and repeats or skips steps when it is killed between its two files.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,8 +2,8 @@
 
     python -m faults.chains head|fine-tune FOLDER KILLS
 
-This process only imports TensorFlow and never computes with it: a fork of one that has would hang. So it is a program of
-its own, which prints one JSON document.
+This process only imports TensorFlow and never computes with it: a fork of one that has would hang. So it is a program
+of its own, which prints one JSON document.
 """
 
 import json
