@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
-
 from faults import OPERATIONS, every, killed_at
+
 from vggnb.checkpoints import Checkpoints, State, read_state, to_bytes
 from vggnb.storage import VggnbError
 

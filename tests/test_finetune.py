@@ -1,4 +1,4 @@
-"""Fine-tuning on cached activations is the training of the whole network from a layer on, and cheaper; nothing is lost."""
+"""Fine-tuning on cached activations is the training of the whole network from a layer on; nothing is lost."""
 
 import json
 import shutil
@@ -6,9 +6,9 @@ import shutil
 import keras
 import numpy as np
 import pytest
-
 from faults import small
 from test_train import chained, interrupting
+
 from vggnb import cut, finetune
 from vggnb.checkpoints import Checkpoints, read_state
 from vggnb.cut import CONVOLUTIONS, build_tail, frozen_columns, numbers, prefix_activations
@@ -25,14 +25,14 @@ from vggnb.storage import VggnbError
 from vggnb.train import fit
 from vggnb.weights import weights_sha256
 
-QUICK = {"epochs": 2, "learning_rate": 1e-3, "progress": False}
+QUICK = {"epochs": 2, "learning_rate": 1e-4, "progress": False}
 
 
 @pytest.fixture(scope="module")
-def tuned(best_run, base, tmp_path_factory):
-    """The run of `best`, fine-tuned in a copy: (run, features, what validation said before)."""
+def tuned(article_run, base, tmp_path_factory):
+    """The run of `article`, which leaves something to learn, fine-tuned in a copy: (run, features, what validation said before)."""
     folder = tmp_path_factory.mktemp("tuned")
-    run, features = open_run(shutil.copytree(best_run[0].folder, folder / "run")), best_run[1]
+    run, features = open_run(shutil.copytree(article_run[0].folder, folder / "run")), article_run[1]
     before = predict_split(run, "validation", progress=False)
     judge(run, "validation", draws=20, progress=False)
     fine_tune(run, features, store=folder, base=base[0], **QUICK)
@@ -56,9 +56,9 @@ def whole_network(base, head, recipe, from_block):
     return keras.Model(images, head(features)), copy
 
 
-@pytest.mark.parametrize("name, from_block", [("best", "block5_conv1"), ("article", "block5_conv3")])
-def test_one_step_is_that_of_the_whole_network(name, from_block, request, base, tmp_path):
-    """The same batch, the same head: after one step of a thousandth all weights agree to a hundredth of the step."""
+@pytest.mark.parametrize("name, from_block, rate", [("best", "block5_conv1", 1e-3), ("article", "block5_conv3", 1e-2)])
+def test_one_step_is_that_of_the_whole_network(name, from_block, rate, request, base, tmp_path):
+    """The same batch, the same head: after one step, which is at least ten times larger, all weights agree to 1e-5."""
     recipe = request.getfixturevalue(name).with_(dropout=0.0, learning_rate=1e-3)
     run, features = request.getfixturevalue(f"{name}_run")
     rows = features.of("train").rows
@@ -67,7 +67,9 @@ def test_one_step_is_that_of_the_whole_network(name, from_block, request, base, 
         head = build_head(recipe, 2, images=len(rows))
         head.load_weights(run.folder / run.training()["head"])
         heads.append(head)
-    part = prefix_activations(base[0], run.manifest, rows, recipe, from_block=from_block, scratch=tmp_path, progress=False)
+    part = prefix_activations(
+        base[0], run.manifest, rows, recipe, from_block=from_block, scratch=tmp_path, progress=False
+    )
     tail = build_tail(base[0], heads[0], recipe, from_block=from_block)
     whole, copy = whole_network(base[0], heads[1], recipe, from_block)
     frozen = features.of("train").values[:, frozen_columns(recipe, from_block)]
@@ -77,7 +79,7 @@ def test_one_step_is_that_of_the_whole_network(name, from_block, request, base, 
     assert np.allclose(tail.predict_on_batch(inputs), whole.predict_on_batch(pixels), atol=1e-5)
     before = numbers(tail, heads[0])
     for model, data in ((tail, inputs), (whole, pixels)):
-        model.compile(optimizer=keras.optimizers.SGD(1e-3), loss=recipe.loss(2))
+        model.compile(optimizer=keras.optimizers.SGD(rate), loss=recipe.loss(2))
         model.train_on_batch(data, labels)
     after = numbers(tail, heads[0])
     assert len(after) == len(before) and any("base/" in name for name in after)

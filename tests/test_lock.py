@@ -6,9 +6,9 @@ import socket
 import time
 
 import pytest
-
 from faults import killed
 from faults.kill import _fork
+
 from vggnb import lock as lock_module
 from vggnb.lock import BEAT_S, LOCK, STALE_S, held
 from vggnb.storage import VggnbError

@@ -15,8 +15,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-
 from faults import inject, small
+
 from vggnb import keeper
 from vggnb.checkpoints import State, read_state, to_bytes
 from vggnb.features import Features
@@ -453,7 +453,7 @@ def test_not_a_number_leaves_the_last_good_checkpoint_and_never_a_head(small_run
     whole = small.features()
     values = whole.values.copy()
     values[3] = np.nan
-    # Standardised by hand, so that the poison is in one batch and not in the mean.
+    # Not standardised, so that the poison is in one row and not in all. The loss itself stays a number: relu hides it.
     run = small.start_small(small_run.folder.parent / "poisoned", small.SMALL.with_(standardise=False))
     with pytest.raises(VggnbError, match="stopped being a number in epoch 1") as told:
         fit(run, replace(whole, values=values), progress=False, checkpoint_s=0)

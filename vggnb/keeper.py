@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -78,12 +79,14 @@ class Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Stop at once when the loss is no number."""
-        self._check_finite(logs or {}, len(self.rows) + 1)
+        self._check_finite((logs or {}).values(), len(self.rows) + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         """Keep what this epoch brought."""
         row = {"epoch": epoch + 1, **row_of(logs, self.penalised)}
-        self._check_finite(row, epoch + 1)
+        # Compiled by XLA, relu makes zeros of what is no number: the loss can look well when the weights do not.
+        sums = [float(np.sum(np.array(variable))) for variable in self.variables["model"]]
+        self._check_finite([*row.values(), *sums], epoch + 1)
         self.rows.append(row)
         if self.patience and "val_loss" in row:
             self._compare(row["val_loss"], epoch + 1)
@@ -116,14 +119,12 @@ class Keeper(keras.callbacks.Callback):
             self.wait += 1
             self.optimizer.learning_rate = float(self.optimizer.learning_rate) / 2
 
-    def _check_finite(self, numbers: dict, epoch: int) -> None:
-        if not all(math.isfinite(value) for value in numbers.values()):
-            remedy = (
-                f"Try a tenth of the learning rate ({float(self.optimizer.learning_rate) / 10:g}), in a new folder."
-            )
-            raise VggnbError(
-                f"The loss stopped being a number in epoch {epoch}.", self.checkpoints.folder.parent, remedy
-            )
+    def _check_finite(self, numbers: Iterable[float], epoch: int) -> None:
+        if not all(map(math.isfinite, numbers)):
+            tenth = float(self.optimizer.learning_rate) / 10
+            remedy = f"Try a tenth of the learning rate ({tenth:g}), in a new folder."
+            what = f"The loss stopped being a number in epoch {epoch}."
+            raise VggnbError(what, self.checkpoints.folder.parent, remedy)
 
     def _taken(self, epoch: int) -> State:
         """Everything as it is now, in copies."""

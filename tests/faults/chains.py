@@ -21,7 +21,6 @@ import vggnb.finetune
 import vggnb.train
 from faults import killed, small
 
-
 WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
 
 

@@ -80,7 +80,7 @@ def small_tail():
 
 
 class Slowly:
-    """A progress that waits after each epoch, so that a kill has something to hit; the first epoch makes the file `begun`."""
+    """A progress that waits after each epoch, so that a kill has something to hit; the first makes the file `begun`."""
 
     def __init__(self, begun, wait_s):
         self.begun, self.wait_s = begun, wait_s
