@@ -59,8 +59,12 @@ def chain(train, folder: Path, kills: int) -> dict:
     killed(lambda: train(folder / "straight"), after_s=None)
     begins_s = (folder / "straight" / "begun").stat().st_mtime - start
     random, chained, starts, hits = np.random.default_rng(7), folder / "chained", [], 0
+    begun = chained / "begun"
     while hits < kills and not (chained / "done").exists():
-        hits += killed(lambda: train(chained, WAIT_S), after_s=random.uniform(0.7 * begins_s, begins_s + 0.2))
+        begun.unlink(missing_ok=True)
+        early = random.random() < 0.3  # while it starts, reads its checkpoint, compiles; else between two epochs or in one
+        when = {"after_s": random.uniform(0, begins_s)} if early else {"after_s": random.uniform(0, 0.1), "sign": begun}
+        hits += killed(lambda: train(chained, WAIT_S), **when)
         paths = sorted(chained.rglob("*.ckpt"))
         starts.append(int(paths[-1].stem[-6:]) if paths else 0)
     killed(lambda: train(chained), after_s=None)
