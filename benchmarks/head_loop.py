@@ -21,15 +21,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vggnb.census.rows import Row
+from vggnb.census.splits import Manifest
 from vggnb.features import Features
 from vggnb.generators import epoch_order, use_threads
 from vggnb.machine import device_words, threads
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.rows import Row
-from vggnb.runs import Run, start_run
-from vggnb.splits import Manifest
-from vggnb.train import _ordered_batches, fit
+from vggnb.train import fit
+from vggnb.train.head import _ordered_batches
+from vggnb.train.runs import Run, start_run
 from vggnb.weights import WeightSource
 
 

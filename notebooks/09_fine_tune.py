@@ -29,11 +29,10 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import take_census
+from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
-from vggnb.splits import assign_splits
 
-manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+manifest = open_manifest(ws)
 recipe = Recipe.best().with_(image_size=ws.image_size)
 
 # %% [markdown]
@@ -55,7 +54,7 @@ print(run.history())
 # ones see parts of things: of dogs and cars rather than of your classes. So one begins at the end:
 
 # %%
-from vggnb.cut import CONVOLUTIONS
+from vggnb.train.cut import CONVOLUTIONS
 from vggnb.model import build_base
 
 base, source = build_base(recipe, ws.weights)
@@ -76,7 +75,7 @@ print(f"{sum(numbers[name] for name in thawed):,} of {sum(numbers.values()):,} n
 # every epoch starts from there. The base runs whole only in your head.
 
 # %%
-from vggnb.finetune import fine_tune
+from vggnb.train import fine_tune
 
 history = fine_tune(run, features, store=ws.features, from_block="block5_conv1", base=base)
 print(history)

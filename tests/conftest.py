@@ -89,7 +89,7 @@ def own_photos(photos, tmp_path):
 def survey():
     """A function: folder -> manifest."""
     from vggnb.census import take_census
-    from vggnb.splits import assign_splits
+    from vggnb.census.splits import assign_splits
 
     return lambda folder: assign_splits(take_census(folder, progress=False))
 

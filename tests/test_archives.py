@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from vggnb import archives
-from vggnb.archives import Limits, extract, is_archive
+from vggnb.staging import archives
+from vggnb.staging.archives import Limits, extract, is_archive
 from vggnb.storage import VggnbError
 
 FILES = {

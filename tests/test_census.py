@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 from zoo import bad_files, build_zoo, encoded, good_files, photo, save
 
-from vggnb import reading, verdicts
-from vggnb.census import take_census
+from vggnb.census import take_census, verdicts
+from vggnb.census.splits import assign_splits
 from vggnb.images import read_image
-from vggnb.splits import assign_splits
+from vggnb.staging import reading
 from vggnb.storage import VggnbError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -479,7 +479,8 @@ def test_an_interrupted_census_keeps_what_it_has_seen(tmp_path):
     script = """
         import sys, time
         from pathlib import Path
-        from vggnb import reading, verdicts
+        from vggnb.census import verdicts
+        from vggnb.staging import reading
         from vggnb.census import take_census
         judge = verdicts.judge_file
         def slow(path):
@@ -522,7 +523,7 @@ def test_the_callers_warning_filters_are_as_they_were(small):
 
 
 def test_a_census_imports_no_tensorflow_and_starts_at_once():
-    code = "import sys, vggnb.census, vggnb.splits; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, vggnb.census, vggnb.census.splits; print(sorted({m.split('.')[0] for m in sys.modules}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert run.returncode == 0, run.stderr
     assert "numpy" in run.stdout

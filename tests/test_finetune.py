@@ -9,20 +9,19 @@ import pytest
 from faults import small
 from test_train import chained, interrupting
 
-from vggnb import cut, finetune
 from vggnb.checkpoints import Checkpoints, read_state
-from vggnb.cut import CONVOLUTIONS, build_tail, frozen_columns, numbers, prefix_activations
 from vggnb.evaluate import judge, predict_split
 from vggnb.explain import grad_cam
-from vggnb.finetune import fine_tune
 from vggnb.generators import readable_batches
-from vggnb.keeper import Stopped
 from vggnb.lock import held
 from vggnb.model import build_classifier, build_head, compile_head, preprocessing_layer
-from vggnb.runs import open_run
 from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
-from vggnb.train import fit
+from vggnb.train import cut, finetune, fit
+from vggnb.train.cut import CONVOLUTIONS, build_tail, frozen_columns, numbers, prefix_activations
+from vggnb.train.finetune import fine_tune
+from vggnb.train.keeper import Stopped
+from vggnb.train.runs import open_run
 from vggnb.weights import weights_sha256
 
 QUICK = {"epochs": 2, "learning_rate": 1e-4, "progress": False}
@@ -30,7 +29,7 @@ QUICK = {"epochs": 2, "learning_rate": 1e-4, "progress": False}
 
 @pytest.fixture(scope="module")
 def tuned(article_run, base, tmp_path_factory):
-    """The run of `article`, which leaves something to learn, fine-tuned in a copy: (run, features, what validation said before)."""
+    """The run of `article`, which leaves something to learn, fine-tuned: (run, features, validation before)."""
     folder = tmp_path_factory.mktemp("tuned")
     run, features = open_run(shutil.copytree(article_run[0].folder, folder / "run")), article_run[1]
     before = predict_split(run, "validation", progress=False)

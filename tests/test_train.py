@@ -17,16 +17,15 @@ import numpy as np
 import pytest
 from faults import inject, small
 
-from vggnb import keeper
 from vggnb.checkpoints import State, read_state, to_bytes
 from vggnb.features import Features
 from vggnb.generators import epoch_order
-from vggnb.keeper import Stopped
 from vggnb.lock import LOCK, held
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sha256_file
-from vggnb.train import _keep, _ordered_batches, fit, open_or_train, open_run, start_run, train
+from vggnb.train import Stopped, fit, keeper, open_or_train, open_run, start_run, train
+from vggnb.train.head import _keep, _ordered_batches
 from vggnb.weights import weights_sha256
 
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from zoo import photo
 
-from vggnb import twins
-from vggnb.rows import tied_together
-from vggnb.twins import LIMIT, hash_of, near_pairs
+from vggnb.census import twins
+from vggnb.census.rows import tied_together
+from vggnb.census.twins import LIMIT, hash_of, near_pairs
 
 
 def hashed(image: Image.Image) -> np.ndarray:

@@ -16,12 +16,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vggnb.census import Row
+from vggnb.census.splits import Manifest
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.images import DECODER_VERSION
 from vggnb.model import build_extractor, compiled
 from vggnb.recipe import Recipe
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, make_folder, sha256_bytes, write_bytes
 from vggnb.weights import WeightSource
 
@@ -53,7 +53,8 @@ class Features:
 
     def __str__(self) -> str:
         n, width = self.values.shape
-        text = f"{n} images x {width} features: {self.images_forwarded} run through VGG-16, {self.from_store} from the store"
+        text = f"{n} images x {width} features: "
+        text += f"{self.images_forwarded} run through VGG-16, {self.from_store} from the store"
         return text + "".join(f"\n  left out: {shown(path)}: {reason}" for path, reason in self.unreadable)
 
 

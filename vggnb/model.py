@@ -69,7 +69,7 @@ def build_extractor(base: keras.Model, recipe: Recipe) -> keras.Model:
 def pool_columns(recipe: Recipe) -> np.ndarray:
     """Which of the extractor's 2944 columns the recipe's head sees, in its order."""
     starts = np.cumsum([0] + [BLOCKS[block] for block, _ in ALL_POOLS])
-    spans = {pool: np.arange(start, end) for pool, start, end in zip(ALL_POOLS, starts[:-1], starts[1:])}
+    spans = {pool: np.arange(start, end) for pool, start, end in zip(ALL_POOLS, starts[:-1], starts[1:], strict=True)}
     return np.concatenate([spans[pool] for pool in recipe.pools])
 
 
@@ -120,8 +120,8 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe) -> ke
     images = keras.Input((recipe.image_size, recipe.image_size, 3), name="raw_rgb")
     *inner, output = head.layers[1:]
     x = _pooled(base, images, recipe, recipe.pools)
-    for _, x in _through(inner, x):
-        pass
+    for layer in inner:
+        x = layer(x)
     probabilities = keras.layers.Dense(output.units, activation="softmax", name="probabilities")
     model = keras.Model(images, probabilities(x), name="classifier")
     probabilities.set_weights(output.get_weights())

@@ -24,8 +24,8 @@ from vggnb.folders import is_system
 from vggnb.images import DECODER_VERSION, resize_image
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
-from vggnb.runs import Run
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
+from vggnb.train import Run
 
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
 ARTICLE = ("json", "h5", "weights")
@@ -34,9 +34,9 @@ CHECK_IMAGES = 8
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
 DECODING = (
-    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent parts "
-    "on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter named "
-    "in recipe.resize; feed as float32, 0 to 255, channels last, RGB."
+    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
+    "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
+    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB."
 )
 
 
@@ -82,7 +82,7 @@ def save_bundle(
         model: the assembled classifier, if it is at hand.
 
     Raises:
-        VggnbError: unknown format, unwritable folder, or a file that does not come back the same (nothing is left then).
+        VggnbError: unknown format, unwritable folder, or a file that does not come back the same.
     """
     formats = _known_formats(formats)
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)

@@ -17,9 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-import vggnb.finetune
-import vggnb.train
 from faults import killed, small
+from vggnb.train import finetune, fit
 
 WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
 
@@ -27,7 +26,7 @@ WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
 def train_head(folder: Path, wait_s: float = 0) -> None:
     """The whole of `fit`, on made-up features."""
     run = small.start_small(folder, small.SMALL.with_(epochs=160))
-    vggnb.train.fit(run, small.features(), progress=slowly(folder, wait_s), checkpoint_s=0 if wait_s else 5)
+    fit(run, small.features(), progress=slowly(folder, wait_s), checkpoint_s=0 if wait_s else 5)
     (folder / "done").write_text(run.training()["state_sha256"])
 
 
@@ -41,7 +40,7 @@ def fine_tune(folder: Path, wait_s: float = 0) -> None:
     card = {"epochs": 40, "patience": 1000}
     split = {"train": np.arange(44), "validation": np.arange(44, 64)}
     with held(folder) as lock:
-        state = vggnb.finetune.tune(
+        state = finetune.tune(
             tail, inputs, labels, **split, recipe=recipe, card=card, checkpoints=Checkpoints(folder / "c", "fine-tune"),
             lock=lock, progress=slowly(folder, wait_s), every_s=0 if wait_s else 5,
         )  # fmt: skip
@@ -62,18 +61,4 @@ def chain(train, folder: Path, kills: int) -> dict:
     begun = chained / "begun"
     while hits < kills and not (chained / "done").exists():
         begun.unlink(missing_ok=True)
-        early = random.random() < 0.3  # while it starts, reads its checkpoint, compiles; else between two epochs or in one
-        when = {"after_s": random.uniform(0, begins_s)} if early else {"after_s": random.uniform(0, 0.1), "sign": begun}
-        hits += killed(lambda: train(chained, WAIT_S), **when)
-        paths = sorted(chained.rglob("*.ckpt"))
-        starts.append(int(paths[-1].stem[-6:]) if paths else 0)
-    killed(lambda: train(chained), after_s=None)
-    left = [str(path.relative_to(chained)) for path in chained.rglob(".vggnb-*")]
-    states = [(folder / name / "done").read_text() for name in ("straight", "chained")]
-    return {"kills": hits, "epochs": starts, "states": states, "left": left, "begins_s": round(begins_s, 2)}
-
-
-if __name__ == "__main__":
-    kind, place, count = sys.argv[1:]
-    document = chain({"head": train_head, "fine-tune": fine_tune}[kind], Path(place), int(count))
-    print(json.dumps(document))
+        early = random.random() < 0.3  # while it starts, reads and compiles; else while it trains

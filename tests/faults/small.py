@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 
+from vggnb.census.rows import Row
+from vggnb.census.splits import Manifest
 from vggnb.features import Features
 from vggnb.recipe import Recipe
-from vggnb.rows import Row
-from vggnb.splits import Manifest
 
 SMALL = Recipe(
     name="small", image_size=32, batch_size=8, pools=((1, "average"),), standardise=True, hidden=16, epochs=12, seed=5
@@ -34,7 +34,7 @@ def features():
 
 def start_small(folder, recipe=SMALL):
     """A run in this folder."""
-    from vggnb.runs import start_run
+    from vggnb.train.runs import start_run
     from vggnb.weights import WeightSource
 
     manifest = Manifest(folder.parent / "pets", ("cat", "dog"), rows())
@@ -64,8 +64,8 @@ def small_tail():
     """What learns in fine-tuning this net from `block4_conv1`, compiled, and its inputs: (tail, inputs, labels)."""
     import keras
 
-    from vggnb.cut import build_tail
     from vggnb.model import compile_head
+    from vggnb.train.cut import build_tail
 
     recipe = SMALL.with_(pools=((5, "max"),), standardise=False)
     pooled = keras.Input((9,))

@@ -12,9 +12,9 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from vggnb.checkpoints import Checkpoints, State
-from vggnb.keeper import CHECKPOINT_S, Keeper, differences, row_of
 from vggnb.lock import Lock
 from vggnb.storage import VggnbError
+from vggnb.train.keeper import CHECKPOINT_S, Keeper, differences, row_of
 
 
 class Progress(keras.callbacks.Callback):
@@ -26,7 +26,8 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Show the epoch's numbers."""
-        self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False)
+        shown = {name: f"{value:.2f}" for name, value in (logs or {}).items() if "crossentropy" not in name}
+        self.bar.set_postfix(shown, refresh=False)
         self.bar.update(epoch + 1 - self.bar.n)
 
     def on_train_end(self, logs=None):

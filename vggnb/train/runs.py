@@ -5,11 +5,11 @@ from pathlib import Path
 
 import keras
 
+from vggnb.census.splits import Manifest
 from vggnb.checkpoints import read_state
 from vggnb.lock import LOCK, held
 from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import Recipe
-from vggnb.splits import Manifest
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, read_json, sha256_file, write_json
 from vggnb.weights import WeightSource
 
@@ -170,8 +170,11 @@ def _images(manifest: Manifest) -> set[tuple[str, str, int]]:
     return {(row.sha256, row.split, row.label) for row in manifest.rows}
 
 
-def open_run(folder: Path) -> Run:
+def open_run(folder: Path, *, weights: str | None = None) -> Run:
     """Open a run that `start_run` made.
+
+    Args:
+        weights: where the base's weights are now, if not where they were.
 
     Raises:
         VggnbError: there is no run in this folder, or its files are damaged.
@@ -184,7 +187,7 @@ def open_run(folder: Path) -> Run:
         raise VggnbError("The run was made by another version of vggnb.", folder, "Train again into a new folder.")
     recipe = Recipe.from_dict(read_json(folder / "recipe.json"))
     manifest = Manifest.read(folder / "manifest.csv")
-    return Run(folder, recipe, manifest, about["weights"], WeightSource(**about["source"]))
+    return Run(folder, recipe, manifest, weights or about["weights"], WeightSource(**about["source"]))
 
 
 def _document(path: Path, keys: set[str]) -> dict:

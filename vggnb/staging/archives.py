@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from vggnb.listing import Limits, Member, archive_kind, members, opened_archive, refused
+from vggnb.staging.listing import Limits, Member, archive_kind, members, opened_archive, refused
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, mendable, storage_errors
 
 PIECE = 1 << 20

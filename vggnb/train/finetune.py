@@ -15,19 +15,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vggnb.census import Row
+from vggnb.census.rows import Row
 from vggnb.checkpoints import Checkpoints, State, read_state, to_bytes
-from vggnb.cut import build_tail, check_block, frozen_columns, numbers, prefix_activations
 from vggnb.features import Features
 from vggnb.generators import epoch_order
-from vggnb.keeper import CHECKPOINT_S
 from vggnb.lock import Lock, held
-from vggnb.loop import fit_on
 from vggnb.model import build_head, compile_head
 from vggnb.recipe import Recipe
-from vggnb.runs import TRAINING_FILE, History, Run
 from vggnb.storage import VggnbError, sha256_bytes, write_bytes, write_json
-from vggnb.train import CHECKPOINTS, remove_stale, remove_unfinished, training_card
+from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers, prefix_activations
+from vggnb.train.head import CHECKPOINTS, remove_stale, remove_unfinished, training_card
+from vggnb.train.keeper import CHECKPOINT_S
+from vggnb.train.loop import fit_on
+from vggnb.train.runs import TRAINING_FILE, History, Run
 
 
 def fine_tune(

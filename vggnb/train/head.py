@@ -13,19 +13,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vggnb.census.splits import Manifest
 from vggnb.checkpoints import Checkpoints, State
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
-from vggnb.keeper import CHECKPOINT_S
 from vggnb.lock import held
-from vggnb.loop import fit_on, in_graph
 from vggnb.model import build_base, build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
-from vggnb.splits import Manifest
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_bytes, write_bytes, write_json
-
-__all__ = ["History", "Run", "fit", "open_or_train", "open_run", "start_run", "train"]
+from vggnb.train.keeper import CHECKPOINT_S
+from vggnb.train.loop import fit_on, in_graph
+from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
 
 CHECKPOINTS = "checkpoints"  # in the run's folder, while a training is unfinished
 

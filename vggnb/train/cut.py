@@ -11,12 +11,12 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from vggnb.census import Row
+from vggnb.census.rows import Row
+from vggnb.census.splits import Manifest
 from vggnb.features import BATCH
 from vggnb.generators import readable_batches
 from vggnb.model import compiled, pool_columns, preprocessing_layer
 from vggnb.recipe import BLOCKS, Recipe
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, make_folder
 
 DEPTHS = (2, 2, 3, 3, 3)  # convolutions of each block (Simonyan and Zisserman 2014, configuration D)

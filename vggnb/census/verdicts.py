@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vggnb import images, twins
-from vggnb.reading import GONE, read_patiently
+from vggnb import images
+from vggnb.census import twins
+from vggnb.staging.reading import GONE, read_patiently
 from vggnb.storage import VggnbError, mendable, sha256_bytes
 
 VERSION = f"{images.DECODER_VERSION}.{twins.HASH_VERSION}.1"

@@ -10,7 +10,7 @@ import posixpath
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vggnb.reading import SourceFile
+from vggnb.staging.reading import SourceFile
 from vggnb.storage import sha256_file, write_bytes
 
 LIST = ".vggnb-staged.jsonl"  # hidden: a census counts it as a system file

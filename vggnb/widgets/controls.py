@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from vggnb import figures
+from vggnb.census.layout import SPLITS, UNSPLIT
 from vggnb.folders import shown
-from vggnb.layout import SPLITS, UNSPLIT
-from vggnb.panels import Panel, ipywidgets
 from vggnb.storage import VggnbError
-from vggnb.uploads import TryYourOwn
+from vggnb.widgets.panels import Panel, ipywidgets
+from vggnb.widgets.uploads import TryYourOwn
 
 __all__ = ["DatasetBrowser", "ThresholdExplorer", "TrainingProgress", "TryYourOwn"]
 

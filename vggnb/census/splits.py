@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnb.census import Census
+from vggnb.census.layout import SPLITS, UNSPLIT
+from vggnb.census.rows import Row, tied_together
+from vggnb.census.survey import Census, take_census
 from vggnb.folders import counted, shown
-from vggnb.layout import SPLITS, UNSPLIT
-from vggnb.rows import Row, tied_together
+from vggnb.paths import Workspace
+from vggnb.staging import near_copy
 from vggnb.storage import VggnbError, storage_errors, write_bytes
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
@@ -90,6 +92,15 @@ class Manifest:
             return cls(Path(header["dataset"]), classes, rows, tuple(header["said"]))
         except (ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
             raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
+
+
+def open_manifest(workspace: Workspace, *, seed: int = 0) -> Manifest:
+    """Stage the workspace's dataset where that is needed, take its census and assign its splits, all in one.
+
+    What was done before is not done again: staged files stay, and the census opens only the files that changed.
+    """
+    dataset = near_copy(workspace.dataset, workspace.staged)
+    return assign_splits(take_census(dataset, cache=workspace.census_file, progress=False), seed=seed)
 
 
 def _row(cells: list[str]) -> Row:

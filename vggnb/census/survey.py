@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vggnb.census.layout import OUTSIDE, SPLITS, UNSPLIT, Entry, read_layout
+from vggnb.census.rows import Pair, Profile, Row, find_pairs, tied_together
+from vggnb.census.tables import read_table
+from vggnb.census.verdict_store import VerdictCache
+from vggnb.census.verdicts import Verdict, judge_files
 from vggnb.folders import Skipped, counted, is_named_like_a_picture, shown
-from vggnb.layout import OUTSIDE, SPLITS, UNSPLIT, Entry, read_layout
-from vggnb.rows import Pair, Profile, Row, find_pairs, tied_together
+from vggnb.staging import staged_files
 from vggnb.storage import VggnbError
-from vggnb.tables import read_table
-from vggnb.verdict_cache import VerdictCache
-from vggnb.verdicts import Verdict, judge_files
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         verdicts = list(judge_files(layout.dataset, [*paths, *layout.copies], kept, progress=progress))
     judged = list(zip(layout.entries, verdicts, strict=False))
     good = [(entry, verdict) for entry, verdict in judged if not verdict.reason]
-    bad = [Skipped(entry.path, verdict.reason) for entry, verdict in judged if verdict.reason]
+    names = {file.staged: file.source for file in staged_files(layout.dataset)}
+    bad = [Skipped(names.get(entry.path, entry.path), verdict.reason) for entry, verdict in judged if verdict.reason]
     copies = _judge_copies(layout.copies, verdicts[len(paths) :], {v.sha256: entry.path for entry, v in judged})
     labels = {name: label for label, name in enumerate(layout.classes)}
     rows = tuple(_row(entry, verdict, labels) for entry, verdict in good)
