@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
-GROUND = "storage images recipe".split()
+GROUND = "storage lock checkpoints images recipe".split()
 WAY = (
     "machine paths folders staging datasets census generators weights model features choose train evaluate save predict"
 ).split()
