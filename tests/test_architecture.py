@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage images recipe".split()
 WAY = (
     "machine paths folders listing archives strip reading staged staging fetching isic flawed datasets "
-    "layout tables twins verdicts rows census splits "
+    "layout tables twins verdicts rows census splits shards "
     "generators weights model features choose train evaluate save predict"
 ).split()
 DRAWING = "canvas charts galleries surveys".split()  # the parts of figures
