@@ -36,7 +36,8 @@ NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must no
 DECODING = (
     "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
     "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
-    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB."
+    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
+    "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
 
 

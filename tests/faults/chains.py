@@ -6,7 +6,6 @@ This process only imports TensorFlow and never computes with it: a fork of one t
 of its own, which prints one JSON document.
 """
 
-import json
 import os
 import sys
 import time
