@@ -157,7 +157,7 @@ def test_a_loss_that_is_no_number_stops_with_advice_and_the_earlier_head_stays(b
     with pytest.raises(VggnbError, match="stopped being a number") as told:
         fixed = replace(own_run, recipe=own_run.recipe.with_(ridge=60.0))
         fit(fixed, replace(features, values=values), progress=False)
-    assert "0.0001" in told.value.remedy
+    assert "a tenth of the learning rate" in told.value.remedy
     assert own_run.training() == before and own_run.head().get_weights()
 
 
@@ -459,7 +459,7 @@ def test_not_a_number_leaves_the_last_good_checkpoint_and_never_a_head(small_run
     run = small.start_small(small_run.folder.parent / "poisoned", small.SMALL.with_(standardise=False))
     with pytest.raises(VggnbError, match="stopped being a number in epoch 1") as told:
         fit(run, replace(whole, values=values), progress=False, checkpoint_s=0)
-    assert "0.0001" in told.value.remedy and not (run.folder / "training.json").exists()
+    assert "a tenth of the learning rate" in told.value.remedy and not (run.folder / "training.json").exists()
     assert not list(run.folder.rglob("*.ckpt"))
 
 

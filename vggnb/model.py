@@ -75,8 +75,8 @@ def build_extractor(base: keras.Model, recipe: Recipe, *, cut: str = POOLS) -> k
     if cut not in names:
         raise VggnbError(f"VGG-16 has no layer '{cut}'.", "the cut", f"Use {POOLS} or one of: {', '.join(names)}.")
     x = preprocessing_layer(recipe)(images)
-    for _, end in _through(base.layers[1 : 1 + names.index(cut)], x):
-        x = end
+    for layer in base.layers[1 : 1 + names.index(cut)]:
+        x = layer(x)
     return keras.Model(images, x, name="extractor")
 
 

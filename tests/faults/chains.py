@@ -6,6 +6,7 @@ This process only imports TensorFlow and never computes with it: a fork of one t
 of its own, which prints one JSON document.
 """
 
+import json
 import os
 import sys
 import time
@@ -15,9 +16,10 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+import vggnb.finetune
 
+import vggnb.train
 from faults import killed, small
-from vggnb.train import finetune, fit
 
 WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
 
@@ -25,7 +27,7 @@ WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
 def train_head(folder: Path, wait_s: float = 0) -> None:
     """The whole of `fit`, on made-up features."""
     run = small.start_small(folder, small.SMALL.with_(epochs=160))
-    fit(run, small.features(), progress=slowly(folder, wait_s), checkpoint_s=0 if wait_s else 5)
+    vggnb.train.fit(run, small.features(), progress=slowly(folder, wait_s), checkpoint_s=0 if wait_s else 5)
     (folder / "done").write_text(run.training()["state_sha256"])
 
 
@@ -39,7 +41,7 @@ def fine_tune(folder: Path, wait_s: float = 0) -> None:
     card = {"epochs": 40, "patience": 1000}
     split = {"train": np.arange(44), "validation": np.arange(44, 64)}
     with held(folder) as lock:
-        state = finetune.tune(
+        state = vggnb.finetune.tune(
             tail, inputs, labels, **split, recipe=recipe, card=card, checkpoints=Checkpoints(folder / "c", "fine-tune"),
             lock=lock, progress=slowly(folder, wait_s), every_s=0 if wait_s else 5,
         )  # fmt: skip
@@ -57,7 +59,17 @@ def chain(train, folder: Path, kills: int) -> dict:
     killed(lambda: train(folder / "straight"), after_s=None)
     begins_s = (folder / "straight" / "begun").stat().st_mtime - start
     random, chained, starts, hits = np.random.default_rng(7), folder / "chained", [], 0
-    begun = chained / "begun"
     while hits < kills and not (chained / "done").exists():
-        begun.unlink(missing_ok=True)
-        early = random.random() < 0.3  # while it starts, reads and compiles; else while it trains
+        hits += killed(lambda: train(chained, WAIT_S), after_s=random.uniform(0.7 * begins_s, begins_s + 0.2))
+        paths = sorted(chained.rglob("*.ckpt"))
+        starts.append(int(paths[-1].stem[-6:]) if paths else 0)
+    killed(lambda: train(chained), after_s=None)
+    left = [str(path.relative_to(chained)) for path in chained.rglob(".vggnb-*")]
+    states = [(folder / name / "done").read_text() for name in ("straight", "chained")]
+    return {"kills": hits, "epochs": starts, "states": states, "left": left, "begins_s": round(begins_s, 2)}
+
+
+if __name__ == "__main__":
+    kind, place, count = sys.argv[1:]
+    document = chain({"head": train_head, "fine-tune": fine_tune}[kind], Path(place), int(count))
+    print(json.dumps(document))

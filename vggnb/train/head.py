@@ -137,7 +137,9 @@ def _ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe, *, 
     return tf.data.Dataset.from_tensor_slices(orders).flat_map(cut).map(pick).prefetch(8)
 
 
-def _keep(run: Run, head: keras.Model, state: State, features: Features, seconds: float, choice: Choice | None) -> None:
+def _keep(
+    run: Run, head: keras.Model, state: State, features: Features, seconds: float, choice: Choice | None = None
+) -> None:
     """Write the head under a name of its own, then the file that names it, then remove heads of earlier trainings."""
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
         path = Path(scratch) / "head.weights.h5"
