@@ -16,10 +16,9 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import vggnb.finetune
 
-import vggnb.train
 from faults import killed, small
+from vggnb.train import finetune, fit
 
 WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
 
@@ -27,7 +26,7 @@ WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
 def train_head(folder: Path, wait_s: float = 0) -> None:
     """The whole of `fit`, on made-up features."""
     run = small.start_small(folder, small.SMALL.with_(epochs=160))
-    vggnb.train.fit(run, small.features(), progress=slowly(folder, wait_s), checkpoint_s=0 if wait_s else 5)
+    fit(run, small.features(), progress=slowly(folder, wait_s), checkpoint_s=0 if wait_s else 5)
     (folder / "done").write_text(run.training()["state_sha256"])
 
 
@@ -41,7 +40,7 @@ def fine_tune(folder: Path, wait_s: float = 0) -> None:
     card = {"epochs": 40, "patience": 1000}
     split = {"train": np.arange(44), "validation": np.arange(44, 64)}
     with held(folder) as lock:
-        state = vggnb.finetune.tune(
+        state = finetune.tune(
             tail, inputs, labels, **split, recipe=recipe, card=card, checkpoints=Checkpoints(folder / "c", "fine-tune"),
             lock=lock, progress=slowly(folder, wait_s), every_s=0 if wait_s else 5,
         )  # fmt: skip
