@@ -95,6 +95,9 @@ print(long_history)
 figures.learning_curves(long_history)
 
 # %% [markdown]
+# The training line falls to the end, the validation line turns up after a few epochs: the head begins to know the training
+# pictures by heart.
+#
 # ## Our recipe
 #
 # Another scaling of pixels means other features, so the pictures go through the base once more. How strongly large weights
@@ -113,6 +116,8 @@ print(best_history)
 figures.learning_curves({"article": long_history, "best": best_history})
 
 # %% [markdown]
+# Our head has had 50 epochs, too, and its validation loss stays down: the penalty holds it back.
+#
 # ## Is it the scaling, or the head?
 #
 # > **In the article** pixels are divided by 255, while VGG-16 was trained on another scale (page 3). Change **only** that
