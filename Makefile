@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml
 demo: setup ## retrain VGG-16 on the sample, judge it, save it, use it
 	VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline $(BIN)/vggnb run
 
-test: setup lint unit check-notebooks ## all checks
+test: lint unit check-notebooks ## all checks
 
 unit: setup ## the unit tests and the twin checks of the notebooks
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; \

@@ -25,11 +25,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vggnb import twins
-from vggnb.census import Census, take_census
+from vggnb.census import Census, take_census, twins
+from vggnb.census.rows import Row
 from vggnb.images import read_image
 from vggnb.paths import sample_folder
-from vggnb.rows import Row
 
 OURS = """
 import json, resource, sys, time

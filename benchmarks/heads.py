@@ -23,12 +23,12 @@ from threadpoolctl import threadpool_limits
 
 from vggnb import choose
 from vggnb.census import take_census
+from vggnb.census.splits import assign_splits
 from vggnb.features import extract
 from vggnb.generators import use_threads
 from vggnb.model import ALL_POOLS, build_base, build_head, compile_head, pool_columns
 from vggnb.paths import threads
 from vggnb.recipe import Recipe
-from vggnb.splits import assign_splits
 from vggnb.train import _ordered_batches
 
 RIDGES = (1000.0, 500.0, 250.0, 120.0, 60.0, 30.0, 15.0, 8.0)

@@ -16,19 +16,18 @@ import time
 from datetime import date
 from pathlib import Path
 
-from vggnb.census import take_census
-from vggnb.features import extract
-from vggnb.generators import make_dataset, use_threads
-from vggnb.model import build_base, build_classifier, build_head
-from vggnb.paths import device_words, sample_folder, threads
-from vggnb.recipe import Recipe
-from vggnb.splits import Manifest, assign_splits
-from vggnb.train import fit, start_run
-
-use_threads(threads())
-
 import keras
 import tensorflow as tf
+
+from vggnb.census import take_census
+from vggnb.census.splits import Manifest, assign_splits
+from vggnb.features import extract
+from vggnb.generators import make_dataset
+from vggnb.machine import device_words
+from vggnb.model import build_base, build_classifier, build_head
+from vggnb.paths import sample_folder
+from vggnb.recipe import Recipe
+from vggnb.train import fit, start_run
 
 SPLITS = ("train", "validation")
 
@@ -37,18 +36,22 @@ class EpochTimes(keras.callbacks.Callback):
     """Seconds of each epoch, validation included."""
 
     def on_train_begin(self, logs=None):
+        """Start the clock."""
         self.seconds, self.start = [], time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        """Stop it and start it again."""
         now = time.perf_counter()
         self.seconds.append(now - self.start)
         self.start = now
 
     def mean(self) -> float:
+        """Of the epochs after the first, which also compiles."""
         later = self.seconds[1:] or self.seconds
         return sum(later) / len(later)
 
     def fifty(self) -> float:
+        """Seconds that 50 epochs would take."""
         return self.seconds[0] + 49 * self.mean()
 
 

@@ -252,7 +252,7 @@ def main():
         for old in (args.out / split / name).glob("sample_????.jpg"):
             old.unlink()  # another seed spreads the numbers over other folders
     numbers = np.random.default_rng(args.seed).permutation(len(jobs)) + 1  # names hide the class
-    for number, (split, name) in zip(numbers, jobs):
+    for number, (split, name) in zip(numbers, jobs, strict=True):
         rng = np.random.default_rng([args.seed, number])
         image = draw_picture(rng, malignant=name == "malignant")
         image.save(args.out / split / name / f"sample_{number:04d}.jpg", quality=85)

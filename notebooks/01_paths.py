@@ -32,11 +32,12 @@ print(ws)
 # %% [markdown]
 # ## What the setup cell said
 #
-# Every page begins with the same cell. Look for three lines in what it printed:
+# Every page begins with the same cell. In Colab it asks for permission to use your Drive (step 5 explains it). Look for
+# three lines in what it printed:
 #
 # | line | what it tells |
 # |---|---|
-# | profile | **quick** works on the small sample with pictures of 96 pixels, in seconds; **full** works on your pictures with 224 pixels. Colab starts with full, everything else with quick. |
+# | profile | **quick** works on the small sample with pictures of 96 pixels, in seconds; **full** works on your pictures with 224 pixels. Colab starts with full, everything else with quick; the numbers printed on these pages are quick's. |
 # | dataset | the pictures that the pages will use |
 # | runs | where everything that is trained will be kept |
 #
@@ -74,7 +75,17 @@ print(folders)
 # ## Step 3: put pictures in it
 #
 # The article takes its pictures from Kaggle (3 297 photographs of moles, benign or malignant). You can use any folder
-# of pictures; nothing below knows about skin. Two hints that save an evening:
+# of pictures; nothing below knows about skin. If you have none, these fetch some (they need a network, so they are
+# shown here and not run; each gives you the folder or table to put into `VGGNB_DATASET` below):
+#
+# ```python
+# from vggnb import datasets
+# datasets.kaggle()                               # the article's set; asks for your Kaggle account
+# datasets.isic(ws.home / "isic", each=200)       # the ISIC Archive: CC-0 pictures, with who is to be credited
+# datasets.url("https://...", ws.home / "my_pictures", sha256="...")
+# ```
+#
+# Two hints that save an evening:
 #
 # - Upload **one .zip file** rather than thousands of pictures: Drive is slow with many small files.
 # - Keep the originals somewhere else. The series never changes or deletes your pictures, but an upload can go wrong.
@@ -82,7 +93,7 @@ print(folders)
 # ## Step 4: a notebook
 #
 # In the article you make an empty notebook. You already have this one: in Colab choose **File > Save a copy in
-# Drive**, and from the page 4 on **Runtime > Change runtime type > T4 GPU**.
+# Drive**, and from page 4 on **Runtime > Change runtime type > T4 GPU**.
 
 # %% [markdown]
 # ## Step 5: mount Google Drive
@@ -121,18 +132,18 @@ print("TensorFlow loaded so far:", "tensorflow" in sys.modules)
 # %% [markdown]
 # ## Step 7: which folder is what
 #
-# The article writes ten paths by hand, one for each split and class. A typing mistake in one of them shows up much
+# The article writes ten paths by hand: the dataset, three splits, two classes in each. A typing mistake in one of them shows up much
 # later, as a strange number. Here the folder itself is read, and what was understood is said:
 
 # %%
-from vggnb.layout import read_layout
+from vggnb.census import read_layout
 
 layout = read_layout(ws.dataset)
 print(layout)
 
 # %% [markdown]
 # Folders named `val`, `valid`, `Training` or `TEST` are understood too, and so are class folders that are not split at
-# all. And when a name is wrong, you hear it now, with what to do:
+# all. And when a name is wrong, you hear it now, with what to do. The next cell **fails on purpose**: its red box is right.
 
 # %% tags=["raises-exception"]
 read_layout(ws.home / "datasett")
@@ -140,8 +151,8 @@ read_layout(ws.home / "datasett")
 # %% [markdown]
 # ## Use your own pictures
 #
-# Set two variables **before** the setup cell and run the page from the top (in Colab: Runtime > Restart session and
-# run all). The name is a folder or a .zip.
+# Put these lines in a new cell **above** the setup cell and run the page from the top (in Colab: Runtime > Restart
+# session and run all). Each page is a session of its own, so do it on each. The name is a folder or a .zip.
 #
 # ```python
 # import os

@@ -28,17 +28,16 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import take_census
+from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
-from vggnb.splits import assign_splits
 
-manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+manifest = open_manifest(ws)
 recipe = Recipe.article().with_(image_size=ws.image_size)
 
 # %% [markdown]
 # ## Step 13: VGG-16 without its top
 #
-# VGG-16 (Simonyan and Zisserman, Oxford 2014) names 1 000 kinds of things on photographs. Its first 13 layers, the
+# VGG-16 (Simonyan and Zisserman, Oxford 2014) names 1 000 kinds of things on photographs. Its first 13 layers with weights, the
 # **base**, turn pixels into descriptions: edges first, then textures, then parts of things. Its last three layers, the
 # **top**, turn descriptions into the 1 000 names. You have other names, so the top is left off (`include_top=False`) and the
 # descriptions are kept: that is *transfer learning*, and it is why a few hundred pictures can be enough.
@@ -72,8 +71,8 @@ for layer in base.layers:
     print(f"{layer.name:<14} {str(tuple(layer.output.shape)):<22} trainable: {layer.trainable}")
 
 # %% [markdown]
-# Five **blocks**, each ending in a `pool` layer that halves width and height. Remember the names: pages about
-# fine-tuning and about heatmaps call layers by name, never by number.
+# Five **blocks**, each ending in a `pool` layer that halves width and height. Remember the names: a layer is called by its
+# name, never by a number.
 #
 # ## Step 15: four new layers
 #
@@ -84,7 +83,9 @@ for layer in base.layers:
 # | `Dropout(0.5)` | while training, silences half of them at random, so that none is relied on alone |
 # | `Dense(2, sigmoid)` | one output for each class |
 #
-# The first of them belongs to the frozen part (it has nothing to learn); the other three are the **head**.
+# *relu* makes negative numbers 0. *Sigmoid* makes any number a value between 0 and 1. *Softmax*, below, makes several numbers
+# probabilities that add up to 1. The first layer belongs to the frozen part (it has nothing to learn); the other three
+# are the **head**.
 
 # %%
 from vggnb.model import build_head, trainable_count
@@ -190,7 +191,7 @@ for name, each in {"article": recipe, "best": best}.items():
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# How many weights would the article's head have for seven classes? Guess from the table in step 15 first.
+# How many weights would the article's head have for seven classes? Guess from the lines printed in step 15 first.
 #
 # <details><summary>Show a solution</summary>
 #
@@ -198,7 +199,7 @@ for name, each in {"article": recipe, "best": best}.items():
 # print(f"{trainable_count(build_head(recipe, 7)):,}")
 # ```
 #
-# 266,247: five more outputs, each with 512 weights and one bias, 5 x 513 = 2 565 more than 263,682.
+# 266,247: five more outputs, each with 512 weights and one bias, 5 x 513 = 2,565 more than 263,682.
 # </details>
 
 # %%

@@ -10,8 +10,8 @@
 # - say what must travel with the weights so that the model can be used at all,
 # - explain why `save_weights("VGG_Skin.h5")` fails today.
 #
-# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a bundle, about 250 MB, into the
-# run's folder. **Takes** 20 seconds in quick, 40 in full, on two CPU cores.
+# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a bundle of about 180 MB into the
+# run's folder, and a damaged copy of it. **Takes** 20 seconds in quick, 40 in full, on two CPU cores.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -28,12 +28,11 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import take_census
+from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
-from vggnb.splits import assign_splits
 from vggnb.train import open_or_train
 
-manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+manifest = open_manifest(ws)
 recipe = Recipe.best().with_(image_size=ws.image_size)
 run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
 print(run.history())
@@ -42,15 +41,15 @@ print(run.history())
 # ## Step 21: save
 #
 # One line writes all files, loads each of them again **in a fresh process** (one that knows nothing of this page), lets it
-# judge the same eight pictures, and compares. Look at the last column: the largest difference between any two
-# probabilities.
+# judge the same eight pictures, and compares. Look at the last column: does any probability differ? (The JSON holds no
+# weights; it is tested together with the weights file.)
 
 # %%
 from vggnb.save import save_bundle
 
 files = save_bundle(run, run.folder / "bundle", name="Skin")
 for file in files:
-    same = "" if file.max_difference is None else f"comes back the same: {file.max_difference <= 1e-5}"
+    same = "" if file.max_difference is None else f"differs by less than 0.00001: {file.max_difference < 1e-5}"
     print(f"{file.path:<22} {file.format:<8} {same}")
 
 # %% [markdown]
@@ -61,9 +60,9 @@ for file in files:
 # | `VGG_Skin.weights.h5` | the weights alone | yes, under another name |
 # | `VGG_Skin.keras` | architecture and weights in today's format | no |
 # | `labels.json` | which output is which class | **no**, and without it the outputs mean nothing |
-# | `recipe.json` | size, resize, scaling: how a picture must be prepared | **no**, and without it the answers are wrong |
+# | `recipe.json` | size and way of resizing: how a picture must be prepared (scaling is inside the model) | **no**, and without it the answers are wrong |
 # | `card.json` | what it was trained on, how it did, what it must not be used for | no |
-# | `manifest.json` | a checksum of every file | no |
+# | `manifest.json` | a checksum of every file; written last, so not in the list above | no |
 
 # %% [markdown]
 # > **In the article** the weights are saved with `save_weights("VGG_Skin.h5")`. Keras 3 refuses: weights alone must end
@@ -91,7 +90,8 @@ for key in ("purpose", "network", "weights", "images", "limits"):
 # ## A damaged file
 #
 # A broken download or a full disk can change a file without anybody noticing: one flipped bit in an `.h5` file usually
-# loads without a word, and the model then answers differently. The checksums notice. Try it on a copy:
+# loads without a word, and the model then answers differently. The checksums notice. The next cell damages a
+# copy and **fails on purpose**:
 
 # %% tags=["raises-exception"]
 import shutil
@@ -105,7 +105,7 @@ weights.write_bytes(data)
 load_bundle(copy)
 
 # %% [markdown]
-# On Colab the bundle lies on Drive, in `vggnb/runs/best/bundle`. A file that was just written needs some minutes to
+# The bundle lies in `ws.runs / "best" / "bundle"`; in Colab that is `vggnb/runs/best/bundle` on your Drive. A file that was just written needs some minutes to
 # arrive there; wait until you see it in Drive's own window before you close the tab.
 
 # %% [markdown] tags=["exercise"]
@@ -117,8 +117,8 @@ load_bundle(copy)
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# for file in save_bundle(run, run.folder / "article-files", name="Skin", formats=("json", "h5", "weights")):
-#     print(file.path)
+# save_bundle(run, run.folder / "article-files", name="Skin", formats=("json", "h5", "weights"))
+# print(*sorted(path.name for path in (run.folder / "article-files").iterdir()), sep="\n")
 # ```
 #
 # The class names, the recipe, the card and the checksums: without them the three files cannot be used safely.

@@ -10,7 +10,7 @@
 # - see which part of the picture decided,
 # - try it with your own photo, here in the page.
 #
-# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so). **Writes** nothing.
+# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so). **Writes** a tiny broken file, to show what happens.
 # **Takes** 10 seconds, quick and full alike, on two CPU cores.
 #
 # *This is no diagnostic device. It was trained on drawings, or on a few hundred photographs; if a mole worries you, show
@@ -31,13 +31,12 @@ ws = open_workspace()
 print(ws)
 
 # %%
-from vggnb.census import take_census
+from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
-from vggnb.save import load_bundle, open_or_save
-from vggnb.splits import assign_splits
+from vggnb.save import open_or_save
 from vggnb.train import open_or_train
 
-manifest = assign_splits(take_census(ws.dataset, cache=ws.census_file, progress=False))
+manifest = open_manifest(ws)
 recipe = Recipe.best().with_(image_size=ws.image_size)
 run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
 bundle = open_or_save(run, run.folder / "bundle", name="Skin")
@@ -53,7 +52,8 @@ print(bundle)
 # %%
 from vggnb.predict import predict_files
 
-rows = manifest.of("test")[::30]
+test = manifest.of("test")
+rows = [test[len(test) * k // 8] for k in (0, 3, 6)]
 answers = predict_files(bundle, [manifest.dataset / row.path for row in rows])
 for row, answer in zip(rows, answers):
     print(f"{answer}   (it is {row.class_name})")
@@ -64,8 +64,9 @@ from vggnb import figures
 figures.answers(answers)
 
 # %% [markdown]
-# A probability of 0.6 means: of 100 pictures about which the model says 0.6, about 60 are what it says, **if** they are
-# like those it was trained on. For a picture of another kind the number means nothing: the model has no class for *I do
+# A probability of 0.6 *should* mean: of 100 pictures about which the model says 0.6, about 60 are what it says. Page 6
+# measured how far that holds: the ECE is by how much it is off on average, and single answers can be sure and wrong. And
+# it holds only for pictures like those it was trained on. For a picture of another kind the number means nothing: the model has no class for *I do
 # not know*, and a cat is benign or malignant to it like anything else.
 #
 # ## A broken file among good ones
@@ -83,7 +84,8 @@ for answer in predict_files(bundle, [manifest.dataset / rows[0].path, broken]):
 #
 # *Grad-CAM* (Selvaraju and others 2017) asks: where in the picture would a little more of what the last block saw have
 # raised the score of this class? Bright places count most. It is a check for nonsense rather than an explanation: if
-# the ruler or the dark corners light up, the model has learnt your camera and not your lesions.
+# the ruler, the dark corners or bare skin light up, the model has learnt your camera and not your lesions. At 96 pixels the
+# last block has only 6 x 6 places, so the map cannot be sharper than that.
 
 # %%
 from vggnb.explain import grad_cam
@@ -103,17 +105,16 @@ figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 # %%
 from vggnb.widgets import TryYourOwn
 
-try_your_own = TryYourOwn(bundle)
-try_your_own.view
+TryYourOwn(bundle)
 
 # %% [markdown]
 # ## Without a notebook
 #
-# The same from a terminal, for a file or a whole folder:
+# The same from a terminal, for a file or a whole folder (in a Colab cell put `!` in front):
 #
 # ```
-# vggnb predict BUNDLE photo.jpg holiday_photos/
-# vggnb predict BUNDLE holiday_photos/ --json
+# vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg holiday_photos/
+# vggnb predict FOLDER_OF_THE_BUNDLE holiday_photos/ --json
 # ```
 
 # %% [markdown] tags=["exercise"]

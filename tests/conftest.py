@@ -23,11 +23,6 @@ from vggnb.storage import VggnbError
 COUNTS = {"train": 8, "validation": 4, "test": 6}
 
 
-def pytest_configure(config):
-    """Warnings are errors, except those that Keras and TensorFlow themselves raise at these versions."""
-    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a:DeprecationWarning")
-
-
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch, tmp_path):
     """Nothing of a test lands in the user's folders, and no variable of the user's shell changes a test."""
@@ -89,7 +84,7 @@ def own_photos(photos, tmp_path):
 def survey():
     """A function: folder -> manifest."""
     from vggnb.census import take_census
-    from vggnb.splits import assign_splits
+    from vggnb.census.splits import assign_splits
 
     return lambda folder: assign_splits(take_census(folder, progress=False))
 

@@ -16,10 +16,10 @@ import keras
 from PIL import Image
 
 from vggnb import features as module
+from vggnb.census.rows import Row
+from vggnb.census.splits import Manifest
 from vggnb.model import build_base
 from vggnb.recipe import Recipe
-from vggnb.rows import Row
-from vggnb.splits import Manifest
 from vggnb.storage import sha256_bytes
 
 SIZE = 96

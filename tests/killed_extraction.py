@@ -18,11 +18,11 @@ import numpy as np
 
 from vggnb import features as module
 from vggnb.census import take_census
+from vggnb.census.splits import assign_splits
 from vggnb.model import build_base
 from vggnb.recipe import Recipe
-from vggnb.splits import assign_splits
 
-module.BATCH, module.SHARD_BATCHES = 2, 1
+module.BATCH, module.SHARD_BATCHES = 1, 1
 
 
 def extracted(manifest, store: Path, slowly: float = 0.0):
@@ -39,8 +39,13 @@ def extracted(manifest, store: Path, slowly: float = 0.0):
     return module.extract(manifest, recipe, *build_base(recipe, "none"), store=store, progress=False)
 
 
-def in_a_fork(work, kill_after: float | None = None) -> None:
-    """Do this in a child; kill it so many seconds after its first shard could have been written."""
+def shards(store: Path) -> int:
+    return len(list(store.rglob("[!.]*.npy")))
+
+
+def in_a_fork(work, *, store: Path, kill_after: float | None = None) -> None:
+    """Do this in a child; kill it so many seconds after it wrote its first shard."""
+    before = shards(store)
     child = os.fork()
     if not child:
         try:
@@ -48,6 +53,8 @@ def in_a_fork(work, kill_after: float | None = None) -> None:
         finally:
             os._exit(0)
     if kill_after is not None:
+        while shards(store) == before and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.01)
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -64,9 +71,9 @@ def main(photos: Path, store: Path) -> None:
         print(json.dumps(told), flush=True)
 
     for _ in range(10):
-        in_a_fork(lambda: extracted(manifest, store, 0.25), random.uniform(0.3, 1.6))
-        left.append(len(list(store.rglob("*.npy"))))
-    in_a_fork(last)
+        in_a_fork(lambda: extracted(manifest, store, 0.05), store=store, kill_after=random.uniform(0, 0.08))
+        left.append(shards(store))
+    in_a_fork(last, store=store)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from vggnb import archives
-from vggnb.archives import Limits, extract, is_archive
+from vggnb.staging import archives
+from vggnb.staging.archives import Limits, extract, is_archive
 from vggnb.storage import VggnbError
 
 FILES = {
@@ -217,7 +217,7 @@ HOSTILE = {
     "pax_bomb.tar.gz": (pax_bomb, "absurdly long"),
     "overlap.zip": (overlapping, "overlap"),
     "many.zip": (many_in_zip, "100000 files"),
-    "lying_count.zip": (lying_count, "100000 files"),
+    "lying_count.zip": (lying_count, "more than 50000"),
     "many.tar.gz": (many_in_tar, "more than 50000"),
     "twice.zip": (lambda p: zip_file(p, [("a/1.jpg", b"1"), ("a/1.jpg", b"2")]), "twice"),
     "twice.tar": (lambda p: tar_file(p, [("a/1.jpg", b"1"), ("./a//1.jpg", b"2")]), "twice"),

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from zoo import bad_files, build_zoo, encoded, good_files, photo, save
+from zoo import build_zoo, encoded, good_files, photo, save
 
-from vggnb import reading, verdicts
-from vggnb.census import take_census
+from vggnb.census import take_census, verdicts
+from vggnb.census.splits import assign_splits
 from vggnb.images import read_image
-from vggnb.splits import assign_splits
+from vggnb.staging import reading
 from vggnb.storage import VggnbError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -157,7 +157,7 @@ def test_the_document_has_the_keys_of_the_contract_and_is_plain_json(zoo_census)
 
 
 def test_what_is_printed_can_be_printed_whatever_the_names_are(zoo_census):
-    texts = [str(zoo_census), zoo_census.leak_report(), *map(str, zoo_census.skipped), *map(str, zoo_census.profiles())]
+    texts = [str(zoo_census), *map(str, zoo_census.skipped), *map(str, zoo_census.profiles())]
     for text in texts:
         text.encode("utf-8")
         assert "\u202e" not in text
@@ -241,8 +241,8 @@ def test_every_copy_of_a_leaking_picture_is_in_a_leak(small):
 def test_every_copy_of_two_pictures_that_look_the_same_is_in_a_leak(small):
     picture = Image.open(small / "train/a/0.png")
     for k in range(3):
-        save(small / f"train/a/copy{k}.png", (small / "train/a/0.png").read_bytes())
-        save(small / f"test/a/again{k}.jpg", encoded(picture, "JPEG"))
+        save(small / f"train/a/copy{k}.png", encoded(picture.resize((60 + 20 * k, 50 + 10 * k))))
+        save(small / f"test/a/again{k}.jpg", encoded(picture, "JPEG", quality=90 - 20 * k))
     leaking = {path for pair in survey(small).leaks for path in pair.paths}
     copies = {
         f"{name}{k}.{kind}" for name, kind in (("train/a/copy", "png"), ("test/a/again", "jpg")) for k in range(3)
@@ -257,12 +257,6 @@ def test_a_thousand_copies_do_not_make_a_million_pairs(tmp_path):
     census = survey(tmp_path)
     assert len(census.pairs) < 3000
     assert [len(group) for group in census.duplicates["exact"]] == [1000]
-
-
-def test_near_duplicates_can_be_left_out(small):
-    save(small / "train/a/again.jpg", encoded(Image.open(small / "train/a/0.png"), "JPEG"))
-    assert len(survey(small).pairs) == 1
-    assert survey(small, near=False).pairs == ()
 
 
 def test_a_second_copy_of_the_dataset_is_skipped_file_by_file(small):
@@ -467,19 +461,14 @@ def test_whatever_a_decoder_throws_the_file_is_named_and_the_census_goes_on(smal
     assert "ZeroDivisionError: surprise" in census.skipped[0].reason
 
 
-def test_what_a_decoder_warns_about_is_no_error(small, monkeypatch):
-    decode = verdicts.images.decode
-    monkeypatch.setattr(verdicts.images, "decode", lambda data: warnings.warn("odd", stacklevel=1) or decode(data))
-    assert len(survey(small).rows) == 16  # pytest turns warnings into errors here
-
-
 def test_an_interrupted_census_keeps_what_it_has_seen(tmp_path):
     for k in range(300):
         save(tmp_path / "data" / "ab"[k % 2] / f"{k}.png", photo(k))
     script = """
         import sys, time
         from pathlib import Path
-        from vggnb import reading, verdicts
+        from vggnb.census import verdicts
+        from vggnb.staging import reading
         from vggnb.census import take_census
         judge = verdicts.judge_file
         def slow(path):
@@ -519,19 +508,3 @@ def test_the_callers_warning_filters_are_as_they_were(small):
     for _ in range(5):
         survey(small)
     assert list(warnings.filters) == before
-
-
-def test_a_census_imports_no_tensorflow_and_starts_at_once():
-    code = "import sys, vggnb.census, vggnb.splits; print(sorted({m.split('.')[0] for m in sys.modules}))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    assert run.returncode == 0, run.stderr
-    assert "numpy" in run.stdout
-    for heavy in ("tensorflow", "keras", "pandas", "scipy", "sklearn", "matplotlib"):
-        assert f"'{heavy}'" not in run.stdout
-
-
-def test_a_broken_file_never_becomes_grey_rows(tmp_path):
-    for name, (data, _) in bad_files().items():
-        save(tmp_path / "a" / name, data)
-    save(tmp_path / "b" / "good.png", photo(1))
-    assert [row.path for row in survey(tmp_path).rows] == ["b/good.png"]

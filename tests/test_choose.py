@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from vggnb import choose as module
+from vggnb.census.rows import Row
 from vggnb.choose import choose_ridge
 from vggnb.model import build_head
 from vggnb.recipe import Recipe
-from vggnb.rows import Row
 from vggnb.storage import VggnbError
 
 

@@ -275,12 +275,6 @@ assert time.perf_counter() - start < {limit}, time.perf_counter() - start
 """
 
 
-def test_importing_vggnb_imports_nothing_heavy():
-    what = "import vggnb\nassert not [name for name in sys.modules if name.startswith('vggnb.')]"
-    done = python("-c", LIGHT.format(what=what, limit=3))
-    assert done.returncode == 0, done.stderr
-
-
 def test_a_census_starts_no_tensorflow(photos):
     what = f"from vggnb.cli import main\nassert main(['census', {str(photos)!r}, '--json', '--quiet']) == 0"
     done = python("-c", LIGHT.format(what=what, limit=30))

@@ -1,4 +1,4 @@
-"""All pages, in order, on a kernel that says it is Colab, with Drive mounted by a stub and nothing set but the profile."""
+"""All pages, in order, on a kernel that says it is Colab, with Drive mounted by a stub."""
 
 import importlib.metadata
 import os

@@ -11,7 +11,9 @@ import pytest
 from misbehaving_server import serving
 from PIL import Image
 
-from vggnb import datasets, fetching, isic
+from vggnb import datasets
+from vggnb.datasets import fetching, sources
+from vggnb.datasets import isic_archive as isic
 from vggnb.storage import VggnbError
 
 
@@ -127,7 +129,7 @@ def kaggle(server, monkeypatch, tmp_path):
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, server.address)
-    server.files[datasets.ARTICLE_SET] = SKIN
+    server.files[sources.ARTICLE_SET] = SKIN
     return server
 
 
@@ -144,7 +146,7 @@ def test_kaggle_fetches_the_articles_set_once(kaggle):
     [(["403"], "accept its terms"), (["404"], "no such dataset"), (["", "wrong"], "arrived damaged")],
 )
 def test_kaggle_refuses_in_words(kaggle, faults, message):
-    kaggle.faults[datasets.ARTICLE_SET] = faults
+    kaggle.faults[sources.ARTICLE_SET] = faults
     with pytest.raises(VggnbError, match=f"(?s){message}"):
         datasets.kaggle()
     assert datasets.kaggle().is_dir(), "the next call does it"
@@ -221,7 +223,7 @@ def test_isic_gives_a_table_with_groups_and_an_attribution(archive, tmp_path):
 
 
 def test_isic_table_is_a_dataset(archive, tmp_path):
-    tables = pytest.importorskip("vggnb.tables")
+    tables = pytest.importorskip("vggnb.census.tables")
     layout = tables.read_table(datasets.isic(tmp_path / "isic", progress=False))
     assert layout.classes == ("benign", "malignant") and len(layout.entries) == 13 and not layout.strays
     assert layout.entries[0].group == "IL_0"

@@ -340,3 +340,13 @@ def test_an_unknown_positive_class_is_told_before_the_model_is_asked(judged):
     with pytest.raises(VggnbError, match="not a class"):
         judge(run, positive="melanoma", progress=False)
     assert not built and not list(run.folder.glob("predictions-*"))
+
+
+def test_images_that_are_in_train_too_are_judged_both_ways(own_photos, survey, fit_tiny, best):
+    twin = own_photos / "test" / "cat" / "twin.png"
+    twin.write_bytes((own_photos / "train" / "cat" / "cat_1.png").read_bytes())
+    run, _ = fit_tiny(survey(own_photos), best)
+    report = judge(run, progress=False)
+    assert report.without_leaks.n == report.n - 1
+    assert "1 of these images are in train, too" in str(report)
+    assert report.to_dict()["without_leaks"]["metrics"]["accuracy"]["value"] is not None

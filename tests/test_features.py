@@ -45,6 +45,11 @@ def get_again(get, made):
     return get
 
 
+def ask(model, inputs):
+    """What a model says, without compiling it first."""
+    return model(inputs, training=False).numpy()
+
+
 def shards(folder):
     return sorted(folder.rglob("*.npy"))
 
@@ -54,7 +59,7 @@ def test_features_are_those_of_each_picture_in_the_manifests_order(made, manifes
     assert features.rows == manifest.of("train") + manifest.of("validation")
     assert features.values.shape == (24, 2944) and features.values.dtype == np.float32
     pixels = np.stack([read_row(manifest, row, best) for row in features.rows]).astype(np.float32)
-    expected = build_extractor(base[0], best).predict_on_batch(pixels)
+    expected = ask(build_extractor(base[0], best), pixels)
     assert np.allclose(features.values, expected, rtol=1e-4, atol=1e-3)
     assert len({value.tobytes() for value in features.values}) == 24
     assert features.labels.tolist() == [row.label for row in features.rows]
@@ -218,8 +223,8 @@ def test_a_lost_duplicate_takes_nothing_from_its_copy(lost, get, own_photos, sur
 def test_features_and_head_say_what_the_assembled_model_says(which, request, base):
     run, features = request.getfixturevalue(which)
     pixels = np.stack([read_row(run.manifest, row, run.recipe) for row in features.rows]).astype(np.float32)
-    assembled = run.classifier(base[0]).predict_on_batch(pixels)
-    said = run.head().predict_on_batch(features.values[:, pool_columns(run.recipe)]).astype(np.float64)
+    assembled = ask(run.classifier(base[0]), pixels)
+    said = ask(run.head(), features.values[:, pool_columns(run.recipe)]).astype(np.float64)
     if run.recipe.activation(len(run.classes)) == "sigmoid":
         odds = said / (1 - said)
         said = odds / odds.sum(axis=1, keepdims=True)
@@ -236,8 +241,8 @@ def test_ten_kills_leave_whole_shards_or_none(photos, tmp_path):
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["same"] and told["of"] == 24
-    assert told["run"] == 24 - 2 * told["left"][-1], "what a killed try had stored was used"
-    assert told["left"] == sorted(told["left"]) and told["left"][-1] > 0
+    assert told["run"] == 24 - told["left"][-1], "what a killed try had stored was used"
+    assert told["left"] == sorted(told["left"]) and 0 < told["left"][0] < told["left"][-1]
     assert "damaged" not in done.stdout
 
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn import metrics as sk
 
-from vggnb import canvas, charts, curves, figures, galleries
+from vggnb import figures
+from vggnb.figures import canvas, charts, curves, galleries
 from vggnb.storage import VggnbError
 
 HOSTILE = [

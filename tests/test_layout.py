@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vggnb import layout as layout_module
-from vggnb.layout import read_layout, split_word
+from vggnb.census import layout as layout_module
+from vggnb.census.layout import read_layout, split_word
+from vggnb.census.tables import read_table
 from vggnb.storage import VggnbError
-from vggnb.tables import read_table
 
 
 def tree(root: Path, *paths: str) -> Path:

@@ -81,4 +81,4 @@ def test_the_sdist_holds_the_sample_and_no_tests(built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert any(name.startswith("data/sample/train/") for name in names)
     assert {"LICENSE", "pyproject.toml", "README.md", "CHANGELOG.md"} <= names
-    assert not [name for name in names if name.startswith(("tests", "notebooks", ".venv")) or "cache" in name]
+    assert not [name for name in names if name.startswith(("tests", "notebooks", ".venv")) or "__pycache__" in name]

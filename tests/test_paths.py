@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -121,13 +120,13 @@ def test_weights_file_and_threads(sample, monkeypatch, tmp_path):
     file.touch()
     monkeypatch.setenv("VGGNB_WEIGHTS", str(file))
     assert paths.open_workspace().weights == str(file)
-    assert paths.threads() is None
+    assert machine.threads() is None
     monkeypatch.setenv("VGGNB_THREADS", "2")
-    assert paths.threads() == 2
+    assert machine.threads() == 2
     for wrong in ("0", "two", "-1", "1.5", "²"):
         monkeypatch.setenv("VGGNB_THREADS", wrong)
         with pytest.raises(VggnbError, match="whole number"):
-            paths.threads()
+            machine.threads()
 
 
 def test_run_folder_that_cannot_be_made_is_said_at_once(sample, monkeypatch, tmp_path):
@@ -239,24 +238,10 @@ def test_subprocess_on_colab_is_told_to_mount_in_a_cell(monkeypatch, tmp_path):
         paths.mount_drive()
 
 
-def test_pages_run_on_a_kernel_that_says_it_is_colab(tmp_path):
-    """The stub's start-up file gives a real kernel Colab's shell; what a page does there is what it does on Colab."""
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    shutil.copytree(STUB / "ipython", tmp_path / "ipython")
-    env = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "VGGNB_STUB_CONTENT": str(tmp_path / "content")}
-    env["PYTHONPATH"] = os.pathsep.join((str(STUB), str(Path(paths.__file__).parents[1])))
-    code = "from vggnb.paths import *\nmount_drive()\nprint(open_workspace())"
-    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbclient.NotebookClient(page, timeout=60, kernel_name="python3").execute(env=env)
-    text = page.cells[0].outputs[0]["text"]
-    assert "Drive is mounted" in text and "environment  colab" in text
-    assert (tmp_path / "content/drive/MyDrive/vggnb/runs").is_dir()
-
-
 def test_versions_and_device_are_found_without_importing():
-    found = paths.versions()
+    found = machine.versions()
     assert found["python"] and found["numpy"] and "tensorflow" in found
-    assert "CPU cores" in paths.device_words()
+    assert "CPU cores" in machine.device_words()
 
 
 def test_importing_is_fast_and_light():

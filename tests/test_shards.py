@@ -1,10 +1,12 @@
 """Rows on disk: those that were written, or none."""
 
+import os
+
 import numpy as np
 import pytest
 
 from vggnb.shards import StoredRows, find_rows, write_shard
-from vggnb.storage import VggnbError, sha256_bytes
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_bytes
 
 
 def names(count, start=0):
@@ -75,6 +77,15 @@ def test_64_flipped_bits_and_20_cuts_are_all_noticed(tmp_path, capsys):
     write_shard(tmp_path, names(12), values)
     shards, found = find_rows(tmp_path, set(names(12)))
     assert len(found) == 12 and np.array_equal(StoredRows(shards, list(found.values()))[:], values)
+
+
+def test_what_another_process_is_writing_is_left_alone_and_old_leavings_are_swept(folder):
+    writing, left = (folder / f"{TEMPORARY_PREFIX}{k}-{'0' * 64}.npy" for k in "ab")
+    for path in (writing, left):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    shards, _ = find_rows(folder, set())
+    assert len(shards) == 3 and writing.exists() and not left.exists()
 
 
 def test_a_file_of_another_kind_is_told_by_name(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from zoo import ODD_NAMES, encoded, photo, save
 
 from vggnb.census import Census, take_census
-from vggnb.rows import Pair, Row
-from vggnb.splits import Manifest, assign_splits
+from vggnb.census.rows import Pair, Row
+from vggnb.census.splits import Manifest, assign_splits
 from vggnb.storage import VggnbError
 
 CLASSES = ("ant", "bee", "cow")

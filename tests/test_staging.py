@@ -12,10 +12,9 @@ import pytest
 from faults import every, inject, killed, killed_at
 from PIL import Image
 
-from vggnb import reading, staging
 from vggnb.images import decode
-from vggnb.staged import LIST, staged_files
-from vggnb.staging import stage
+from vggnb.staging import copying, reading, stage
+from vggnb.staging.staged import LIST, staged_files
 from vggnb.storage import VggnbError, sha256_file
 
 ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "ENOTCONN": errno.ENOTCONN}
@@ -101,9 +100,9 @@ def test_a_folder_is_copied_under_hashes_without_metadata(source, tmp_path):
 def test_a_second_call_copies_nothing_and_a_change_is_followed(source, tmp_path, monkeypatch):
     target = stage(source, tmp_path / "staged", progress=False)
     read = []
-    real = staging.read_ahead
+    real = copying.read_ahead
     monkeypatch.setattr(
-        staging, "read_ahead", lambda root, files: read.extend(f.path for f in files) or real(root, files)
+        copying, "read_ahead", lambda root, files: read.extend(f.path for f in files) or real(root, files)
     )
     before = state(target)
     stage(source, target, progress=False)
@@ -149,7 +148,7 @@ def test_an_archive_is_copied_and_unpacked(source, tmp_path):
 
 
 def test_a_table_is_translated_to_the_new_names(source, tmp_path):
-    tables = pytest.importorskip("vggnb.tables")
+    tables = pytest.importorskip("vggnb.census.tables")
     text = "Path;label;group\ntrain/benign/IMG 0.JPG;benign;a\ntest\\malignant\\IMG 1.JPG;malignant;b\n"
     (source / "table.csv").write_text(text, encoding="utf-8")
     (source / "train" / "other.csv").write_text("a,b\n1,2\n")
@@ -187,7 +186,7 @@ def test_places_that_will_not_do(source, tmp_path):
 
 
 def test_videos_among_the_photographs_are_left_out_in_words(source, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(staging, "MAX_BYTES", 2000)
+    monkeypatch.setattr(copying, "MAX_BYTES", 2000)
     (source / "train/benign/film.mp4").write_bytes(bytes(3000))
     target = stage(source, tmp_path / "staged", progress=False)
     assert "Not staged: train/benign/film.mp4" in capsys.readouterr().out
@@ -195,7 +194,7 @@ def test_videos_among_the_photographs_are_left_out_in_words(source, tmp_path, mo
 
 
 def test_a_full_disk_is_said_before_copying(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 5}))
+    monkeypatch.setattr(copying.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 5}))
     with pytest.raises(VggnbError, match="0 MB are free"):
         stage(source, tmp_path / "staged", progress=False)
 
@@ -230,7 +229,7 @@ def test_a_dropped_mount_gives_one_line_and_keeps_what_is_staged(source, tmp_pat
 
 
 def test_an_archive_whose_copying_stopped_goes_on_where_it_was(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(staging, "_BLOCK", 1000)
+    monkeypatch.setattr(copying, "_BLOCK", 1000)
     archive = tmp_path / "skin.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("train/cat/1.bin", random.Random(0).randbytes(20_000))

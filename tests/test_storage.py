@@ -247,11 +247,16 @@ with replacing_folder(folder) as temporary:
 
 
 @pytest.mark.parametrize("renames, there", [(0, "old"), (1, "old"), (2, "new")])
-def test_after_a_kill_the_folder_is_old_or_new_and_can_be_replaced_again(renames, there, tmp_path):
+@pytest.mark.parametrize("recovered", [True, False])
+def test_after_a_kill_the_folder_is_old_or_new_and_can_be_replaced_again(recovered, renames, there, tmp_path):
     make_old(tmp_path / "bundle")
     command = [sys.executable, "-c", DYING, str(tmp_path / "bundle"), str(renames)]
     assert subprocess.run(command, cwd=Path(storage.__file__).parents[1]).returncode == 9
-    recover_folder(tmp_path / "bundle")
+    if recovered:
+        recover_folder(tmp_path / "bundle")
+        assert names(tmp_path / "bundle") == [there]
+    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "bundle"):
+        raise RuntimeError
     assert names(tmp_path / "bundle") == [there]
     with replacing_folder(tmp_path / "bundle") as temporary:
         (temporary / "newer").write_text("newer")

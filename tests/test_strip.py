@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from vggnb.images import FORMATS, decode
+from vggnb.staging.strip import strip_metadata
 from vggnb.storage import VggnbError
-from vggnb.strip import strip_metadata
 
 SECRET = "Anna-Musterfrau"
 PIXELS = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8).repeat(4, 0).repeat(4, 1)

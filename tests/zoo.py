@@ -121,7 +121,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "labels.csv": (b"name,label\na,b\n", "Not a picture"),
         "cut.jpg": (jpeg[:-60], "cut short"),
         "cut.png": (png[: len(png) // 2], "cut short"),
-        "cut_in_header.jpg": (jpeg[:300], "damaged"),
+        "cut_in_header.jpg": (jpeg[:300], "cut short"),
         "head_only.png": (png[:40], "leave it out"),
         "phone.heic": (b"\x00\x00\x00\x18ftypheic" + bytes(20), "HEIC"),
         "phone.jpg": (b"\x00\x00\x00\x18ftypmif1" + bytes(20), "HEIC"),

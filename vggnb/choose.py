@@ -14,8 +14,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from tqdm.auto import tqdm
 
+from vggnb.census.rows import Row
 from vggnb.recipe import Recipe
-from vggnb.rows import Row
 from vggnb.storage import VggnbError
 
 FOLDS = 5

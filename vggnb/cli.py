@@ -8,7 +8,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from vggnb.paths import WEIGHTS, Workspace, device_words, open_workspace, threads, versions
+from vggnb.machine import device_words, versions
+from vggnb.paths import WEIGHTS, Workspace, open_workspace
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, make_folder, mendable
 
@@ -73,9 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path)
     evaluate.add_argument("--dataset", type=Path, help="another folder with the same classes")
     evaluate.add_argument("--positive", metavar="CLASS")
+    evaluate.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
     save = verb("save", _save, "write a bundle and prove that it comes back the same")
     save.add_argument("run", type=Path)
     save.add_argument("--to", type=Path, required=True)
+    save.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
     save.add_argument("--formats", default="all", help="article, all, or a list such as keras,h5")
     predict = verb("predict", _predict, "name the class of pictures")
     predict.add_argument("bundle", type=Path)
@@ -103,36 +106,37 @@ def _tell(options, text: object) -> None:
 
 
 def _start_tensorflow() -> None:
-    """Import TensorFlow quietly, with the wanted number of threads."""
-    from vggnb.generators import use_threads
+    """Import TensorFlow and let it start without its remarks; the number of its threads is VGGNB_THREADS's."""
+    sys.stderr.flush()
+    kept = os.dup(2)  # the remarks come from C++, below Python's sys.stderr
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        from vggnb.generators import tf
 
-    use_threads(threads())
+        tf.constant(0)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _paths(options) -> None:
     workspace = open_workspace()
-    document = {
-        "environment": workspace.environment,
-        "profile": workspace.profile,
-        "dataset": str(workspace.dataset),
-        "runs": str(workspace.runs),
-        "features": str(workspace.features),
-        "weights": workspace.weights,
-        "versions": versions(),
-        "device": device_words(),
-    }
+    document = {**workspace.to_dict(), "versions": versions(), "device": device_words()}
     lines = {**document, "versions": ", ".join(f"{name} {v or 'absent'}" for name, v in document["versions"].items())}
     _print(options, document, "\n".join(f"{name:<12} {value}" for name, value in lines.items()))
 
 
-def _take_census(options, dataset: Path, workspace: Workspace):
+def _take_census(options, workspace: Workspace):
     from vggnb.census import take_census
+    from vggnb.staging import near_copy
 
+    dataset = near_copy(workspace.dataset, workspace.staged, progress=not options.quiet)
     return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
 
 
 def _census(options) -> None:
-    census = _take_census(options, options.dataset, open_workspace())
+    census = _take_census(options, open_workspace(dataset=options.dataset))
     _print(options, census.to_dict(), "\n".join([str(census), *_skipped(census)]))
 
 
@@ -152,16 +156,17 @@ def _recipe(options, sample: bool, workspace: Workspace) -> Recipe:
 
 def _trained(options, dataset: Path | None, out: Path | None):
     """Census, split and training: (run, the JSON keys of train)."""
-    workspace = open_workspace()
+    workspace = open_workspace(dataset=dataset)
     recipe = _recipe(options, dataset is None, workspace)
     out = out or _new_run_folder(workspace.runs, recipe.name)
-    if out.resolve().is_relative_to((dataset or workspace.dataset).resolve()):
+    pictures = workspace.dataset.parent if workspace.dataset.suffix.lower() == ".csv" else workspace.dataset
+    if out.resolve().is_relative_to(pictures.resolve()):
         raise VggnbError("The run's folder lies inside the dataset.", out, "Name a folder elsewhere with --out.")
     out = make_folder(out)
-    census = _take_census(options, dataset or workspace.dataset, workspace)
+    census = _take_census(options, workspace)
     census.check_trainable()
     _tell(options, "\n".join([str(census), *_skipped(census)]))
-    from vggnb.splits import assign_splits
+    from vggnb.census.splits import assign_splits
 
     manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
     for sentence in manifest.sentences:
@@ -245,11 +250,11 @@ def _evaluate(options) -> None:
     from vggnb.evaluate import judge, judge_folder
     from vggnb.train import open_run
 
-    run = open_run(options.run)
+    run = open_run(options.run, weights=options.weights)
     if options.dataset is None:
         report = judge(run, positive=options.positive, progress=not options.quiet)
     else:
-        census = _take_census(options, options.dataset, open_workspace())
+        census = _take_census(options, open_workspace(dataset=options.dataset))
         report = judge_folder(run, census, positive=options.positive, progress=not options.quiet)
     _print(options, report.to_dict(), report)
 
@@ -260,7 +265,11 @@ def _save(options) -> None:
     from vggnb.train import open_run
 
     sets = {"article": ARTICLE, "all": tuple(FORMATS)}
-    files = save_bundle(open_run(options.run), options.to, formats=sets.get(options.formats, options.formats.split(",")))
+    files = save_bundle(
+        open_run(options.run, weights=options.weights),
+        options.to,
+        formats=sets.get(options.formats, options.formats.split(",")),
+    )
     document = {"files": [vars(file) for file in files]}
     _print(options, document, f"{_saved(files)}\nThe bundle is in {options.to}")
 
@@ -272,7 +281,3 @@ def _predict(options) -> None:
 
     answers = predict_files(load_bundle(options.bundle), options.paths)
     _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

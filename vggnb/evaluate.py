@@ -1,4 +1,4 @@
-"""Probabilities -> judgement: each number with its 95 % interval, beside what guessing would get. Numpy in, numbers out."""
+"""Probabilities -> judgement: each number with its 95 % interval, beside what guessing would get."""
 
 import csv
 import io
@@ -11,11 +11,11 @@ from sklearn import metrics as sk
 from tqdm.auto import tqdm
 
 from vggnb.census import Census, Row
+from vggnb.census.splits import Manifest
 from vggnb.features import BATCH
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.model import compiled
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 
@@ -32,6 +32,12 @@ class Predictions:
     labels: np.ndarray
     probabilities: np.ndarray
     unreadable: tuple[tuple[str, str], ...] = ()
+
+    def without(self, paths: set[str]) -> "Predictions":
+        """The same but for these paths."""
+        keep = [index for index, path in enumerate(self.paths) if path not in paths]
+        kept = tuple(self.paths[index] for index in keep)
+        return Predictions(kept, self.labels[keep], self.probabilities[keep], self.unreadable)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Report:
         confusion: int (classes, classes); rows are the true class, columns what the model said.
         threshold: two classes: the positive class is said from this probability on; None for more.
         baseline: share of the most frequent class: the accuracy of saying always that.
+        without_leaks: where images of the split are in train, too: the judgement of the others alone.
     """
 
     n: int
@@ -64,36 +71,47 @@ class Report:
     baseline: float
     confusion: np.ndarray
     metrics: dict[str, Interval]
+    without_leaks: "Report | None" = None
 
     def __str__(self) -> str:
         left_out = f" ({self.left_out} could not be read)" if self.left_out else ""
-        lines = [f"{self.n} images{left_out}; always saying the most frequent class would get {self.baseline:.2f} right", ""]
+        lines = [
+            f"{self.n} images{left_out}; always saying the most frequent class would get {self.baseline:.2f} right",
+            "",
+        ]
         lines += [f"{'':18}value (95 % interval)"]
         lines += [f"{name.replace('_', ' '):18}{value}" for name, value in self.metrics.items()]
         if self.positive is not None:
             lines += ["", f"positive class: {self.positive}, said from probability {self.threshold:.2f} on"]
+        if self.without_leaks is not None:
+            leaks, name = self.n - self.without_leaks.n, "auc" if self.positive is not None else "macro_f1"
+            both = ", ".join(f"{word} {self.without_leaks.metrics[word]}" for word in ("accuracy", name))
+            lines += ["", f"! {leaks} of these images are in train, too. Without them: {both}"]
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
         """The contract's JSON."""
         values = {name: asdict(interval) for name, interval in self.metrics.items()}
         plain = {**asdict(self), "metrics": values, "confusion": self.confusion.tolist(), "classes": list(self.classes)}
-        return plain
+        return {**plain, "without_leaks": self.without_leaks and self.without_leaks.to_dict()}
 
 
 def judge(
     run: Run, split: str = "test", *, positive: str | None = None, draws: int = DRAWS, progress: bool = True
 ) -> Report:
-    """Judge a run on one split of its own dataset.
+    """Judge a run on one split of its own dataset; where images of it are in train, too, both with and without them.
 
     Args:
         positive: two classes: the one whose probability is reported; default the alphabetically last.
         draws: bootstrap draws.
     """
     positive_class(run.classes, positive)
-    report = judge_predictions(
-        predict_split(run, split, progress=progress), run.classes, positive=positive, draws=draws
-    )
+    predictions = predict_split(run, split, progress=progress)
+    report = judge_predictions(predictions, run.classes, positive=positive, draws=draws)
+    others = predictions.without({row.path for row in run.manifest.leaking(split)})
+    if len(others.paths) < report.n and set(others.labels) == set(predictions.labels):
+        alone = judge_predictions(others, run.classes, positive=positive, draws=draws)
+        report = replace(report, without_leaks=alone)
     write_json(run.folder / f"report-{split}.json", report.to_dict())
     return report
 
@@ -235,7 +253,7 @@ def weighted_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) 
 
 
 def weighted_ece(probabilities: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error for each draw: confidence minus accuracy, by bins of confidence, absolute, averaged."""
+    """Expected calibration error for each draw: |confidence - accuracy| by bins of confidence, averaged."""
     confidence = probabilities.max(axis=1)
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = weights * (confidence - right)
@@ -285,7 +303,7 @@ def _to_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
     writer.writerow(["path", "label", *classes])
-    for path, label, row in zip(predictions.paths, predictions.labels, predictions.probabilities):
+    for path, label, row in zip(predictions.paths, predictions.labels, predictions.probabilities, strict=True):
         writer.writerow([path, int(label), *(repr(float(p)) for p in row)])
     writer.writerows(predictions.unreadable)
     return text.getvalue().encode("utf-8", "surrogateescape")

@@ -14,13 +14,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vggnb.census import Row
+from vggnb.census.splits import Manifest
 from vggnb.folders import shown
 from vggnb.generators import readable_batches, turned
 from vggnb.images import DECODER_VERSION
 from vggnb.model import POOLS, build_extractor, compiled
 from vggnb.recipe import Recipe
 from vggnb.shards import StoredRows, find_rows, write_shard
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, make_folder, sha256_bytes
 from vggnb.weights import WeightSource
 

@@ -1,5 +1,6 @@
 """Manifest rows -> batches of raw pixels. Scaling is not done here: it lives inside the model, once."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -11,17 +12,16 @@ import numpy as np
 import tensorflow as tf
 
 from vggnb.census import Row
+from vggnb.census.splits import Manifest
 from vggnb.images import read_image
+from vggnb.machine import threads
 from vggnb.recipe import Recipe
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, mendable, sha256_file
 
-
-def use_threads(threads: int | None) -> None:
-    """Let TensorFlow use this many threads; must come before its first computation. None leaves its choice."""
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+if wanted := threads():
+    with contextlib.suppress(RuntimeError):  # TensorFlow is at work already: its threads cannot be changed any more
+        tf.config.threading.set_intra_op_parallelism_threads(wanted)
+        tf.config.threading.set_inter_op_parallelism_threads(wanted)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -117,7 +117,7 @@ def decode(source: Path | bytes, *, enough: int | None = None) -> Picture:
     except VggnbError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds; all mean the same to the reader
-        what = "The file is cut short." if "truncated" in str(error) else f"The file is damaged ({error})."
+        what = "The file is cut short." if "truncated" in str(error).lower() else f"The file is damaged ({error})."
         raise VggnbError(what, where, "Copy or download the file again, or leave it out.") from None
 
 

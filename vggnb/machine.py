@@ -40,7 +40,7 @@ def _running_shell() -> str:
 
 
 def mount_drive(*, mountpoint: Path | None = None, timeout_s: int = 120, quiet: bool = False) -> Path | None:
-    """Mount Google Drive on Colab and give its MyDrive folder; elsewhere say so and give None (article step 4).
+    """Mount Google Drive on Colab and give its MyDrive folder; elsewhere say so and give None (article step 5).
 
     Raises:
         VggnbError: Drive could not be mounted; the text says what to do.

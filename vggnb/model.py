@@ -48,16 +48,11 @@ def build_base(recipe: Recipe, weights: str = "imagenet") -> tuple[keras.Model, 
     return base, source
 
 
-def _through(layers: list[keras.layers.Layer], x):
-    """Call layers one after the other; yields (layer, output)."""
-    for layer in layers:
-        x = layer(x)
-        yield layer, x
-
-
 def _pooled(base: keras.Model, images, recipe: Recipe, pools: tuple[tuple[int, str], ...]):
     """The head's features of preprocessed images: the wanted pools of the wanted blocks, side by side."""
-    ends = {layer.name: x for layer, x in _through(base.layers[1:], preprocessing_layer(recipe)(images))}
+    x, ends = preprocessing_layer(recipe)(images), {}
+    for block in base.layers[1:]:
+        x = ends[block.name] = block(x)
     layer = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
     pooled = [layer[kind](name=f"block{block}_{kind}")(ends[f"block{block}_pool"]) for block, kind in pools]
     return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="features")(pooled)
@@ -80,15 +75,15 @@ def build_extractor(base: keras.Model, recipe: Recipe, *, cut: str = POOLS) -> k
     if cut not in names:
         raise VggnbError(f"VGG-16 has no layer '{cut}'.", "the cut", f"Use {POOLS} or one of: {', '.join(names)}.")
     x = preprocessing_layer(recipe)(images)
-    for _, end in _through(base.layers[1 : 1 + names.index(cut)], x):
-        x = end
+    for layer in base.layers[1 : 1 + names.index(cut)]:
+        x = layer(x)
     return keras.Model(images, x, name="extractor")
 
 
 def pool_columns(recipe: Recipe) -> np.ndarray:
     """Which of the extractor's 2944 columns the recipe's head sees, in its order."""
     starts = np.cumsum([0] + [BLOCKS[block] for block, _ in ALL_POOLS])
-    spans = {pool: np.arange(start, end) for pool, start, end in zip(ALL_POOLS, starts[:-1], starts[1:])}
+    spans = {pool: np.arange(start, end) for pool, start, end in zip(ALL_POOLS, starts[:-1], starts[1:], strict=True)}
     return np.concatenate([spans[pool] for pool in recipe.pools])
 
 
@@ -148,8 +143,8 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe) -> ke
     images = keras.Input((recipe.image_size, recipe.image_size, 3), name="raw_rgb")
     *inner, output = head.layers[1:]
     x = _pooled(base, images, recipe, recipe.pools)
-    for _, x in _through(inner, x):
-        pass
+    for layer in inner:
+        x = layer(x)
     probabilities = keras.layers.Dense(output.units, activation="softmax", name="probabilities")
     model = keras.Model(images, probabilities(x), name="classifier")
     probabilities.set_weights(output.get_weights())

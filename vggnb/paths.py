@@ -11,21 +11,9 @@ from pathlib import Path
 
 import vggnb
 from vggnb import machine
-from vggnb.machine import device_words, environment, mount_drive, threads, versions
+from vggnb.machine import environment, mount_drive
 from vggnb.storage import VggnbError, make_folder
 
-__all__ = [
-    "ProjectFolders",
-    "Workspace",
-    "device_words",
-    "environment",
-    "make_project_folders",
-    "mount_drive",
-    "open_workspace",
-    "sample_folder",
-    "threads",
-    "versions",
-]
 KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
 IMAGE_SIZES = {"quick": 96, "full": 224}
 WEIGHTS = ("imagenet", "offline", "none")
@@ -85,10 +73,11 @@ class Workspace:
         return path.as_posix()
 
 
-def open_workspace(*, project: str = "vggnb") -> Workspace:
+def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Workspace:
     """Find the dataset and make the folders for runs and features; on Colab, mount Drive if it is not yet.
 
     Args:
+        dataset: taken as it is, instead of looking for one.
         project: on Colab, the folder of Drive (`MyDrive/<project>`) that holds `dataset` and `runs`.
 
     Raises:
@@ -99,7 +88,7 @@ def open_workspace(*, project: str = "vggnb") -> Workspace:
     # Features are many small reads: on Colab they live on the local disk and are made again with the machine.
     on_drive = where == "colab" and home.is_relative_to(machine.CONTENT / "drive")
     local = machine.CONTENT / project if on_drive else home
-    dataset = _dataset(where, profile, home)
+    dataset = _dataset(where, profile, home) if dataset is None else Path(dataset).absolute()
     runs, features = make_folder(home / "runs"), make_folder(local / "features")
     return Workspace(where, profile, dataset, home, runs, features, weights)
 

@@ -70,7 +70,9 @@ def _files(paths: Path | Iterable[Path]) -> list[Path]:
     for path in [Path(paths)] if isinstance(paths, str | Path) else map(Path, paths):
         if not path.exists():
             raise VggnbError("There is no such file or folder.", path, "Check the name.")
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and not any(map(is_system, p.relative_to(path).parts)))
+        inside = sorted(
+            p for p in path.rglob("*") if p.is_file() and not any(map(is_system, p.relative_to(path).parts))
+        )
         if path.is_dir() and not inside:
             raise VggnbError("There are no files in this folder.", path, "Name a folder that holds pictures.")
         files += inside if path.is_dir() else [path]
@@ -88,7 +90,7 @@ def _answer(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes]]) -> list
             except VggnbError as error:
                 errors[index] = f"{error.what} {error.remedy}"
         said = model(np.stack(list(pixels.values()))) if pixels else []
-        rows = dict(zip(pixels, said))
+        rows = dict(zip(pixels, said, strict=True))
         for index, (name, _) in enumerate(sources[at : at + BATCH]):
             ranked = _ranked(bundle.classes, rows[index]) if index in rows else {}
             answers.append(Prediction(name, ranked, errors.get(index)))

@@ -4,7 +4,6 @@ Class names, the recipe and a checksum of every file lie beside the weights. A b
 or not at all. Loading builds the network in our own code and reads numbers into it; no file is run.
 """
 
-import importlib.metadata
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ import numpy as np
 import vggnb
 from vggnb.folders import is_system
 from vggnb.images import DECODER_VERSION, resize_image
+from vggnb.machine import versions
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
@@ -34,10 +34,10 @@ CHECK_IMAGES = 8
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
 DECODING = (
-    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent parts "
-    "on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter named "
-    "in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first drafted: "
-    "image.draft(None, (2 * image_size, 2 * image_size))."
+    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
+    "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
+    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For "
+    "bilinear, a JPEG is first drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
 
 
@@ -83,7 +83,7 @@ def save_bundle(
         model: the assembled classifier, if it is at hand.
 
     Raises:
-        VggnbError: unknown format, unwritable folder, or a file that does not come back the same (nothing is left then).
+        VggnbError: unknown format, unwritable folder, or a file that does not come back the same.
     """
     formats = _known_formats(formats)
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
@@ -101,7 +101,7 @@ def save_bundle(
         document = {
             "name": name,
             "decoder": DECODER_VERSION,
-            "versions": {"vggnb": vggnb.__version__, **_versions()},
+            "versions": versions(),
             "files": {
                 path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
                 for path in sorted(temporary.iterdir())
@@ -114,7 +114,9 @@ def save_bundle(
         differences = {file.path: file.max_difference for file in files if file.max_difference is not None}
         wrong = [path for path, difference in differences.items() if not difference <= TOLERANCE]  # nan is wrong, too
         if wrong:
-            raise VggnbError(f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it.")
+            raise VggnbError(
+                f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it."
+            )
     return files
 
 
@@ -235,10 +237,6 @@ def _card(run: Run, name: str) -> dict:
     }
 
 
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("keras", "numpy", "pillow")}
-
-
 def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
     """The bundle's manifest, after checking the checksum of the files it needs (None: of all)."""
     if not (folder / MANIFEST).is_file():
@@ -252,7 +250,9 @@ def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
         if not path.is_file():
             raise VggnbError(f"The bundle lacks {file}.", folder, "Copy the whole folder again, or save the run again.")
         if sha256_file(path) != document["files"][file]["sha256"]:
-            raise VggnbError("The file is damaged: its checksum differs.", path, "Copy it again, or save the run again.")
+            raise VggnbError(
+                "The file is damaged: its checksum differs.", path, "Copy it again, or save the run again."
+            )
     return document
 
 

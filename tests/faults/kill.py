@@ -2,11 +2,12 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tqdm.auto import tqdm
 
 from faults.plan import inject
 
@@ -33,8 +34,7 @@ def _fork(function: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         try:
-            if "tqdm.std" in sys.modules:  # its lock is shared with the parent: dying with it would block the parent
-                sys.modules["tqdm.std"].tqdm.set_lock(threading.RLock())
+            tqdm.set_lock(threading.RLock())  # tqdm's own is shared with the parent: dying with it would block that
             function()
         except BaseException:
             os._exit(1)

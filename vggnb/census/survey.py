@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vggnb.census.layout import OUTSIDE, SPLITS, UNSPLIT, Entry, read_layout
+from vggnb.census.rows import Pair, Profile, Row, find_pairs, tied_together
+from vggnb.census.tables import read_table
+from vggnb.census.verdict_store import VerdictCache
+from vggnb.census.verdicts import Verdict, judge_files
 from vggnb.folders import Skipped, counted, is_named_like_a_picture, shown
-from vggnb.layout import OUTSIDE, SPLITS, UNSPLIT, Entry, read_layout
-from vggnb.rows import Pair, Profile, Row, find_pairs, tied_together
+from vggnb.staging import staged_files
 from vggnb.storage import VggnbError
-from vggnb.tables import read_table
-from vggnb.verdict_cache import VerdictCache
-from vggnb.verdicts import Verdict, judge_files
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,6 @@ class Census:
                 what = f"{'train/' * (pools == ['train'])}{shown(name)} has 0 usable images."
                 raise VggnbError(what, self.dataset, "Put pictures in it, or remove the class from every split.")
 
-    def leak_report(self) -> str:
-        """What is there twice, in words and with paths."""
-        duplicates = self.duplicates
-        exact, near = (counted(len(duplicates[kind]), "group") for kind in ("exact", "near"))
-        parts = [f"Same bytes: {exact}. Look the same: {near}."]
-        for title, pairs in (("Under two classes", self.conflicts), ("In two splits", self.leaks)):
-            parts += [f"{title}: {counted(len(pairs), 'pair')}.", *(f"  {pair}" for pair in pairs)]
-        return "\n".join(parts)
-
     def to_dict(self) -> dict:
         """The document that `vggnb census --json` prints."""
         return {
@@ -150,13 +142,12 @@ class Census:
         return "\n".join([*self.sentences, line("", *names, "total"), *table, *warnings])
 
 
-def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = True, near: bool = True) -> Census:
+def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = True) -> Census:
     """Judge every file under a dataset. Nothing is written there.
 
     Args:
         dataset: a folder, or a .csv table of path,label[,split][,group].
         cache: an sqlite3 file, made if absent; with it, a second census opens only the files that changed.
-        near: look for near duplicates too.
 
     Raises:
         VggnbError: see `read_layout` and `read_table`; one bad file raises nothing.
@@ -168,7 +159,8 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         verdicts = list(judge_files(layout.dataset, [*paths, *layout.copies], kept, progress=progress))
     judged = list(zip(layout.entries, verdicts, strict=False))
     good = [(entry, verdict) for entry, verdict in judged if not verdict.reason]
-    bad = [Skipped(entry.path, verdict.reason) for entry, verdict in judged if verdict.reason]
+    names = {file.staged: file.source for file in staged_files(layout.dataset)}
+    bad = [Skipped(names.get(entry.path, entry.path), verdict.reason) for entry, verdict in judged if verdict.reason]
     copies = _judge_copies(layout.copies, verdicts[len(paths) :], {v.sha256: entry.path for entry, v in judged})
     labels = {name: label for label, name in enumerate(layout.classes)}
     rows = tuple(_row(entry, verdict, labels) for entry, verdict in good)
@@ -178,7 +170,7 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         rows=rows,
         skipped=tuple(sorted([*layout.strays, *bad, *copies], key=lambda item: item.path)),
         system_files=layout.system_files,
-        pairs=find_pairs(rows, {v.sha256: v.hash for _, v in good if near and v.hash}),
+        pairs=find_pairs(rows, {v.sha256: v.hash for _, v in good if v.hash}),
         sentences=layout.sentences,
         brightness=np.array([verdict.brightness for _, verdict in good], np.float32),
         sharpness=np.array([verdict.sharpness for _, verdict in good], np.float32),

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggnb.fetching import download, fetch_json
+from vggnb.datasets.fetching import download, fetch_json
 from vggnb.images import decode
 from vggnb.storage import VggnbError, make_folder, storage_errors, write_bytes
 
@@ -46,7 +46,7 @@ class Record:
         return f"{self.class_name}/{self.isic_id}.jpg"
 
 
-def fetch_isic(
+def isic(
     target: Path,
     *,
     queries: Mapping[str, str] = DERMOSCOPY,

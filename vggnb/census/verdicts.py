@@ -8,7 +8,6 @@ import errno
 import os
 import queue
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -18,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vggnb import images, twins
-from vggnb.reading import GONE, read_patiently
+from vggnb import images
+from vggnb.census import twins
+from vggnb.staging.reading import GONE, read_patiently
 from vggnb.storage import VggnbError, mendable, sha256_bytes
 
 VERSION = f"{images.DECODER_VERSION}.{twins.HASH_VERSION}.1"
@@ -126,7 +126,7 @@ def judge_files(dataset: Path, paths: Sequence[str], cache, *, progress: bool = 
     """Judge files in parallel; verdicts come in the order of `paths`.
 
     Args:
-        cache: a `verdict_cache.VerdictCache`.
+        cache: a `verdict_store.VerdictCache`.
 
     Raises:
         VggnbError: the storage is gone, or a file hangs.
@@ -135,9 +135,7 @@ def judge_files(dataset: Path, paths: Sequence[str], cache, *, progress: bool = 
 
     pending: deque[tuple[Path, Verdict | Future]] = deque()
     bar = tqdm(total=len(paths), desc="census", unit="file", disable=not progress)
-    # The decoder silences Pillow's warnings; threads that do so at once would undo each other, hence once more here.
-    with warnings.catch_warnings(), bar, _workers() as submit:
-        warnings.simplefilter("ignore")
+    with bar, _workers() as submit:
 
         def oldest() -> Verdict:
             path, answer = pending.popleft()

@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from vggnb.archives import extract, is_archive
+from vggnb import machine
 from vggnb.folders import Folder, shown, walk
 from vggnb.images import MAX_BYTES
-from vggnb.reading import GONE, SourceFile, read_ahead, read_patiently
-from vggnb.staged import LIST, Staged, is_complete, translate_tables, whole_rows, write_list
+from vggnb.staging.archives import check_room, extract, is_archive
+from vggnb.staging.reading import GONE, SourceFile, read_ahead, read_patiently
+from vggnb.staging.staged import LIST, Staged, is_complete, translate_tables, whole_rows, write_list
+from vggnb.staging.strip import strip_metadata
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, mendable, sha256_bytes, storage_errors
-from vggnb.strip import strip_metadata
 
 _BLOCK = 16_000_000  # of an archive being copied
 _PNG = b"\x89PNG"
@@ -45,6 +46,20 @@ def stage(source: Path, target: Path, *, progress: bool = True) -> Path:
             _stage_archive(archive, target, work, progress)
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def near_copy(dataset: Path, staged: Path, *, progress: bool = True) -> Path:
+    """The dataset where reading is fast: itself, or its staged copy if it is an archive or lies on Google Drive.
+
+    Args:
+        staged: folder for staged copies, on the local disk; each dataset gets one of its own in it.
+    """
+    dataset = Path(os.path.abspath(dataset))
+    on_drive = dataset.is_relative_to(machine.CONTENT / "drive")
+    if not on_drive and (not dataset.exists() or dataset.suffix.lower() == ".csv" or _archive(dataset) is None):
+        return dataset  # also one that is not there: who reads it says so
+    name = f"{dataset.name.partition('.')[0][:40]}-{sha256_bytes(os.fsencode(dataset))[:8]}"
+    return stage(dataset, Path(staged) / name, progress=progress)
 
 
 def _archive(source: Path) -> Path | None:
@@ -105,7 +120,7 @@ def _fetch(archive: Path, size: int, copy: Path, progress: bool) -> None:
     from tqdm.auto import tqdm
 
     done = copy.stat().st_size if copy.exists() else 0
-    _check_room(size - done, copy.parent)
+    check_room(size - done, copy.parent)
     with (
         tqdm(total=size, initial=done, unit="B", unit_scale=True, desc="copying", disable=not progress) as bar,
         open(copy, "ab", buffering=0) as file,
@@ -168,20 +183,13 @@ def _folders(tree: Folder) -> Iterator[str]:
             waiting.append(folder)
 
 
-def _check_room(needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        what = f"Staging needs {needed / 1e6:,.0f} MB more; {free / 1e6:,.0f} MB are free."
-        raise VggnbError(what, folder, "Free some space or choose another folder.")
-
-
 def _copy(source: Path, folder: Path, files: list[SourceFile], rows: dict[str, Staged], progress: bool) -> None:
     """Copy what is missing, adding each file to `rows` and to the list as it arrives."""
     from tqdm.auto import tqdm
 
     missing = [file for file in files if file.path not in rows]
     total, taken, failed = sum(file.size for file in missing), {row.staged for row in rows.values()}, []
-    _check_room(total, folder)
+    check_room(total, folder)
     with (
         tqdm(total=total, unit="B", unit_scale=True, desc="staging", disable=not progress) as bar,
         open(folder / LIST, "ab", buffering=0) as list_file,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vggnb.folders import shown
 from vggnb.images import read_image
-from vggnb.panels import Panel, ipywidgets
+from vggnb.widgets.panels import Panel, ipywidgets
 
 MAX_UPLOAD = 8_000_000  # bytes: a whole file is one message, and Jupyter's server refuses those above about 10 MB
 MOST_CLASSES = 10  # with a bar

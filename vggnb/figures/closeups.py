@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from vggnb.canvas import WIDTH, Drawing, drawing, label, new_row, styled
+from vggnb.figures.canvas import WIDTH, Drawing, drawing, label, new_row, styled
 from vggnb.folders import shown
 from vggnb.images import resize_image
 

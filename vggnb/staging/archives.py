@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from vggnb.listing import Limits, Member, archive_kind, members, opened_archive, refused
+from vggnb.staging.listing import Limits, Member, archive_kind, members, opened_archive, refused
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, mendable, storage_errors
 
 PIECE = 1 << 20
@@ -43,9 +43,9 @@ def extract(archive: Path, target: Path, *, limits: Limits | None = None, progre
         raise VggnbError(f"It is {words}.", archive, "Pack the folder as .zip or .tar.gz, or name the unpacked folder.")
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
     with _damage(archive), opened_archive(archive, kind, limits) as opened:
-        accepted = _named_well(_bounded(members(opened, archive, limits), archive, limits), archive)
+        accepted = _named_well(_bounded(members(opened, archive), archive, limits), archive)
         make_folder(target.parent)
-        _check_room(sum(member.size for member in accepted), target)
+        check_room(sum(member.size for member in accepted), target.parent)
         shutil.rmtree(temporary, ignore_errors=True)  # what a killed call left
         try:
             _write(accepted, opened, temporary, progress)
@@ -131,11 +131,12 @@ def _clean_parts(name: str, archive: Path) -> list[str]:
     return parts
 
 
-def _check_room(needed: int, target: Path) -> None:
-    free = shutil.disk_usage(target.parent).free
+def check_room(needed: int, folder: Path) -> None:
+    """Refuse to begin what would not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
     if needed > free:
-        what = f"Unpacked it needs {needed / 1e6:,.0f} MB; {free / 1e6:,.0f} MB are free."
-        raise VggnbError(what, target.parent, "Free some space or choose another folder.")
+        what = f"This needs {needed / 1e6:,.0f} MB more; {free / 1e6:,.0f} MB are free."
+        raise VggnbError(what, folder, "Free some space or choose another folder.")
 
 
 def _write(accepted: list[Member], opened, folder: Path, progress: bool) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnb.census import Census
+from vggnb.census.layout import SPLITS, UNSPLIT
+from vggnb.census.rows import Row, tied_together
+from vggnb.census.survey import Census, take_census
 from vggnb.folders import counted, shown
-from vggnb.layout import SPLITS, UNSPLIT
-from vggnb.rows import Row, tied_together
+from vggnb.paths import Workspace
+from vggnb.staging import near_copy
 from vggnb.storage import VggnbError, storage_errors, write_bytes
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
@@ -59,12 +61,9 @@ class Manifest:
         header = {"vggnb_manifest": 1, "dataset": str(self.dataset), "classes": self.classes, "said": self.sentences}
         text = io.StringIO()
         text.write(f"# {json.dumps(header)}\n")
-        plain = csv.writer(text, lineterminator="\n")
-        careful = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # before 3.13, csv forgets to quote "\r"
-        plain.writerow(COLUMNS)
-        for row in self.rows:
-            cells = [getattr(row, name) for name in Row.__slots__]
-            (careful if "\r" in "".join(map(str, cells)) else plain).writerow(cells)
+        writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(row, name) for name in Row.__slots__] for row in self.rows)
         write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
     @classmethod
@@ -90,6 +89,15 @@ class Manifest:
             return cls(Path(header["dataset"]), classes, rows, tuple(header["said"]))
         except (ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
             raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
+
+
+def open_manifest(workspace: Workspace, *, seed: int = 0) -> Manifest:
+    """Stage the workspace's dataset where that is needed, take its census and assign its splits, all in one.
+
+    What was done before is not done again: staged files stay, and the census opens only the files that changed.
+    """
+    dataset = near_copy(workspace.dataset, workspace.staged)
+    return assign_splits(take_census(dataset, cache=workspace.census_file, progress=False), seed=seed)
 
 
 def _row(cells: list[str]) -> Row:

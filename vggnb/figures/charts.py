@@ -5,7 +5,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from vggnb.canvas import (
+from vggnb.figures.canvas import (
     INK,
     WIDTH,
     Drawing,

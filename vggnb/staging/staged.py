@@ -10,7 +10,7 @@ import posixpath
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vggnb.reading import SourceFile
+from vggnb.staging.reading import SourceFile
 from vggnb.storage import sha256_file, write_bytes
 
 LIST = ".vggnb-staged.jsonl"  # hidden: a census counts it as a system file
@@ -88,7 +88,10 @@ def translate_tables(folder: Path, rows: dict[str, Staged]) -> None:
             continue
         text = (folder / row.staged).read_bytes().decode("utf-8-sig", "surrogateescape")
         delimiter = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        try:
+            lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        except csv.Error:  # no table, only named like one
+            continue
         head = [cell.strip().lower() for cell in lines[0]] if lines else []
         if "path" not in head:
             continue
@@ -98,5 +101,5 @@ def translate_tables(folder: Path, rows: dict[str, Staged]) -> None:
                 found = rows.get(posixpath.normpath(posixpath.join(here, cells[at].replace("\\", "/"))))
                 cells[at] = posixpath.relpath(found.staged, here or ".") if found else cells[at]
         buffer = io.StringIO(newline="")
-        csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(lines)
+        csv.writer(buffer, delimiter=delimiter).writerows(lines)
         write_bytes(folder / name, buffer.getvalue().encode("utf-8", "surrogateescape"))

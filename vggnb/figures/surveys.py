@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 from matplotlib.axes import Axes
 
-from vggnb.canvas import (
+from vggnb.figures.canvas import (
     COLOURS,
     FAINT,
     HATCHES,

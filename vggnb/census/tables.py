@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
+from vggnb.census.layout import SPLITS, UNSPLIT, Entry, Layout, check_names, split_word
 from vggnb.folders import LINK, SPECIAL, Skipped, counted, shown
-from vggnb.layout import SPLITS, UNSPLIT, Entry, Layout, check_names, split_word
 from vggnb.storage import VggnbError, storage_errors
 
 

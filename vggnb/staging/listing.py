@@ -62,14 +62,13 @@ def opened_archive(archive: Path, kind: str, limits: Limits) -> zipfile.ZipFile 
     return {"tar": open, "gzip": gzip.open, "bzip2": bz2.open}[kind](archive, "rb")
 
 
-def members(opened: zipfile.ZipFile | BinaryIO, archive: Path, limits: Limits) -> Iterator[Member]:
+def members(opened: zipfile.ZipFile | BinaryIO, archive: Path) -> Iterator[Member]:
     """Every entry in order of the archive. The caller may stop anywhere: a bomb need not go off to be refused.
 
     Raises:
         ValueError, zipfile.BadZipFile and the decoders' errors: damaged or cut short.
     """
-    is_zip = isinstance(opened, zipfile.ZipFile)
-    return _zip_members(opened, archive, limits) if is_zip else _tar_members(opened)
+    return _zip_members(opened, archive) if isinstance(opened, zipfile.ZipFile) else _tar_members(opened)
 
 
 def refused(what: str, archive: Path) -> VggnbError:
@@ -94,11 +93,9 @@ def _check_directory(archive: Path, limits: Limits) -> None:
         raise refused(f"It lists {count} files; the limit is {limits.files}.", archive)
 
 
-def _zip_members(opened: zipfile.ZipFile, archive: Path, limits: Limits) -> Iterator[Member]:
+def _zip_members(opened: zipfile.ZipFile, archive: Path) -> Iterator[Member]:
     """Every entry of a zip, from its list of contents."""
     infos = opened.infolist()
-    if len(infos) > limits.files:
-        raise refused(f"It lists {len(infos)} files; the limit is {limits.files}.", archive)
     _check_overlap(infos, opened.start_dir, archive)
     for info in infos:
         file_type = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vggnb.census.twins import near_pairs
 from vggnb.folders import shown
-from vggnb.twins import near_pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ Functions that draw in one pair of axes also take yours: `figures.roc_curve(scor
 figure as a file, `drawing.sentence` its words.
 """
 
-from vggnb.canvas import Drawing
-from vggnb.charts import confusion_matrix, learning_curves, metric_intervals
-from vggnb.closeups import heatmap_overlay, resize_comparison
-from vggnb.curves import reliability_diagram, roc_curve
-from vggnb.galleries import answers, batch_grid, contact_sheet, duplicate_pairs, pictures, prediction_gallery
-from vggnb.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
+from vggnb.figures.canvas import Drawing
+from vggnb.figures.charts import confusion_matrix, learning_curves, metric_intervals
+from vggnb.figures.closeups import heatmap_overlay, resize_comparison
+from vggnb.figures.curves import reliability_diagram, roc_curve
+from vggnb.figures.galleries import answers, batch_grid, contact_sheet, duplicate_pairs, pictures, prediction_gallery
+from vggnb.figures.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
 
 __all__ = [
     "Drawing",

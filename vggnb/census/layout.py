@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggnb.folders import Folder, Skipped, counted, shown, walk
+from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
 
-SPLITS = ("train", "validation", "test")
 UNSPLIT = "unsplit"
 _SPLIT_WORD = re.compile(r"(?:(train(?:ing)?)|(val|valid|validation)|(test(?:ing)?))(?:[ _-]?set)?", re.IGNORECASE)
 OUTSIDE = "It lies outside the class folders. Move it into one if it is a picture to use; else leave it."

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from vggnb.canvas import FAINT, LINES, Drawing, cue, drawing, key, label, named, new_axes, styled
+from vggnb.figures.canvas import FAINT, LINES, Drawing, cue, drawing, key, label, named, new_axes, styled
 from vggnb.folders import shown
 from vggnb.storage import VggnbError
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
 
-from vggnb import verdicts
+from vggnb.census import verdicts
+from vggnb.census.verdicts import Verdict
 from vggnb.folders import shown
-from vggnb.verdicts import Verdict
 
 
 class VerdictCache:

@@ -5,12 +5,9 @@ import shutil
 from pathlib import Path
 
 from vggnb import paths
-from vggnb.archives import extract, is_archive
-from vggnb.fetching import download
-from vggnb.isic import fetch_isic as isic
+from vggnb.datasets.fetching import download
+from vggnb.staging.archives import extract, is_archive
 from vggnb.storage import VggnbError, make_folder, read_json, storage_errors, write_json
-
-__all__ = ["isic", "kaggle", "sample", "url"]
 
 ARTICLE_SET = "fanconic/skin-cancer-malignant-vs-benign"
 _SOURCE = ".vggnb-source.json"  # hidden: a census counts it as a system file

@@ -1,4 +1,4 @@
-"""Things to touch in a notebook: training progress, a dataset browser, a threshold explorer, try-your-own.
+"""Things to touch in a notebook: training progress, a dataset browser, a threshold explorer.
 
 Each is a class with a plain-Python core (call its methods), a `view` of core ipywidgets controls (7.7 and 8), and words
 that stand in where there is no kernel or no ipywidgets. All text from data is escaped.
@@ -13,13 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from vggnb import figures
+from vggnb.census.layout import SPLITS, UNSPLIT
 from vggnb.folders import shown
-from vggnb.layout import SPLITS, UNSPLIT
-from vggnb.panels import Panel, ipywidgets
 from vggnb.storage import VggnbError
-from vggnb.uploads import TryYourOwn
-
-__all__ = ["DatasetBrowser", "ThresholdExplorer", "TrainingProgress", "TryYourOwn"]
+from vggnb.widgets.panels import Panel, ipywidgets
 
 PAGE = 12  # pictures
 

@@ -1,0 +1,13 @@
+"""Where images come from: the sample, Kaggle, the ISIC Archive, or any URL -> a dataset folder.
+
+- `sources`: the four of them
+- `fetching`: one download: resumed, verified, with progress
+- `isic_archive`: the ISIC Archive's public interface
+- `flawed`: the sample with faults planted in it
+"""
+
+from vggnb.datasets.flawed import flawed_sample
+from vggnb.datasets.isic_archive import isic
+from vggnb.datasets.sources import kaggle, sample, url
+
+__all__ = ["flawed_sample", "isic", "kaggle", "sample", "url"]
