@@ -24,8 +24,8 @@ import tensorflow as tf
 from vggnb.census.rows import Row
 from vggnb.census.splits import Manifest
 from vggnb.features import Features
-from vggnb.generators import epoch_order, use_threads
-from vggnb.machine import device_words, threads
+from vggnb.generators import epoch_order
+from vggnb.machine import device_words
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.train import fit
@@ -136,7 +136,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    use_threads(threads())
     recipe = Recipe.named(options.recipe).with_(epochs=options.epochs)
     document = measure(recipe, options.images, options.repeats)
     if options.json:

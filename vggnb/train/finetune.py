@@ -26,7 +26,7 @@ from vggnb.storage import VggnbError, sha256_bytes, write_bytes, write_json
 from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers, prefix_activations
 from vggnb.train.head import CHECKPOINTS, remove_stale, remove_unfinished, training_card
 from vggnb.train.keeper import CHECKPOINT_S
-from vggnb.train.loop import fit_on
+from vggnb.train.loop import Progress, fit_on
 from vggnb.train.runs import TRAINING_FILE, History, Run
 
 
@@ -160,7 +160,7 @@ def tune(
         lock=lock,
         validation=watched if len(validation) else None,
         patience=card["patience"] if len(validation) else None,
-        progress=progress,
+        progress=(lambda epochs: Progress(epochs, "Fine-tuning")) if progress is True else progress,
         every_s=every_s,
     )
 
