@@ -184,9 +184,9 @@ def _trained(options, dataset: Path | None, out: Path | None):
     for sentence in manifest.sentences:
         _tell(options, sentence)
     _start_tensorflow()
-    from vggnb.train.cut import check_block
     from vggnb.evaluate import positive_class
     from vggnb.train import train
+    from vggnb.train.cut import check_block
 
     positive_class(census.classes, getattr(options, "positive", None))  # wrong? better now than after an hour
     if options.fine_tune:

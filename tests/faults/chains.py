@@ -62,3 +62,17 @@ def chain(train, folder: Path, kills: int) -> dict:
     while hits < kills and not (chained / "done").exists():
         begun.unlink(missing_ok=True)
         early = random.random() < 0.3  # while it starts, reads and compiles; else while it trains
+        when = {"after_s": random.uniform(0, begins_s)} if early else {"after_s": random.uniform(0, 0.1), "sign": begun}
+        hits += killed(lambda: train(chained, WAIT_S), **when)
+        paths = sorted(chained.rglob("*.ckpt"))
+        starts.append(int(paths[-1].stem[-6:]) if paths else 0)
+    killed(lambda: train(chained), after_s=None)
+    left = [str(path.relative_to(chained)) for path in chained.rglob(".vggnb-*")]
+    states = [(folder / name / "done").read_text() for name in ("straight", "chained")]
+    return {"kills": hits, "epochs": starts, "states": states, "left": left, "begins_s": round(begins_s, 2)}
+
+
+if __name__ == "__main__":
+    kind, place, count = sys.argv[1:]
+    document = chain({"head": train_head, "fine-tune": fine_tune}[kind], Path(place), int(count))
+    print(json.dumps(document))

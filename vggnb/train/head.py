@@ -82,7 +82,9 @@ def fit(
             penalised=recipe.loss(classes),
             checkpoints=checkpoints,
             lock=lock,
-            validation=validation if len(validation[0]) else None,
+            validation=tf.data.Dataset.from_tensor_slices(validation).batch(1024).cache()
+            if len(validation[0])
+            else None,
             progress=progress,
             every_s=checkpoint_s,
         )

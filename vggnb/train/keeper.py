@@ -84,7 +84,7 @@ class Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Keep what this epoch brought."""
         row = {"epoch": epoch + 1, **row_of(logs, self.penalised)}
-        # Compiled by XLA, relu makes zeros of what is no number: the loss can look well when the weights do not.
+        # On a CPU, relu makes a zero of what is no number: the loss can look well when the weights do not.
         sums = [float(np.sum(np.array(variable))) for variable in self.variables["model"]]
         self._check_finite([*row.values(), *sums], epoch + 1)
         self.rows.append(row)

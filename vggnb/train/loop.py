@@ -5,7 +5,7 @@ best numbers so far) or a pure function of (seed, epoch): the order of the image
 neither dropout's state nor the history, and repeats or skips steps when it is killed between its two files.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -45,7 +45,7 @@ def fit_on(
     penalised: str,
     checkpoints: Checkpoints,
     lock: Lock,
-    validation=None,
+    validation: tf.data.Dataset | None = None,
     patience: int | None = None,
     progress: bool | Callable = False,
     every_s: float = CHECKPOINT_S,
@@ -56,7 +56,7 @@ def fit_on(
         batches: number of epochs done -> the batches of all epochs still to come, `steps` for each.
         card: what the training is of; only a checkpoint with an equal card is continued.
         penalised: the loss's name; with a penalty, the metric of this name is the loss without it.
-        validation: (inputs, labels), or a dataset of batches; looked at after each epoch.
+        validation: batches to look at after each epoch.
         patience: stop when the validation loss has not improved for so many epochs, halving the learning rate at each
             of them, and return to the best epoch, the untrained beginning included; None: all epochs, no return.
         progress: True for a bar, False for none, or a function from the number of epochs to a Keras callback.
@@ -82,7 +82,7 @@ def fit_on(
         _check_card(state, card, checkpoints)
         keeper.go_on_from(state)
     elif patience and validation is not None:
-        logs = model.evaluate(*_unpacked(validation), return_dict=True, verbose=0)
+        logs = model.evaluate(validation, return_dict=True, verbose=0)
         keeper.begin_with(row_of({f"val_{name}": value for name, value in logs.items()}, penalised)["val_loss"])
     if keeper.state.epoch < epochs and not keeper.has_stopped:
         bars = [(Progress if progress is True else progress)(epochs)] if progress else []
@@ -93,7 +93,6 @@ def fit_on(
                 epochs=epochs,
                 steps_per_epoch=steps,
                 validation_data=validation,
-                validation_batch_size=1024,
                 callbacks=[keeper, *bars],
                 shuffle=False,  # the order is ours; Keras would warn that it cannot shuffle a dataset
                 verbose=0,
@@ -118,8 +117,3 @@ def _check_card(state: State, card: dict, checkpoints: Checkpoints) -> None:
         what = f"Here is an unfinished training, after epoch {state.epoch}, of another kind: {'; '.join(found[:3])}."
         remedy = "Continue that one, or start again from nothing with fresh=True (--fresh), or name a new folder."
         raise VggnbError(what, checkpoints.folder.parent, remedy)
-
-
-def _unpacked(validation) -> Sequence:
-    """Validation data as the first arguments of `evaluate`."""
-    return validation if isinstance(validation, tuple) else (validation,)
