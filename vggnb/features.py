@@ -145,7 +145,7 @@ def _write_shard(folder: Path, batches: list[tuple[list[str], np.ndarray]]) -> N
 def _read_shards(folder: Path, wanted: set[str]) -> dict[str, np.ndarray]:
     """Stored features of the wanted images; shards that are damaged are removed, their images are made again."""
     found: dict[str, np.ndarray] = {}
-    for path in sorted(folder.glob("*.npz")):
+    for path in sorted(folder.glob("[0-9a-f]*.npz")):
         data = path.read_bytes()
         if sha256_bytes(data) != path.stem:
             print(f"A stored feature file was damaged ({path.name[:12]}...); its images are run again.")
