@@ -149,5 +149,4 @@ TryYourOwn(bundle)
 # You opened a bundle, let it name pictures, know what its probability means and when it means nothing, saw where it
 # looked, and tried your own photo.
 #
-# That was the whole way from a folder to a model that you can use. Back to [the first page](01_paths.ipynb), this time
-# with your own pictures.
+# Next: [9. Fine-tune: let the last layers learn, too](09_fine_tune.ipynb)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
-GROUND = "storage images recipe".split()
+GROUND = "storage lock checkpoints images recipe".split()
 WAY = (
-    "machine paths folders staging datasets census generators weights model features choose train evaluate save predict"
+    "machine paths folders staging datasets census shards generators weights model features choose train evaluate save "
+    "predict"
 ).split()
 LEAVES = "figures explain widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]

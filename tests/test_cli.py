@@ -285,3 +285,25 @@ def test_a_census_starts_no_tensorflow(photos):
 def test_the_module_is_the_command(tmp_path):
     done = python("-m", "vggnb", "census", str(tmp_path / "none"))
     assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("There is no such dataset folder.")
+
+
+def test_fine_tuning_is_told_kept_and_used(document, vggnb, photos, tmp_path):
+    out = tmp_path / "run"
+    found = document("train", photos, "--out", out, *TINY, "--fine-tune", "block5_conv3", "--quiet")
+    assert set(found["timing"]) == TIMING_KEYS and found["timing"]["fine_tune_s"] > 0
+    assert found["fine_tune"]["from_block"] == "block5_conv3" and found["fine_tune"]["history"]
+    assert len(found["history"]) == found["epochs"] == 2
+    assert document("evaluate", out, "--quiet")["n"] == 12
+    code, out, err = vggnb("train", photos, "--out", tmp_path / "no", *TINY, "--fine-tune", "block6", "--quiet")
+    assert code == 2 and out == "" and "block1_conv1" in err and "block5_conv3" in err
+
+
+def test_a_stopped_training_ends_with_130_and_says_how_to_go_on(vggnb, photos, tmp_path, monkeypatch):
+    from vggnb.train import Stopped, head
+
+    def stop(*arguments, **options):
+        raise Stopped("Stopped at epoch 7; run this again to continue.")
+
+    monkeypatch.setattr(head, "fit", stop)
+    code, out, err = vggnb("train", photos, "--out", tmp_path / "run", *TINY, "--quiet")
+    assert code == 130 and "Stopped at epoch 7; run this again to continue." in err and "Traceback" not in err

@@ -1,8 +1,12 @@
 """The frozen part of the network is run once for each picture; what is stored is what would be computed."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,8 @@ from PIL import Image
 from vggnb import features as module
 from vggnb.features import extract, store_key
 from vggnb.generators import read_row
-from vggnb.model import build_extractor, pool_columns
+from vggnb.model import build_extractor, pool_columns, preprocessing_layer
+from vggnb.shards import StoredRows
 from vggnb.storage import VggnbError
 
 
@@ -46,7 +51,7 @@ def ask(model, inputs):
 
 
 def shards(folder):
-    return sorted(folder.rglob("*.npz"))
+    return sorted(folder.rglob("*.npy"))
 
 
 def test_features_are_those_of_each_picture_in_the_manifests_order(made, manifest, base, best):
@@ -225,3 +230,76 @@ def test_features_and_head_say_what_the_assembled_model_says(which, request, bas
         said = odds / odds.sum(axis=1, keepdims=True)
     assert np.abs(assembled - said).max() <= 1e-5
     assert assembled.max() - assembled.min() > 0.01, "two constants would agree as well"
+
+
+def test_ten_kills_leave_whole_shards_or_none(photos, tmp_path):
+    script = Path(__file__).with_name("killed_extraction.py")
+    done = subprocess.run(
+        [sys.executable, script, photos, tmp_path / "store"], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(script.parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["same"] and told["of"] == 24
+    assert told["run"] == 24 - told["left"][-1], "what a killed try had stored was used"
+    assert told["left"] == sorted(told["left"]) and 0 < told["left"][0] < told["left"][-1]
+    assert "damaged" not in done.stdout
+
+
+@pytest.mark.parametrize("cut", ["block5_conv1", "block3_conv2", "block1_pool"])
+def test_activations_before_any_layer_go_on_to_the_same_answer(cut, get, manifest, base, best):
+    features = get(manifest, cut=cut)
+    assert isinstance(features.values, StoredRows) and features.values.shape[0] == 24
+    layers = base[0].layers
+    x = features.values[:]
+    for layer in layers[[layer.name for layer in layers].index(cut) :]:
+        x = layer(x)
+    pixels = np.stack([read_row(manifest, row, best) for row in features.rows]).astype(np.float32)
+    expected = base[0].predict_on_batch(preprocessing_layer(best)(pixels))
+    assert np.abs(x - expected).max() <= 2e-3 * np.abs(expected).max()  # they were stored in half precision
+    part = features.of("validation")
+    assert part.values.shape[0] == 8 and np.array_equal(part.values[:], features.values[16:])
+
+
+def test_another_cut_and_view_have_another_place_in_the_store(get_again, manifest):
+    assert get_again(manifest, cut="block5_conv1").images_forwarded == 24
+    assert get_again(manifest, view=4).images_forwarded == 24
+    assert get_again(manifest).images_forwarded == get_again(manifest, cut="block5_conv1").images_forwarded == 0
+
+
+def test_an_unknown_cut_is_told_with_those_there_are(get, manifest):
+    with pytest.raises(VggnbError, match="no layer 'block6_conv1'") as told:
+        get(manifest, cut="block6_conv1")
+    assert "block5_conv1" in told.value.remedy and "pools" in told.value.remedy
+
+
+def test_a_view_is_what_the_turned_picture_gives(get, manifest, base, best):
+    features = get(manifest, view=5, splits=("validation",))
+    pixels = np.stack([np.rot90(read_row(manifest, row, best)[:, ::-1]) for row in features.rows]).astype(np.float32)
+    expected = build_extractor(base[0], best).predict_on_batch(pixels)
+    assert np.allclose(features.values, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_numbers_too_large_for_half_precision_become_its_largest(monkeypatch):
+    batches = [(["a", "b"], np.array([[1e6, -1e6, 1.0], [0.5, 65504.0, 0.0]], np.float32))]
+    ((hashes, values),) = module._gathered(batches, np.dtype(np.float16))
+    assert hashes == ["a", "b"] and values.tolist() == [[65504, -65504, 1], [0.5, 65504, 0]]
+
+
+def test_a_shard_of_large_activations_is_closed_early(monkeypatch):
+    monkeypatch.setattr(module, "SHARD_BYTES", 100)
+    batches = [([f"{k}"], np.full((1, 20), k, np.float32)) for k in range(5)]
+    sizes = [len(hashes) for hashes, _ in module._gathered(batches, np.dtype(np.float32))]
+    assert sizes == [2, 2, 1]
+
+
+def test_memory_does_not_grow_with_the_number_of_images(photos, tmp_path):
+    """Ten times the images need no more than their pools (12 KB each) on top; a cheap network stands for VGG-16."""
+    script = Path(__file__).with_name("extraction_memory.py")
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, "200", "2000"], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(script.parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    few, many = json.loads(done.stdout.splitlines()[-1])
+    assert many - few < 1800 * 2944 * 4 / 1e6 + 20, (few, many)

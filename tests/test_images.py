@@ -245,3 +245,50 @@ def test_every_awkward_file_gives_what_pillow_gives_or_a_sentence():
         "._resource.jpg", "broken.png", "decompression_bomb.gif", "empty.heic", "html_named.jpg", "manifest.csv",
         "truncated_image.png", "truncated_jpeg.jpg", "zPug_3.heic", "zero_byte.jpg", "zero_width.gif",
     } | (set() if features.check("avif") else {"hopper.avif"})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A photo of 1600 x 1200 pixels with detail, as a JPEG."""
+    path = tmp_path_factory.mktemp("large") / "large.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)
+    Image.fromarray(noise).resize((1600, 1200), Image.Resampling.BICUBIC).save(path, quality=92)
+    return path
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(large):
+    assert decode(large, enough=128).pixels.shape == (150, 200, 3)
+    assert decode(large, enough=448).pixels.shape == (600, 800, 3)
+    assert decode(large, enough=601).pixels.shape == decode(large).pixels.shape == (1200, 1600, 3)
+    ours = read_image(large, size=64).astype(int)
+    full = resize_image(decode(large).pixels, 64, "bilinear").astype(int)
+    assert 0 < np.abs(ours - full).mean() < 2
+
+
+def test_the_articles_pixels_are_never_decoded_at_a_fraction(large):
+    """ImageDataGenerator picks single pixels of the full picture."""
+    expected = np.asarray(Image.open(large).resize((64, 64), Image.Resampling.NEAREST))
+    assert np.array_equal(read_image(large, size=64, resize="nearest"), expected)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_small_and_lossless_pictures_are_decoded_as_before(size, large, tmp_path):
+    Image.open(large).save(tmp_path / "large.png")
+    Image.open(large).resize((255, 255)).save(tmp_path / "small.jpg")
+    for path in (tmp_path / "large.png", tmp_path / "small.jpg"):
+        assert np.array_equal(read_image(path, size=size), resize_image(decode(path).pixels, size, "bilinear"))
+
+
+def test_a_turned_grey_or_cut_large_jpeg_is_what_it_was(large, tmp_path):
+    image, turned, grey = Image.open(large), tmp_path / "turned.jpg", tmp_path / "grey.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(turned, exif=exif, quality=92)
+    assert decode(turned, enough=128).pixels.shape == (200, 150, 3)
+    upright = resize_image(decode(turned).pixels, 64, "bilinear").astype(int)
+    assert np.abs(read_image(turned, size=64).astype(int) - upright).mean() < 2
+    image.convert("L").save(grey)
+    assert np.ptp(read_image(grey, size=64), axis=2).max() == 0
+    cut = large.read_bytes()[:-5000]
+    with pytest.raises(VggnbError, match="cut short"):
+        read_image(cut, size=64)

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras.applications.vgg16 import preprocess_input
 
+from vggnb import model
 from vggnb.generators import make_dataset
 from vggnb.model import (
     ALL_POOLS,
@@ -21,6 +23,7 @@ from vggnb.model import (
 )
 from vggnb.paths import sample_folder
 from vggnb.recipe import BLOCKS, Recipe
+from vggnb.storage import VggnbError
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +232,40 @@ def test_a_feature_that_never_varies_in_training_gets_no_weight(best):
     assert not kernel[7].any() and np.count_nonzero(kernel) > 2900
     features[:, 7] = 4.0
     assert np.isfinite(ask(head, features)).all()
+
+
+class ShortOfMemory:
+    """Stands for `tf.function`: calls that hold more images than `most` are refused as a GPU would."""
+
+    def __init__(self, most):
+        self.most, self.sizes = most, []
+
+    def __call__(self, function, **_):
+        def run(batch):
+            self.sizes.append(len(batch))
+            if len(batch) > self.most:
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+            return function(batch)
+
+        return run
+
+
+def test_a_batch_too_large_for_the_memory_is_halved_and_said_once(monkeypatch, capsys):
+    small = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    batch = np.random.default_rng(0).normal(size=(13, 4)).astype(np.float32)
+    expected = model.compiled(small)(batch)
+    short = ShortOfMemory(most=4)
+    monkeypatch.setattr(model.tf, "function", short)
+    run = model.compiled(small)
+    assert np.allclose(run(batch), expected, atol=1e-6)
+    assert short.sizes == [13, 6, 3, 3, 3, 3, 1]
+    told = capsys.readouterr().out
+    assert "13 images at once: going on with 6" in told and "6 images at once: going on with 3" in told
+    assert np.allclose(run(batch), expected, atol=1e-6)
+    assert short.sizes[7:] == [3, 3, 3, 3, 1] and capsys.readouterr().out == ""
+
+
+def test_a_memory_too_small_for_one_image_is_told(monkeypatch):
+    monkeypatch.setattr(model.tf, "function", ShortOfMemory(most=0))
+    with pytest.raises(VggnbError, match="not hold a single image"):
+        model.compiled(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))(np.zeros((5, 4), np.float32))

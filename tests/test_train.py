@@ -2,20 +2,30 @@
 
 import csv
 import errno
+import itertools
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from faults import inject, small
 
+from vggnb.checkpoints import State, read_state, to_bytes
 from vggnb.features import Features
 from vggnb.generators import epoch_order
+from vggnb.lock import LOCK, held
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sha256_file
-from vggnb.train import _keep, _ordered_batches, fit, open_or_train, open_run, start_run, train
+from vggnb.train import Stopped, fit, keeper, open_or_train, open_run, start_run, train
+from vggnb.train.head import _keep, _ordered_batches
 from vggnb.weights import weights_sha256
 
 
@@ -147,7 +157,7 @@ def test_a_loss_that_is_no_number_stops_with_advice_and_the_earlier_head_stays(b
     with pytest.raises(VggnbError, match="stopped being a number") as told:
         fixed = replace(own_run, recipe=own_run.recipe.with_(ridge=60.0))
         fit(fixed, replace(features, values=values), progress=False)
-    assert "0.0001" in told.value.remedy
+    assert "a tenth of the learning rate" in told.value.remedy
     assert own_run.training() == before and own_run.head().get_weights()
 
 
@@ -191,7 +201,7 @@ def test_a_disk_that_fails_while_keeping_leaves_a_run_that_opens(nth, best_run, 
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(VggnbError, match="No space left"):
-        _keep(own_run, another, own_run.history().rows, best_run[1], 0.0)
+        _keep(own_run, another, State(3, {}, {"history": list(own_run.history().rows)}), best_run[1], 0.0)
     assert open_run(own_run.folder).training() == before and own_run.head().get_weights()
 
 
@@ -289,3 +299,227 @@ def test_a_trained_run_is_opened_and_not_trained_again(own_run, manifest, best, 
     assert capsys.readouterr().out == ""
     with pytest.raises(VggnbError, match="another run"):
         open_or_train(manifest, best.with_(seed=8), own_run.folder, weights="none", store=tmp_path)
+
+
+# Never lose work: on made-up features, without VGG-16
+
+
+def chained(kind, folder, kills):
+    """What `faults.chains` found, in a process of its own."""
+    root = Path(__file__).resolve().parents[1]
+    path = os.pathsep.join([str(root), str(root / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "faults.chains", kind, str(folder), str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def interrupting(epoch, *, how=signal.raise_signal):
+    """A progress in which the user presses stop after this epoch."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, index, logs=None):
+            if index + 1 == epoch:
+                how(signal.SIGINT)
+
+    return lambda epochs: Stop()
+
+
+@pytest.fixture
+def small_run(tmp_path):
+    """A run on made-up features, not trained."""
+    return small.start_small(tmp_path / "small")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The same run, trained in one go."""
+    run = small.start_small(tmp_path_factory.mktemp("straight") / "small")
+    fit(run, small.features(), progress=False)
+    return run
+
+
+def folder_of(run):
+    return sorted(path.name for path in run.folder.iterdir())
+
+
+@pytest.mark.slow
+def test_after_thirty_kills_head_optimiser_and_history_are_those_of_the_straight_run(tmp_path):
+    """Takes half a minute: each start compiles the head."""
+    found = chained("head", tmp_path, 30)
+    assert found["kills"] == 30 and found["states"][0] == found["states"][1] and found["left"] == []
+    assert found["epochs"] == sorted(found["epochs"]) and len(set(found["epochs"])) > 8
+
+
+@pytest.mark.parametrize("epoch", [1, 11])
+def test_stop_keeps_the_state_says_so_and_the_same_call_goes_on(epoch, small_run, straight, capsys):
+    with pytest.raises(Stopped) as told:
+        fit(small_run, small.features(), progress=interrupting(epoch))
+    assert isinstance(told.value, KeyboardInterrupt)
+    # The epoch in which the signal came is kept, too, when it was done.
+    assert str(told.value) == f"Stopped at epoch {epoch}; run this again to continue."
+    assert told.value._render_traceback_() == [str(told.value)]
+    assert not (small_run.folder / "training.json").exists()
+    assert fit(small_run, small.features(), progress=False) == straight.history()
+    assert f"Going on after epoch {epoch}.\n" == capsys.readouterr().out
+    assert small_run.training()["state_sha256"] == straight.training()["state_sha256"]
+    assert folder_of(small_run) == folder_of(straight)
+
+
+def test_stop_before_the_first_epoch_keeps_nothing_and_says_so(small_run, straight):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped, match="before the first epoch"):
+        fit(small_run, small.features(), progress=lambda epochs: Stop())
+    fit(small_run, small.features(), progress=False)
+    assert small_run.training()["state_sha256"] == straight.training()["state_sha256"]
+
+
+def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(small_run, straight, capsys):
+    with pytest.raises(Stopped):
+        fit(small_run, small.features(), progress=interrupting(7), checkpoint_s=0)
+    newest = small_run.folder / "checkpoints" / "head-000007.ckpt"
+    newest.write_bytes(newest.read_bytes()[:-9])
+    fit(small_run, small.features(), progress=False)
+    assert "Going on from the one before, after epoch 6." in capsys.readouterr().out
+    assert small_run.training()["state_sha256"] == straight.training()["state_sha256"]
+
+
+def test_when_all_checkpoints_are_damaged_only_fresh_begins_anew(small_run, straight):
+    with pytest.raises(Stopped):
+        fit(small_run, small.features(), progress=interrupting(7), checkpoint_s=0)
+    for path in (small_run.folder / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(VggnbError, match="All checkpoints") as told:
+        fit(small_run, small.features(), progress=False)
+    assert "fresh=True" in told.value.remedy
+    fit(small_run, small.features(), progress=False, fresh=True)
+    assert small_run.training()["state_sha256"] == straight.training()["state_sha256"]
+
+
+def test_an_unfinished_training_on_other_features_is_refused(small_run, straight, capsys):
+    with pytest.raises(Stopped):
+        fit(small_run, small.features(), progress=interrupting(3))
+    whole = small.features()
+    fewer = Features(whole.rows[1:], whole.values[1:], 0, 63, 0.0)
+    with pytest.raises(VggnbError, match="unfinished training, after epoch 3") as told:
+        fit(small_run, fewer, progress=False)
+    assert "images is 64 there and 63 here" in told.value.what
+    fit(small_run, whole, progress=False)
+    assert small_run.training()["state_sha256"] == straight.training()["state_sha256"]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"threads": [7, 7]}, "threads is [7, 7] there and"),
+        ({"tensorflow": "1.0"}, "tensorflow is 1.0 there and"),
+    ],
+)
+def test_other_threads_or_versions_go_on_and_it_is_said(change, words, small_run, capsys):
+    with pytest.raises(Stopped):
+        fit(small_run, small.features(), progress=interrupting(3))
+    path = small_run.folder / "checkpoints" / "head-000003.ckpt"
+    state = read_state(path)
+    state.about["setting"].update(change)
+    path.write_bytes(to_bytes(state))
+    assert len(fit(small_run, small.features(), progress=False).rows) == 12
+    said = capsys.readouterr().out
+    assert "not be the same to the last bit" in said and words in said
+
+
+def test_a_run_in_use_is_refused_before_anything_is_written(small_run):
+    with held(small_run.folder):
+        before = folder_of(small_run)
+        for act in (lambda: fit(small_run, small.features()), lambda: small.start_small(small_run.folder)):
+            with pytest.raises(VggnbError, match="Run 'small' is in use by pid"):
+                act()
+        assert folder_of(small_run) == before
+
+
+def test_who_lost_the_lock_writes_nothing_more(small_run):
+    class Thief(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            owner = small_run.folder / LOCK / "owner.json"
+            owner.write_text(json.dumps(json.loads(owner.read_text()) | {"token": "another"}))
+
+    with pytest.raises(VggnbError, match="taken over"):
+        fit(small_run, small.features(), progress=lambda epochs: Thief(), checkpoint_s=0)
+    assert len(list((small_run.folder / "checkpoints").iterdir())) == 1
+    assert not (small_run.folder / "training.json").exists()
+
+
+def test_not_a_number_leaves_the_last_good_checkpoint_and_never_a_head(small_run):
+    whole = small.features()
+    values = whole.values.copy()
+    values[3] = np.nan
+    # Not standardised, so that the poison is in one row and not in all. The loss itself stays a number: relu hides it.
+    run = small.start_small(small_run.folder.parent / "poisoned", small.SMALL.with_(standardise=False))
+    with pytest.raises(VggnbError, match="stopped being a number in epoch 1") as told:
+        fit(run, replace(whole, values=values), progress=False, checkpoint_s=0)
+    assert "a tenth of the learning rate" in told.value.remedy and not (run.folder / "training.json").exists()
+    assert not list(run.folder.rglob("*.ckpt"))
+
+
+def test_a_progress_of_ones_own_is_given_the_number_of_epochs_and_hears_of_each(small_run):
+    heard = []
+
+    class Listener(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            heard.append((epoch, sorted(logs)))
+
+        def on_train_end(self, logs=None):
+            heard.append("end")
+
+    def progress(epochs):
+        heard.append(epochs)
+        return Listener()
+
+    fit(small_run, small.features(), progress=progress)
+    names = ["accuracy", "loss", "val_accuracy", "val_loss"]
+    assert heard == [12, *((epoch, names) for epoch in range(12)), "end"]
+
+
+def test_checkpoints_are_written_from_time_to_time_and_take_a_small_share(small_run, monkeypatch):
+    written, now = [], [0.0]
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            now[0] += 2.0
+
+    monkeypatch.setattr(keeper.time, "monotonic", lambda: now[0])
+
+    def write(self, state):
+        written.append(state.epoch)
+        now[0] += 1.0  # a slow storage: a twentieth of the time is 20 s
+
+    monkeypatch.setattr(keeper.Checkpoints, "write", write)
+    recipe = small.SMALL.with_(epochs=30)
+    run = small.start_small(small_run.folder.parent / "slow", recipe)
+    fit(run, small.features(), progress=lambda epochs: Clock())
+    assert written == [4, 14, 24]
+
+
+@pytest.mark.parametrize("operation", ["open", "write", "fsync", "rename", "unlink"])
+def test_keeping_fails_at_every_step_and_the_run_is_old_or_new(operation, straight, tmp_path):
+    whole, count = small.features(), 0
+    template = shutil.copytree(straight.folder, tmp_path / "template")
+    before = straight.training()["head_sha256"]
+    another = build_head(straight.recipe, 2)
+    for number in itertools.count(1):
+        folder = shutil.copytree(template, tmp_path / str(number))
+        run = open_run(folder)
+        with inject(operation, number, errno.EIO, under=folder) as plan:
+            try:
+                _keep(run, another, State(12, {}, {"history": list(straight.history().rows)}), whole, 0.0)
+            except (VggnbError, OSError):
+                count += 1
+            plan.disarm()
+        run.head()  # raises if what is named is not there
+        assert not plan.fired or run.training()["head_sha256"] == before or operation in ("open", "fsync", "unlink")
+        if not plan.fired:
+            assert run.training()["head_sha256"] != before
+            break
+    assert count or operation == "fsync"

@@ -38,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(mendable(error, error.filename), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Interrupted. What was finished is kept; run the same command again.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        said = str(error) or "Interrupted. What was finished is kept; run the same command again."
+        print(said, file=sys.stderr)
         return 130
 
 
@@ -59,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--image-size", type=_positive, metavar="N", help="pixels a side (224; the sample: 96)")
             sub.add_argument("--seed", type=int, metavar="N")
             sub.add_argument("--weights", metavar="W", help="imagenet, offline, none, or a file")
+            sub.add_argument(
+                "--fine-tune", metavar="BLOCK", help="then train the layers from this one on: block5_conv1"
+            )
+            sub.add_argument("--fresh", action="store_true", help="do not continue an unfinished training, begin anew")
         return sub
 
     verb("paths", _paths, "where things are, versions, device")
@@ -174,8 +179,11 @@ def _trained(options, dataset: Path | None, out: Path | None):
     _start_tensorflow()
     from vggnb.evaluate import positive_class
     from vggnb.train import train
+    from vggnb.train.cut import check_block
 
     positive_class(census.classes, getattr(options, "positive", None))  # wrong? better now than after an hour
+    if options.fine_tune:
+        check_block(options.fine_tune)
     run, features = train(
         manifest,
         recipe,
@@ -183,6 +191,7 @@ def _trained(options, dataset: Path | None, out: Path | None):
         weights=_weights(options, workspace),
         store=workspace.features,
         progress=not options.quiet,
+        fresh=options.fresh,
     )
     if run.source.pretrained:
         _tell(options, run.source)
@@ -191,9 +200,20 @@ def _trained(options, dataset: Path | None, out: Path | None):
     _tell(options, features)
     history = run.history()
     _tell(options, history)
-    timing = run.training()["timing"]
-    document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows), "timing": timing}
-    return run, document
+    document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows)}
+    if options.fine_tune:
+        document["fine_tune"] = _fine_tuned(options, run, features, workspace)
+    return run, document | {"timing": run.training()["timing"]}
+
+
+def _fine_tuned(options, run, features, workspace: Workspace) -> dict:
+    """Fine-tuning, and what it wrote down."""
+    from vggnb.train.finetune import fine_tune
+
+    quiet = {"progress": not options.quiet, "fresh": options.fresh}
+    history = fine_tune(run, features, store=workspace.features, from_block=options.fine_tune, **quiet)
+    _tell(options, f"fine-tuned from {options.fine_tune}: {history}; epoch {run.fine_tuned()['best_epoch']} is kept")
+    return {name: run.fine_tuned()[name] for name in ("from_block", "best_epoch", "history")}
 
 
 def _weights(options, workspace: Workspace) -> str:

@@ -139,7 +139,7 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
     Raises:
         VggnbError: the split has no images that can be read, or the run is not trained.
     """
-    path = run.folder / f"predictions-{split}-{run.training()['head_sha256'][:12]}.csv"
+    path = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv"
     if not path.is_file():
         rows = run.manifest.of(split)
         predictions = predict_rows(run, run.manifest, rows, what=split, progress=progress)

@@ -1,11 +1,9 @@
 """The frozen part of the network is a pure function of the picture: run it once for each, keep the result.
 
-The store is a folder of shards named by their own SHA-256. A shard is written whole or not at all, a damaged one is
-noticed by its name and made again, and an image is looked up by the hash of its bytes, so a changed file is never
-served stale and a second recipe with the same pixels costs no forward pass.
+The store is a folder of shards (see `shards`). An image is looked up by the hash of its bytes, so a changed file is
+never served stale and a second recipe with the same pixels costs no forward pass.
 """
 
-import io
 import time
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,23 +16,34 @@ from tqdm.auto import tqdm
 from vggnb.census import Row
 from vggnb.census.splits import Manifest
 from vggnb.folders import shown
-from vggnb.generators import readable_batches
+from vggnb.generators import readable_batches, turned
 from vggnb.images import DECODER_VERSION
-from vggnb.model import build_extractor, compiled
+from vggnb.model import POOLS, build_extractor, compiled
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, make_folder, sha256_bytes, write_bytes
+from vggnb.shards import StoredRows, find_rows, write_shard
+from vggnb.storage import VggnbError, make_folder, sha256_bytes
 from vggnb.weights import WeightSource
 
 BATCH = 32  # images a forward pass; measured: 8, 16 and 32 are equally fast on a CPU
 SHARD_BATCHES = 8  # a kill loses at most this many batches
+SHARD_BYTES = 32_000_000  # and a shard of large activations is closed before it holds so many
+# Pools are small (12 KB an image) and kept whole: the assembled model then agrees with the stored features to 1e-5; in
+# float16, no decision changed on skin_small or trash_small, but probabilities moved by up to 2.5e-4. Activations are
+# large (200 KB an image before block5_conv1, 224 pixels) and kept in half.
+DTYPES = {POOLS: np.dtype(np.float32)}
+HALF = np.dtype(np.float16)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen part gives for some rows: values float32 (n, 2944), and labels int32 (n,), in the rows' order."""
+    """What the frozen part gives for some rows, in their order: values float32 (n, ...) and labels int32 (n,).
+
+    Attributes:
+        values: (n, 2944) of pools, in memory; or (n, h, w, channels) of another cut, on disk until it is indexed.
+    """
 
     rows: tuple[Row, ...]
-    values: np.ndarray
+    values: np.ndarray | StoredRows
     images_forwarded: int
     from_store: int
     seconds: float
@@ -49,12 +58,13 @@ class Features:
         """The part that belongs to one split."""
         keep = [index for index, row in enumerate(self.rows) if row.split == split]
         rows = tuple(self.rows[index] for index in keep)
-        return Features(rows, self.values[keep], self.images_forwarded, self.from_store, self.seconds, self.unreadable)
+        values = self.values.rows(keep) if isinstance(self.values, StoredRows) else self.values[keep]
+        return Features(rows, values, self.images_forwarded, self.from_store, self.seconds, self.unreadable)
 
     def __str__(self) -> str:
-        n, width = self.values.shape
-        text = f"{n} images x {width} features: "
-        text += f"{self.images_forwarded} run through VGG-16, {self.from_store} from the store"
+        n, *shape = self.values.shape
+        text = f"{n} images x {' x '.join(map(str, shape))} features: {self.images_forwarded} run through VGG-16, "
+        text += f"{self.from_store} from the store"
         return text + "".join(f"\n  left out: {shown(path)}: {reason}" for path, reason in self.unreadable)
 
 
@@ -66,6 +76,8 @@ def extract(
     *,
     store: Path,
     splits: Iterable[str] = ("train", "validation"),
+    cut: str = POOLS,
+    view: int = 0,
     progress: bool = True,
 ) -> Features:
     """Features of the manifest's images, each run through the base once in its life.
@@ -73,38 +85,37 @@ def extract(
     Args:
         store: folder of the feature store; made when absent.
         splits: which splits; the test split is left alone until `evaluate`.
+        cut: "pools", or the layer before which to stop; see `model.build_extractor`.
+        view: 0 for the picture as it is, 1 to 7 for its turns and mirror images; see `generators.turned`.
 
     Raises:
         VggnbError: none of the images can be read, or the store cannot be written.
     """
     start = time.perf_counter()
     rows = tuple(row for split in splits for row in manifest.of(split))
-    folder = make_folder(Path(store) / store_key(recipe, source))
-    known = _read_shards(folder, {row.sha256 for row in rows})
+    folder = make_folder(Path(store) / store_key(recipe, source, cut=cut, view=view))
+    shards, known = find_rows(folder, {row.sha256 for row in rows})
     missing, tried, in_store = _missing(rows, known, ()), set(), len(known)
     unreadable: list[tuple[str, str]] = []
     with tqdm(total=len(rows), desc="VGG-16, once for each image", unit="image", disable=not progress) as bar:
         bar.update(len(rows) - len(missing))
-        forwarded: list[tuple[list[str], np.ndarray]] = []
+        run = compiled(build_extractor(base, recipe, cut=cut)) if missing else None
         while missing:
-            for hashes, values in _forward(manifest, missing, recipe, base, unreadable):
-                forwarded.append((hashes, values))
-                known.update(zip(hashes, values, strict=True))
-                bar.update(len(hashes))
-                if len(forwarded) == SHARD_BATCHES:
-                    _write_shard(folder, forwarded)
-                    forwarded = []
+            forwarded = _forward(manifest, missing, recipe, run, view, unreadable, bar)
+            for hashes, values in _gathered(forwarded, DTYPES.get(cut, HALF)):
+                known.update((name, (len(shards), k)) for k, name in enumerate(hashes))
+                shards.append(write_shard(folder, hashes, values))
             tried.update(row.path for row in missing)
             missing = _missing(rows, known, tried)  # a copy of a picture that could not be read
-        if forwarded:
-            _write_shard(folder, forwarded)
     kept = tuple(row for row in rows if row.sha256 in known)
     if not kept:
         raise VggnbError("None of the images can be read.", manifest.dataset, "Look at the census for the reasons.")
-    values = np.stack([known[row.sha256] for row in kept])
+    # What the disk holds, even right after it was computed: the first run and the second see the same numbers.
+    values = StoredRows(shards, [known[row.sha256] for row in kept])
     made, served = len(known) - in_store, {row.path for row in kept}
     left_out = tuple((path, reason) for path, reason in unreadable if path not in served)
-    return Features(kept, values, made, len(kept) - made, time.perf_counter() - start, left_out)
+    seconds = time.perf_counter() - start
+    return Features(kept, values[:] if cut == POOLS else values, made, len(kept) - made, seconds, left_out)
 
 
 def _missing(rows: Iterable[Row], known: Container[str], tried: Container[str]) -> list[Row]:
@@ -116,42 +127,34 @@ def _missing(rows: Iterable[Row], known: Container[str], tried: Container[str]) 
     return list(firsts.values())
 
 
-def store_key(recipe: Recipe, source: WeightSource) -> str:
+def store_key(recipe: Recipe, source: WeightSource, *, cut: str = POOLS, view: int = 0) -> str:
     """Name of the folder for everything, besides the image's bytes, that the features depend on."""
-    parts = (DECODER_VERSION, recipe.image_size, recipe.resize, recipe.preprocessing, source.sha256, "pools", "float32")
+    pixels = (DECODER_VERSION, recipe.image_size, recipe.resize, recipe.preprocessing, view)
+    parts = (*pixels, source.sha256, cut, str(DTYPES.get(cut, HALF)))
     return sha256_bytes(repr(parts).encode())[:16]
 
 
 def _forward(
-    manifest: Manifest, rows: list[Row], recipe: Recipe, base: keras.Model, unreadable: list
+    manifest: Manifest, rows: list[Row], recipe: Recipe, run, view: int, unreadable: list, bar: tqdm
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Hashes and features, a batch at a time."""
-    if not rows:
-        return
-    run = compiled(build_extractor(base, recipe))
     for batch, pixels in readable_batches(manifest, rows, recipe, batch=BATCH, unreadable=unreadable):
-        yield [row.sha256 for row in batch], run(pixels)
+        yield [row.sha256 for row in batch], run(turned(pixels, view))
+        bar.update(len(batch))
 
 
-def _write_shard(folder: Path, batches: list[tuple[list[str], np.ndarray]]) -> None:
-    """Write one shard under the SHA-256 of its bytes."""
-    buffer = io.BytesIO()
-    hashes = np.array([name for names, _ in batches for name in names])
-    np.savez(buffer, hashes=hashes, values=np.concatenate([values for _, values in batches]))
-    data = buffer.getvalue()
-    write_bytes(folder / f"{sha256_bytes(data)}.npz", data)
-
-
-def _read_shards(folder: Path, wanted: set[str]) -> dict[str, np.ndarray]:
-    """Stored features of the wanted images; shards that are damaged are removed, their images are made again."""
-    found: dict[str, np.ndarray] = {}
-    for path in sorted(folder.glob("[0-9a-f]*.npz")):
-        data = path.read_bytes()
-        if sha256_bytes(data) != path.stem:
-            print(f"A stored feature file was damaged ({path.name[:12]}...); its images are run again.")
-            path.unlink(missing_ok=True)
-            continue
-        with np.load(io.BytesIO(data), allow_pickle=False) as shard:
-            values = shard["values"]
-            found.update((name, values[i]) for i, name in enumerate(shard["hashes"].tolist()) if name in wanted)
-    return found
+def _gathered(
+    batches: Iterable[tuple[list[str], np.ndarray]], dtype: np.dtype
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Batches joined to shards, in the type they are stored in; what float16 cannot hold becomes its largest number."""
+    hashes: list[str] = []
+    parts: list[np.ndarray] = []
+    most = np.finfo(dtype).max
+    for names, values in batches:
+        hashes += names
+        parts.append(values if values.dtype == dtype else np.clip(values, -most, most).astype(dtype))
+        if len(parts) == SHARD_BATCHES or sum(part.nbytes for part in parts) >= SHARD_BYTES:
+            yield hashes, np.concatenate(parts)
+            hashes, parts = [], []
+    if parts:
+        yield hashes, np.concatenate(parts)

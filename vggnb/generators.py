@@ -34,6 +34,21 @@ def read_row(manifest: Manifest, row: Row, recipe: Recipe) -> np.ndarray:
     return read_image(manifest.dataset / row.path, size=recipe.image_size, resize=recipe.resize)
 
 
+def turned(images: np.ndarray, view: int) -> np.ndarray:
+    """The same square pictures seen another way: what has no "up", such as a lesion, has eight equal views.
+
+    Args:
+        images: (b, size, size, channels).
+        view: 0 to 7: this many quarter turns to the left; from 4 on, mirrored left to right first.
+
+    Returns:
+        The same shape and type.
+    """
+    if view >= 4:
+        images = images[:, :, ::-1]
+    return np.ascontiguousarray(np.rot90(images, view % 4, axes=(1, 2)))
+
+
 def make_dataset(manifest: Manifest, split: str, recipe: Recipe, *, training: bool = False) -> tf.data.Dataset:
     """Batches of one split; the last batch is smaller, never dropped.
 

@@ -8,9 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from vggnb.recipe import BLOCKS, POOLINGS, Recipe
+from vggnb.storage import VggnbError
 from vggnb.weights import WeightSource, load_weights
 
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)  # of the pictures VGG-16 was trained on (Simonyan, Zisserman 2014)
+POOLS = "pools"  # the cut of the network behind which a head learns
 ALL_POOLS = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
 
 
@@ -56,10 +58,26 @@ def _pooled(base: keras.Model, images, recipe: Recipe, pools: tuple[tuple[int, s
     return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="features")(pooled)
 
 
-def build_extractor(base: keras.Model, recipe: Recipe) -> keras.Model:
-    """The frozen part as a model: raw pixels float32 (b, size, size, 3) -> all ten pools, float32 (b, 2944)."""
+def build_extractor(base: keras.Model, recipe: Recipe, *, cut: str = POOLS) -> keras.Model:
+    """The frozen part as a model: raw pixels float32 (b, size, size, 3) -> what enters the part that learns.
+
+    Args:
+        cut: "pools" for all ten pools, float32 (b, 2944); or the name of a layer of the base, such as "block5_conv1",
+            for the activations that enter it, float32 (b, h, w, channels).
+
+    Raises:
+        VggnbError: the base has no layer of this name.
+    """
     images = keras.Input((recipe.image_size, recipe.image_size, 3), name="raw_rgb")
-    return keras.Model(images, _pooled(base, images, recipe, ALL_POOLS), name="extractor")
+    if cut == POOLS:
+        return keras.Model(images, _pooled(base, images, recipe, ALL_POOLS), name="extractor")
+    names = [layer.name for layer in base.layers[1:]]
+    if cut not in names:
+        raise VggnbError(f"VGG-16 has no layer '{cut}'.", "the cut", f"Use {POOLS} or one of: {', '.join(names)}.")
+    x = preprocessing_layer(recipe)(images)
+    for layer in base.layers[1 : 1 + names.index(cut)]:
+        x = layer(x)
+    return keras.Model(images, x, name="extractor")
 
 
 def pool_columns(recipe: Recipe) -> np.ndarray:
@@ -134,10 +152,32 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe) -> ke
 
 
 def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """The model, without dropout, as one compiled function: batches of any size, float32 in, float32 out."""
+    """The model, without dropout, as one compiled function: batches of any size, float32 in, float32 out.
+
+    A batch that the device's memory does not hold is halved until it does, and so are all batches after it.
+
+    Raises:
+        VggnbError: not even one image fits.
+    """
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     run = tf.function(lambda batch: model(batch, training=False), input_signature=[images])
-    return lambda batch: run(tf.convert_to_tensor(batch, tf.float32)).numpy()
+    most = 1 << 30
+
+    def answer(batch: np.ndarray) -> np.ndarray:
+        nonlocal most
+        while True:
+            size = min(most, len(batch)) or 1
+            pieces = [batch[at : at + size] for at in range(0, len(batch), size)] or [batch]
+            try:
+                return np.concatenate([run(tf.convert_to_tensor(piece, tf.float32)).numpy() for piece in pieces])
+            except tf.errors.ResourceExhaustedError:
+                if size == 1:
+                    remedy = "Restart the kernel to free its memory, or use a smaller --image-size."
+                    raise VggnbError("The memory does not hold a single image.", "the device", remedy) from None
+            most = size // 2
+            print(f"The memory does not hold {size} images at once: going on with {most}.")
+
+    return answer
 
 
 def trainable_count(model: keras.Model) -> int:

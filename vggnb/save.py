@@ -36,7 +36,8 @@ NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must no
 DECODING = (
     "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
     "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
-    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB."
+    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
+    "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
 
 
@@ -225,7 +226,7 @@ def _card(run: Run, name: str) -> dict:
         "name": name,
         "made": date.today().isoformat(),
         "purpose": NOT_A_DEVICE,
-        "network": "VGG-16 (Simonyan and Zisserman 2014), frozen, with a head trained on the images below",
+        "network": f"VGG-16 (Simonyan and Zisserman 2014), {_base_words(run)}, with a head trained on the images below",
         "weights": run.source.sentence,
         "classes": list(run.classes),
         "images": run.manifest.counts(),
@@ -234,6 +235,12 @@ def _card(run: Run, name: str) -> dict:
         "results": reports,
         "limits": "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds.",
     }
+
+
+def _base_words(run: Run) -> str:
+    """What happened to the base."""
+    tuned = run.fine_tuned()
+    return f"fine-tuned from {tuned['from_block']} on" if tuned else "frozen"
 
 
 def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:

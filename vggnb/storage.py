@@ -116,9 +116,11 @@ def replacing(path: Path):
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing."""
+    """Write a whole file or nothing; what is read back must be what was written."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+        if temporary.read_bytes() != data:
+            raise OSError(errno.EIO, "What was written does not come back the same")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -12,11 +12,19 @@ from tqdm.auto import tqdm
 from faults.plan import inject
 
 
-def killed(function: Callable[[], object], *, after_s: float) -> bool:
-    """Whether the child had to be killed; False: it was done before."""
+def killed(function: Callable[[], object], *, after_s: float | None, sign: Path | None = None) -> bool:
+    """Whether the child had to be killed; False: it was done before.
+
+    Args:
+        after_s: seconds from the start to the kill; None: the child is left in peace.
+        sign: count from the moment that this file is there.
+    """
     child = _fork(function)
-    time.sleep(after_s)
-    os.kill(child, signal.SIGKILL)
+    if after_s is not None:
+        while sign and not sign.exists() and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            time.sleep(0.002)
+        time.sleep(after_s)
+        os.kill(child, signal.SIGKILL)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 

@@ -1,0 +1,95 @@
+"""How much of the machine the frozen network uses: its floating-point operations a second beside a matrix product's.
+
+    python benchmarks/forward.py [--image-size 224] [--batches 6] [--batch 32] [--json]
+
+The pictures are in memory already: decoding is not measured here. sgemm is the faster of numpy's and TensorFlow's
+product of two float32 matrices of 4096 x 4096. Nothing else should run meanwhile.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+
+from vggnb.generators import use_threads
+from vggnb.model import build_base, build_extractor, compiled
+from vggnb.paths import device_words, threads
+from vggnb.recipe import Recipe
+
+use_threads(threads())
+
+import tensorflow as tf  # noqa: E402
+
+SIDE = 4096
+
+
+def fastest(work: Callable[[], object], repeat: int) -> float:
+    """Seconds of the fastest call, after one that warms up."""
+    work()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def sgemm_gflops(repeat: int = 3) -> float:
+    """Of the machine, for this number of threads."""
+    a = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
+    there, product = tf.constant(a), tf.function(lambda x: tf.reduce_sum(x @ x))
+    seconds = min(fastest(lambda: a @ a, repeat), fastest(lambda: product(there).numpy(), repeat))
+    return 2 * SIDE**3 / seconds / 1e9
+
+
+def gflop_an_image(base) -> float:
+    """Of the 13 convolutions: a multiplication and an addition for each weight at each place; the rest is nothing."""
+    convolutions = [layer for layer in base.layers if "_conv" in layer.name]
+    places = [layer.output.shape[1] * layer.output.shape[2] for layer in convolutions]
+    weights = [int(np.prod(layer.kernel.shape)) for layer in convolutions]
+    return sum(2 * p * w for p, w in zip(places, weights, strict=True)) / 1e9
+
+
+def measure(options) -> dict:
+    """The contract's numbers."""
+    recipe = Recipe.best().with_(image_size=options.image_size)
+    base, _ = build_base(recipe, options.weights)
+    shape = (options.batch, options.image_size, options.image_size, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    sgemm, run = sgemm_gflops(), compiled(build_extractor(base, recipe))
+    images_per_s = options.batch / fastest(lambda: run(images), options.batches)
+    gflops = images_per_s * gflop_an_image(base)
+    engine = {"images_per_s": images_per_s, "gflops": gflops, "over_sgemm": gflops / sgemm}
+    return {
+        "sgemm_gflops": sgemm,
+        "engines": {"tensorflow": engine},
+        "image_size": options.image_size,
+        "gflop_an_image": gflop_an_image(base),
+        "machine": f"{platform.machine()}, {device_words()}, TensorFlow {tf.__version__}",
+        "date": date.today().isoformat(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batches", type=int, default=6, help="the fastest of so many is told")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--weights", default="offline")
+    parser.add_argument("--json", action="store_true")
+    result = measure(options := parser.parse_args())
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, engine in result.pop("engines").items():
+        print(f"{name:<16} " + ", ".join(f"{value:.3g} {key}" for key, value in engine.items()))
+    for name, value in result.items():
+        print(f"{name:<16} {value:.3g}" if isinstance(value, float) else f"{name:<16} {value}")
+
+
+if __name__ == "__main__":
+    main()

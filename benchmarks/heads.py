@@ -1,0 +1,187 @@
+"""What was tried for `Recipe.best()`'s head, by cross-validation on a dataset's train images; test is never read.
+
+    python benchmarks/heads.py DATASET [--repeats 4] [--views] [--store FOLDER] [--json]
+
+Every line is one idea; each gets the ridge that suits it best. Score is the AUC for two classes and macro-F1 for more.
+"exact" heads are solved to the end by scikit-learn; "Adam" heads are trained as `train.fit` does, on the first repeat
+only. With --views, a mirrored copy of each image is run through VGG-16 as well: one more pass.
+"""
+
+import argparse
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, roc_auc_score
+from threadpoolctl import threadpool_limits
+
+from vggnb import choose
+from vggnb.census import take_census
+from vggnb.census.splits import assign_splits
+from vggnb.features import extract
+from vggnb.generators import use_threads
+from vggnb.model import ALL_POOLS, build_base, build_head, compile_head, pool_columns
+from vggnb.paths import threads
+from vggnb.recipe import Recipe
+from vggnb.train import _ordered_batches
+
+RIDGES = (1000.0, 500.0, 250.0, 120.0, 60.0, 30.0, 15.0, 8.0)
+BLOCK = np.concatenate([np.full(len(pool_columns(Recipe(name="-", pools=(pool,)))), pool[0]) for pool in ALL_POOLS])
+MAX = np.concatenate(
+    [np.full(len(pool_columns(Recipe(name="-", pools=(pool,)))), pool[1] == "max") for pool in ALL_POOLS]
+)
+WIDTH = np.array([(BLOCK == block).sum() for block in range(6)])[BLOCK]  # of each column's block
+Data = tuple[list[np.ndarray], np.ndarray, list]  # features of each view, labels, (learn, judge) of each repeat's folds
+
+
+def answers(
+    views: list[np.ndarray], labels: np.ndarray, folds, *, weigh=None, smooth=0.0, balanced=False, share=1.0,
+    learn_views=1, judge_views=1,
+) -> dict[float, np.ndarray]:  # fmt: skip
+    """Probabilities of every image, (n, classes), from heads that did not see it, for each ridge.
+
+    Args:
+        weigh: a factor for each column, after standardising.
+        smooth: share of each label that is spread over all classes.
+        balanced: every class weighs the same.
+        share: of the images to learn from that are used.
+        learn_views, judge_views: how many views are learnt from, and averaged.
+    """
+    classes = labels.max() + 1
+    said = {ridge: np.zeros((len(labels), classes)) for ridge in RIDGES}
+    for learn, judge in folds:
+        learn = learn[np.random.default_rng(0).random(len(learn)) < share] if share < 1 else learn
+        truth, rows = np.tile(labels[learn], learn_views), np.concatenate([v[learn] for v in views[:learn_views]])
+        mean, spread = rows.mean(axis=0), rows.std(axis=0)
+        scale = (1 if weigh is None else weigh) / np.where(spread > 1e-7 * np.maximum(1, np.abs(mean)), spread, np.inf)
+        tests = np.concatenate([(v[judge] - mean) * scale for v in views[:judge_views]])
+        rows, tests = choose._turned((rows - mean) * scale, tests)
+        weights = np.ones(len(truth)) / learn_views
+        if balanced:
+            weights *= len(truth) / classes / np.bincount(truth)[truth]
+        if smooth:  # an image with a soft label is one image of each class, weighted
+            weights = np.concatenate(
+                [weights * (smooth / classes + (1 - smooth) * (truth == c)) for c in range(classes)]
+            )
+            rows, truth = np.tile(rows, (classes, 1)), np.repeat(np.arange(classes), len(truth))
+        model = LogisticRegression(warm_start=True, max_iter=300, tol=1e-3)
+        for ridge in RIDGES:
+            model.set_params(C=1 / ridge if classes == 2 else 1 / (2 * ridge)).fit(rows, truth, weights)
+            odds = model.predict_log_proba(tests).reshape(judge_views, len(judge), classes).mean(axis=0)
+            said[ridge][judge] = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
+    return said
+
+
+def judged(said: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+    """(score, loss, accuracy)."""
+    calls = said.argmax(axis=1)
+    score = roc_auc_score(labels, said[:, 1]) if said.shape[1] == 2 else f1_score(labels, calls, average="macro")
+    loss = -np.log(np.maximum(said[np.arange(len(labels)), labels], 1e-12)).mean()
+    return float(score), float(loss), float((calls == labels).mean())
+
+
+def exact(data: Data, change: Callable = lambda x: x, columns=slice(None), **options) -> dict:
+    """The line of one idea: its best ridge, and what it gives there."""
+    views, labels, repeats = data
+    views = [change(view[:, columns]) for view in views]
+    runs = [answers(views, labels, folds, **options) for folds in repeats]
+    table = {ridge: np.mean([judged(run[ridge], labels) for run in runs], axis=0) for ridge in RIDGES}
+    best = min(RIDGES, key=lambda ridge: table[ridge][1])
+    return {"ridge": best, **dict(zip(("score", "loss", "accuracy"), map(float, table[best]), strict=True))}
+
+
+def adam(data: Data, recipe: Recipe) -> dict:
+    """The same for a head trained as in a run, on the first repeat."""
+    (values, *_), labels, (folds, *_) = data
+    values, classes = values.astype(np.float32), int(labels.max()) + 1
+    said = np.zeros((len(labels), classes))
+    for learn, judge in folds:
+        head = build_head(recipe, classes, images=len(learn))
+        head.get_layer("standardise").adapt(values[learn])
+        compile_head(head, recipe, images=len(learn))
+        truth = labels[learn] if classes == 2 else np.eye(classes, dtype=np.float32)[labels[learn]]
+        steps = -(-len(learn) // recipe.batch_size)
+        batches = _ordered_batches(values[learn], truth, recipe)
+        head.fit(batches, epochs=recipe.epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
+        said[judge] = head.predict_on_batch(values[judge])
+    names = ("score", "loss", "accuracy")
+    return {"ridge": recipe.ridge, **dict(zip(names, judged(said, labels), strict=True))}
+
+
+def ideas(data: Data, views: int) -> Iterator[tuple[str, dict]]:
+    """Every idea with its line."""
+    one = ([data[0][0]], *data[1:])
+    now = exact(one)
+    yield "best: all pools, standardised (exact)", now
+    for name, keep in {"blocks 3-5": BLOCK >= 3, "blocks 4-5": BLOCK >= 4, "block 5": BLOCK == 5}.items():
+        yield f"only {name}", exact(one, columns=keep)
+    yield "only average pools", exact(one, columns=~MAX)
+    yield "only max pools", exact(one, columns=MAX)
+    yield "each block weighs the same", exact(one, weigh=np.sqrt(2944 / 5 / WIDTH))
+    yield "late blocks weigh more", exact(one, weigh=np.array([0, 0.5, 0.7, 1, 1.4, 1.4])[BLOCK])
+    yield "max pools weigh 0.6", exact(one, weigh=np.where(MAX, 0.6, 1))
+    yield "square root of the features", exact(one, lambda x: np.sqrt(np.maximum(x, 0)))
+    yield "logarithm of the features", exact(one, lambda x: np.log1p(np.maximum(x, 0)))
+    for smooth in (0.05, 0.1):
+        yield f"label smoothing {smooth}", exact(one, smooth=smooth)
+    yield "classes weigh the same", exact(one, balanced=True)
+    yield "four fifths of train (no validation rows)", exact(one, share=0.8)
+    for count in range(2, views + 1):
+        yield f"{count} views learnt from", exact(data, learn_views=count)
+        yield f"{count} views averaged", exact(data, judge_views=count)
+        yield f"{count} views learnt from and averaged", exact(data, learn_views=count, judge_views=count)
+    best = Recipe.best().with_(ridge=now["ridge"])
+    yield "exact, first repeat only", exact((*one[:2], one[2][:1]))
+    yield "Adam, rate falls to zero", adam(one, best)
+    yield "Adam, constant rate", adam(one, best.with_(decay=False))
+
+
+def load(options) -> tuple[Data, int]:
+    """Features of train and validation in each view, labels, and the folds of each repeat."""
+    recipe = Recipe.best()
+    manifest = assign_splits(take_census(options.dataset, progress=False))
+    base, source = build_base(recipe, options.weights)
+    with tempfile.TemporaryDirectory() if options.store is None else nullcontext(options.store) as store:
+        found = [
+            extract(manifest, recipe, base, source, store=Path(store), view=view, progress=not options.json)
+            for view in ((0, 4) if options.views else (0,))
+        ]
+    labels, groups = found[0].labels.astype(np.int64), choose._groups(found[0].rows)
+    repeats = [choose._folds(labels, groups, seed=seed) for seed in range(options.repeats)]
+    return ([each.values.astype(np.float64) for each in found], labels, repeats), len(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--views", action="store_true")
+    parser.add_argument("--store", type=Path, help="a feature store to use and keep")
+    parser.add_argument("--weights", default="offline")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    use_threads(threads())
+    data, views = load(options)
+    lines = {}
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest ridges need not be solved to the last digit
+    if not options.json:
+        print(f"{len(data[1])} images, {options.repeats} x {len(data[2][0])} folds\n")
+        print(f"{'':44}{'ridge':>7}{'score':>8}{'loss':>8}{'accuracy':>10}")
+    with threadpool_limits(1, "blas"):
+        for name, line in ideas(data, views):
+            lines[name] = line
+            if not options.json:
+                numbers = f"{line['ridge']:7g}{line['score']:8.3f}{line['loss']:8.3f}{line['accuracy']:10.3f}"
+                print(f"{name:44}{numbers}", flush=True)
+    if options.json:
+        print(json.dumps({"dataset": options.dataset.name, "images": len(data[1]), "ideas": lines}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+# %% [markdown]
+# # 9. Fine-tune: let the last layers learn, too
+#
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/09_fine_tune.ipynb)
+#
+# After this page you can
+#
+# - thaw VGG-16 from a layer that you name, and say which layers learn and which do not,
+# - say why the rate must be low and why the head is trained first,
+# - let validation decide when to stop, and which epoch is kept,
+# - stop a training in the middle and continue it without losing anything.
+#
+# **Beyond the article.** **Reads** your dataset folder. **Writes** a run under `<home>`.
+# **Takes** 45 seconds in quick on two CPU cores. In full, each picture goes twice through what stays frozen, and each
+# epoch through the three layers that learn: take a GPU for more than a few hundred pictures of 224 pixels.
+
+# %% tags=["setup"]
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)
+
+# %%
+from vggnb.census import open_manifest
+from vggnb.recipe import Recipe
+
+manifest = open_manifest(ws)
+recipe = Recipe.best().with_(image_size=ws.image_size)
+
+# %% [markdown]
+# ## First the head
+#
+# A head that knows nothing sends large, meaningless corrections back into the layers before it and spoils what they learnt
+# from a million pictures. So the head is trained first, on the frozen base, exactly as on page 5.
+
+# %%
+from vggnb.train import train
+
+run, features = train(manifest, recipe, ws.runs / "fine-tuned", weights=ws.weights, store=ws.features)
+print(run.history())
+
+# %% [markdown]
+# ## Name what you thaw
+#
+# VGG-16 has 13 convolutions in five blocks. The first ones see edges and colours, which serve for any pictures; the last
+# ones see parts of things: of dogs and cars rather than of your classes. So one begins at the end:
+
+# %%
+from vggnb.train.cut import CONVOLUTIONS
+from vggnb.model import build_base
+
+base, source = build_base(recipe, ws.weights)
+thawed = CONVOLUTIONS[CONVOLUTIONS.index("block5_conv1") :]
+numbers = {name: base.get_layer(name).count_params() for name in CONVOLUTIONS}
+print(f"thawed: {', '.join(thawed)}")
+print(f"{sum(numbers[name] for name in thawed):,} of {sum(numbers.values()):,} numbers of the base may change")
+
+# %% [markdown]
+# That is a lot for a few hundred pictures. Hence three precautions:
+#
+# - **a low rate**: steps a hundred times smaller than the head's,
+# - **validation decides**: the epoch with the lowest validation loss is kept, the untouched beginning included, so that
+#   fine-tuning can be in vain but never harm (as far as validation can tell),
+# - **patience**: after three epochs without progress it ends; after each of them the steps are halved.
+#
+# What comes *before* the first thawed layer still is a pure function of the picture. It runs once for each picture, and
+# every epoch starts from there. The other ten convolutions are not run again.
+
+# %%
+from vggnb.train import fine_tune
+
+history = fine_tune(run, features, store=ws.features, from_block="block5_conv1", base=base)
+print(history)
+
+# %%
+from vggnb import figures
+
+figures.learning_curves(history)
+
+# %%
+kept = run.fine_tuned()["best_epoch"]
+before, after = run.history().rows[-1], history.rows[kept - 1] if kept else run.history().rows[-1]
+print(f"head alone: validation loss {before['val_loss']:.2f}, accuracy {before['val_accuracy']:.2f}")
+print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['val_accuracy']:.2f} (epoch {kept} is kept)")
+
+# %% [markdown]
+# Look at the two lines of the loss. The training line falls: with seven million numbers a few hundred pictures are soon
+# learnt by heart. What counts is whether the validation line falls below where it began. On the small sample it does not:
+# epoch 0 is kept, and the model is the one you had. That is no failure of the cell but its answer: these pictures are
+# too few, and the head already gets all training pictures right. With thousands of your own pictures, ask again.
+#
+# ## The run is the fine-tuned model now
+#
+# Everything of pages 6 to 8 works with it unchanged: judging, saving, predicting, looking inside.
+
+# %%
+from vggnb.evaluate import judge
+
+print(judge(run, "validation"))
+
+# %% [markdown]
+# These are *validation* pictures, which chose the epoch: a little flattering. The test pictures stay where they are until
+# you have decided between this model and the one of page 5.
+#
+# ## Stop, and go on
+#
+# Colab may take its machine away at any time. Every few seconds all that the training has become is written into the run's
+# folder: numbers, optimiser, history, best epoch. Press the stop button while a training runs, then run the cell again:
+# it goes on where it was and ends with the very same numbers. A training that is done is not done again:
+
+# %%
+history_again = fine_tune(run, features, store=ws.features, from_block="block5_conv1", base=base)
+print("the same history:", history_again == history)
+
+# %% [markdown]
+# ## Without a notebook
+#
+# ```
+# vggnb train DATASET --out RUN --fine-tune block5_conv1
+# vggnb evaluate RUN
+# ```
+
+# %% [markdown] tags=["exercise"]
+# ## Exercise
+#
+# Thaw only the very last convolution, `block5_conv3`. How many numbers may change? Is validation better or worse off?
+# What happens with a learning rate of `1e-3`?
+#
+# <details><summary>Show a solution</summary>
+#
+# ```python
+# last = fine_tune(run, features, store=ws.features, from_block="block5_conv3", base=base)
+# print(numbers["block5_conv3"], last)
+# wild = fine_tune(run, features, store=ws.features, learning_rate=1e-3, base=base)
+# print(wild, run.fine_tuned()["best_epoch"])
+# ```
+#
+# With large steps the layers forget what they knew before the head can follow; when no epoch beats the beginning, epoch 0
+# is kept, which is the model you started from.
+# </details>
+
+# %%
+# your code here
+
+# %% [markdown]
+# ## What you can do now
+#
+# You trained the head first, thawed named layers at a low rate, let validation choose the epoch, and know that a training
+# can be stopped and continued at any time.
+#
+# That was the whole way from a folder to a model that you can use. Back to [the first page](01_paths.ipynb), this time
+# with your own pictures.

@@ -1,0 +1,80 @@
+"""Extract features of a photo folder with random weights, killed ten times at random moments, then once in peace.
+
+    python tests/killed_extraction.py PHOTOS STORE
+
+Each try is a fork of this process, which has imported TensorFlow but not used it. Prints one JSON line: what each try
+left in the store, how many images the last one ran, and whether what it got is what a fresh store gives.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import numpy as np
+
+from vggnb import features as module
+from vggnb.census import take_census
+from vggnb.census.splits import assign_splits
+from vggnb.model import build_base
+from vggnb.recipe import Recipe
+
+module.BATCH, module.SHARD_BATCHES = 1, 1
+
+
+def extracted(manifest, store: Path, slowly: float = 0.0):
+    """Features; each batch takes this many seconds longer, so that a kill finds something to interrupt."""
+    forward = module._forward
+
+    def slow(*args):
+        for made in forward(*args):
+            time.sleep(slowly)
+            yield made
+
+    module._forward = slow
+    recipe = Recipe.best().with_(image_size=32)
+    return module.extract(manifest, recipe, *build_base(recipe, "none"), store=store, progress=False)
+
+
+def shards(store: Path) -> int:
+    return len(list(store.rglob("[!.]*.npy")))
+
+
+def in_a_fork(work, *, store: Path, kill_after: float | None = None) -> None:
+    """Do this in a child; kill it so many seconds after it wrote its first shard."""
+    before = shards(store)
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    if kill_after is not None:
+        while shards(store) == before and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.01)
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def main(photos: Path, store: Path) -> None:
+    manifest = assign_splits(take_census(photos, progress=False))
+    random, left = np.random.default_rng(0), []
+
+    def last():
+        served, fresh = extracted(manifest, store), extracted(manifest, store.with_name("fresh"))
+        same = bool(np.allclose(served.values, fresh.values, rtol=1e-5, atol=1e-4)) and served.rows == fresh.rows
+        told = {"left": left, "run": served.images_forwarded, "of": len(fresh.rows), "same": same}
+        print(json.dumps(told), flush=True)
+
+    for _ in range(10):
+        in_a_fork(lambda: extracted(manifest, store, 0.05), store=store, kill_after=random.uniform(0, 0.08))
+        left.append(shards(store))
+    in_a_fork(last, store=store)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

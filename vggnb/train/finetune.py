@@ -1,0 +1,192 @@
+"""Fine-tune: train the last convolutions together with the head, gently, on activations of the part that stays frozen.
+
+What comes before the first trainable layer is a pure function of the picture. It runs once for each picture; every
+epoch then starts from its result and costs only the layers that learn.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vggnb.census.rows import Row
+from vggnb.checkpoints import Checkpoints, State, read_state, to_bytes
+from vggnb.features import Features
+from vggnb.generators import epoch_order
+from vggnb.lock import Lock, held
+from vggnb.model import build_head, compile_head
+from vggnb.recipe import Recipe
+from vggnb.storage import VggnbError, sha256_bytes, write_bytes, write_json
+from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers, prefix_activations
+from vggnb.train.head import CHECKPOINTS, remove_stale, remove_unfinished, training_card
+from vggnb.train.keeper import CHECKPOINT_S
+from vggnb.train.loop import Progress, fit_on
+from vggnb.train.runs import TRAINING_FILE, History, Run
+
+
+def fine_tune(
+    run: Run,
+    features: Features,
+    *,
+    store: Path,
+    from_block: str = "block5_conv1",
+    epochs: int = 10,
+    learning_rate: float = 1e-5,
+    patience: int = 3,
+    base: keras.Model | None = None,
+    progress: bool | Callable[[int], keras.callbacks.Callback] = True,
+    fresh: bool = False,
+    checkpoint_s: float = CHECKPOINT_S,
+) -> History:
+    """Train the convolutions from a named one on, and the head, from where the head's training ended.
+
+    From then on `run.classifier()` is the fine-tuned one, until the head is trained again. With validation images the
+    epoch with the lowest validation loss is kept, the untrained beginning included; the rate is halved after each epoch
+    that is no better, and after `patience` of them in a row training ends. Stopped or killed, it goes on like `fit`.
+
+    Args:
+        features: what the head was trained on.
+        store: folder for large temporary files.
+        from_block: the first layer that learns: one of cut.CONVOLUTIONS.
+        epochs: at most so many.
+        learning_rate: Adam's; a hundredth of the head's, since the layers already know much.
+        base: what `run.base()` would give, if it is at hand; it is left as it is.
+        progress, fresh, checkpoint_s: as for `fit`.
+
+    Raises:
+        VggnbError: unknown layer, the run is not trained or in use, or the loss stopped being a number.
+        keeper.Stopped: interrupted; running it again continues.
+    """
+    check_block(from_block)
+    start = time.perf_counter()
+    choices = {"from_block": from_block, "epochs": epochs, "learning_rate": learning_rate, "patience": patience}
+    with held(run.folder) as lock:
+        remove_unfinished(run)
+        card = {**choices, **training_card(run, features), "epochs": epochs, "learning_rate": learning_rate}
+        card["head"] = run.training()["head_sha256"]
+        name = f"fine-tuned-{sha256_bytes(json.dumps(card).encode())[:12]}.ckpt"
+        checkpoints = Checkpoints(run.folder / CHECKPOINTS, "fine-tune")
+        if fresh:
+            checkpoints.clear()
+            (run.folder / name).unlink(missing_ok=True)
+        if state := _finished(run.folder / name):
+            print("This was fine-tuned before; fresh=True does it again.")
+        else:
+            state = _tuned(run, features, card, base or run.base(), checkpoints, lock, store, progress, checkpoint_s)
+        lock.check()
+        _keep(run, name, state, choices, time.perf_counter() - start)
+        checkpoints.clear()
+    return History(tuple(state.about["history"]))
+
+
+def _finished(path: Path) -> State | None:
+    """The result of an equal fine-tuning that was finished before, unless the file is damaged."""
+    try:
+        return read_state(path)
+    except VggnbError:
+        return None
+
+
+def _tuned(run, features, card, base, checkpoints, lock, store, progress, every_s) -> State:
+    """The training itself; returns names and numbers of what learnt."""
+    recipe, block = run.recipe.with_(decay=False), card["from_block"]  # the rate falls where validation says so
+    if recipe.is_open:
+        recipe = recipe.with_(ridge=run.training()["choice"]["ridge"])
+    rows = [row for row in features.rows if row.split in ("train", "validation")]
+    part = prefix_activations(
+        base, run.manifest, rows, recipe, from_block=block, scratch=store, progress=bool(progress)
+    )
+    columns = features.values[[row.split in ("train", "validation") for row in features.rows]][part.kept]
+    rows = [rows[index] for index in part.kept]
+    head = build_head(recipe, len(run.classes), images=sum(row.split == "train" for row in rows))
+    head.set_weights(run.head().get_weights())
+    if recipe.standardise:
+        head.get_layer("standardise").finalize_state()
+    tail = build_tail(base, head, recipe, from_block=block)
+    inputs = [part.values, columns[:, frozen_columns(recipe, block)]][: len(tail.inputs)]
+    labels = _labels(rows, recipe, len(run.classes))
+    split = np.array([row.split for row in rows])
+    chosen = {name: np.flatnonzero(split == name) for name in ("train", "validation")}
+    compile_head(tail, recipe.with_(learning_rate=card["learning_rate"]))
+    state = tune(tail, inputs, labels, **chosen, recipe=recipe, card=card, checkpoints=checkpoints, lock=lock,
+                 progress=progress, every_s=every_s)  # fmt: skip
+    return State(state.epoch, numbers(tail, head), state.about)
+
+
+def tune(
+    tail: keras.Model, inputs: Sequence[np.ndarray], labels: np.ndarray, *, train: np.ndarray, validation: np.ndarray,
+    recipe: Recipe, card: dict, checkpoints: Checkpoints, lock: Lock, progress=False, every_s: float = CHECKPOINT_S,
+) -> State:  # fmt: skip
+    """Train a compiled tail on some of the activations.
+
+    Args:
+        inputs: one array (n, ...) for each input of the tail. labels: (n,) or (n, classes).
+        train: indices of the rows to train on; `validation` of those to watch.
+        card: with epochs, patience and the rest of what the training is of.
+    """
+    inputs = [np.asanyarray(values) for values in inputs]
+    size, count, classes = recipe.batch_size, len(train), tail.output_shape[-1]
+
+    def cut(indices):
+        for at in range(0, len(indices), size):
+            some = indices[at : at + size]
+            yield tuple(np.asarray(values[some]) for values in inputs), labels[some]
+
+    def epochs(done):
+        for epoch in range(done, card["epochs"]):
+            yield from cut(train[epoch_order(count, seed=recipe.seed, epoch=epoch)])
+
+    specs = tuple(tf.TensorSpec((None, *values.shape[1:]), values.dtype) for values in inputs)
+    signature = (specs, tf.TensorSpec((None, *labels.shape[1:]), labels.dtype))
+
+    def batches(generate):
+        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
+
+    watched = batches(lambda: cut(validation)).apply(
+        tf.data.experimental.assert_cardinality(math.ceil(len(validation) / size))
+    )
+    return fit_on(
+        tail,
+        lambda done: batches(lambda: epochs(done)),
+        card=card,
+        epochs=card["epochs"],
+        steps=math.ceil(count / size),
+        penalised=recipe.loss(classes),
+        checkpoints=checkpoints,
+        lock=lock,
+        validation=watched if len(validation) else None,
+        patience=card["patience"] if len(validation) else None,
+        progress=(lambda epochs: Progress(epochs, "Fine-tuning")) if progress is True else progress,
+        every_s=every_s,
+    )
+
+
+def _labels(rows: Sequence[Row], recipe: Recipe, classes: int) -> np.ndarray:
+    """Integers, or one-hot, as the recipe's loss needs."""
+    labels = np.array([row.label for row in rows], np.int32)
+    return keras.utils.to_categorical(labels, classes) if recipe.loss(classes).startswith("cat") else labels
+
+
+def _keep(run: Run, name: str, state: State, choices: dict, seconds: float) -> None:
+    """Write the numbers, then the file that names them, then remove what belonged to an earlier classifier."""
+    data = to_bytes(state)
+    write_bytes(run.folder / name, data)
+    document = run.training()
+    timing = document["timing"]
+    timing["fine_tune_s"] = round(seconds, 3)
+    timing["total_s"] = round(timing["features_s"] + timing["head_s"] + seconds, 3)
+    document["fine_tune"] = {
+        **choices,
+        "file": name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "best_epoch": state.about["best_epoch"],
+        "history": state.about["history"],
+    }
+    write_json(run.folder / TRAINING_FILE, document)
+    remove_stale(run, "fine-tuned-*", kept=name)

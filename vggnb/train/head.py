@@ -1,0 +1,213 @@
+"""Fit the head on stored features; the base is never touched. What is done is never lost."""
+
+import csv
+import hashlib
+import io
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vggnb.census.splits import Manifest
+from vggnb.checkpoints import Checkpoints, State
+from vggnb.choose import Choice, choose_ridge
+from vggnb.features import Features, extract
+from vggnb.generators import epoch_order
+from vggnb.lock import held
+from vggnb.model import build_base, build_head, compile_head, pool_columns
+from vggnb.recipe import Recipe
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_bytes, write_bytes, write_json
+from vggnb.train.keeper import CHECKPOINT_S
+from vggnb.train.loop import fit_on, in_graph
+from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
+
+CHECKPOINTS = "checkpoints"  # in the run's folder, while a training is unfinished
+
+
+def fit(
+    run: Run,
+    features: Features,
+    *,
+    progress: bool | Callable[[int], keras.callbacks.Callback] = True,
+    fresh: bool = False,
+    checkpoint_s: float = CHECKPOINT_S,
+) -> History:
+    """Train the head on features of train, watch validation, and keep the result in the run's folder.
+
+    A training that was stopped or killed goes on from its newest checkpoint and ends with the same numbers, to the last
+    bit on the same machine, as if nothing had happened. The order of the images is a pure function of (seed, epoch); no
+    batch is dropped.
+
+    Args:
+        progress: a bar, nothing, or your own: a function from the number of epochs to a Keras callback, such as
+            `widgets.TrainingProgress`.
+        fresh: forget an unfinished training in this folder and begin anew.
+        checkpoint_s: seconds from one checkpoint to the next; 0: after every epoch.
+
+    Returns:
+        The history, one row an epoch.
+
+    Raises:
+        VggnbError: train has no images, the run is in use by another process, what is unfinished in its folder is of
+            another kind or damaged, or the loss stopped being a number.
+        keeper.Stopped: interrupted; running it again continues.
+    """
+    recipe, classes, start = run.recipe, len(run.classes), time.perf_counter()
+    train, validation = (_inputs(features.of(split), recipe, classes) for split in ("train", "validation"))
+    count = len(train[0])
+    if not count:
+        remedy = "Look at the census for what became of them."
+        raise VggnbError("There are no training images.", run.manifest.dataset, remedy)
+    choice = None
+    if recipe.is_open:
+        choice = choose_ridge(train[0], features.of("train").rows, recipe, progress=bool(progress))
+        if progress:
+            print(choice)
+        recipe = recipe.with_(ridge=choice.ridge)
+    head = build_head(recipe, classes, images=count)
+    if recipe.standardise:
+        head.get_layer("standardise").adapt(train[0])
+    compile_head(head, recipe, images=count)
+    steps = math.ceil(count / recipe.batch_size)
+    in_graph(head, steps)
+    with held(run.folder) as lock:
+        remove_unfinished(run)
+        checkpoints = Checkpoints(run.folder / CHECKPOINTS, "head")
+        if fresh:
+            checkpoints.clear()
+        state = fit_on(
+            head,
+            lambda done: _ordered_batches(*train, recipe, first=done),
+            card=training_card(run, features),
+            epochs=recipe.epochs,
+            steps=steps,
+            penalised=recipe.loss(classes),
+            checkpoints=checkpoints,
+            lock=lock,
+            validation=tf.data.Dataset.from_tensor_slices(validation).batch(1024).cache()
+            if len(validation[0])
+            else None,
+            progress=progress,
+            every_s=checkpoint_s,
+        )
+        lock.check()
+        _keep(run, head, state, features, time.perf_counter() - start, choice)
+        checkpoints.clear()
+    return run.history()
+
+
+def training_card(run: Run, features: Features) -> dict:
+    """What a training is of, besides versions and threads: only an unfinished one with an equal card is continued."""
+    digest = hashlib.sha256(np.ascontiguousarray(features.values).tobytes())
+    digest.update(repr([(row.sha256, row.label, row.split) for row in features.rows]).encode())
+    card = {**run.recipe.to_dict(), "classes": list(run.classes), "images": len(features.rows)}
+    return {**card, "features": digest.hexdigest()}
+
+
+def remove_unfinished(run: Run) -> None:
+    """Remove what a killed training was just writing; whoever calls this holds the run's lock."""
+    for name in ("head-*", "history.csv", TRAINING_FILE, "fine-tuned-*"):
+        for path in run.folder.glob(f"{TEMPORARY_PREFIX}*-{name}"):
+            path.unlink(missing_ok=True)
+
+
+def _inputs(features: Features, recipe: Recipe, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """What Keras wants: the recipe's columns, and labels as integers or one-hot, as its loss needs."""
+    labels = features.labels
+    if recipe.loss(classes) == "categorical_crossentropy":
+        labels = keras.utils.to_categorical(labels, classes) if len(labels) else np.zeros((0, classes), np.float32)
+    return features.values[:, pool_columns(recipe)], labels
+
+
+def _ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe, *, first: int = 0) -> tf.data.Dataset:
+    """The batches of all epochs from `first` on; the last of each epoch is smaller, none is dropped."""
+    epochs = range(first, recipe.epochs)
+    orders = np.stack([epoch_order(len(values), seed=recipe.seed, epoch=epoch) for epoch in epochs])
+    values, labels = tf.constant(values), tf.constant(labels)
+
+    def cut(order):
+        return tf.data.Dataset.from_tensor_slices(order).batch(recipe.batch_size)
+
+    def pick(indices):
+        return tf.gather(values, indices), tf.gather(labels, indices)
+
+    return tf.data.Dataset.from_tensor_slices(orders).flat_map(cut).map(pick).prefetch(8)
+
+
+def _keep(
+    run: Run, head: keras.Model, state: State, features: Features, seconds: float, choice: Choice | None = None
+) -> None:
+    """Write the head under a name of its own, then the file that names it, then remove heads of earlier trainings."""
+    with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
+        path = Path(scratch) / "head.weights.h5"
+        head.save_weights(path)
+        data = path.read_bytes()
+    digest = sha256_bytes(data)
+    name = f"head-{digest[:12]}.weights.h5"
+    write_bytes(run.folder / name, data)
+    rows = state.about["history"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(run.folder / "history.csv", text.getvalue().encode())
+    timing = {
+        "features_s": round(features.seconds, 3),
+        "head_s": round(seconds, 3),
+        "fine_tune_s": 0.0,
+        "total_s": round(features.seconds + seconds, 3),
+        "images_forwarded": features.images_forwarded,
+        "features_from_cache": features.from_store,
+    }
+    left_out = [list(pair) for pair in features.unreadable]
+    document = {"head": name, "head_sha256": digest, "history": rows, "timing": timing, "left_out": left_out}
+    document["choice"] = choice and choice.to_dict()
+    # Evidence of the whole way here: numbers, optimiser and history of equal trainings have equal hashes.
+    document["state_sha256"] = state.sha256("model/", "optimizer/")
+    write_json(run.folder / TRAINING_FILE, document)
+    remove_stale(run, "head-*.weights.h5", kept=name)
+
+
+def remove_stale(run: Run, pattern: str, *, kept: str) -> None:
+    """Remove the numbers of earlier trainings, and what was said of another classifier than the present one."""
+    stale = [path for path in run.folder.glob(pattern) if path.name != kept]
+    stale += [path for path in run.folder.glob("predictions-*.csv") if run.model_sha256()[:12] not in path.name]
+    for path in [*stale, *run.folder.glob("report-*.json")] if stale else []:
+        path.unlink(missing_ok=True)
+
+
+def train(
+    manifest: Manifest,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    weights: str,
+    store: Path,
+    progress: bool = True,
+    fresh: bool = False,
+) -> tuple[Run, Features]:
+    """Everything from the manifest to a trained run: base, features, head."""
+    base, source = build_base(recipe, weights)
+    run = start_run(folder, manifest, recipe, weights=weights, source=source)
+    features = extract(manifest, recipe, base, source, store=store, progress=progress)
+    fit(run, features, progress=progress, fresh=fresh)
+    return run, features
+
+
+def open_or_train(manifest: Manifest, recipe: Recipe, folder: Path, *, weights: str, store: Path) -> Run:
+    """The trained run in this folder; when there is none yet, it is trained first, and that is said.
+
+    Raises:
+        VggnbError: the folder holds a run with another recipe or other images.
+    """
+    if (Path(folder) / TRAINING_FILE).is_file():
+        run = open_run(folder)
+        check_same(run, manifest, recipe)
+        return run
+    print(f"No trained run '{Path(folder).name}' yet: training it now.")
+    return train(manifest, recipe, folder, weights=weights, store=store)[0]
