@@ -20,8 +20,8 @@ from PIL import Image
 
 from vggnb.generators import use_threads
 from vggnb.images import decode, read_image, resize_image
+from vggnb.machine import device_words, threads
 from vggnb.model import build_base, build_extractor, compiled
-from vggnb.paths import device_words, threads
 from vggnb.recipe import Recipe
 
 

@@ -16,8 +16,8 @@ from datetime import date
 import numpy as np
 
 from vggnb.generators import use_threads
+from vggnb.machine import device_words, threads
 from vggnb.model import build_base, build_extractor, compiled
-from vggnb.paths import device_words, threads
 from vggnb.recipe import Recipe
 
 use_threads(threads())

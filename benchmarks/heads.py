@@ -26,10 +26,10 @@ from vggnb.census import take_census
 from vggnb.census.splits import assign_splits
 from vggnb.features import extract
 from vggnb.generators import use_threads
+from vggnb.machine import threads
 from vggnb.model import ALL_POOLS, build_base, build_head, compile_head, pool_columns
-from vggnb.paths import threads
 from vggnb.recipe import Recipe
-from vggnb.train import _ordered_batches
+from vggnb.train.head import _ordered_batches
 
 RIDGES = (1000.0, 500.0, 250.0, 120.0, 60.0, 30.0, 15.0, 8.0)
 BLOCK = np.concatenate([np.full(len(pool_columns(Recipe(name="-", pools=(pool,)))), pool[0]) for pool in ALL_POOLS])

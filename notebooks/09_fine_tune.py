@@ -95,7 +95,7 @@ print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['va
 # Look at the two lines of the loss. The training line falls: with seven million numbers a few hundred pictures are soon
 # learnt by heart. What counts is whether the validation line falls below where it began. On the small sample it does not:
 # epoch 0 is kept, and the model is the one you had. That is no failure of the cell but its answer: these pictures are
-# too few, and the head already gets all training pictures right. With thousands of your own pictures, ask again.
+# too few, and the head already gets nearly all training pictures right. With thousands of your own pictures, ask again.
 #
 # ## The run is the fine-tuned model now
 #
@@ -156,5 +156,4 @@ print("the same history:", history_again == history)
 # You trained the head first, thawed named layers at a low rate, let validation choose the epoch, and know that a training
 # can be stopped and continued at any time.
 #
-# That was the whole way from a folder to a model that you can use. Back to [the first page](01_paths.ipynb), this time
-# with your own pictures.
+# Next: [10. Explain: where did it look?](10_explain.ipynb)

@@ -1,40 +1,14 @@
 """The network cut in two before a named convolution: a prefix that stays as it is, and a tail that learns."""
 
-import math
-import shutil
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
-from vggnb.census.rows import Row
-from vggnb.census.splits import Manifest
-from vggnb.features import BATCH
-from vggnb.generators import readable_batches
-from vggnb.model import compiled, pool_columns, preprocessing_layer
+from vggnb.model import pool_columns
 from vggnb.recipe import BLOCKS, Recipe
-from vggnb.storage import VggnbError, make_folder
+from vggnb.storage import VggnbError
 
 DEPTHS = (2, 2, 3, 3, 3)  # convolutions of each block (Simonyan and Zisserman 2014, configuration D)
 CONVOLUTIONS = tuple(f"block{b}_conv{c}" for b, n in zip(BLOCKS, DEPTHS, strict=True) for c in range(1, n + 1))
-IN_MEMORY = 1 << 29  # bytes of activations; more of them lie in a file without a name, gone when the process ends
-
-
-@dataclass(frozen=True)
-class Activations:
-    """What the frozen part gives for some rows.
-
-    Attributes:
-        values: float32 (n, h, w, c), the input of the first layer that learns; in memory or memory-mapped.
-        kept: indices of the rows that could be read, in the order of `values`.
-    """
-
-    values: np.ndarray
-    kept: np.ndarray
 
 
 def check_block(name: str) -> None:
@@ -79,56 +53,6 @@ def frozen_columns(recipe: Recipe, from_block: str) -> np.ndarray:
     """Which of the extractor's columns the head sees and fine-tuning from there on does not change, in its order."""
     pools = tuple(pool for pool in recipe.pools if pool[0] < int(from_block[5]))
     return pool_columns(recipe.with_(pools=pools)) if pools else np.zeros(0, int)
-
-
-def prefix_activations(
-    base: keras.Model,
-    manifest: Manifest,
-    rows: Sequence[Row],
-    recipe: Recipe,
-    *,
-    from_block: str,
-    scratch: Path,
-    progress: bool = True,
-) -> Activations:
-    """What goes into the layer `from_block`, for each of the rows that can be read.
-
-    Raises:
-        VggnbError: none can be read, or the scratch folder has no room for them.
-    """
-    images = x = keras.Input((recipe.image_size, recipe.image_size, 3), name="raw_rgb")
-    x = preprocessing_layer(recipe)(x)
-    names = [layer.name for layer in base.layers]
-    for layer in base.layers[1 : names.index(from_block)]:
-        x = layer(x)
-    run = compiled(keras.Model(images, x, name="prefix"))
-    values = _room((len(rows), *x.shape[1:]), scratch)
-    places = {row.path: index for index, row in enumerate(rows)}
-    kept: list[int] = []
-    unreadable: list[tuple[str, str]] = []
-    with tqdm(total=len(rows), desc=f"VGG-16 up to {from_block}", unit="image", disable=not progress) as bar:
-        for batch, pixels in readable_batches(manifest, rows, recipe, batch=BATCH, unreadable=unreadable):
-            values[len(kept) : len(kept) + len(batch)] = run(pixels)
-            kept += [places[row.path] for row in batch]
-            bar.update(len(batch))
-    if not kept:
-        raise VggnbError("None of the images can be read.", manifest.dataset, "Look at the census for the reasons.")
-    return Activations(values[: len(kept)], np.array(kept))
-
-
-def _room(shape: tuple[int, ...], scratch: Path) -> np.ndarray:
-    """Space for activations: float32 of this shape, in memory, or in a file that vanishes with the process."""
-    wanted = 4 * math.prod(shape)
-    if wanted <= IN_MEMORY:
-        return np.zeros(shape, np.float32)
-    free = shutil.disk_usage(make_folder(scratch)).free
-    if wanted > free:
-        what = f"The activations need {wanted / 1e9:.1f} GB; {free / 1e9:.1f} GB are free."
-        raise VggnbError(
-            what, scratch, "Free some space, or fine-tune from a later layer: its activations are smaller."
-        )
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 def numbers(tail: keras.Model, head: keras.Model) -> dict[str, np.ndarray]:

@@ -17,13 +17,13 @@ import tensorflow as tf
 
 from vggnb.census.rows import Row
 from vggnb.checkpoints import Checkpoints, State, read_state, to_bytes
-from vggnb.features import Features
+from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
 from vggnb.lock import Lock, held
 from vggnb.model import build_head, compile_head
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sha256_bytes, write_bytes, write_json
-from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers, prefix_activations
+from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers
 from vggnb.train.head import CHECKPOINTS, remove_stale, remove_unfinished, training_card
 from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import Progress, fit_on
@@ -52,7 +52,8 @@ def fine_tune(
 
     Args:
         features: what the head was trained on.
-        store: folder for large temporary files.
+        store: folder of the feature store; the activations are kept there, 400 KB an image before block5_conv1 at 224
+            pixels, so that a second call does not compute them again.
         from_block: the first layer that learns: one of cut.CONVOLUTIONS.
         epochs: at most so many.
         learning_rate: Adam's; a hundredth of the head's, since the layers already know much.
@@ -98,18 +99,17 @@ def _tuned(run, features, card, base, checkpoints, lock, store, progress, every_
     recipe, block = run.recipe.with_(decay=False), card["from_block"]  # the rate falls where validation says so
     if recipe.is_open:
         recipe = recipe.with_(ridge=run.training()["choice"]["ridge"])
-    rows = [row for row in features.rows if row.split in ("train", "validation")]
-    part = prefix_activations(
-        base, run.manifest, rows, recipe, from_block=block, scratch=store, progress=bool(progress)
-    )
-    columns = features.values[[row.split in ("train", "validation") for row in features.rows]][part.kept]
-    rows = [rows[index] for index in part.kept]
+    part = extract(run.manifest, recipe, base, run.source, store=store, cut=block, progress=bool(progress))
+    places = {row.path: index for index, row in enumerate(features.rows)}
+    keep = [index for index, row in enumerate(part.rows) if row.path in places]
+    rows = [part.rows[index] for index in keep]
+    columns = features.values[[places[row.path] for row in rows]]
     head = build_head(recipe, len(run.classes), images=sum(row.split == "train" for row in rows))
     head.set_weights(run.head().get_weights())
     if recipe.standardise:
         head.get_layer("standardise").finalize_state()
     tail = build_tail(base, head, recipe, from_block=block)
-    inputs = [part.values, columns[:, frozen_columns(recipe, block)]][: len(tail.inputs)]
+    inputs = [part.values.rows(keep), columns[:, frozen_columns(recipe, block)]][: len(tail.inputs)]
     labels = _labels(rows, recipe, len(run.classes))
     split = np.array([row.split for row in rows])
     chosen = {name: np.flatnonzero(split == name) for name in ("train", "validation")}
@@ -126,11 +126,10 @@ def tune(
     """Train a compiled tail on some of the activations.
 
     Args:
-        inputs: one array (n, ...) for each input of the tail. labels: (n,) or (n, classes).
+        inputs: one array (n, ...) for each input of the tail, which may lie on disk. labels: (n,) or (n, classes).
         train: indices of the rows to train on; `validation` of those to watch.
         card: with epochs, patience and the rest of what the training is of.
     """
-    inputs = [np.asanyarray(values) for values in inputs]
     size, count, classes = recipe.batch_size, len(train), tail.output_shape[-1]
 
     def cut(indices):
