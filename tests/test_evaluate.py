@@ -11,8 +11,6 @@ from sklearn import metrics as sk
 from vggnb.census import take_census
 from vggnb.evaluate import (
     Predictions,
-    _from_csv,
-    _to_csv,
     bootstrap_weights,
     judge,
     judge_folder,
@@ -23,6 +21,7 @@ from vggnb.evaluate import (
     weighted_ece,
     wilson,
 )
+from vggnb.evaluate.predictions import _from_csv, _to_csv
 from vggnb.features import Features
 from vggnb.generators import make_dataset
 from vggnb.storage import VggnbError
