@@ -120,7 +120,8 @@ def _numbers(report: Report) -> list[str]:
         parts.append(f"<p>{text(report.operating)}.</p>")
     if report.without_leaks is not None:
         said = f"{report.n - report.without_leaks.n} of these images are in train, too. Without them the accuracy is "
-        parts.append(f"<p><strong>{text(f'{said}{report.without_leaks.metrics["accuracy"]}')}.</strong></p>")
+        said += f"{report.without_leaks.metrics['accuracy']}."
+        parts.append(f"<p><strong>{text(said)}</strong></p>")
     rows = []
     for name, one in report.per_class.items():
         ends = f"{one['recall']['value']:.2f} ({one['recall']['low']:.2f} to {one['recall']['high']:.2f})"

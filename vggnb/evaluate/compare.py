@@ -25,9 +25,7 @@ class Comparison:
     differences: dict[str, Interval]
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.n} images; only the first is right on {self.only_first}, only the second on {self.only_second}"
-        ]
+        lines = [f"{self.n} images; right on one only: the first {self.only_first}, the second {self.only_second}"]
         lines += ["", f"{'second minus first':20}difference (95 % interval)"]
         for name, one in self.differences.items():
             sign = -1 if name in SMALLER_IS_BETTER else 1

@@ -146,7 +146,9 @@ def predictive_value(hits: Interval, others: Interval, prevalence: float, sizes:
     if said == 0:
         return None
     value = hits.value * prevalence / said
-    (a, n), (b, m) = [((p.value * k + Z**2 / 2) / (k + Z**2), k + Z**2) for p, k in zip((hits, others), sizes)]
+    (a, n), (b, m) = [
+        ((p.value * k + Z**2 / 2) / (k + Z**2), k + Z**2) for p, k in zip((hits, others), sizes, strict=True)
+    ]
     odds = np.log(a * prevalence) - np.log(b * (1 - prevalence))
     half = Z * np.sqrt((1 - a) / (a * n) + (1 - b) / (b * m))
     low, high = (float(1 / (1 + np.exp(-end))) for end in (odds - half, odds + half))

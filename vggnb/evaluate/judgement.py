@@ -87,9 +87,7 @@ class Report:
             said.append(f"Of {name} there are {totals[small]} images: one of them more or less is {points} points.")
         ece = self.metrics["ece"].value
         if ece <= 2 * self.honest_ece:
-            text = (
-                f"A wholly honest model would show a calibration error of about {self.honest_ece:.2f} on these images"
-            )
+            text = f"A wholly honest model would show a calibration error of about {self.honest_ece:.2f} here"
             said.append(f"{text}: that this one ({ece:.2f}) promises too much or too little cannot be said.")
         return said
 
