@@ -109,7 +109,8 @@ def values_of(
         values["auc"] = areas[0]
         values["average_precision"] = weighted_ap(labels == positive, probabilities[:, positive], weights)
         values["sensitivity"], values["specificity"] = (hits / are)[[positive, 1 - positive]]
-    values["ece"] = weighted_ece(probabilities, right, weights)
+    half = said_classes(probabilities, positive, 0.5)  # confidence is of the more probable class, whatever is said
+    values["ece"] = weighted_ece(probabilities, half == labels, weights)
     off = ((probabilities - (labels[:, None] == np.arange(len(classes)))) ** 2).sum(axis=1) / 2
     values["brier"] = weights @ off / weights.sum(axis=1)
     return values
