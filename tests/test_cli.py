@@ -307,3 +307,11 @@ def test_a_stopped_training_ends_with_130_and_says_how_to_go_on(vggnb, photos, t
     monkeypatch.setattr(head, "fit", stop)
     code, out, err = vggnb("train", photos, "--out", tmp_path / "run", *TINY, "--quiet")
     assert code == 130 and "Stopped at epoch 7; run this again to continue." in err and "Traceback" not in err
+
+
+def test_report_writes_a_page_and_evaluate_chooses_a_threshold(document, own_run, tmp_path):
+    found = document("report", own_run.folder, "--to", tmp_path / "page.html", "--sensitivity", "0.9", "--quiet")
+    assert Path(found["report"]).read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert found["operating"]["threshold"] == found["threshold"]
+    judged = document("evaluate", own_run.folder, "--prevalence", "0.05", "--quiet")
+    assert judged["prevalence"] == 0.05 and judged["threshold"] == 0.5

@@ -97,7 +97,7 @@ def precision_recall_curve(scored, *, ax: Axes | None = None) -> Drawing:
         words.append(f"{shown(name)} average precision {average:.2f}, guessing {share:.2f} ({counts})".strip())
     key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
-    ax.set(xlabel="positives found (recall, sensitivity)", ylabel="of those called positive, share that is (precision)")
+    ax.set(xlabel="positives found (recall, sensitivity)", ylabel="right when called positive (precision)")
     return drawing(ax, "; ".join(words) + ".")
 
 
