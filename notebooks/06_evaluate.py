@@ -13,7 +13,7 @@
 # - avoid two traps: the shuffled generator, and choosing by the test score.
 #
 # **Article step** 20. **Reads** the runs of page 5 (or trains them now, in about a minute, and says so). **Writes** what
-# the models said about the test pictures into the runs. **Takes** 25 seconds in quick on two CPU cores; in full about 5 minutes for 660 test pictures.
+# the models said, a report and a list of labels into the runs. **Takes** 35 seconds in quick on two CPU cores; in full about 5 minutes for 660 test pictures.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}

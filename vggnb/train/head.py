@@ -27,6 +27,7 @@ from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import fit_on, in_graph
 from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
 
+UNFITTED = Calibration(reason="It was not fitted.")
 CHECKPOINTS = "checkpoints"  # in the run's folder, while a training is unfinished
 
 
@@ -164,8 +165,8 @@ def _keep(
     state: State,
     features: Features,
     seconds: float,
-    choice: Choice | None,
-    calibration: Calibration,
+    choice: Choice | None = None,
+    calibration: Calibration = UNFITTED,
 ) -> None:
     """Write the head under a name of its own, then the file that names it, then remove heads of earlier trainings."""
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
