@@ -8,10 +8,12 @@
 # - judge a model on pictures that no decision has seen,
 # - read more than accuracy: AUC, sensitivity, specificity, each with a 95 % interval,
 # - tell a real difference between two models from luck,
+# - choose a threshold on validation, and see whether probabilities keep their word,
+# - write a report of one page, and a list of labels to look at again,
 # - avoid two traps: the shuffled generator, and choosing by the test score.
 #
 # **Article step** 20. **Reads** the runs of page 5 (or trains them now, in about a minute, and says so). **Writes** what
-# the models said about the test pictures into the runs. **Takes** 25 seconds in quick on two CPU cores; in full about 5 minutes for 660 test pictures.
+# the models said, a report and a list of labels into the runs. **Takes** 35 seconds in quick on two CPU cores; in full about 5 minutes for 660 test pictures.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -78,7 +80,12 @@ print(reports["best"])
 # | specificity | of the others, how many are left in peace? |
 # | balanced accuracy | the mean of these two; a class with few pictures counts as much as a big one |
 # | AUC | take one picture of each class: how often does the positive one get the higher probability? 0.5 is guessing |
+# | average precision | as the threshold falls, how pure is what it calls positive? Guessing gets the share of positives |
+# | PPV, NPV | how often is a "yes" right, how often a "no"? This depends on how many have it where you use the model |
 # | ECE | by how much do the probabilities promise too much or too little? 0 is honest |
+# | Brier | the mean square of how far the probabilities are off; 0 is best |
+#
+# Read the last lines of the report, too: they say what so few pictures *cannot* tell.
 
 # %%
 from vggnb import figures
@@ -86,10 +93,21 @@ from vggnb import figures
 figures.metric_intervals(reports)
 
 # %% [markdown]
-# Here the intervals overlap almost wholly: these 80 pictures do not show that one recipe is better than the other. (Overlap
-# is a rough sign only: both models saw the same pictures, and the sharper question is on how many of them just one is
-# right.) With 80 pictures an accuracy is uncertain by about 9 points either way; to tell 85 % from 80 % you need about a
-# thousand.
+# The intervals overlap. But overlap is a rough sign only: both models saw the *same* pictures, and most of them are easy, or
+# hard, for both. The sharper question is about the difference. The same pictures are drawn again for both models:
+
+# %%
+from vggnb.evaluate import compare
+
+comparison = compare(runs["article"], runs["best"])
+print(comparison)
+
+# %%
+figures.differences(comparison, names=("article", "best"))
+
+# %% [markdown]
+# Where the interval holds 0, the difference may be luck. With 80 pictures an accuracy is uncertain by about 9 points either
+# way; to tell 85 % from 80 % you need about a thousand.
 #
 # ## Which mistakes?
 
@@ -106,6 +124,42 @@ said = {name: predict_split(run, "test") for name, run in runs.items()}
 figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, each in said.items()})
 
 # %% [markdown]
+# ## Where to draw the line
+#
+# Suppose that a missed malignant lesion is bad, and you want to find at least nine of ten. Which threshold does that? It is
+# chosen on *validation*; the test pictures then show what it is really worth. Compare the sensitivity it promised with
+# the one it has.
+
+# %%
+chosen = judge(runs["best"], "test", sensitivity=0.9, prevalence=0.05)
+print(chosen.operating)
+print("on test: sensitivity", chosen.metrics["sensitivity"], " specificity", chosen.metrics["specificity"])
+print("if 5 of 100 have it, a yes is right with", chosen.metrics["ppv"])
+
+# %%
+best_said = said["best"]
+figures.threshold_curves(best_said.labels == 1, best_said.probabilities[:, 1], threshold=chosen.threshold)
+
+# %% [markdown]
+# The last number printed above is low although the model is not bad: where few have it, most alarms are false. The half
+# of positives in our test folder hides that.
+#
+# ## Do the probabilities keep their word?
+#
+# Of the pictures about which a model says "0.9", nine of ten should be right. One number, the *temperature*, makes a boastful
+# model more modest (above 1) or a shy one bolder (below 1). It was fitted on validation when training ended, and every
+# probability on these pages already has it. It never changes which class comes first.
+
+# %%
+calibration = runs["best"].calibration()
+print(calibration)
+before = best_said.uncalibrated(calibration.temperature)
+figures.reliability_diagram({"before": before, "calibrated": best_said})
+
+# %% [markdown]
+# The small numbers under the axis are pictures: each mark stands for few. A wholly honest model would not lie on the dotted
+# line either. The report says how far off it would be.
+#
 # ## Look at the mistakes
 #
 # Numbers do not tell what the model stumbles over. Look for what the wrong ones have in common, but change nothing because
@@ -113,6 +167,16 @@ figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, 
 
 # %%
 figures.prediction_gallery(said["best"], manifest)
+
+# %% [markdown]
+# A sure "mistake" may be a wrong label. On *validation* such pictures are worth a second look; here is a list of them for a
+# spreadsheet. It only proposes: nothing is deleted or changed.
+
+# %%
+from vggnb.evaluate import relabel_list
+
+labels_to_check = relabel_list(predict_split(runs["best"], "validation"), manifest.classes)
+print(*labels_to_check.decode().splitlines()[:4], sep="\n")
 
 # %% [markdown]
 # ## Trap 1: the shuffled generator
@@ -147,6 +211,18 @@ print(f"true accuracy 0.75; the best of 20 on 80 test pictures shows {scores.max
 
 # %% [markdown]
 # Nine points out of nothing. So: decide on validation, look at test once, report what you see.
+#
+# ## All of it on one page
+#
+# One HTML file with every figure inside, which works without network, and beside it a *model card*: what a stranger must know
+# before using the model. `vggnb report RUN` does the same.
+
+# %%
+from vggnb.report import write_report
+
+page, report = write_report(runs["best"])
+print(page.name, "is smaller than 5 MB:", page.stat().st_size < 5_000_000)
+print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
@@ -160,8 +236,8 @@ print(f"true accuracy 0.75; the best of 20 on 80 test pictures shows {scores.max
 # print(judge(runs["best"], "test", positive=manifest.classes[0]))
 # ```
 #
-# Sensitivity and specificity trade places. Accuracy, balanced accuracy, AUC and ECE do not know which class is called
-# positive.
+# Sensitivity and specificity trade places, and so do PPV and NPV; average precision is about the other class now. Accuracy,
+# balanced accuracy, AUC, ECE and Brier do not know which class is called positive.
 # </details>
 
 # %%
@@ -171,7 +247,8 @@ print(f"true accuracy 0.75; the best of 20 on 80 test pictures shows {scores.max
 # ## What you can do now
 #
 # You judged two models on pictures that no decision had seen, read each number with its interval and beside the baseline,
-# saw when a difference may be luck, looked at the mistakes, and know two traps that make results look better or worse
-# than they are.
+# saw when a difference may be luck, chose a threshold on validation, checked whether probabilities keep their word, looked
+# at the mistakes, wrote it all on one page, and know two traps that make results look better or worse than they are. None
+# of this makes it a diagnostic device.
 #
 # Next: [7. Save: files that come back the same](07_save.ipynb)

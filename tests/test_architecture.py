@@ -8,14 +8,16 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage lock checkpoints images recipe".split()
 WAY = (
-    "machine paths folders staging datasets census shards generators weights model features choose train evaluate save "
+    "machine paths folders staging datasets census shards generators weights model features choose calibrate "
+    "train evaluate card save "
     "predict"
 ).split()
-LEAVES = "figures explain widgets".split()
+LEAVES = "figures explain report widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]
 LEAF_USERS = {  # who may import which leaves
+    "report": {"figures", "explain"},
     "widgets": {"figures", "explain"},
-    "cli": {"figures", "explain", "widgets"},
+    "cli": {"figures", "explain", "report", "widgets"},
 }
 HEAVY = {"tensorflow", "keras"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}

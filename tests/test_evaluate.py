@@ -11,8 +11,6 @@ from sklearn import metrics as sk
 from vggnb.census import take_census
 from vggnb.evaluate import (
     Predictions,
-    _from_csv,
-    _to_csv,
     bootstrap_weights,
     judge,
     judge_folder,
@@ -23,6 +21,7 @@ from vggnb.evaluate import (
     weighted_ece,
     wilson,
 )
+from vggnb.evaluate.predictions import _from_csv, _to_csv
 from vggnb.features import Features
 from vggnb.generators import make_dataset
 from vggnb.storage import VggnbError
@@ -61,12 +60,17 @@ def test_two_class_metrics_are_scikit_learns(positive):
             "accuracy": sk.accuracy_score(truth, said),
             "balanced_accuracy": sk.balanced_accuracy_score(truth, said),
             "auc": sk.roc_auc_score(truth, scores),
+            "average_precision": sk.average_precision_score(truth, scores),
             "sensitivity": sk.recall_score(truth, said),
             "specificity": sk.recall_score(~truth, ~said),
+            "ppv": sk.precision_score(truth, said),  # at the prevalence of the images themselves
+            "npv": sk.precision_score(~truth, ~said),
             "ece": slow_ece(given.probabilities, said == truth),
+            "brier": sk.brier_score_loss(truth, scores),
         }
     )
-    assert list(report.metrics) == ["accuracy", "balanced_accuracy", "auc", "sensitivity", "specificity", "ece"]
+    names = "accuracy balanced_accuracy auc average_precision sensitivity specificity ppv npv ece brier"
+    assert list(report.metrics) == names.split()
 
 
 def test_more_class_metrics_are_scikit_learns():
@@ -80,6 +84,7 @@ def test_more_class_metrics_are_scikit_learns():
             "macro_f1": sk.f1_score(given.labels, said, average="macro"),
             "auc_ovr": sk.roc_auc_score(given.labels, given.probabilities, multi_class="ovr"),
             "ece": slow_ece(given.probabilities, said == given.labels),
+            "brier": ((given.probabilities - np.eye(3)[given.labels]) ** 2).sum(axis=1).mean() / 2,
         }
     )
     assert report.positive is None and report.threshold is None

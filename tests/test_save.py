@@ -213,7 +213,7 @@ FULL_DISK = OSError(errno.ENOSPC, "No space left on device")
         (keras.Model, "save_weights", RuntimeError("Unable to flush file")),
         (keras.Model, "save", FULL_DISK),
         (save, "write_json", FULL_DISK),
-        (save, "_card", FULL_DISK),
+        (save, "build_card", FULL_DISK),
         (keras.Model, "predict", KeyboardInterrupt()),
         (save, "verify", FULL_DISK),
     ],

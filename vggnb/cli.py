@@ -78,8 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = verb("evaluate", _evaluate, "judge a run on its test images, or on another folder")
     evaluate.add_argument("run", type=Path)
     evaluate.add_argument("--dataset", type=Path, help="another folder with the same classes")
-    evaluate.add_argument("--positive", metavar="CLASS")
-    evaluate.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
+    report = verb("report", _report, "judge a run and write what was found as one HTML page")
+    report.add_argument("run", type=Path)
+    report.add_argument("--to", type=Path, metavar="FILE", help="the page (default: report.html in the run's folder)")
+    for judging in (evaluate, report):
+        judging.add_argument("--positive", metavar="CLASS")
+        judging.add_argument("--sensitivity", type=float, metavar="S", help="choose the threshold for it on validation")
+        judging.add_argument("--cost-ratio", type=float, metavar="R", help="or: a miss is as bad as R false alarms")
+        judging.add_argument("--prevalence", type=float, metavar="P", help="share of positives where it will be used")
+        judging.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
     save = verb("save", _save, "write a bundle and prove that it comes back the same")
     save.add_argument("run", type=Path)
     save.add_argument("--to", type=Path, required=True)
@@ -272,11 +279,26 @@ def _evaluate(options) -> None:
 
     run = open_run(options.run, weights=options.weights)
     if options.dataset is None:
-        report = judge(run, positive=options.positive, progress=not options.quiet)
+        report = judge(run, **_judging(options))
     else:
         census = _take_census(options, open_workspace(dataset=options.dataset))
-        report = judge_folder(run, census, positive=options.positive, progress=not options.quiet)
+        report = judge_folder(run, census, **_judging(options))
     _print(options, report.to_dict(), report)
+
+
+def _judging(options) -> dict:
+    """What `evaluate` and `report` take."""
+    names = ("positive", "sensitivity", "cost_ratio", "prevalence")
+    return {name: getattr(options, name) for name in names} | {"progress": not options.quiet}
+
+
+def _report(options) -> None:
+    _start_tensorflow()
+    from vggnb.report import write_report
+    from vggnb.train import open_run
+
+    path, report = write_report(open_run(options.run, weights=options.weights), options.to, **_judging(options))
+    _print(options, {**report.to_dict(), "report": str(path)}, f"{report}\n\nThe page is {path}")
 
 
 def _save(options) -> None:

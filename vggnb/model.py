@@ -134,11 +134,14 @@ def compile_head(head: keras.Model, recipe: Recipe, *, images: int = 1) -> None:
     )
 
 
-def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe) -> keras.Model:
+def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe, *, temperature: float = 1.0) -> keras.Model:
     """Base and head as one model: raw RGB pixels 0..255 (b, size, size, 3) -> probabilities (b, classes).
 
     Its last layer is always a softmax. The article's two sigmoids are trained as a softmax (Keras hands the loss the
     numbers before the sigmoid), so softmax of the same numbers is the probability that was fitted; rows add up to 1.
+
+    Args:
+        temperature: divides what enters the softmax (see `calibrate`); it is folded into the layer's numbers.
     """
     images = keras.Input((recipe.image_size, recipe.image_size, 3), name="raw_rgb")
     *inner, output = head.layers[1:]
@@ -147,7 +150,7 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe) -> ke
         x = layer(x)
     probabilities = keras.layers.Dense(output.units, activation="softmax", name="probabilities")
     model = keras.Model(images, probabilities(x), name="classifier")
-    probabilities.set_weights(output.get_weights())
+    probabilities.set_weights([values / np.float32(temperature) for values in output.get_weights()])
     return model
 
 

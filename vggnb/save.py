@@ -12,13 +12,13 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import keras
 import numpy as np
 
 import vggnb
+from vggnb.card import NOT_A_DEVICE, build_card
 from vggnb.folders import is_system
 from vggnb.images import DECODER_VERSION, resize_image
 from vggnb.machine import versions
@@ -32,7 +32,6 @@ ARTICLE = ("json", "h5", "weights")
 MANIFEST = "manifest.json"
 CHECK_IMAGES = 8
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
-NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
 DECODING = (
     "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
     "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
@@ -96,7 +95,7 @@ def save_bundle(
         _write_model(model, temporary, names)
         write_json(temporary / "labels.json", list(run.classes))
         write_json(temporary / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
-        write_json(temporary / "card.json", _card(run, name))
+        write_json(temporary / "card.json", build_card(run, name))
         expected = model.predict(check_images(run.recipe.image_size), verbose=0)
         document = {
             "name": name,
@@ -217,30 +216,6 @@ def _write_model(model: keras.Model, folder: Path, names: dict[str, str]) -> Non
         except RuntimeError as error:  # what HDF5 makes of a full disk
             remedy = "Free some space or choose another folder; what was there before is untouched."
             raise VggnbError(f"{file} could not be written ({error}).", folder.parent, remedy) from error
-
-
-def _card(run: Run, name: str) -> dict:
-    """What a stranger must know before using the model."""
-    reports = {path.stem.removeprefix("report-"): read_json(path) for path in sorted(run.folder.glob("report-*.json"))}
-    return {
-        "name": name,
-        "made": date.today().isoformat(),
-        "purpose": NOT_A_DEVICE,
-        "network": f"VGG-16 (Simonyan and Zisserman 2014), {_base_words(run)}, with a head trained on the images below",
-        "weights": run.source.sentence,
-        "classes": list(run.classes),
-        "images": run.manifest.counts(),
-        "recipe": run.recipe.to_dict(),
-        "training": {key: run.training()[key] for key in ("timing", "left_out")},
-        "results": reports,
-        "limits": "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds.",
-    }
-
-
-def _base_words(run: Run) -> str:
-    """What happened to the base."""
-    tuned = run.fine_tuned()
-    return f"fine-tuned from {tuned['from_block']} on" if tuned else "frozen"
 
 
 def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:

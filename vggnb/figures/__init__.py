@@ -9,9 +9,15 @@ figure as a file, `drawing.sentence` its words.
 """
 
 from vggnb.figures.canvas import Drawing
-from vggnb.figures.charts import confusion_matrix, learning_curves, metric_intervals
+from vggnb.figures.charts import confusion_matrix, learning_curves, metric_intervals, metric_name
 from vggnb.figures.closeups import heatmap_overlay, resize_comparison
-from vggnb.figures.curves import reliability_diagram, roc_curve
+from vggnb.figures.curves import (
+    differences,
+    precision_recall_curve,
+    reliability_diagram,
+    roc_curve,
+    threshold_curves,
+)
 from vggnb.figures.galleries import answers, batch_grid, contact_sheet, duplicate_pairs, pictures, prediction_gallery
 from vggnb.figures.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
 
@@ -22,15 +28,19 @@ __all__ = [
     "class_counts",
     "confusion_matrix",
     "contact_sheet",
+    "differences",
     "duplicate_pairs",
     "heatmap_overlay",
     "learning_curves",
     "metric_intervals",
+    "metric_name",
     "pictures",
+    "precision_recall_curve",
     "prediction_gallery",
     "preprocessing_histograms",
     "reliability_diagram",
     "resize_comparison",
     "roc_curve",
     "sizes_and_brightness",
+    "threshold_curves",
 ]

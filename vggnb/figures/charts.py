@@ -21,8 +21,16 @@ from vggnb.figures.canvas import (
 )
 from vggnb.folders import counted, shown
 
-SMALLER_IS_BETTER = ("ece",)
-WORDS = {"auc": "AUC", "auc_ovr": "AUC, one against the rest", "macro_f1": "macro F1", "ece": "calibration error"}
+SMALLER_IS_BETTER = ("ece", "brier")
+WORDS = {
+    "auc": "AUC",
+    "auc_ovr": "AUC, one against the rest",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
+    "brier": "Brier score",
+    "ppv": "worth of a yes (PPV)",
+    "npv": "worth of a no (NPV)",
+}
 
 
 def _columns(history) -> dict[str, list[float]]:
@@ -146,10 +154,14 @@ def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
             ax.text(1.03, y, text, va="center", fontsize=10, color=look["color"])
             said.append(f"{shown(name)} {text}".strip())
         words.append(f"{metric_name(metric)}: {', '.join(said)}")
-    baseline = next(iter(reports.values())).baseline
-    ax.plot([baseline, baseline], [-0.45, 0.45], color=INK, ls=":", lw=2)
+    first = next(iter(reports.values()))
+    baseline, guesses = first.baseline, getattr(first, "baselines", {})
+    for row, metric in enumerate(metrics):
+        if metric in guesses or row == 0:
+            guess = guesses.get(metric, baseline)
+            ax.plot([guess, guess], [row - 0.45, row + 0.45], color=INK, ls=":", lw=2, clip_on=False)
     side = {"ha": "left", "x": baseline - 0.01} if baseline < 0.35 else {"ha": "center", "x": baseline}
-    ax.text(y=-0.5, s=f"always the most frequent class: {baseline:.2f}", va="bottom", fontsize=9, **side)
+    ax.text(y=-0.5, s=f"dotted: always the most frequent class ({baseline:.2f})", va="bottom", fontsize=9, **side)
     smaller = [f"{metric_name(m)}\n(0 is best)" if m in SMALLER_IS_BETTER else metric_name(m) for m in metrics]
     ax.set_yticks(range(len(metrics)), smaller)
     ax.set(xlim=(0, 1.0), ylim=(len(metrics) - 0.4, -0.75), xlabel="value, with 95 % interval")

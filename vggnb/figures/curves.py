@@ -1,9 +1,24 @@
-"""Figures of probabilities: the ROC curve and the reliability diagram."""
+"""Figures of probabilities: ROC and precision-recall curves, thresholds, the reliability diagram, differences."""
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from vggnb.figures.canvas import FAINT, LINES, Drawing, cue, drawing, key, label, named, new_axes, styled
+from vggnb.figures.canvas import (
+    BLUE,
+    FAINT,
+    LINES,
+    VERMILION,
+    WIDTH,
+    Drawing,
+    cue,
+    drawing,
+    key,
+    label,
+    named,
+    new_axes,
+    styled,
+)
+from vggnb.figures.charts import SMALLER_IS_BETTER, metric_name
 from vggnb.folders import shown
 from vggnb.storage import VggnbError
 
@@ -56,6 +71,101 @@ def roc_points(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last image of each score
     true, false = np.cumsum(truth[order])[last], np.cumsum(~truth[order])[last]
     return np.append(0, false / false[-1]), np.append(0, true / true[-1]), np.append(np.inf, scores[order][last])
+
+
+@styled
+def precision_recall_curve(scored, *, ax: Axes | None = None) -> Drawing:
+    """Every threshold at once: how many positives are found against how many of those called positive are.
+
+    Args:
+        scored: as for `roc_curve`.
+    """
+    ax = new_axes(ax, size=(6.4, 4.8))
+    handles, labels, words = [], [], []
+    for index, (name, (truth, scores)) in enumerate(scored.items()):
+        truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
+        false, true, _ = roc_points(truth, scores)
+        found, alarmed = true[1:] * truth.sum(), false[1:] * (~truth).sum()
+        precision = found / (found + alarmed)
+        average, share = float(np.sum(np.diff(true) * precision)), truth.mean()
+        line = ax.step(true, np.append(1, precision), where="pre", lw=2, ls=LINES[index % len(LINES)], **_colour(index))
+        ax.axhline(share, color=FAINT, ls=":", lw=1)
+        ax.text(0.02, share, f"guessing: {share:.2f}", color=FAINT, fontsize=10, va="bottom")
+        handles += line
+        labels.append(f"{label(name)}  average precision {average:.2f}".strip())
+        counts = f"{truth.sum()} positive, {(~truth).sum()} negative"
+        words.append(f"{shown(name)} average precision {average:.2f}, guessing {share:.2f} ({counts})".strip())
+    key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
+    ax.set(xlabel="positives found (recall, sensitivity)", ylabel="right when called positive (precision)")
+    return drawing(ax, "; ".join(words) + ".")
+
+
+def _colour(index: int) -> dict:
+    return {"color": cue(index)["color"]}
+
+
+@styled
+def threshold_curves(truth, scores, *, threshold: float = 0.5, ax: Axes | None = None) -> Drawing:
+    """What moving the threshold does: sensitivity falls, specificity rises.
+
+    Args:
+        truth: bool or 0 and 1 (n,). scores: (n,), probability of the positive class.
+        threshold: the one in use; it gets a line.
+    """
+    truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
+    roc_points(truth, scores)  # refuses images of one class
+    ax = new_axes(ax, size=(WIDTH, 4.0))
+    cuts = np.unique(np.concatenate([[0, threshold, 1], scores, np.nextafter(scores, 2)]))
+    curves = {
+        "sensitivity": [(scores[truth] >= cut).mean() for cut in cuts],
+        "specificity": [(scores[~truth] < cut).mean() for cut in cuts],
+    }
+    at, words = int(np.searchsorted(cuts, threshold)), []
+    looks = zip((VERMILION, BLUE), ("-", "--"), ("left", "right"), strict=True)
+    for (name, values), (colour, line, side) in zip(curves.items(), looks, strict=True):
+        ax.plot(cuts, values, color=colour, ls=line, lw=2)
+        x, y = (0.01, 1.02) if side == "left" else (0.99, 1.02)
+        ax.text(x, y, name, color=colour, ha=side, va="bottom", fontsize=11)
+        ax.plot(threshold, values[at], "o" if side == "left" else "s", color=colour, ms=8, mec="white", zorder=3)
+        words.append(f"{name} {values[at]:.2f}")
+    ax.axvline(threshold, color=FAINT, ls=":", lw=1.5)
+    ax.text(threshold, 0.02, f" threshold {threshold:.2f}: {', '.join(words)} ", fontsize=10,
+            ha="left" if threshold < 0.5 else "right")  # fmt: skip
+    ax.set(xlim=(0, 1), ylim=(0, 1.1), yticks=np.linspace(0, 1, 6), ylabel="share that is told right")
+    ax.set(xlabel="threshold: the positive class is said from this probability on")
+    counts = f"{truth.sum()} positive and {(~truth).sum()} negative images"
+    return drawing(ax, f"At threshold {threshold:.2f}: {', '.join(words)}, on {counts}.")
+
+
+@styled
+def differences(comparison, *, names: tuple[str, str] = ("first", "second"), ax: Axes | None = None) -> Drawing:
+    """Second minus first for every metric, with its interval: one that holds 0 may be luck.
+
+    Args:
+        comparison: what `evaluate.compare` gave.
+        names: of the two models.
+    """
+    values, words = comparison.differences, []
+    ax = new_axes(ax, size=(WIDTH, 1.3 + 0.42 * len(values)))
+    for row, (metric, one) in enumerate(values.items()):
+        sure = one.low > 0 or one.high < 0
+        look = {"color": VERMILION if sure else BLUE}
+        ax.plot([one.low, one.high], [row, row], lw=2.5, solid_capstyle="butt", **look)
+        ax.plot(one.value, row, "D" if sure else "o", ms=8, mec="white", **look)
+        text = f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+        verdict = "differs" if sure else "may be luck"
+        ax.text(1.03, row, f"{text}\n{verdict}", transform=ax.get_yaxis_transform(), va="center", fontsize=9, **look)
+        words.append(f"{metric_name(metric)} {text}, {verdict}")
+    ax.axvline(0, color=FAINT, ls=":", lw=1.5)
+    ticks = [f"{metric_name(m)}\n(less is better)" if m in SMALLER_IS_BETTER else metric_name(m) for m in values]
+    ax.set_yticks(range(len(values)), ticks)
+    reach = max(max(abs(one.low), abs(one.high)) for one in values.values()) * 1.1
+    first, second = (label(name) for name in names)
+    ax.set(xlim=(-reach, reach), ylim=(len(values) - 0.4, -0.6))
+    ax.set_xlabel(f"{second} minus {first}, with 95 % interval", parse_math=False)
+    said = f"{shown(names[1])} minus {shown(names[0])} on {comparison.n} images: {'; '.join(words)}"
+    return drawing(ax, said + ".")
 
 
 @styled

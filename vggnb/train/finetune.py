@@ -24,7 +24,7 @@ from vggnb.model import build_head, compile_head
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sha256_bytes, write_bytes, write_json
 from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers
-from vggnb.train.head import CHECKPOINTS, remove_stale, remove_unfinished, training_card
+from vggnb.train.head import CHECKPOINTS, calibrated_on, remove_stale, remove_unfinished, training_card
 from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import Progress, fit_on
 from vggnb.train.runs import TRAINING_FILE, History, Run
@@ -116,7 +116,10 @@ def _tuned(run, features, card, base, checkpoints, lock, store, progress, every_
     compile_head(tail, recipe.with_(learning_rate=card["learning_rate"]))
     state = tune(tail, inputs, labels, **chosen, recipe=recipe, card=card, checkpoints=checkpoints, lock=lock,
                  progress=progress, every_s=every_s)  # fmt: skip
-    return State(state.epoch, numbers(tail, head), state.about)
+    some = chosen["validation"]
+    watched = [np.asarray(values[some]) for values in inputs]
+    calibration = calibrated_on(tail, watched, _integers(rows)[some], recipe.activation(len(run.classes)))
+    return State(state.epoch, numbers(tail, head), {**state.about, "calibration": calibration.to_dict()})
 
 
 def tune(
@@ -168,8 +171,13 @@ def tune(
 
 def _labels(rows: Sequence[Row], recipe: Recipe, classes: int) -> np.ndarray:
     """Integers, or one-hot, as the recipe's loss needs."""
-    labels = np.array([row.label for row in rows], np.int32)
+    labels = _integers(rows)
     return keras.utils.to_categorical(labels, classes) if recipe.loss(classes).startswith("cat") else labels
+
+
+def _integers(rows: Sequence[Row]) -> np.ndarray:
+    """int32 (n,)."""
+    return np.array([row.label for row in rows], np.int32)
 
 
 def _keep(run: Run, name: str, state: State, choices: dict, seconds: float) -> None:
@@ -185,6 +193,7 @@ def _keep(run: Run, name: str, state: State, choices: dict, seconds: float) -> N
         "file": name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "best_epoch": state.about["best_epoch"],
+        "calibration": state.about["calibration"],
         "history": state.about["history"],
     }
     write_json(run.folder / TRAINING_FILE, document)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vggnb.calibrate import TINY, Calibration, calibrate
 from vggnb.census.splits import Manifest
 from vggnb.checkpoints import Checkpoints, State
 from vggnb.choose import Choice, choose_ridge
@@ -26,6 +27,7 @@ from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import fit_on, in_graph
 from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
 
+UNFITTED = Calibration(reason="It was not fitted.")
 CHECKPOINTS = "checkpoints"  # in the run's folder, while a training is unfinished
 
 
@@ -96,9 +98,27 @@ def fit(
             every_s=checkpoint_s,
         )
         lock.check()
-        _keep(run, head, state, features, time.perf_counter() - start, choice)
+        watched = features.of("validation").labels
+        calibration = calibrated_on(head, validation[0], watched, recipe.activation(classes))
+        _keep(run, head, state, features, time.perf_counter() - start, choice, calibration)
         checkpoints.clear()
     return run.history()
+
+
+def calibrated_on(model: keras.Model, inputs, labels: np.ndarray, activation: str) -> Calibration:
+    """The temperature for a trained head, or tail, by what it says about the validation images.
+
+    Args:
+        inputs: what the model takes, (n, ...). labels: int (n,).
+        activation: of its output: "softmax" or "sigmoid", from which the numbers before it are found again.
+    """
+    if not len(labels):
+        return calibrate(np.zeros((0, model.output_shape[-1])), labels)
+    said = model.predict(inputs, batch_size=32, verbose=0).astype(np.float64)
+    logits = np.log(np.maximum(said, TINY))
+    if activation == "sigmoid":  # float32 ends at 1 - 6e-8
+        logits -= np.log(np.maximum(1 - said, 6e-8))
+    return calibrate(logits, labels)
 
 
 def training_card(run: Run, features: Features) -> dict:
@@ -140,7 +160,13 @@ def _ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe, *, 
 
 
 def _keep(
-    run: Run, head: keras.Model, state: State, features: Features, seconds: float, choice: Choice | None = None
+    run: Run,
+    head: keras.Model,
+    state: State,
+    features: Features,
+    seconds: float,
+    choice: Choice | None = None,
+    calibration: Calibration = UNFITTED,
 ) -> None:
     """Write the head under a name of its own, then the file that names it, then remove heads of earlier trainings."""
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
@@ -167,6 +193,7 @@ def _keep(
     left_out = [list(pair) for pair in features.unreadable]
     document = {"head": name, "head_sha256": digest, "history": rows, "timing": timing, "left_out": left_out}
     document["choice"] = choice and choice.to_dict()
+    document["calibration"] = calibration.to_dict()
     # Evidence of the whole way here: numbers, optimiser and history of equal trainings have equal hashes.
     document["state_sha256"] = state.sha256("model/", "optimizer/")
     write_json(run.folder / TRAINING_FILE, document)

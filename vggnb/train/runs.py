@@ -5,12 +5,13 @@ from pathlib import Path
 
 import keras
 
+from vggnb.calibrate import Calibration
 from vggnb.census.splits import Manifest
 from vggnb.checkpoints import read_state
 from vggnb.lock import LOCK, held
 from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import Recipe
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, read_json, sha256_file, write_json
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, read_json, sha256_bytes, sha256_file, write_json
 from vggnb.weights import WeightSource
 
 TRAINING_FILE = "training.json"  # written last: it names the head that belongs to it
@@ -85,7 +86,14 @@ class Run:
 
     def model_sha256(self) -> str:
         """Names the numbers that were trained: another one means another classifier."""
-        return (self.fine_tuned() or {"sha256": self.training()["head_sha256"]})["sha256"]
+        sha256 = (self.fine_tuned() or {"sha256": self.training()["head_sha256"]})["sha256"]
+        temperature = self.calibration().temperature
+        return sha256 if temperature == 1 else sha256_bytes(f"{sha256} at {temperature!r}".encode())
+
+    def calibration(self) -> Calibration:
+        """The temperature of the classifier, fitted on validation at the end of its training."""
+        found = (self.fine_tuned() or self.training()).get("calibration")
+        return Calibration(**found) if found else Calibration(reason="It was trained before there was calibration.")
 
     def base(self) -> keras.Model:
         """The base as it was before any fine-tuning.
@@ -100,7 +108,7 @@ class Run:
         return base
 
     def classifier(self, base: keras.Model | None = None) -> keras.Model:
-        """The assembled model, fine-tuned if the run is: raw pixels in, probabilities out.
+        """The assembled model, fine-tuned if the run is: raw pixels in, calibrated probabilities out.
 
         Args:
             base: what `base` would give, if it is at hand; it is left as it is.
@@ -111,7 +119,7 @@ class Run:
         base, head = base or self.base(), self.head()
         if tuned := self.fine_tuned():
             base, head = self._with_tuned(base, head, self.folder / tuned["file"], tuned["sha256"])
-        return build_classifier(base, head, self.recipe)
+        return build_classifier(base, head, self.recipe, temperature=self.calibration().temperature)
 
     def _with_tuned(self, base: keras.Model, head: keras.Model, path: Path, sha256: str):
         """A copy of the base and the head with the numbers that fine-tuning found."""

@@ -1,0 +1,73 @@
+"""The page stands alone, is small, and shows hostile names without obeying them."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from vggnb.card import build_card, card_markdown, plain
+from vggnb.evaluate import judge
+from vggnb.report import build_page, write_report
+
+HOSTILE = "<img src=x onerror=alert(1)>$x_$\u202e"
+TAGS = "html head meta title style body h1 h2 h3 p strong ul li table thead tbody tr th td figure img figcaption"
+
+
+class Page(HTMLParser):
+    """What tags, attributes and pictures a page really has."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.images = set(), set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+
+@pytest.fixture
+def judged(own_run, base, monkeypatch):
+    assemble = type(own_run).classifier
+    monkeypatch.setattr(type(own_run), "classifier", lambda self: assemble(self, base[0]))
+    return own_run
+
+
+def test_the_page_stands_alone(judged):
+    path, report = write_report(judged, progress=False)
+    text = path.read_text("utf-8")
+    page = Page(text)
+    assert page.tags <= set(TAGS.split()) and len(text) < 5_000_000
+    assert len(page.images) >= 7
+    assert all(one["src"].startswith("data:image/") and one["alt"] for one in page.images)
+    assert not re.search(r"(?i)https?://|<script|javascript:", text)
+    assert "not a diagnostic device" in text and f"{report.metrics['auc'].value:.2f}" in text
+    card = json.loads(path.with_name("report-card.json").read_text())
+    assert card["results"]["test"]["n"] == 12 and card["seed"] == 0 and len(card["data"]["sha256"]) == 64
+    assert {"versions", "limits", "calibration", "recipe", "images"} <= set(card)
+    assert path.with_name("report-relabel-test.csv").read_text().startswith("path,class,predicted")
+
+
+def test_hostile_names_are_only_shown(judged):
+    report = judge(judged, draws=20, progress=False)
+    classes = (HOSTILE, "dog")
+    rows = tuple(replace(row, class_name=classes[row.label]) for row in judged.manifest.rows)
+    hostile = replace(judged, manifest=replace(judged.manifest, classes=classes, rows=rows))
+    named = {HOSTILE: report.per_class["cat"], "dog": report.per_class["dog"]}
+    report = replace(report, classes=classes, positive=HOSTILE, per_class=named)
+    card = build_card(hostile, HOSTILE)
+    page = build_page(hostile, report, card, progress=False)
+    seen = Page(page)
+    assert seen.tags <= set(TAGS.split()) and "onerror" not in seen.attributes
+    assert all(one["src"].startswith("data:") for one in seen.images)
+    assert "<img src=x" not in page and "\u202e" not in page and "&lt;img" in page
+    markdown = card_markdown(card)
+    assert "<img" not in markdown and "\u202e" not in markdown and "$x_$" not in markdown
+
+
+def test_plain_markdown_cannot_become_a_link():
+    assert plain("[a](b) *c* `d` |") == r"\[a\]\(b\) \*c\* \`d\` \|"

@@ -1,0 +1,82 @@
+"""The model card: what a stranger must know before using the model, for programs (JSON) and for people (Markdown).
+
+After Mitchell et al. 2019 (doi 10.1145/3287560.3287596).
+"""
+
+import html
+import re
+from datetime import date
+
+from vggnb.folders import counted, shown
+from vggnb.images import DECODER_VERSION
+from vggnb.machine import versions
+from vggnb.storage import read_json, sha256_bytes, sha256_file
+from vggnb.train import Run
+
+NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
+LIMITS = "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds."
+
+
+def build_card(run: Run, name: str) -> dict:
+    """The card of a run, plain values for JSON; its results are the reports that are in the run's folder."""
+    reports = {path.stem.removeprefix("report-"): read_json(path) for path in sorted(run.folder.glob("report-*.json"))}
+    tuned = run.fine_tuned()
+    words = f"fine-tuned from {tuned['from_block']} on" if tuned else "frozen"
+    rows = sorted((row.sha256, row.split, row.label) for row in run.manifest.rows)
+    return {
+        "name": name,
+        "made": date.today().isoformat(),
+        "purpose": NOT_A_DEVICE,
+        "network": f"VGG-16 (Simonyan and Zisserman 2014), {words}, with a head trained on the images below",
+        "weights": run.source.sentence,
+        "classes": list(run.classes),
+        "images": run.manifest.counts(),
+        "data": {
+            "sha256": sha256_bytes(repr(rows).encode()),  # of every image's hash, split and label, in order
+            "manifest_sha256": sha256_file(run.folder / "manifest.csv"),
+            "splits": list(run.manifest.sentences),
+        },
+        "recipe": run.recipe.to_dict(),
+        "seed": run.recipe.seed,
+        "model_sha256": run.model_sha256(),
+        "training": {key: run.training()[key] for key in ("timing", "left_out")},
+        "calibration": run.calibration().to_dict(),
+        "results": reports,
+        "versions": {**versions(), "decoder": DECODER_VERSION},
+        "limits": [LIMITS, *(sentence for report in reports.values() for sentence in report.get("cannot_be_said", []))],
+    }
+
+
+def card_markdown(card: dict) -> str:
+    """The card for people; names are escaped, so that none can become a link, a picture or a tag."""
+    lines = [f"# {plain(card['name'])}", "", f"**{plain(card['purpose'])}**", ""]
+    lines += [f"- {plain(card['network'])}", f"- {plain(card['weights'])}", f"- made {card['made']}", ""]
+    lines += ["## Images", "", "| split | " + " | ".join(map(plain, card["classes"])) + " |"]
+    lines += ["|" + "---|" * (len(card["classes"]) + 1)]
+    for split, row in card["images"].items():
+        lines.append(f"| {split} | " + " | ".join(str(row[name]) for name in card["classes"]) + " |")
+    lines += ["", *(f"- {plain(sentence)}" for sentence in card["data"]["splits"])]
+    lines += [f"- hash of all images, splits and labels: `{card['data']['sha256']}`", ""]
+    for split, report in card["results"].items():
+        lines += [f"## Results on {split} ({counted(report['n'], 'image')})", ""]
+        lines += ["| metric | value | 95 % interval | always the most frequent class |", "|---|---|---|---|"]
+        for name, one in report["metrics"].items():
+            guess = report["baselines"].get(name)
+            ends = f"{one['low']:.2f} to {one['high']:.2f}"
+            lines.append(
+                f"| {plain(name)} | {one['value']:.2f} | {ends} | {'-' if guess is None else f'{guess:.2f}'} |"
+            )
+        if report["threshold"] is not None:
+            said = f"{plain(report['positive'])} is said from probability {report['threshold']:.3f} on"
+            lines += ["", f"{said}; ppv and npv are for a prevalence of {report['prevalence']:.2f}."]
+        lines.append("")
+    lines += ["## Limits", "", *(f"- {plain(sentence)}" for sentence in card["limits"]), "", "## How it was made", ""]
+    facts = {**card["recipe"], "temperature": card["calibration"]["temperature"], **card["versions"]}
+    lines += ["| choice or version | value |", "|---|---|"]
+    lines += [f"| {plain(name)} | {plain(str(value))} |" for name, value in facts.items()]
+    return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text as Markdown that shows exactly this text."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|$~])", r"\\\1", html.escape(shown(text), quote=False))

@@ -1,0 +1,68 @@
+"""What a model got wrong, the surest first, and a list of labels to look at again. Nothing is ever deleted."""
+
+import csv
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from vggnb.evaluate.predictions import Predictions
+from vggnb.folders import shown
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image, its class, the class the model finds most probable, and that one's probability."""
+
+    path: str
+    class_name: str
+    predicted: str
+    probability: float
+
+    def __str__(self) -> str:
+        names = shown(self.class_name), shown(self.predicted)
+        return f"{shown(self.path)}: is {names[0]}, said {names[1]} {self.probability:.2f}"
+
+
+def find_mistakes(predictions: Predictions, classes: tuple[str, ...]) -> list[Mistake]:
+    """Where the most probable class is not the true one, the surest first."""
+    return [one for one in _told(predictions, classes, surest=True) if one.predicted != one.class_name]
+
+
+def least_certain(predictions: Predictions, classes: tuple[str, ...], *, most: int = 12) -> list[Mistake]:
+    """The images about which the model is least sure, right or wrong, the least sure first."""
+    return _told(predictions, classes, surest=False)[:most]
+
+
+def mistakes_by_class(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, list[Mistake]]:
+    """The mistakes by the class an image really has."""
+    found = find_mistakes(predictions, classes)
+    return {name: [one for one in found if one.class_name == name] for name in classes}
+
+
+def relabel_list(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
+    """Labels to look at again, as CSV (path, class, predicted, probability), the surest mistakes first.
+
+    It proposes; nothing is changed. A cell that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
+    writer.writerow(["path", "class", "predicted", "probability"])
+    for one in find_mistakes(predictions, classes):
+        names = map(_plain_cell, (one.path, one.class_name, one.predicted))
+        writer.writerow([*names, f"{one.probability:.4f}"])
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _plain_cell(text: str) -> str:
+    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) or text.startswith("'") else text
+
+
+def _told(predictions: Predictions, classes: tuple[str, ...], *, surest: bool) -> list[Mistake]:
+    """All images by confidence."""
+    said, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
+    order = np.argsort(-sure if surest else sure, kind="stable")
+    labels = predictions.labels
+    return [Mistake(predictions.paths[k], classes[labels[k]], classes[said[k]], float(sure[k])) for k in order]
