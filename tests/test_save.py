@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import pytest
 
-from vggnb import save
 from vggnb.generators import read_row
 from vggnb.recipe import Recipe
 from vggnb.save import ARTICLE, FORMATS, check_images, load_bundle, open_or_save, save_bundle, verify
+from vggnb.save import bundle as save
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_file
 
 
@@ -299,15 +299,15 @@ def test_a_bundle_that_is_there_is_opened_not_saved_again(best_run, own_bundle, 
 
 
 def test_the_fresh_process_finds_the_library_from_any_folder(saved, tmp_path, monkeypatch):
-    """`verify` is `python -m vggnb.save FOLDER` with this library on the path; here with a shell's own eyes."""
+    """`verify` is `python -m vggnb.save.bundle FOLDER` with this library on the path; here with a shell's own eyes."""
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(save.subprocess, "run", lambda command, **options: asked.append((command, options)) or DONE)
     verify(saved[0])
     ((command, options),) = asked
-    assert command[:3] == [sys.executable, "-m", "vggnb.save"] and os.path.isabs(command[3])
+    assert command[:3] == [sys.executable, "-m", "vggnb.save.bundle"] and os.path.isabs(command[3])
     first = options["env"]["PYTHONPATH"].split(os.pathsep)[0]
-    assert os.path.isfile(os.path.join(first, "vggnb", "save.py"))
+    assert os.path.isfile(os.path.join(first, "vggnb", "save", "bundle.py"))
 
 
 DONE = subprocess.CompletedProcess([], 0, "{}\n", "")
