@@ -62,7 +62,7 @@ def check_config(config: object, path: Path) -> None:
         if "class_name" in node and (not isinstance(name, str) or name not in CLASSES):
             raise _refuse(f"it names {name!r}, which is no layer of this network", path)
         module, registered = node.get("module"), node.get("registered_name")
-        if module is not None and not (
+        if module is not None and str(module).partition(".")[0] not in ("keras", "builtins", "vggnb"):
             isinstance(module, str) and (module.partition(".")[0] in ("keras", "builtins", "vggnb"))
         ):
             raise _refuse(f"it names the module {module!r}", path)
