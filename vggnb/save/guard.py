@@ -63,8 +63,6 @@ def check_config(config: object, path: Path) -> None:
             raise _refuse(f"it names {name!r}, which is no layer of this network", path)
         module, registered = node.get("module"), node.get("registered_name")
         if module is not None and str(module).partition(".")[0] not in ("keras", "builtins", "vggnb"):
-            isinstance(module, str) and (module.partition(".")[0] in ("keras", "builtins", "vggnb"))
-        ):
             raise _refuse(f"it names the module {module!r}", path)
         if registered is not None and registered not in CLASSES:
             raise _refuse(f"it names {registered!r}", path)
