@@ -194,6 +194,8 @@ HOSTILE = [
     {"registered_name": "set_dtype_policy"},
     {"config": {"activation": "set_random_seed"}},
     {"config": {"activation": {"class_name": "function", "config": "x"}}},
+    {"registered_name": {"a": 1}},
+    {"class_name": ["Dense"]},
     {"layers": [{"config": [{"class_name": "Switch"}]}]},
 ]
 

@@ -15,12 +15,12 @@ from vggnb.storage import VggnbError
 MOST_BYTES = 1_000_000_000
 MOST_CONFIG = 5_000_000
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-CLASSES = {
+CLASSES = (  # no sets: a hostile name may be anything, a dict too
     "Functional", "InputLayer", "Conv2D", "MaxPooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "Concatenate",
     "Normalization", "Dense", "Dropout", "Rescaling", "vggnb>CaffePreprocessing", "CaffePreprocessing", "DTypePolicy",
     "GlorotUniform", "Zeros", "Ones", "L2", "__keras_tensor__", "__numpy__", "__tuple__",
-}  # fmt: skip
-ACTIVATIONS = {"relu", "softmax", "linear"}
+)  # fmt: skip
+ACTIVATIONS = ("relu", "softmax", "linear")
 CONVOLUTIONS = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}  # a block
 AGAIN = "Copy it from where it was saved, or save the run again; do not open it with other programs."
 
