@@ -44,7 +44,7 @@ COLAB_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python
 test-colab: .venv-colab/.installed ## the quick unit tests and every page on the versions that Colab has (Python 3.13)
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; \
 	export PYTHONPATH="$(CURDIR)" VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline; \
-	.venv-colab/bin/python -m pytest -m "not browser and not network and not slow"; \
+	.venv-colab/bin/python -m pytest -W ignore::DeprecationWarning -m "not browser and not network and not slow"; \
 	.venv-colab/bin/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
 		$(sort $(wildcard notebooks/*.ipynb))
 
