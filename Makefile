@@ -7,7 +7,7 @@ PAGES =
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test unit check-notebooks lint format notebooks bench clean
+.PHONY: help setup demo test unit check-notebooks lint format notebooks test-colab bench clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,20 @@ unit: setup ## the unit tests and the twin checks of the notebooks
 check-notebooks: setup ## run every page again and compare every output (notebooks/conftest.py sets the scene)
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg $(sort $(wildcard notebooks/*.ipynb))
+
+COLAB_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
+
+.venv-colab/.installed: tests/colab/runtime.txt tests/colab/tools.txt
+	test -x .venv-colab/bin/python || $(COLAB_PYTHON) -m venv .venv-colab
+	.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$^)
+	touch $@
+
+test-colab: .venv-colab/.installed ## the quick unit tests and every page on the versions that Colab has (Python 3.13)
+	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; \
+	export PYTHONPATH="$(CURDIR)" VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline; \
+	.venv-colab/bin/python -m pytest -W ignore::DeprecationWarning -m "not browser and not network and not slow"; \
+	.venv-colab/bin/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
+		$(sort $(wildcard notebooks/*.ipynb))
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .

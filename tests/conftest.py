@@ -196,7 +196,7 @@ def bundle(saved):
 @pytest.fixture
 def quick_verify(monkeypatch):
     """`verify` does in this process what it does in a fresh one; the fixture `saved` had a fresh one."""
-    from vggnb import save
+    from vggnb.save import bundle as save
 
     def run(command, **_):
         out = io.StringIO()

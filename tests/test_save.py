@@ -11,10 +11,11 @@ import keras
 import numpy as np
 import pytest
 
-from vggnb import save
 from vggnb.generators import read_row
 from vggnb.recipe import Recipe
 from vggnb.save import ARTICLE, FORMATS, check_images, load_bundle, open_or_save, save_bundle, verify
+from vggnb.save import bundle as save
+from vggnb.save.guard import check_config
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_file
 
 
@@ -149,7 +150,8 @@ def test_a_folder_without_a_bundle_is_told(tmp_path):
 
 def fix_checksum(folder, file):
     document = json.loads((folder / "manifest.json").read_text())
-    document["files"][file]["sha256"] = sha256_file(folder / file)
+    document["files"][file] = {"sha256": sha256_file(folder / file), "bytes": (folder / file).stat().st_size}
+    document["classes"] = json.loads((folder / "labels.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(document))
 
 
@@ -159,6 +161,49 @@ def test_weights_for_another_number_of_classes_are_refused(own_bundle):
     with pytest.raises(VggnbError, match="do not fit the recipe") as told:
         load_bundle(own_bundle)
     assert told.value.where.endswith(".weights.h5")
+
+
+def test_class_names_in_another_order_are_refused_with_the_reason(own_bundle):
+    (own_bundle / "labels.json").write_text('["dog", "cat"]')
+    with pytest.raises(VggnbError, match="in another order than the network's outputs"):
+        load_bundle(own_bundle)
+
+
+def test_a_bundle_of_another_decoder_is_refused(own_bundle):
+    document = json.loads((own_bundle / "manifest.json").read_text())
+    (own_bundle / "manifest.json").write_text(json.dumps(document | {"decoder": "1"}))
+    with pytest.raises(VggnbError, match="decoded by rule '1'"):
+        load_bundle(own_bundle)
+
+
+@pytest.mark.parametrize("gone", [["weights.h5"], ["weights.h5", "keras"]])
+def test_the_numbers_come_from_the_next_file_when_one_is_gone(gone, saved, tmp_path, pixels, expected):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for path in saved[0].iterdir():
+        if path.name not in [f"VGG_pets.{ending}" for ending in gone]:
+            os.link(path, folder / path.name)
+    assert np.abs(load_bundle(folder).model.predict_on_batch(pixels) - expected).max() <= 1e-5
+
+
+HOSTILE = [
+    {"class_name": "Lambda", "config": {}},
+    {"class_name": "TFSMLayer", "config": {}},
+    {"class_name": "function", "config": "set_dtype_policy"},
+    {"module": "os", "config": {}},
+    {"registered_name": "set_dtype_policy"},
+    {"config": {"activation": "set_random_seed"}},
+    {"config": {"activation": {"class_name": "function", "config": "x"}}},
+    {"registered_name": {"a": 1}},
+    {"class_name": ["Dense"]},
+    {"layers": [{"config": [{"class_name": "Switch"}]}]},
+]
+
+
+@pytest.mark.parametrize("config", HOSTILE, ids=str)
+def test_an_architecture_that_names_anything_else_is_refused(config, tmp_path):
+    with pytest.raises(VggnbError, match="refused: it names"):
+        check_config(config, tmp_path / "x.keras")
 
 
 def test_verifying_sees_weights_that_say_something_else(own_bundle, quick_verify):
@@ -299,15 +344,15 @@ def test_a_bundle_that_is_there_is_opened_not_saved_again(best_run, own_bundle, 
 
 
 def test_the_fresh_process_finds_the_library_from_any_folder(saved, tmp_path, monkeypatch):
-    """`verify` is `python -m vggnb.save FOLDER` with this library on the path; here with a shell's own eyes."""
+    """`verify` is `python -m vggnb.save.bundle FOLDER` with this library on the path; here with a shell's own eyes."""
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(save.subprocess, "run", lambda command, **options: asked.append((command, options)) or DONE)
     verify(saved[0])
     ((command, options),) = asked
-    assert command[:3] == [sys.executable, "-m", "vggnb.save"] and os.path.isabs(command[3])
+    assert command[:3] == [sys.executable, "-m", "vggnb.save.bundle"] and os.path.isabs(command[3])
     first = options["env"]["PYTHONPATH"].split(os.pathsep)[0]
-    assert os.path.isfile(os.path.join(first, "vggnb", "save.py"))
+    assert os.path.isfile(os.path.join(first, "vggnb", "save", "bundle.py"))
 
 
 DONE = subprocess.CompletedProcess([], 0, "{}\n", "")

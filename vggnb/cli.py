@@ -243,9 +243,10 @@ def _train(options) -> None:
 
 def _run(options) -> None:
     run, document = _trained(options, options.dataset, options.out)
+    from vggnb.card import NOT_A_DEVICE
     from vggnb.evaluate import judge
     from vggnb.predict import predict_files
-    from vggnb.save import NOT_A_DEVICE, load_bundle, save_bundle
+    from vggnb.save import load_bundle, save_bundle
 
     report = judge(run, positive=options.positive, progress=not options.quiet)
     _tell(options, f"\n{report}\n")

@@ -24,12 +24,11 @@ from vggnb.images import DECODER_VERSION, resize_image
 from vggnb.machine import versions
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
+from vggnb.save.guard import check_model_file
+from vggnb.save.spec import FORMATS, MANIFEST, check_file, is_manifest, read_manifest, read_spec
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
 from vggnb.train import Run
 
-FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
-ARTICLE = ("json", "h5", "weights")
-MANIFEST = "manifest.json"
 CHECK_IMAGES = 8
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
 DECODING = (
@@ -99,6 +98,7 @@ def save_bundle(
         expected = model.predict(check_images(run.recipe.image_size), verbose=0)
         document = {
             "name": name,
+            "classes": list(run.classes),
             "decoder": DECODER_VERSION,
             "versions": versions(),
             "files": {
@@ -125,11 +125,16 @@ def verify(folder: Path) -> list[SavedFile]:
     Raises:
         VggnbError: not a bundle, a checksum that differs, or a file that does not load.
     """
-    document = _checked_manifest(Path(folder), needed=None)
+    recipe = read_spec(Path(folder)).recipe
+    document = read_manifest(Path(folder))
+    for file in document["files"]:
+        check_file(Path(folder), document, file)
+    for kind, file in document["models"].items():
+        check_model_file(Path(folder) / file, kind, recipe, len(document["check"][0]))
     # The fresh process must find this same library, wherever the notebook was started.
     home = str(Path(vggnb.__file__).resolve().parent.parent)
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "vggnb.save", str(Path(folder).resolve())]
+    command = [sys.executable, "-m", "vggnb.save.bundle", str(Path(folder).resolve())]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -143,23 +148,22 @@ def verify(folder: Path) -> list[SavedFile]:
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Open a bundle: the network is built here from the recipe, the numbers come from the weights file.
+    """Open a bundle: the network is built here from the recipe, the numbers come from one of its files.
+
+    The numbers are taken from `.weights.h5`; when that file is gone, from `.keras`, else from `.h5`. No architecture
+    that lies in a file is ever used. A file that is there but damaged is refused, not passed over.
 
     Raises:
         VggnbError: not a bundle, or one of the files it needs is damaged, missing or of another network.
     """
-    folder = Path(folder)
-    recover_folder(folder)
-    document = _checked_manifest(folder, needed=("labels.json", "recipe.json"))
-    recipe = Recipe.from_dict(read_json(folder / "recipe.json")["recipe"])
-    classes = tuple(read_json(folder / "labels.json"))
-    model = _rebuild(recipe, len(classes))
-    weights = folder / document["models"]["weights"]
+    spec = read_spec(folder)
+    model = _rebuild(spec.recipe, len(spec.classes))
     try:
-        model.load_weights(weights)
+        model.load_weights(spec.model_file)
     except Exception as error:  # Keras and h5py raise many kinds; all mean the same to the reader
-        raise VggnbError(f"The weights do not fit the recipe: {error}", weights, "Save the run again.") from None
-    return Bundle(folder, document["name"], classes, recipe, model)
+        what = f"The weights do not fit the recipe: {error}"
+        raise VggnbError(what, spec.model_file, "Save the run again.") from None
+    return Bundle(spec.folder, spec.name, spec.classes, spec.recipe, model)
 
 
 def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
@@ -218,32 +222,6 @@ def _write_model(model: keras.Model, folder: Path, names: dict[str, str]) -> Non
             raise VggnbError(f"{file} could not be written ({error}).", folder.parent, remedy) from error
 
 
-def _checked_manifest(folder: Path, *, needed: tuple[str, ...] | None) -> dict:
-    """The bundle's manifest, after checking the checksum of the files it needs (None: of all)."""
-    if not (folder / MANIFEST).is_file():
-        raise VggnbError("There is no bundle in this folder.", folder, "Save one first: vggnb save RUN --to DIR.")
-    document = read_json(folder / MANIFEST)
-    if not _is_manifest(document):
-        raise VggnbError("This is not a bundle's manifest.", folder / MANIFEST, "Name the folder of a bundle.")
-    wanted = list(document["files"]) if needed is None else [*needed, document["models"]["weights"]]
-    for file in wanted:
-        path = folder / file
-        if not path.is_file():
-            raise VggnbError(f"The bundle lacks {file}.", folder, "Copy the whole folder again, or save the run again.")
-        if sha256_file(path) != document["files"][file]["sha256"]:
-            raise VggnbError(
-                "The file is damaged: its checksum differs.", path, "Copy it again, or save the run again."
-            )
-    return document
-
-
-def _is_manifest(document: object) -> bool:
-    """Whether a JSON document is what `save_bundle` writes, not another program's manifest.json."""
-    if not isinstance(document, dict) or not {"name", "decoder", "files", "models", "check"} <= document.keys():
-        return False
-    return {"labels.json", "recipe.json", document["models"].get("weights")} <= document["files"].keys()
-
-
 def _not_of_a_bundle(folder: Path) -> list[str]:
     """Names in a folder that no bundle put there: replacing the folder would lose them."""
     if not folder.is_dir():
@@ -253,7 +231,7 @@ def _not_of_a_bundle(folder: Path) -> list[str]:
         document = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return names
-    ours = {MANIFEST, *document["files"]} if _is_manifest(document) else set()
+    ours = {MANIFEST, *document["files"]} if is_manifest(document) else set()
     return [name for name in names if name not in ours]
 
 
