@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage lock checkpoints images recipe".split()
 WAY = (
-    "machine paths folders staging datasets census shards generators weights model features cluster choose train evaluate "
-    "save predict"
+    "machine paths folders staging datasets census shards generators weights model features cluster choose train "
+    "evaluate save predict"
 ).split()
 LEAVES = "figures explain widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]

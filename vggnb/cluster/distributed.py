@@ -115,17 +115,21 @@ class RayEngine:
         if time.monotonic() - self._looked < LOOK_S:
             return
         self._looked = time.monotonic()
-        for node in ray.nodes():
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        for node in alive:
             name = node["NodeID"]
-            if node["Alive"] and self._deaths[name] < TRIES:
+            if not self._gave_up(node):
                 have = sum(place.node == name for place in self._places)
                 for _ in range(have, self._room(node["Resources"])):
                     self._start(name, node["Resources"])
         if self._places:
             self._alone_since = time.monotonic()
-        elif time.monotonic() - self._alone_since > PATIENCE_S or any(self._deaths.values()):
+        elif time.monotonic() - self._alone_since > PATIENCE_S or any(self._gave_up(node) for node in alive):
             remedy = "Look at that machine's memory and at Ray's logs; what was finished is kept, run this again."
             raise VggnbError(f"No worker is left ({self._last}).", "the Ray cluster", remedy)
+
+    def _gave_up(self, node: dict) -> bool:
+        return self._deaths[node["NodeID"]] >= TRIES
 
     def _room(self, resources: dict) -> int:
         """How many workers a machine takes."""
@@ -188,9 +192,7 @@ class RayEngine:
             raise VggnbError(*key)
         if self.key not in (None, key):
             what = "The workers' networks differ: not all have the same weights, or decode alike."
-            remedy = (
-                "Give all machines the same weights (--weights) and the same version of vggnb, then run this again."
-            )
+            remedy = "Give all machines the same weights (--weights) and the same vggnb, then run this again."
             raise VggnbError(what, f"machine {place.node[:12]}: {key}, another one: {self.key}", remedy)
         self.key, place.ready = key, True
         return []
@@ -275,8 +277,8 @@ def check_machines(store: Path) -> None:
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     try:
         probe.write_text(secret)
-        ask = ray.remote(who_am_i).options(num_cpus=0, max_retries=0)
-        asked = [ask.options(scheduling_strategy=_pinned(node)).remote(probe, secret) for node in nodes]
+        ask, once = ray.remote(who_am_i), {"num_cpus": 0, "max_retries": 0}
+        asked = [ask.options(scheduling_strategy=_pinned(node), **once).remote(probe, secret) for node in nodes]
         try:
             answers = ray.get(asked, timeout=120)
         except RayError as error:

@@ -1,4 +1,4 @@
-"""What a worker does with a unit: read and decode, run the network, write whole shards. TensorFlow comes with `network`.
+"""What a worker does with a unit: read and decode, run the network, write whole shards. Without TensorFlow.
 
 Whatever a user can mend is handed back as words, not raised: between machines an exception loses what it says.
 """
