@@ -63,18 +63,20 @@ def under_faults(manifest, store, expected, fault, workers):
     HURRY.unlink(missing_ok=True)
     random, done = np.random.default_rng(0), []
 
-    def make_trouble():
-        for _ in range(5):
-            skip = LOG.stat().st_size if LOG.exists() else 0
-            while len({process for process, _ in begun(skip)}) < workers:
-                time.sleep(0.02)
-            time.sleep(random.uniform(0, 0.2))
+    result: list = []
+    filling = threading.Thread(target=lambda: result.append(fill(manifest, store)), daemon=True)
+    filling.start()
+    for _ in range(5):
+        skip = LOG.stat().st_size if LOG.exists() else 0
+        while len({process for process, _ in begun(skip)}) < workers and filling.is_alive():
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.2))
+        if filling.is_alive():
             fault(begun(skip)[-1][0])
             done.append(1)
-        HURRY.touch()
-
-    threading.Thread(target=make_trouble, daemon=True).start()
-    filled = fill(manifest, store)
+    HURRY.touch()
+    filling.join()
+    (filled,) = result
     times = Counter(picture for _, pictures in begun() for picture in pictures)
     told = {"faults": len(done), "lost": filled.lost, "forwarded": filled.images_forwarded}
     return told | {"same": is_same(store, expected), "twice": sum(times.values()) - len(times), "unit": UNIT}
@@ -135,6 +137,9 @@ def main(folder: Path) -> None:
         told[name] = {**result, "seconds": round(time.time() - start, 1)}
         print(name, told[name], file=sys.stderr, flush=True)
 
+    def kill(process):
+        os.kill(process, signal.SIGKILL)
+
     def replace_node(_):
         cluster.remove_node(second[0], allow_graceful=False)
         second[0] = cluster.add_node(**NODE)
@@ -148,7 +153,6 @@ def main(folder: Path) -> None:
             {"same": is_same(folder / "ray", expected["few"]), "files": names[0] == names[1], **filled.to_dict()},
         )
         did("errors", errors(few, folder))
-        kill = lambda process: os.kill(process, signal.SIGKILL)  # noqa: E731
         did("killed", under_faults(many, folder / "killed", expected["many"], kill, 1))
         did("removed", under_faults(many, folder / "removed", expected["many"], replace_node, 2))
         did("driver", driver_killed(few, folder / "driver", expected["few"], cluster.address))

@@ -22,7 +22,7 @@ RECIPE = Recipe.best().with_(image_size=SIZE)
 
 
 class Standin:
-    """Features are what a picture's own pixels give; a unit takes 0.1 seconds until the file STANDIN_LOG.hurry is there."""
+    """Features are what a picture's own pixels give; a unit takes 0.1 s until STANDIN_LOG.hurry is there."""
 
     key = "standin"
 

@@ -58,6 +58,7 @@ class RayEngine:
 
     def __init__(self, job: Job, store: Path, *, address: str | None = None, gpus_per_worker: int | None = None):
         self._job, self._places, self._waiting = job, [], {}
+        self._decode = ray.remote(num_cpus=1)(decode)
         self.lost, self.key = 0, None
         self._deaths: Counter[str] = Counter()
         self._tried: Counter[str] = Counter()
@@ -155,7 +156,7 @@ class RayEngine:
 
     def _hand(self, place: _Place, unit: tuple[Row, ...]) -> None:
         where = {"scheduling_strategy": _pinned(place.node, soft=True)}
-        pixels = ray.remote(decode).options(num_cpus=1, **where).remote(self._job, unit)
+        pixels = self._decode.options(**where).remote(self._job, unit)
         place.units.append(unit)
         self._waiting[place.actor.forward.remote(self._folder, pixels)] = place, unit
 
