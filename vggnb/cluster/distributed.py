@@ -149,9 +149,10 @@ class RayEngine:
         for held in range(AHEAD):
             for place in self._places:
                 if place.ready and len(place.units) <= held:
-                    unit = self._again.popleft() if self._again else next(self._units, None)
-                    if unit is None:
+                    unit = next(self._units, None)  # a unit that may have killed a worker waits for the others
+                    if unit is None and not self._again:
                         return
+                    unit = unit or self._again.popleft()
                     self._hand(place, unit)
 
     def _hand(self, place: _Place, unit: tuple[Row, ...]) -> None:
