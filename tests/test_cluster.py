@@ -63,7 +63,9 @@ def test_a_manifest_is_streamed_as_it_was_written(manifest, tmp_path):
     manifest.write(path := tmp_path / "manifest.csv")
     assert tuple(stream_rows(path, ("train", "validation", "test"))) == manifest.rows
     assert is_manifest(path) and not is_manifest(tmp_path / "absent.csv")
-    units = list(Missing(iter(manifest.rows)).units(10))
+    missing = Missing(iter(manifest.rows))
+    units = list(missing.units(10))
+    missing.close()
     assert [row for unit in units for row in unit] == list(manifest.rows) and {len(unit) for unit in units} == {9}
 
 
