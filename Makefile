@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
-EXTRAS = cpu,offline,data,dev
+EXTRAS = cpu,offline,data,cluster,dev
 PAGES =
 
 SHELL = /bin/bash

@@ -8,9 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage lock checkpoints images recipe".split()
 WAY = (
-    "machine paths folders staging datasets census shards generators weights model features choose calibrate "
-    "train evaluate card save "
-    "predict"
+    "machine paths folders staging datasets census shards generators weights model features cluster choose calibrate "
+    "train evaluate card save predict"
 ).split()
 LEAVES = "figures explain report widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]

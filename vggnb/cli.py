@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -48,18 +49,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vggnb", description="Retrain VGG-16 on your own images.", epilog=EPILOG)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name, function, help_text, *, modelling=False):
+    def verb(name, function, help_text, *, modelling=False, network=False):
         sub = verbs.add_parser(name, help=help_text, description=help_text)
         sub.set_defaults(verb=function)
         sub.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
         sub.add_argument("--quiet", action="store_true", help="no progress")
         sub.add_argument("--threads", type=_positive, metavar="N", help="TensorFlow's threads")
-        if modelling:
+        if modelling or network:
             sub.add_argument("--recipe", default="best", help="article or best (default)")
-            sub.add_argument("--epochs", type=_positive, metavar="N")
             sub.add_argument("--image-size", type=_positive, metavar="N", help="pixels a side (224; the sample: 96)")
             sub.add_argument("--seed", type=int, metavar="N")
             sub.add_argument("--weights", metavar="W", help="imagenet, offline, none, or a file")
+            sub.add_argument("--store", type=Path, metavar="S", help="of features (default: under VGGNB_HOME)")
+        if modelling:
+            sub.add_argument("--epochs", type=_positive, metavar="N")
             sub.add_argument(
                 "--fine-tune", metavar="BLOCK", help="then train the layers from this one on: block5_conv1"
             )
@@ -75,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     train = verb("train", _train, "train the head on a dataset", modelling=True)
     train.add_argument("dataset", type=Path)
     train.add_argument("--out", type=Path, required=True, help="the run's folder")
+    extract = verb("extract", _extract, "fill the feature store: here, or on a Ray cluster", network=True)
+    extract.add_argument("dataset", type=Path, metavar="DATASET|MANIFEST", help="a dataset, or a run's manifest.csv")
+    extract.add_argument("--engine", default="local", help="local (default) or ray")
+    extract.add_argument("--address", help="of a Ray cluster: host:port or auto (default: start one on this machine)")
+    extract.add_argument("--gpus-per-worker", type=int, metavar="N", help="0 for none (default: 1 where there are any)")
     evaluate = verb("evaluate", _evaluate, "judge a run on its test images, or on another folder")
     evaluate.add_argument("run", type=Path)
     evaluate.add_argument("--dataset", type=Path, help="another folder with the same classes")
@@ -159,8 +167,20 @@ def _skipped(census, most: int = 20) -> list[str]:
     return lines + [f"... and {more} more: vggnb census --json lists them all."] * (more > 0)
 
 
+def _split(options, census, recipe: Recipe):
+    """The manifest, with everything about it told."""
+    from vggnb.census.splits import assign_splits
+
+    census.check_trainable()
+    _tell(options, "\n".join([str(census), *_skipped(census)]))
+    manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
+    for sentence in manifest.sentences:
+        _tell(options, sentence)
+    return manifest
+
+
 def _recipe(options, sample: bool, workspace: Workspace) -> Recipe:
-    changes = {"epochs": options.epochs, "image_size": options.image_size, "seed": options.seed}
+    changes = {"epochs": getattr(options, "epochs", None), "image_size": options.image_size, "seed": options.seed}
     if sample:
         changes["image_size"] = options.image_size or workspace.image_size
     return Recipe.named(options.recipe).with_(**{name: value for name, value in changes.items() if value is not None})
@@ -176,13 +196,7 @@ def _trained(options, dataset: Path | None, out: Path | None):
         raise VggnbError("The run's folder lies inside the dataset.", out, "Name a folder elsewhere with --out.")
     out = make_folder(out)
     census = _take_census(options, workspace)
-    census.check_trainable()
-    _tell(options, "\n".join([str(census), *_skipped(census)]))
-    from vggnb.census.splits import assign_splits
-
-    manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
-    for sentence in manifest.sentences:
-        _tell(options, sentence)
+    manifest = _split(options, census, recipe)
     _start_tensorflow()
     from vggnb.evaluate import positive_class
     from vggnb.train import train
@@ -196,7 +210,7 @@ def _trained(options, dataset: Path | None, out: Path | None):
         recipe,
         out,
         weights=_weights(options, workspace),
-        store=workspace.features,
+        store=options.store or workspace.features,
         progress=not options.quiet,
         fresh=options.fresh,
     )
@@ -213,12 +227,36 @@ def _trained(options, dataset: Path | None, out: Path | None):
     return run, document | {"timing": run.training()["timing"]}
 
 
+def _extract(options) -> None:
+    from vggnb.cluster import fill_store
+    from vggnb.cluster.units import is_manifest
+
+    workspace = open_workspace(dataset=options.dataset)
+    recipe = _recipe(options, False, workspace)
+    with tempfile.TemporaryDirectory() as place:
+        manifest = options.dataset
+        if not is_manifest(manifest):
+            manifest = Path(place) / "manifest.csv"
+            _split(options, _take_census(options, workspace), recipe).write(manifest)
+        filled = fill_store(
+            manifest,
+            recipe,
+            weights=_weights(options, workspace),
+            store=options.store or workspace.features,
+            engine=options.engine,
+            address=options.address,
+            gpus_per_worker=options.gpus_per_worker,
+            progress=not options.quiet,
+        )
+    _print(options, filled.to_dict(), f"{filled}\nThe features are in {filled.folder}")
+
+
 def _fine_tuned(options, run, features, workspace: Workspace) -> dict:
     """Fine-tuning, and what it wrote down."""
     from vggnb.train.finetune import fine_tune
 
     quiet = {"progress": not options.quiet, "fresh": options.fresh}
-    history = fine_tune(run, features, store=workspace.features, from_block=options.fine_tune, **quiet)
+    history = fine_tune(run, features, store=options.store or workspace.features, from_block=options.fine_tune, **quiet)
     _tell(options, f"fine-tuned from {options.fine_tune}: {history}; epoch {run.fine_tuned()['best_epoch']} is kept")
     return {name: run.fine_tuned()[name] for name in ("from_block", "best_epoch", "history")}
 

@@ -20,7 +20,7 @@ from vggnb.generators import readable_batches, turned
 from vggnb.images import DECODER_VERSION
 from vggnb.model import POOLS, build_extractor, compiled
 from vggnb.recipe import Recipe
-from vggnb.shards import StoredRows, find_rows, write_shard
+from vggnb.shards import Shard, StoredRows, find_rows, write_shard
 from vggnb.storage import VggnbError, make_folder, sha256_bytes
 from vggnb.weights import WeightSource
 
@@ -99,9 +99,9 @@ def extract(
         run = compiled(build_extractor(base, recipe, cut=cut)) if missing else None
         while missing:
             forwarded = _forward(manifest, missing, recipe, run, view, unreadable, bar)
-            for hashes, values in _gathered(forwarded):
+            for hashes, shard in write_shards(folder, forwarded):
                 known.update((name, (len(shards), k)) for k, name in enumerate(hashes))
-                shards.append(write_shard(folder, hashes, values))
+                shards.append(shard)
             tried.update(row.path for row in missing)
             missing = _missing(rows, known, tried)  # a copy of a picture that could not be read
     kept = tuple(row for row in rows if row.sha256 in known)
@@ -142,6 +142,14 @@ def _forward(
     for batch, pixels in readable_batches(manifest, rows, recipe, batch=BATCH, unreadable=unreadable):
         yield [row.sha256 for row in batch], run(turned(pixels, view))
         bar.update(len(batch))
+
+
+def write_shards(
+    folder: Path, batches: Iterable[tuple[list[str], np.ndarray]]
+) -> Iterator[tuple[list[str], Shard]]:
+    """Write hashes and features, given a batch at a time, as shards of `folder`; each as soon as it is full."""
+    for hashes, values in _gathered(batches):
+        yield hashes, write_shard(folder, hashes, values)
 
 
 def _gathered(batches: Iterable[tuple[list[str], np.ndarray]]) -> Iterator[tuple[list[str], np.ndarray]]:

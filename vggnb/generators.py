@@ -1,7 +1,6 @@
 """Manifest rows -> batches of raw pixels. Scaling is not done here: it lives inside the model, once."""
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,9 @@ import tensorflow as tf
 
 from vggnb.census import Row
 from vggnb.census.splits import Manifest
-from vggnb.images import read_image
+from vggnb.images import read_image, read_unchanged
 from vggnb.machine import threads
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, mendable, sha256_file
 
 if wanted := threads():
     with contextlib.suppress(RuntimeError):  # TensorFlow is at work already: its threads cannot be changed any more
@@ -94,16 +92,7 @@ def readable_batches(
 
     def read(row: Row) -> np.ndarray | str:
         path = manifest.dataset / row.path
-        try:
-            if sha256_file(path) != row.sha256:
-                return "The file changed since the census."
-            return read_row(manifest, row, recipe)
-        except OSError as error:
-            if error.errno in (errno.ENOTCONN, errno.ESTALE):  # the storage is gone, which is no file's fault
-                raise mendable(error, path) from error
-            return mendable(error, path).what
-        except VggnbError as error:
-            return error.what
+        return read_unchanged(path, row.sha256, size=recipe.image_size, resize=recipe.resize)
 
     batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
     with ThreadPoolExecutor(2) as pool:

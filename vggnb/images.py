@@ -5,6 +5,7 @@ Pillow does the decoding; this module fixes what Pillow leaves open (orientation
 """
 
 import contextlib
+import errno
 import io
 import threading
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from vggnb.storage import VggnbError, mendable
+from vggnb.storage import VggnbError, mendable, sha256_file
 
 DECODER_VERSION = "2"  # part of every feature key: raise it when the same bytes would give other pixels
 MAX_PIXELS = 50_000_000  # 7 000 x 7 000; read from the header, before anything is decoded
@@ -80,6 +81,24 @@ def read_image(source: Path | bytes, *, size: int | None = None, resize: str = "
     enough = SPARE * size if size is not None and resize == "bilinear" else None  # "nearest" must find every pixel
     pixels = decode(source, enough=enough).pixels
     return pixels if size is None else resize_image(pixels, size, resize)
+
+
+def read_unchanged(path: Path, sha256: str, *, size: int, resize: str) -> np.ndarray | str:
+    """The pixels of a file that still is what it was, as `read_image` gives them; else a sentence that says why not.
+
+    Raises:
+        VggnbError: the storage is gone, which is no file's fault.
+    """
+    try:
+        if sha256_file(path) != sha256:
+            return "The file changed since the census."
+        return read_image(path, size=size, resize=resize)
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.ESTALE):
+            raise mendable(error, path) from error
+        return mendable(error, path).what
+    except VggnbError as error:
+        return error.what
 
 
 def resize_image(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:

@@ -8,7 +8,7 @@ memory what fits and no more.
 import contextlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,10 @@ class Shard:
             return np.zeros(0, self.dtype)
         with storage_errors(self.path):
             return np.memmap(self.path, self.dtype, "r", self.offset, (self.count,))
+
+    def images(self) -> list[str]:
+        """The hash of each record's image, hex."""
+        return [name.decode() for name in self.records()["image"].tolist()]
 
 
 class StoredRows:
@@ -85,19 +89,24 @@ def find_rows(folder: Path, wanted: set[str]) -> tuple[list[Shard], dict[str, Pl
     """The shards of a folder, and where each of the wanted images is; damaged shards are removed, and that is said."""
     shards: list[Shard] = []
     found: dict[str, Place] = {}
+    for shard in whole_shards(folder):
+        found.update((name, (len(shards), row)) for row, name in enumerate(shard.images()) if name in wanted)
+        shards.append(shard)
+    return shards, found
+
+
+def whole_shards(folder: Path, *, but: Container[str] = ()) -> Iterator[Shard]:
+    """The shards of a folder `but` those of these names, one by one; damaged ones are removed, and that is said."""
     _sweep(folder)
     for path in sorted(Path(folder).glob("[!.]*.npy")):
+        if path.name in but:
+            continue
         with storage_errors(path):
             if sha256_file(path) != path.stem:
                 print(f"A stored feature file was damaged ({path.name[:12]}...); its images are run again.")
                 path.unlink(missing_ok=True)
                 continue
-        shard = _opened(path)
-        names = shard.records()["image"].tolist()
-        places = {name.decode(): (len(shards), row) for row, name in enumerate(names)}
-        found.update((name, place) for name, place in places.items() if name in wanted)
-        shards.append(shard)
-    return shards, found
+        yield _opened(path)
 
 
 def _sweep(folder: Path) -> None:

@@ -75,19 +75,14 @@ class Manifest:
         """
         with storage_errors(path):
             text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        first, _, body = text.partition("\n")
+        dataset, classes, said = read_header(first, path)
         try:
-            first, body = text.split("\n", 1)
-            header = json.loads(first.removeprefix("# "))
             table = csv.reader(io.StringIO(body, newline=""))
             if tuple(next(table)) != COLUMNS:
                 raise ValueError("other columns")
-            rows = tuple(_row(cells) for cells in table)
-            classes = tuple(header["classes"])
-            for row in rows:
-                if classes[row.label] != row.class_name or row.label < 0 or row.split not in SPLITS:
-                    raise ValueError(f"the row of {row.path!r} contradicts the first line")
-            return cls(Path(header["dataset"]), classes, rows, tuple(header["said"]))
-        except (ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
+            return cls(dataset, classes, tuple(read_cells(cells, classes) for cells in table), said)
+        except (ValueError, IndexError, StopIteration) as error:
             raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
 
 
@@ -100,9 +95,30 @@ def open_manifest(workspace: Workspace, *, seed: int = 0) -> Manifest:
     return assign_splits(take_census(dataset, cache=workspace.census_file, progress=False), seed=seed)
 
 
-def _row(cells: list[str]) -> Row:
+def read_header(line: str, path: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
+    """The dataset, the classes and the sentences that a manifest's first line holds.
+
+    Raises:
+        VggnbError: it is another line.
+    """
+    try:
+        header = json.loads(line.removeprefix("# "))
+        return Path(header["dataset"]), tuple(header["classes"]), tuple(header["said"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
+
+
+def read_cells(cells: Sequence[str], classes: Sequence[str]) -> Row:
+    """One line of a manifest.
+
+    Raises:
+        ValueError, IndexError: it is no row, or contradicts the class list.
+    """
     path, sha256, width, height, kind, name, label, split, group, notes = cells
-    return Row(path, sha256, int(width), int(height), kind, name, int(label), split, group, notes)
+    row = Row(path, sha256, int(width), int(height), kind, name, int(label), split, group, notes)
+    if classes[row.label] != row.class_name or row.label < 0 or row.split not in SPLITS:
+        raise ValueError(f"the row of {row.path!r} contradicts the first line")
+    return row
 
 
 def assign_splits(
