@@ -10,7 +10,16 @@ import pytest
 from PIL import Image
 
 from vggnb.storage import VggnbError
-from vggnb.widgets import DatasetBrowser, ThresholdExplorer, TrainingProgress, TryYourOwn, controls, panels, uploads
+from vggnb.widgets import (
+    DatasetBrowser,
+    ThresholdExplorer,
+    TrainingProgress,
+    TryYourOwn,
+    controls,
+    panels,
+    training,
+    uploads,
+)
 from vggnb.widgets.uploads import MAX_UPLOAD, uploaded
 
 EIGHT = int(ipywidgets.__version__.split(".")[0]) >= 8
@@ -35,7 +44,7 @@ def hand_in(upload, files):
 
 @pytest.fixture
 def no_widgets(monkeypatch):
-    for module in (panels, uploads, controls):
+    for module in (panels, uploads, controls, training):
         monkeypatch.setattr(module, "ipywidgets", None)
 
 
@@ -63,7 +72,7 @@ def test_training_progress_is_a_keras_callback():
 
 def test_time_left_is_shown_but_never_printed(monkeypatch, capsys):
     now = [100.0]
-    monkeypatch.setattr(controls.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
     progress = TrainingProgress(10)
     progress.on_train_begin()
     now[0] += 6

@@ -10,7 +10,7 @@ figure as a file, `drawing.sentence` its words.
 
 from vggnb.figures.canvas import Drawing
 from vggnb.figures.charts import confusion_matrix, learning_curves, metric_intervals
-from vggnb.figures.closeups import heatmap_overlay, resize_comparison
+from vggnb.figures.closeups import heatmap_overlay, operating_point, resize_comparison
 from vggnb.figures.curves import reliability_diagram, roc_curve
 from vggnb.figures.galleries import answers, batch_grid, contact_sheet, duplicate_pairs, pictures, prediction_gallery
 from vggnb.figures.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
@@ -26,6 +26,7 @@ __all__ = [
     "heatmap_overlay",
     "learning_curves",
     "metric_intervals",
+    "operating_point",
     "pictures",
     "prediction_gallery",
     "preprocessing_histograms",
