@@ -59,7 +59,7 @@ class DatasetBrowser(Panel):
         return [row for row in rows if self.class_name in (None, row.class_name)]
 
     def show(self, **choice) -> None:
-        """Show another `split`, `class_name`, `flag` (None: all), or `page` (from 0); a choice begins at its first page."""
+        """Show another `split`, `class_name` or `flag` (None: all), from its first page; or another `page`, from 0."""
         self.page = 0
         for name, value in choice.items():
             setattr(self, name, value)
