@@ -18,6 +18,7 @@ from vggnb.widgets import (
     ThresholdExplorer,
     TrainingProgress,
     TryYourOwn,
+    app,
     controls,
     panels,
     training,
@@ -82,7 +83,7 @@ def test_time_left_is_shown_but_never_printed(monkeypatch, capsys):
     progress.on_epoch_end(0, {"loss": 0.6, "accuracy": 0.7})
     progress.on_epoch_end(1, {"loss": 0.5, "accuracy": 0.75})
     assert progress.words.value == "epoch 2 of 10, loss 0.50, accuracy 0.75, 24 s left"
-    assert progress.image.value.startswith(b"\x89PNG")
+    assert bytes(progress.image.value).startswith(b"\x89PNG")
     progress.on_train_end()
     assert progress.bar.bar_style == "warning"  # stopped early
     assert capsys.readouterr().out == "Training for 10 epochs.\n" and str(progress) == "Training for 10 epochs."

@@ -31,6 +31,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def wait_for_port(port, process):
+    """Asking for the page itself would start a kernel."""
+    for _ in range(240):
+        assert process.poll() is None, "the server ended"
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.25)
+    pytest.fail(f"port {port} does not answer")
+
+
 def wait_for(address, process):
     for _ in range(240):
         assert process.poll() is None, "the server ended"
@@ -137,7 +148,7 @@ def test_the_app(browser, environment, trained, tmp_path):
         [sys.executable, "-m", "vggnb", "app", str(trained), "--port", str(port)], env=environment
     )
     try:
-        wait_for(f"http://127.0.0.1:{port}/voila/static/", process) if False else time.sleep(6)
+        wait_for_port(port, process)
         page = open_page(browser, f"http://127.0.0.1:{port}/")
         page.get_by_text("is said from probability").first.wait_for()
         before, after = move_and_read(page)

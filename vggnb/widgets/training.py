@@ -14,8 +14,8 @@ class TrainingProgress(Panel):
     """A dashboard while Keras trains: `fit(run, features, progress=TrainingProgress)`.
 
     A Keras callback by its methods alone, so that this module does not need TensorFlow. The stop button needs a front
-    end that delivers presses while a cell runs (JupyterLab 4.4 and later with ipykernel 7); elsewhere the notebook's own
-    stop button does the same. Either way the last whole epoch is kept, and running the cell again continues.
+    end that delivers presses while a cell runs (JupyterLab 4.4 and later with ipykernel 7); elsewhere the notebook's
+    own stop button does the same. Either way the last whole epoch is kept, and running the cell again continues.
     """
 
     def __init__(self, epochs: int):
