@@ -1,6 +1,9 @@
 """Widgets without a browser: controls are set and pressed here as a person would, and their values are read."""
 
 import io
+import re
+import socket
+import time
 from datetime import datetime
 from types import SimpleNamespace as Thing
 
@@ -10,7 +13,17 @@ import pytest
 from PIL import Image
 
 from vggnb.storage import VggnbError
-from vggnb.widgets import DatasetBrowser, ThresholdExplorer, TrainingProgress, TryYourOwn, controls, panels, uploads
+from vggnb.widgets import (
+    DatasetBrowser,
+    ThresholdExplorer,
+    TrainingProgress,
+    TryYourOwn,
+    app,
+    controls,
+    panels,
+    training,
+    uploads,
+)
 from vggnb.widgets.uploads import MAX_UPLOAD, uploaded
 
 EIGHT = int(ipywidgets.__version__.split(".")[0]) >= 8
@@ -35,7 +48,7 @@ def hand_in(upload, files):
 
 @pytest.fixture
 def no_widgets(monkeypatch):
-    for module in (panels, uploads, controls):
+    for module in (panels, uploads, controls, training):
         monkeypatch.setattr(module, "ipywidgets", None)
 
 
@@ -63,12 +76,14 @@ def test_training_progress_is_a_keras_callback():
 
 def test_time_left_is_shown_but_never_printed(monkeypatch, capsys):
     now = [100.0]
-    monkeypatch.setattr(controls.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
     progress = TrainingProgress(10)
     progress.on_train_begin()
     now[0] += 6
+    progress.on_epoch_end(0, {"loss": 0.6, "accuracy": 0.7})
     progress.on_epoch_end(1, {"loss": 0.5, "accuracy": 0.75})
     assert progress.words.value == "epoch 2 of 10, loss 0.50, accuracy 0.75, 24 s left"
+    assert bytes(progress.image.value).startswith(b"\x89PNG")
     progress.on_train_end()
     assert progress.bar.bar_style == "warning"  # stopped early
     assert capsys.readouterr().out == "Training for 10 epochs.\n" and str(progress) == "Training for 10 epochs."
@@ -79,7 +94,44 @@ def test_training_progress_has_no_other_attributes():
         TrainingProgress(1).validation_data  # noqa: B018
 
 
+def test_after_going_on_the_time_left_counts_only_what_this_training_did(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    progress = TrainingProgress(10)
+    progress.on_train_begin()
+    now[0] += 3
+    progress.on_epoch_end(5, {"loss": 0.5})
+    assert progress.words.value.endswith("12 s left")
+
+
+def test_the_stop_button_ends_the_training_and_it_can_be_continued(fit_tiny, base, manifest, best, tmp_path):
+    from vggnb.features import extract
+    from vggnb.train import Stopped, fit, start_run
+
+    class StopsInEpoch2(TrainingProgress):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                self.button.click()
+            super().on_epoch_end(epoch, logs)
+
+    features = extract(manifest, best, *base, store=tmp_path / "store", progress=False)
+    run = start_run(tmp_path / "run", manifest, best, weights="none", source=base[1])
+    with pytest.raises(Stopped, match="Stopped at epoch 2; run this again to continue"):
+        fit(run, features, progress=StopsInEpoch2)
+    assert fit(run, features, progress=False) == fit_tiny(manifest, best)[0].history()
+
+
 # Dataset browser
+
+
+def test_dataset_browser_shows_what_the_census_flags():
+    rows = [Thing(path=f"{k}.jpg", split="train", class_name="a", label=0, notes="") for k in range(3)]
+    pair = Thing(paths=("0.jpg", "2.jpg"))
+    data = Thing(dataset=None, classes=("a",), rows=rows, pairs=[pair], leaks=[], conflicts=[])
+    browser = DatasetBrowser(data, read=lambda path: np.zeros((9, 9, 3), np.uint8))
+    browser.flag_choice.value = "there twice"
+    assert [row.path for row in browser.rows()] == ["0.jpg", "2.jpg"]
+    assert captions(browser) == "train, all classes, there twice: images 1 to 2 of 2"
 
 
 def captions(browser):
@@ -128,7 +180,7 @@ def test_threshold_explorer_follows_the_slider(predictions):
     assert explorer.counts().tolist() == [[2, 1], [1, 2]]
     assert explorer.words.value == (
         "dog is said from probability 0.50 on; sensitivity 0.67 (2 of 3 dog told right); "
-        "specificity 0.67 (2 of 3 cat told right)."
+        "specificity 0.67 (2 of 3 cat told right); misses 1, false alarms 1: cost 2 at 1 for a miss."
     )
     before = explorer.image.value
     explorer.slider.value = 0.35
@@ -137,6 +189,14 @@ def test_threshold_explorer_follows_the_slider(predictions):
     explorer.slider.value = 1.0
     assert explorer.counts().tolist() == [[3, 0], [3, 0]]
     assert Image.open(io.BytesIO(explorer.image.value)).format == "PNG"
+
+
+def test_a_miss_may_cost_more_than_a_false_alarm(predictions):
+    explorer = ThresholdExplorer(predictions, ("cat", "dog"))
+    explorer.cost_slider.value = 5.0
+    assert explorer.cost == 6 and "cost 6 at 5 for a miss" in explorer.words.value
+    explorer.slider.value = 0.35
+    assert explorer.cost == 1
 
 
 def test_threshold_explorer_of_the_other_class(predictions):
@@ -200,7 +260,7 @@ def test_names_are_shown_escaped_and_never_used_as_paths(bundle, tmp_path, monke
     text = panel.words.value
     assert "<img src=x" not in text and "&lt;img src=x onerror=alert(1)&gt;" in text
     assert "<b>../../x.jpg</b>" in text and "\u202e" not in text
-    assert text.count("<img") == 2  # the two small pictures that we made ourselves
+    assert text.count("<img") == 4  # of each picture a small copy and a heat map, both made by us
     assert [name for name, _ in panel.answers] == [name for name, _ in files]
     assert list(tmp_path.iterdir()) == [] and not (tmp_path.parent.parent / "x.jpg").exists()
 
@@ -219,6 +279,70 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_opened(monkeypatch):
     panel = TryYourOwn(None)
     panel.answer([("huge.jpg", bytes(MAX_UPLOAD + 1))])
     assert asked == [] and "8.0 MB; the limit is 8 MB. Make the picture smaller." in panel.words.value
+
+
+UPLOADS = {
+    "bomb.png": (None, "the limit is 50 million"),
+    "drawing.svg": (
+        b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        "a web page or a drawing",
+    ),
+    "page.jpg": (b"<html><script>alert(1)</script></html>", "a web page or a drawing"),
+    "photos.jpg": (b"PK\x03\x04" + bytes(40), "an archive or a document"),
+    "empty.jpg": (b"", "The file is empty"),
+    "../../x": (b"nothing", "Not a picture"),
+    HOSTILE: (b"nothing", "Not a picture"),
+    "$x_$\u202egpj": (b"nothing", "Not a picture"),
+}
+
+
+@pytest.fixture(scope="module")
+def bomb():
+    data = io.BytesIO()
+    Image.new("L", (10_000, 6_000)).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+def test_a_hostile_upload_is_refused_at_once_with_a_sentence(name, bundle, bomb, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, words = UPLOADS[name]
+    panel, start = TryYourOwn(bundle), time.monotonic()
+    ((_, said),) = panel.answer([(name, bomb if data is None else data)])
+    assert time.monotonic() - start < 1
+    assert words in said and said.endswith(".")
+    text = panel.words.value
+    assert "\u202e" not in text and not re.search(r"<(?!/?(p|b)>)", text)  # no tag but our own two
+    assert list(tmp_path.iterdir()) == [] and not (tmp_path.parent.parent / "x").exists()
+
+
+def test_a_picture_unlike_the_training_data_is_warned_about(monkeypatch):
+    answer = Thing(error=None, probabilities={"dog": 1.0}, unlike=True)
+    monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files: [answer for _ in files])
+    panel = TryYourOwn(None)
+    panel.answer([("a.jpg", jpeg())])
+    assert uploads.UNLIKE in panel.words.value
+    answer.unlike = False
+    panel.answer([("a.jpg", jpeg())])
+    assert uploads.UNLIKE not in panel.words.value
+
+
+# The app
+
+
+def test_the_app_refuses_what_it_cannot_serve(best_run, tmp_path, monkeypatch):
+    with pytest.raises(VggnbError, match="no run in this folder"):
+        app.check(tmp_path, 8866)
+    with socket.socket() as other:
+        other.bind((app.HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(VggnbError, match=f"port {port} is taken"):
+            app.check(best_run[0].folder, port)
+    monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(VggnbError, match="needs Voila") as error:
+        app.check(best_run[0].folder, 8866)
+    assert "vggnb[app]" in error.value.remedy
 
 
 # Without a kernel, without ipywidgets, and in a real kernel

@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     predict = verb("predict", _predict, "name the class of pictures")
     predict.add_argument("bundle", type=Path)
     predict.add_argument("paths", type=Path, nargs="+")
+    app = verb("app", _app, "try a run in the browser, on this machine only (extra: app)")
+    app.add_argument("run", type=Path)
+    app.add_argument("--port", type=_positive, default=8866, metavar="N")
     return parser
 
 
@@ -362,3 +365,11 @@ def _predict(options) -> None:
 
     answers = predict_files(load_bundle(options.bundle), options.paths)
     _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
+
+
+def _app(options) -> None:
+    _start_tensorflow()
+    from vggnb.widgets.app import HOST, serve
+
+    document = {"address": f"http://{HOST}:{options.port}/"}
+    serve(options.run, port=options.port, tell=lambda text: _print(options, document, text))

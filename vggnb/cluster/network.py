@@ -23,7 +23,7 @@ class VGG16:
         """See `work.Network`."""
         starts = range(0, len(hashes), BATCH)
         batches = ((list(hashes[at : at + BATCH]), self._batch(pixels[at : at + BATCH])) for at in starts)
-        return [shard.path.name for _, shard in write_shards(folder, batches, cut=self._job.cut)]
+        return [shard.path.name for _, shard in write_shards(folder, batches)]
 
     def _batch(self, pixels: np.ndarray) -> np.ndarray:
         return self._run(turned(pixels.astype(np.float32), self._job.view))

@@ -10,7 +10,7 @@ figure as a file, `drawing.sentence` its words.
 
 from vggnb.figures.canvas import Drawing
 from vggnb.figures.charts import confusion_matrix, learning_curves, metric_intervals, metric_name
-from vggnb.figures.closeups import heatmap_overlay, resize_comparison
+from vggnb.figures.closeups import heatmap_overlay, operating_point, resize_comparison
 from vggnb.figures.curves import (
     differences,
     precision_recall_curve,
@@ -34,6 +34,7 @@ __all__ = [
     "learning_curves",
     "metric_intervals",
     "metric_name",
+    "operating_point",
     "pictures",
     "precision_recall_curve",
     "prediction_gallery",

@@ -4,6 +4,8 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from vggnb.figures.canvas import WIDTH, Drawing, drawing, label, new_row, styled
+from vggnb.figures.charts import confusion_matrix
+from vggnb.figures.curves import roc_curve
 from vggnb.folders import shown
 from vggnb.images import resize_image
 
@@ -68,3 +70,20 @@ def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
     for ax in axes:
         ax.set_axis_off()
     return drawing(axes, ". ".join(words) + ".", photos=True)
+
+
+@styled
+def operating_point(report, scored, *, threshold: float) -> Drawing:
+    """The confusion matrix at a threshold and, beside it, the threshold's place on the ROC curve.
+
+    Args:
+        report: anything with `confusion`, int (2, 2), and `classes`.
+        scored: labels (bool) and scores (float) of the images, (n,) each.
+    """
+    left, right = new_row(2, size=(WIDTH, 4.0))
+    parts = [confusion_matrix(report, ax=left)]
+    if 0 < np.sum(scored[0]) < len(scored[0]):
+        parts.append(roc_curve({"": scored}, threshold=threshold, ax=right))
+    else:
+        right.set_axis_off()
+    return drawing((left, right), " ".join(part.sentence for part in parts))

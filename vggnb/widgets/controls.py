@@ -1,11 +1,10 @@
-"""Things to touch in a notebook: training progress, a dataset browser, a threshold explorer.
+"""Things to touch in a notebook: a dataset browser and a threshold explorer.
 
 Each is a class with a plain-Python core (call its methods), a `view` of core ipywidgets controls (7.7 and 8), and words
 that stand in where there is no kernel or no ipywidgets. All text from data is escaped.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from html import escape
 from types import SimpleNamespace
@@ -21,55 +20,6 @@ from vggnb.widgets.panels import Panel, ipywidgets
 PAGE = 12  # pictures
 
 
-class TrainingProgress(Panel):
-    """A bar and the latest numbers while Keras trains: `fit(run, features, progress=TrainingProgress)`.
-
-    A Keras callback by its methods alone, so that this module does not need TensorFlow.
-    """
-
-    def __init__(self, epochs: int):
-        self.epochs, self.done, self.line = epochs, 0, ""
-        self.start = time.monotonic()
-        if ipywidgets:
-            self.bar = ipywidgets.IntProgress(max=epochs)
-            self.words = ipywidgets.HTML()
-            self.view = ipywidgets.HBox([self.bar, self.words])
-
-    def __str__(self) -> str:
-        return f"Training for {self.epochs} epochs."
-
-    def __getattr__(self, name: str):
-        """Keras's other hooks: nothing happens in them."""
-        if name.startswith("on_") or name in ("set_params", "set_model"):
-            return lambda *arguments, **named: None
-        raise AttributeError(name)
-
-    def on_train_begin(self, logs=None) -> None:
-        """Show the view."""
-        self.start = time.monotonic()
-        self._ipython_display_()
-
-    def on_epoch_end(self, epoch: int, logs=None) -> None:
-        """Say the epoch's numbers and the time that is left."""
-        self.done = epoch + 1
-        numbers = [f"epoch {self.done} of {self.epochs}"]
-        for name, words in (("loss", "loss"), ("accuracy", "accuracy"), ("val_accuracy", "validation accuracy")):
-            numbers += [f"{words} {logs[name]:.2f}"] if name in (logs or {}) else []
-        self.line = ", ".join(numbers)
-        left = (time.monotonic() - self.start) / self.done * (self.epochs - self.done)
-        if self.view is not None:
-            self.bar.value = self.done
-            self.words.value = f"{self.line}, {math.ceil(left)} s left"
-
-    def on_train_end(self, logs=None) -> None:
-        """Leave the last numbers standing."""
-        if self.view is None:
-            print(self.line)
-        else:
-            self.bar.bar_style = "success" if self.done == self.epochs else "warning"
-            self.words.value = f"{self.line}, {time.monotonic() - self.start:.0f} s in all"
-
-
 class DatasetBrowser(Panel):
     """The pictures of a census or a manifest, by split and class, a page at a time.
 
@@ -82,28 +32,34 @@ class DatasetBrowser(Panel):
         self.splits = sorted({row.split for row in data.rows}, key=(*SPLITS, UNSPLIT).index)
         if not self.splits:
             raise VggnbError("There are no images to show.", data.dataset, "Look at the census for the reasons.")
-        self.split, self.class_name, self.page = self.splits[0], None, 0
+        self.split, self.class_name, self.page, self.flag = self.splits[0], None, 0, None
+        self.flags = _flags(data)
         if ipywidgets:
             classes = [("all classes", None)] + [(shown(name), name) for name in data.classes]
             self.split_choice = ipywidgets.Dropdown(options=self.splits, description="split")
             self.class_choice = ipywidgets.Dropdown(options=classes, description="class")
+            flags = [("all images", None)] + [(f"{flag} ({len(found)})", flag) for flag, found in self.flags.items()]
+            self.flag_choice = ipywidgets.Dropdown(options=flags, description="flag")
             self.back, self.forward = (ipywidgets.Button(description=text) for text in ("previous", "next"))
             self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="jpeg")
-            controls = ipywidgets.HBox([self.split_choice, self.class_choice, self.back, self.forward])
+            choices = [self.split_choice, self.class_choice, self.flag_choice]
+            controls = ipywidgets.VBox([ipywidgets.HBox(choices), ipywidgets.HBox([self.back, self.forward])])
             self.view = ipywidgets.VBox([controls, self.words, self.image])
             self.split_choice.observe(lambda change: self.show(split=change["new"]), names="value")
             self.class_choice.observe(lambda change: self.show(class_name=change["new"]), names="value")
+            self.flag_choice.observe(lambda change: self.show(flag=change["new"]), names="value")
             self.back.on_click(lambda button: self.show(page=self.page - 1))
             self.forward.on_click(lambda button: self.show(page=self.page + 1))
             self._draw()
 
     def rows(self) -> list:
-        """The rows of the chosen split and class."""
+        """The rows of the chosen split, class and flag."""
         rows = [row for row in self.data.rows if row.split == self.split]
+        rows = [row for row in rows if self.flag is None or row.path in self.flags[self.flag]]
         return [row for row in rows if self.class_name in (None, row.class_name)]
 
     def show(self, **choice) -> None:
-        """Show another `split`, `class_name` (None: all), or `page` (from 0); a new choice begins at its first page."""
+        """Show another `split`, `class_name` or `flag` (None: all), from its first page; or another `page`, from 0."""
         self.page = 0
         for name, value in choice.items():
             setattr(self, name, value)
@@ -115,7 +71,8 @@ class DatasetBrowser(Panel):
         rows, kind = self.rows(), "all classes" if self.class_name is None else shown(self.class_name)
         first = self.page * PAGE
         span = f"{first + 1} to {min(first + PAGE, len(rows))} of " if rows else ""
-        return f"{self.split}, {kind}: images {span}{len(rows)}"
+        flag = "" if self.flag is None else f", {self.flag}"
+        return f"{self.split}, {kind}{flag}: images {span}{len(rows)}"
 
     def _draw(self) -> None:
         if self.view is None:
@@ -125,6 +82,14 @@ class DatasetBrowser(Panel):
         self.words.value = escape(str(self))
         self.image.value = figures.pictures(self.data, some, read=self.read).image() if some else b""
         self.back.disabled, self.forward.disabled = self.page == 0, (self.page + 1) * PAGE >= len(rows)
+
+
+def _flags(data) -> dict[str, set[str]]:
+    """What the census says of single images: flag -> paths; a manifest has remarks only."""
+    pairs = {"there twice": "pairs", "leak": "leaks", "conflict": "conflicts"}
+    found = {flag: {path for pair in getattr(data, name, ()) for path in pair.paths} for flag, name in pairs.items()}
+    found["remark"] = {row.path for row in data.rows if getattr(row, "notes", "")}
+    return {flag: paths for flag, paths in found.items() if paths}
 
 
 class ThresholdExplorer(Panel):
@@ -147,13 +112,17 @@ class ThresholdExplorer(Panel):
         self.index = self.classes.index(self.positive)
         self.is_positive = np.asarray(predictions.labels) == self.index
         self.scores = np.asarray(predictions.probabilities)[:, self.index]
-        self.threshold = 0.5
+        self.threshold, self.cost_ratio = 0.5, 1.0
         if ipywidgets:
             style = {"min": 0.0, "max": 1.0, "step": 0.01, "continuous_update": False, "description": "threshold"}
             self.slider = ipywidgets.FloatSlider(value=self.threshold, **style)
+            cost = {"min": 1.0, "max": 20.0, "step": 1.0, "continuous_update": False, "description": "a miss costs"}
+            self.cost_slider = ipywidgets.FloatSlider(value=1.0, **cost)
             self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="png")
-            self.view = ipywidgets.VBox([self.slider, self.words, self.image])
+            controls = ipywidgets.HBox([self.slider, self.cost_slider, ipywidgets.Label("false alarms")])
+            self.view = ipywidgets.VBox([controls, self.words, self.image])
             self.slider.observe(lambda change: self.show(change["new"]), names="value")
+            self.cost_slider.observe(lambda change: self.show(cost_ratio=change["new"]), names="value")
             self._draw()
 
     def counts(self) -> np.ndarray:
@@ -162,9 +131,16 @@ class ThresholdExplorer(Panel):
         truth = np.where(self.is_positive, self.index, 1 - self.index)
         return np.array([[((truth == i) & (said == j)).sum() for j in (0, 1)] for i in (0, 1)])
 
-    def show(self, threshold: float) -> None:
-        """Go to another threshold, 0 to 1."""
-        self.threshold = float(threshold)
+    @property
+    def cost(self) -> float:
+        """Of all mistakes at this threshold, in false alarms."""
+        counts, p = self.counts(), self.index
+        return float(self.cost_ratio * counts[p, 1 - p] + counts[1 - p, p])
+
+    def show(self, threshold: float | None = None, *, cost_ratio: float | None = None) -> None:
+        """Go to another threshold, 0 to 1, or say how many false alarms one miss costs."""
+        self.threshold = self.threshold if threshold is None else float(threshold)
+        self.cost_ratio = self.cost_ratio if cost_ratio is None else float(cost_ratio)
         self._draw()
 
     def __str__(self) -> str:
@@ -175,10 +151,13 @@ class ThresholdExplorer(Panel):
             hits, all_of = int(counts[i, i]), int(counts[i].sum())
             share = f"{hits / all_of:.2f}" if all_of else "-"
             parts.append(f"{words} {share} ({hits} of {all_of} {name} told right)")
+        misses, alarms = int(counts[p, n]), int(counts[n, p])
+        parts.append(f"misses {misses}, false alarms {alarms}: cost {self.cost:g} at {self.cost_ratio:g} for a miss")
         return "; ".join(parts) + "."
 
     def _draw(self) -> None:
         if self.view is not None:
             self.words.value = escape(str(self))
             report = SimpleNamespace(confusion=self.counts(), classes=self.classes)
-            self.image.value = figures.confusion_matrix(report).image()
+            scored = (self.is_positive, self.scores)
+            self.image.value = figures.operating_point(report, scored, threshold=self.threshold).image()
