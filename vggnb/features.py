@@ -144,9 +144,7 @@ def _forward(
         bar.update(len(batch))
 
 
-def write_shards(
-    folder: Path, batches: Iterable[tuple[list[str], np.ndarray]]
-) -> Iterator[tuple[list[str], Shard]]:
+def write_shards(folder: Path, batches: Iterable[tuple[list[str], np.ndarray]]) -> Iterator[tuple[list[str], Shard]]:
     """Write hashes and features, given a batch at a time, as shards of `folder`; each as soon as it is full."""
     for hashes, values in _gathered(batches):
         yield hashes, write_shard(folder, hashes, values)

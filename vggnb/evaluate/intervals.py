@@ -85,7 +85,7 @@ def bootstrap_weights(labels: np.ndarray, *, draws: int, seed: int, groups: Sequ
 def on_logit_scale(value: float, draws: np.ndarray, fallback: tuple[float, float]) -> Interval:
     """An interval between 0 and 1 from the spread of bootstrap draws, symmetric in log(v / (1 - v)).
 
-    Near 1 the middle 95 % of the draws are too narrow; in `benchmarks/coverage.py` they catch an AUC of 0.99 on 20
+    Near 1 the middle 95 % of the draws are too narrow; in a simulation they caught an AUC of 0.99 on 20
     images in less than half of the cases, this interval in 19 of 20 (the scale: Qin and Hotilovac 2008).
 
     Args:

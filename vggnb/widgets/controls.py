@@ -157,7 +157,7 @@ class ThresholdExplorer(Panel):
 
     def _draw(self) -> None:
         if self.view is not None:
-            self.words.value = escape(str(self))
             report = SimpleNamespace(confusion=self.counts(), classes=self.classes)
             scored = (self.is_positive, self.scores)
-            self.image.value = figures.operating_point(report, scored, threshold=self.threshold).image()
+            picture = figures.operating_point(report, scored, threshold=self.threshold).image()
+            self.words.value, self.image.value = escape(str(self)), picture  # drawing takes a while: both at once
