@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vggnb import generators, images
+from vggnb import images as decoding
 from vggnb.generators import epoch_order, make_dataset, read_row, readable_batches
 from vggnb.model import preprocessing_layer
 from vggnb.paths import sample_folder
@@ -146,13 +146,13 @@ def test_a_batch_without_any_readable_file_is_no_batch(own_photos, survey, small
 
 
 def test_a_lost_drive_stops_the_reading_instead_of_leaving_the_rest_out(manifest, small, monkeypatch):
-    rows, hashed = manifest.of("train"), images.sha256_file
+    rows, hashed = manifest.of("train"), decoding.sha256_file
 
     def disconnect(path):
         if path == manifest.dataset / rows[6].path:
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
         return hashed(path)
 
-    monkeypatch.setattr(images, "sha256_file", disconnect)
+    monkeypatch.setattr(decoding, "sha256_file", disconnect)
     with pytest.raises(VggnbError, match="run the mount cell again"):
         read_all(manifest, rows, small)
