@@ -86,6 +86,10 @@ def test_url_that_ignores_ranges_or_changed_is_fetched_from_the_start(server, sk
         work.mkdir()
         (work / f"{SHA256}.part").write_bytes(rest)
         target = datasets.url(skin, tmp_path / "two", sha256=SHA256, progress=False)
+        found, whole = (
+            [p.read_bytes() for p in sorted(at.rglob("*")) if p.is_file()] for at in (target, tmp_path / "one")
+        )
+        assert found == whole != []
         target.rename(tmp_path / f"done-{len(rest)}")
 
 

@@ -25,7 +25,7 @@ from vggnb.machine import versions
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
 from vggnb.save.guard import check_model_file
-from vggnb.save.spec import FORMATS, MANIFEST, check_file, is_manifest, read_manifest, read_spec
+from vggnb.save.spec import FORMATS, MANIFEST, check_file, is_manifest, read_spec
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
 from vggnb.train import Run
 
@@ -125,8 +125,8 @@ def verify(folder: Path) -> list[SavedFile]:
     Raises:
         VggnbError: not a bundle, a checksum that differs, or a file that does not load.
     """
-    recipe = read_spec(Path(folder)).recipe
-    document = read_manifest(Path(folder))
+    spec = read_spec(Path(folder))
+    recipe, document = spec.recipe, spec.document
     for file in document["files"]:
         check_file(Path(folder), document, file)
     for kind, file in document["models"].items():
