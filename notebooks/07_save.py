@@ -83,8 +83,9 @@ except ValueError as error:
 from vggnb.storage import read_json
 
 card = read_json(run.folder / "bundle" / "card.json")
-for key in ("purpose", "network", "weights", "images", "limits"):
+for key in ("purpose", "network", "weights", "images"):
     print(f"{key}: {card[key]}\n")
+print("limits:", *card["limits"], sep="\n- ")
 
 # %% [markdown]
 # ## A damaged file
