@@ -68,8 +68,9 @@ def show() -> None:
     """What the page shows: both widgets, or one sentence where one of them cannot be."""
     from IPython.display import display
 
+    from vggnb.card import NOT_A_DEVICE
     from vggnb.evaluate import predict_split
-    from vggnb.save import NOT_A_DEVICE, open_or_save
+    from vggnb.save import open_or_save
     from vggnb.train import open_run
     from vggnb.widgets import ThresholdExplorer, TryYourOwn
 
