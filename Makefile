@@ -28,7 +28,7 @@ test: lint unit check-notebooks ## all checks
 unit: setup ## the unit tests and the twin checks of the notebooks
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; \
 	VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline \
-	$(BIN)/python -m pytest -m "not browser and not network and not cluster"
+	$(BIN)/python -m pytest -m "not browser and not network"
 
 check-notebooks: setup ## run every page again and compare every output (notebooks/conftest.py sets the scene)
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 600 \
