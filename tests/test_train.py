@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from faults import inject, small
 
+from vggnb.calibrate import Calibration
 from vggnb.checkpoints import State, read_state, to_bytes
 from vggnb.features import Features
 from vggnb.generators import epoch_order
@@ -200,8 +201,9 @@ def test_a_disk_that_fails_while_keeping_leaves_a_run_that_opens(nth, best_run, 
         move(*paths)
 
     monkeypatch.setattr(os, "replace", failing)
+    state = State(3, {}, {"history": list(own_run.history().rows)})
     with pytest.raises(VggnbError, match="No space left"):
-        _keep(own_run, another, State(3, {}, {"history": list(own_run.history().rows)}), best_run[1], 0.0)
+        _keep(own_run, another, state, best_run[1], 0.0, None, Calibration())
     assert open_run(own_run.folder).training() == before and own_run.head().get_weights()
 
 
@@ -511,9 +513,10 @@ def test_keeping_fails_at_every_step_and_the_run_is_old_or_new(operation, straig
     for number in itertools.count(1):
         folder = shutil.copytree(template, tmp_path / str(number))
         run = open_run(folder)
+        state = State(12, {}, {"history": list(straight.history().rows)})
         with inject(operation, number, errno.EIO, under=folder) as plan:
             try:
-                _keep(run, another, State(12, {}, {"history": list(straight.history().rows)}), whole, 0.0)
+                _keep(run, another, state, whole, 0.0, None, Calibration())
             except (VggnbError, OSError):
                 count += 1
             plan.disarm()

@@ -27,7 +27,6 @@ from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import fit_on, in_graph
 from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
 
-UNFITTED = Calibration(reason="It was not fitted.")
 CHECKPOINTS = "checkpoints"  # in the run's folder, while a training is unfinished
 
 
@@ -71,12 +70,7 @@ def fit(
         if progress:
             print(choice)
         recipe = recipe.with_(ridge=choice.ridge)
-    head = build_head(recipe, classes, images=count)
-    if recipe.standardise:
-        head.get_layer("standardise").adapt(train[0])
-    compile_head(head, recipe, images=count)
-    steps = math.ceil(count / recipe.batch_size)
-    in_graph(head, steps)
+    head = _untrained(recipe, classes, train[0])
     with held(run.folder) as lock:
         remove_unfinished(run)
         checkpoints = Checkpoints(run.folder / CHECKPOINTS, "head")
@@ -87,7 +81,7 @@ def fit(
             lambda done: _ordered_batches(*train, recipe, first=done),
             card=training_card(run, features),
             epochs=recipe.epochs,
-            steps=steps,
+            steps=math.ceil(count / recipe.batch_size),
             penalised=recipe.loss(classes),
             checkpoints=checkpoints,
             lock=lock,
@@ -103,6 +97,16 @@ def fit(
         _keep(run, head, state, features, time.perf_counter() - start, choice, calibration)
         checkpoints.clear()
     return run.history()
+
+
+def _untrained(recipe: Recipe, classes: int, values: np.ndarray) -> keras.Model:
+    """A compiled head that does a whole epoch in one call; it has seen the training images' mean and spread only."""
+    head = build_head(recipe, classes, images=len(values))
+    if recipe.standardise:
+        head.get_layer("standardise").adapt(values)
+    compile_head(head, recipe, images=len(values))
+    in_graph(head, math.ceil(len(values) / recipe.batch_size))
+    return head
 
 
 def calibrated_on(model: keras.Model, inputs, labels: np.ndarray, activation: str) -> Calibration:
@@ -165,8 +169,8 @@ def _keep(
     state: State,
     features: Features,
     seconds: float,
-    choice: Choice | None = None,
-    calibration: Calibration = UNFITTED,
+    choice: Choice | None,
+    calibration: Calibration,
 ) -> None:
     """Write the head under a name of its own, then the file that names it, then remove heads of earlier trainings."""
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
@@ -177,11 +181,7 @@ def _keep(
     name = f"head-{digest[:12]}.weights.h5"
     write_bytes(run.folder / name, data)
     rows = state.about["history"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(run.folder / "history.csv", text.getvalue().encode())
+    write_bytes(run.folder / "history.csv", _as_csv(rows))
     timing = {
         "features_s": round(features.seconds, 3),
         "head_s": round(seconds, 3),
@@ -198,6 +198,14 @@ def _keep(
     document["state_sha256"] = state.sha256("model/", "optimizer/")
     write_json(run.folder / TRAINING_FILE, document)
     remove_stale(run, "head-*.weights.h5", kept=name)
+
+
+def _as_csv(rows: list[dict]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def remove_stale(run: Run, pattern: str, *, kept: str) -> None:
