@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vggnb.generators import use_threads
+import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
 from vggnb.images import decode, read_image, resize_image
-from vggnb.machine import device_words, threads
+from vggnb.machine import device_words
 from vggnb.model import build_base, build_extractor, compiled
 from vggnb.recipe import Recipe
 
@@ -86,7 +86,6 @@ def main() -> None:
     parser.add_argument("--weights", default="offline")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    use_threads(threads())
     with tempfile.TemporaryDirectory(prefix="vggnb-bench-") as scratch:
         paths = options.photos or photos(Path(scratch))
         result = measure(paths, size=options.image_size, repeat=options.repeat, weights=options.weights)

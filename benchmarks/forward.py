@@ -14,15 +14,12 @@ from collections.abc import Callable
 from datetime import date
 
 import numpy as np
+import tensorflow as tf
 
-from vggnb.generators import use_threads
-from vggnb.machine import device_words, threads
+import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
+from vggnb.machine import device_words
 from vggnb.model import build_base, build_extractor, compiled
 from vggnb.recipe import Recipe
-
-use_threads(threads())
-
-import tensorflow as tf  # noqa: E402
 
 SIDE = 4096
 

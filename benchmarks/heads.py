@@ -25,8 +25,6 @@ from vggnb import choose
 from vggnb.census import take_census
 from vggnb.census.splits import assign_splits
 from vggnb.features import extract
-from vggnb.generators import use_threads
-from vggnb.machine import threads
 from vggnb.model import ALL_POOLS, build_base, build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.train.head import _ordered_batches
@@ -166,7 +164,6 @@ def main() -> None:
     parser.add_argument("--weights", default="offline")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    use_threads(threads())
     data, views = load(options)
     lines = {}
     warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest ridges need not be solved to the last digit

@@ -1,0 +1,118 @@
+"""An epoch of fine-tuning: the whole network with its first layers frozen, beside ours on stored activations.
+
+    python benchmarks/fine_tune.py [DATASET] [--image-size 224] [--from-block block5_conv1] [--epochs 3] [--json]
+
+Both train the same layers on the same pictures, one after the other in one process; the first epoch, which also
+compiles, is not counted. Ours runs the frozen layers once for each picture beforehand, which is told apart. Nothing
+else should run meanwhile. Without DATASET, the sample.
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from vggnb.census import take_census
+from vggnb.census.splits import Manifest, assign_splits
+from vggnb.generators import make_dataset
+from vggnb.machine import device_words
+from vggnb.model import build_classifier
+from vggnb.paths import sample_folder
+from vggnb.recipe import Recipe
+from vggnb.train import Run, fine_tune, train
+
+
+class EpochTimes(keras.callbacks.Callback):
+    """Seconds of each epoch, validation included."""
+
+    def __init__(self, epochs: int = 0):
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_train_begin(self, logs=None):
+        """Start the clock."""
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Stop it and start it again."""
+        now = time.perf_counter()
+        self.seconds.append(now - self.start)
+        self.start = now
+
+    def later(self) -> float:
+        """The mean of the epochs after the first."""
+        return sum(self.seconds[1:]) / len(self.seconds[1:])
+
+
+def whole(run: Run, manifest: Manifest, base: keras.Model, block: str, epochs: int) -> float:
+    """Seconds of an epoch through the whole network, of which the layers from `block` on learn."""
+    names = [layer.name for layer in base.layers]
+    base.trainable = True
+    for layer in base.layers[: names.index(block)]:
+        layer.trainable = False
+    model, times = build_classifier(base, run.head(), run.recipe), EpochTimes()
+    model.compile(keras.optimizers.Adam(1e-5), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    data = [make_dataset(manifest, split, run.recipe, training=split == "train") for split in ("train", "validation")]
+    model.fit(data[0], validation_data=data[1], epochs=epochs, callbacks=[times], verbose=0)
+    return times.later()
+
+
+def measure(options) -> dict:
+    """Both, side by side."""
+    recipe = Recipe.article().with_(image_size=options.image_size)
+    manifest = assign_splits(take_census(options.dataset or sample_folder(), progress=False))
+    clocks: list[EpochTimes] = []
+
+    def clock(epochs):
+        clocks.append(EpochTimes())
+        return clocks[-1]
+
+    with tempfile.TemporaryDirectory(prefix="vggnb-bench-") as scratch:
+        store, source = Path(scratch) / "features", options.weights
+        run, features = train(manifest, recipe, Path(scratch) / "run", weights=source, store=store, progress=False)
+        base, start = run.base(), time.perf_counter()
+        fine_tune(
+            run, features, store=store, from_block=options.from_block, epochs=options.epochs,
+            patience=options.epochs, base=base, progress=clock,
+        )  # fmt: skip
+        ours_s = time.perf_counter() - start
+        whole_epoch_s = whole(run, manifest, base, options.from_block, options.epochs)
+    ours_epoch_s = clocks[0].later()
+    return {
+        "images": len(manifest.of("train")) + len(manifest.of("validation")),
+        "image_size": options.image_size,
+        "from_block": options.from_block,
+        "whole_epoch_s": whole_epoch_s,
+        "ours_epoch_s": ours_epoch_s,
+        "whole_over_ours": whole_epoch_s / ours_epoch_s,
+        "ours_beforehand_s": ours_s - sum(clocks[0].seconds),
+        "machine": f"{platform.machine()}, {device_words()}, TensorFlow {tf.__version__}",
+        "date": date.today().isoformat(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", nargs="?", type=Path)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--from-block", default="block5_conv1")
+    parser.add_argument("--epochs", type=int, default=3, help="2 or more; the first is not counted")
+    parser.add_argument("--weights", default="offline")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = measure(options)
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:<18} {value:.3g}" if isinstance(value, float) else f"{name:<18} {value}")
+
+
+if __name__ == "__main__":
+    main()
