@@ -131,7 +131,8 @@ def fill(manifest: str, store: str) -> dict:
     filled = fill_store(
         Path(manifest), recipe, weights="none", store=Path(store), engine="ray", network=Standin, progress=False
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MB
+    used = resource.getrusage(resource.RUSAGE_SELF)  # Ray's threads in this process included, its servers not
+    cpu_s = used.ru_utime + used.ru_stime
     counts = np.array([shard.count for shard in whole_shards(filled.folder)])
     if counts.sum() != filled.rows:
         raise SystemExit(f"{filled.rows} rows, but {counts.sum()} records")
@@ -139,7 +140,8 @@ def fill(manifest: str, store: str) -> dict:
         "seconds": filled.seconds,
         "forward_s": filled.forward_s,
         "rows_per_s": filled.rows / filled.seconds,
-        "driver_peak_mb": peak,
+        "driver_peak_mb": used.ru_maxrss / MB,
+        "driver_cpu_s": cpu_s,
         "shards": len(counts),
         "largest_over_even": float(counts.max() / counts.mean()),
         "smallest_over_even": float(counts.min() / counts.mean()),

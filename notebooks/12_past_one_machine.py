@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 12. Past one machine: the same features from a cluster
 #
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/12_past_one_machine.ipynb)
+#
 # After this page you can
 #
 # - say by arithmetic whether one machine is enough for your pictures (it nearly always is),
@@ -11,6 +13,20 @@
 # **Beyond the article.** **Reads** 120 pictures of your dataset folder. **Writes** nothing that stays.
 # **Takes** 60 seconds in quick, about three minutes in full, both on two CPU cores. The cluster of this page is two
 # nodes on this very machine; it needs Ray (`pip install 'vggnb[cluster]'`). Without Ray the page runs too, and says so.
+
+# %% tags=["setup"]
+# @title Setup (run me first) {"display-mode": "form"}
+import importlib.util, os, pathlib, subprocess, sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
+    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
+    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
+    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+from vggnb.paths import open_workspace
+ws = open_workspace()
+print(ws)
 
 # %%
 import tempfile

@@ -3,9 +3,10 @@
 import importlib.util
 import json
 import os
-import socket
+import socketserver
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -99,14 +100,27 @@ def test_without_ray_the_way_to_it_is_told(fill, tmp_path, monkeypatch):
     assert "vggnb[cluster]" in told.value.remedy
 
 
-def test_an_address_where_nobody_is_is_told_at_once(fill, tmp_path):
+@pytest.mark.parametrize("who", ["nobody", "somebody else"])
+def test_an_address_where_no_ray_answers_is_told_at_once(who, fill, tmp_path):
     pytest.importorskip("ray", reason="needs Ray: pip install 'vggnb[cluster]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with socketserver.TCPServer(("127.0.0.1", 0), Polite) as server:
+        address = f"127.0.0.1:{server.server_address[1]}"
+        if who == "nobody":
+            server.server_close()
+        else:
+            threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(VggnbError, match="No Ray cluster answers") as told:
             fill(standin.pictures(tmp_path / "many", 2), engine="ray", address=address)
     assert told.value.where == address and "ray start --head" in told.value.remedy
+    assert ("not Ray" in told.value.what) == (who != "nobody")
+
+
+class Polite(socketserver.BaseRequestHandler):
+    """Answers, and is not Ray."""
+
+    def handle(self):
+        self.request.recv(100)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def test_a_rehearsal_without_ray_is_the_local_engine(fill, tmp_path, monkeypatch, capsys):
@@ -152,7 +166,7 @@ def faults(tmp_path_factory):
     paths = os.pathsep.join(map(str, (SCRIPT.parent.parent, SCRIPT.parent)))
     environment = {**os.environ, "PYTHONPATH": paths, "STANDIN_LOG": str(folder / "log"), "VGGNB_THREADS": "1"}
     command = [sys.executable, SCRIPT, folder, *([SKIN] if SKIN.is_dir() else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"peace"')))
 

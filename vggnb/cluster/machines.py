@@ -26,6 +26,7 @@ except ImportError as error:
 __all__ = ["SAME_PATH", "RayError", "RayTaskError", "check_machines", "connect", "gpus_each", "pinned", "ray"]
 
 SAME_PATH = "All machines must see it under the same path, for example on NFS."
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"  # how a gRPC client begins
 QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -50,10 +51,15 @@ def connect(address: str | None) -> None:
 
 
 def _knock(address: str) -> None:
-    """Find out in seconds, not in minutes, whether somebody listens."""
+    """Find out in seconds whether somebody listens who speaks as Ray does; Ray itself would ask for ever."""
     host, _, port = address.rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=5).close()
+    if not port.isdigit():
+        return
+    with socket.create_connection((host, int(port)), timeout=5) as line:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            line.sendall(HTTP2)
+            if line.recv(4)[3:] != b"\x04":  # a SETTINGS frame
+                raise ConnectionError("What answers there is not Ray.")
 
 
 def gpus_each(asked: int | None) -> int:

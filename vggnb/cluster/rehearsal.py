@@ -30,10 +30,12 @@ class Rehearsal:
         if not importlib.util.find_spec("ray"):
             print(WITHOUT)
             return
+        from ray._private import worker
         from ray.cluster_utils import Cluster
 
         import vggnb.cluster.machines  # noqa: F401, sets what Ray reads when it starts
 
+        worker.print_to_stdstream = lambda *_, **__: None  # where a death is told at length; nothing public stops it
         head = {**NODE, "include_dashboard": False, "_system_config": HASTY}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.engine, self.address = "ray", self._cluster.address
