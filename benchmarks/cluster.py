@@ -116,6 +116,7 @@ def scale(rows: list[int]) -> dict:
         make_pictures(pictures, max(rows), manifests)
         for n, manifest in manifests.items():
             _, result["rows"][f"{n:,}"] = run(__file__, "--fill", manifest, Path(scratch) / f"store{n}")
+            print(f"{n:,} rows done", json.dumps(result["rows"][f"{n:,}"]), file=sys.stderr, flush=True)
     table = list(result["rows"].values())
     for name in ("seconds", "forward_s"):
         if len(rows) > 1:

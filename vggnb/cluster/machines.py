@@ -45,8 +45,8 @@ def connect(address: str | None) -> None:
     except (ConnectionError, OSError, ValueError) as error:
         remedy = "Start one with 'ray start --head' and run this on one of its machines; --address is its host:port."
         raise VggnbError(f"No Ray cluster answers ({str(error).strip().splitlines()[0]}).", address, remedy) from error
-    except RuntimeError as error:
-        remedy = "Install the same Python and the same Ray on all machines."
+    except Exception as error:  # of a version, RuntimeError; of a machine that is too busy, just Exception
+        remedy = "Install the same Python and the same Ray on all machines; if they are the same, try again."
         raise VggnbError(f"Ray refused: {' '.join(str(error).split())[:500]}", address, remedy) from error
 
 

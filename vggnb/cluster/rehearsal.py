@@ -30,12 +30,11 @@ class Rehearsal:
         if not importlib.util.find_spec("ray"):
             print(WITHOUT)
             return
-        from ray._private import worker
-        from ray.cluster_utils import Cluster
+        from vggnb.cluster.machines import ray  # first: it sets what Ray reads when it starts
 
-        import vggnb.cluster.machines  # noqa: F401, sets what Ray reads when it starts
-
-        worker.print_to_stdstream = lambda *_, **__: None  # where a death is told at length; nothing public stops it
+        Cluster = importlib.import_module("ray.cluster_utils").Cluster
+        # Where Ray tells a death at length, with addresses; nothing public stops that.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
         head = {**NODE, "include_dashboard": False, "_system_config": HASTY}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.engine, self.address = "ray", self._cluster.address
