@@ -118,11 +118,12 @@ def scale(rows: list[int]) -> dict:
             _, result["rows"][f"{n:,}"] = run(__file__, "--fill", manifest, Path(scratch) / f"store{n}")
             print(f"{n:,} rows done", json.dumps(result["rows"][f"{n:,}"]), file=sys.stderr, flush=True)
     table = list(result["rows"].values())
-    for name in ("seconds", "forward_s"):
-        if len(rows) > 1:
+    cpu_s, peaks = ([line[name] for line in table] for name in ("driver_cpu_s", "driver_peak_mb"))
+    if len(rows) > 1:
+        for name in ("seconds", "forward_s"):
             slope, _ = np.polyfit(np.log(rows), np.log([line[name] for line in table]), 1)
-            result[f"exponent of {name}"] = float(slope)
-    peaks = [line["driver_peak_mb"] for line in table]
+            result[f"exponent_of_{name}"] = float(slope)
+        result["rows_per_driver_cpu_s"] = (rows[-1] - rows[0]) / (cpu_s[-1] - cpu_s[0])
     return result | {"driver_memory_spread_mb": max(peaks) - min(peaks)}
 
 

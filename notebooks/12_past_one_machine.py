@@ -65,17 +65,17 @@ print(alone)
 # %% [markdown]
 # ## When one machine is enough
 #
-# How fast is this machine with pictures of 224 pixels? The next cell measures it. We have no graphics card here, so the
-# other number is an **assumption**: the maker of the T4, the card that Colab lends, names 8.1 million million operations a second;
-# a picture needs 30.7 thousand million; and we assume that half of what the maker names is reached.
+# How fast is this machine with pictures of 224 pixels? The next cell measures it. The other number is an
+# **assumption**: this page was made on a machine without a graphics card. For the T4, the card that Colab lends, the
+# maker names 8.1 million million operations a second; we assume that VGG-16 gets half of them.
 
 # %%
 from vggnb.cluster.network import forward_speed
-from vggnb.cluster.plan import Plan, Speed, on_paper
+from vggnb.cluster.plan import GFLOP, Plan, Speed, on_paper
 
 here = Speed("this machine", forward_speed(recipe.with_(image_size=224), ws.weights), measured=True)
 card = on_paper("one T4", tflops=8.1)
-print(here, card, sep="\n")
+print(f"{GFLOP} thousand million operations for an image", here, card, sep="\n")
 
 # %% [markdown]
 # The rest is division. HAM10000, the collection that most papers on skin lesions train on, has 10,015 pictures.
@@ -193,11 +193,14 @@ cluster.close()
 #
 # ## Ten million pictures, on paper
 #
-# First the hours. A cluster gets nine tenths of what its machines would do alone; `benchmarks/cluster.py` measures how much Ray
-# really takes. Everything that is not this machine alone is assumed.
+# First the hours. Ray takes a little for itself (`benchmarks/cluster.py` measures how much); a plan counts it in.
+# Everything that is not this machine alone is assumed, that 16 machines are 16 times as fast as one for example.
 
 # %%
+from vggnb.cluster.plan import DRIVER_ROWS_PER_S, RAY_SHARE, decoding_speed
+
 crowd = here.times(16, "16 machines like this")
+print(f"of what machines do alone, {RAY_SHARE:.0%} is counted for a cluster")
 for speed in (here, crowd, eight, card.times(32, "32 T4 in a cluster")):
     print(Plan("ten million", 10**7, speed, record))
 
@@ -207,20 +210,19 @@ for speed in (here, crowd, eight, card.times(32, "32 T4 in a cluster")):
 
 # %%
 from math import ceil
-from vggnb.cluster.plan import DRIVER_ROWS_PER_S, decoding_speed
 
 plan, decoding = Plan("ten million", 10**7, eight, record, picture_bytes=0.3e6), decoding_speed(few.dataset, few.rows)
 print(f"storage: {size(10**7 * plan.picture_bytes)} of pictures, {size(plan.store_bytes)} of features")
-print(f"reading: {size(plan.read_bytes_per_s)} a second for eight T4, {size(10 * plan.read_bytes_per_s)} if from a telephone")
+print(f"reading: {size(plan.read_bytes_per_s)} each second, {size(10 * plan.read_bytes_per_s)} if from telephones")
 print(f"decoding: {ceil(card.images_per_s / decoding)} CPU core for each T4, with small pictures such as these")
-print(f"the queue: {DRIVER_ROWS_PER_S:,} rows a second, as many as {DRIVER_ROWS_PER_S / card.images_per_s:.0f} T4 can take")
+print(f"the queue: {DRIVER_ROWS_PER_S:,} images each second, enough for {DRIVER_ROWS_PER_S / card.images_per_s:.0f} T4")
 
 # %% [markdown]
 # Eight cards, an afternoon, and a disk that you can buy in a shop. The network between storage and machines is what to ask
 # about first: an ordinary office network carries about 120 MB a second.
 #
-# A machine that dies costs at most the two units that it holds, 512 pictures, which is seconds. The features do
-# **not** replace the pictures: fine-tuning (page 9) keeps much larger numbers for each picture, and for ten million of them
+# The one process that hands out the units is no bottleneck: it could feed a hall full of cards. A machine that dies costs at
+# most the two units that it holds, which is seconds of work. But the features do **not** replace the pictures: fine-tuning (page 9) keeps much larger numbers for each picture, and for ten million of them
 # it is cheaper to pass through the network again.
 
 # %%
