@@ -60,7 +60,7 @@ notebooks: setup ## make the .ipynb from their .py twins and run them in the qui
 	$(BIN)/python notebooks/build.py $(PAGES)
 
 bench: setup ## print every table of benchmarks/
-	for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+	for script in $(filter-out benchmarks/tell.py,$(wildcard benchmarks/*.py)); do $(BIN)/python "$$script" || exit; done
 
 clean: ## remove caches and builds (rm -rf .venv as well for a fresh environment)
 	rm -rf build dist .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tell import tell
 
 from vggnb.census import Census, take_census, twins
 from vggnb.census.rows import Row
@@ -184,13 +185,8 @@ def main() -> None:
     parser.add_argument("--cleanvision", metavar="PYTHON", help="an interpreter that has CleanVision")
     parser.add_argument("--many", type=int, default=0, help="also take a census of that many generated files")
     parser.add_argument("--json", action="store_true")
-    result = measure(options := parser.parse_args())
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        for key, part in value.items() if isinstance(value, dict) else [("", value)]:
-            print(f"{f'{name} {key}':<34} {f'{part:.3g}' if isinstance(part, float) else part}")
+    options = parser.parse_args()
+    tell(measure(options), as_json=options.json)
 
 
 if __name__ == "__main__":

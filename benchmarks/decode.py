@@ -9,7 +9,6 @@ decode resized the same way: pixels in levels of 255, features as the length of 
 
 import argparse
 import io
-import json
 import tempfile
 import time
 from datetime import date
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tell import tell
 
 import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
 from vggnb.images import decode, read_image, resize_image
@@ -89,11 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vggnb-bench-") as scratch:
         paths = options.photos or photos(Path(scratch))
         result = measure(paths, size=options.image_size, repeat=options.repeat, weights=options.weights)
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:<26} {value:.3g}" if isinstance(value, float) else f"{name:<26} {value}")
+    tell(result, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ else should run meanwhile. Without DATASET, the sample.
 """
 
 import argparse
-import json
 import platform
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tell import tell
 
 from vggnb.census import take_census
 from vggnb.census.splits import Manifest, assign_splits
@@ -106,12 +106,7 @@ def main() -> None:
     parser.add_argument("--weights", default="offline")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    result = measure(options)
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:<18} {value:.3g}" if isinstance(value, float) else f"{name:<18} {value}")
+    tell(measure(options), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ product of two float32 matrices of 4096 x 4096. Nothing else should run meanwhil
 """
 
 import argparse
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from datetime import date
 
 import numpy as np
 import tensorflow as tf
+from tell import tell
 
 import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
 from vggnb.machine import device_words
@@ -78,14 +78,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--weights", default="offline")
     parser.add_argument("--json", action="store_true")
-    result = measure(options := parser.parse_args())
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, engine in result.pop("engines").items():
-        print(f"{name:<16} " + ", ".join(f"{value:.3g} {key}" for key, value in engine.items()))
-    for name, value in result.items():
-        print(f"{name:<16} {value:.3g}" if isinstance(value, float) else f"{name:<16} {value}")
+    options = parser.parse_args()
+    tell(measure(options), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What was tried for `Recipe.best()`'s head, by cross-validation on a dataset's train images; test is never read.
 
-    python benchmarks/heads.py DATASET [--repeats 4] [--views] [--store FOLDER] [--json]
+    python benchmarks/heads.py [DATASET] [--repeats 4] [--views] [--store FOLDER] [--json]
 
 Every line is one idea; each gets the ridge that suits it best. Score is the AUC for two classes and macro-F1 for more.
 "exact" heads are solved to the end by scikit-learn; "Adam" heads are trained as `train.fit` does, on the first repeat
@@ -26,6 +26,7 @@ from vggnb.census import take_census
 from vggnb.census.splits import assign_splits
 from vggnb.features import extract
 from vggnb.model import ALL_POOLS, build_base, build_head, compile_head, pool_columns
+from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
 from vggnb.train.head import _ordered_batches
 
@@ -157,7 +158,7 @@ def load(options) -> tuple[Data, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path)
+    parser.add_argument("dataset", type=Path, nargs="?", default=sample_folder(), help="default: the sample")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--views", action="store_true")
     parser.add_argument("--store", type=Path, help="a feature store to use and keep")

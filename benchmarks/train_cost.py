@@ -8,7 +8,6 @@ of the others. Without DATASET, the sample.
 """
 
 import argparse
-import json
 import platform
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tell import tell
 
 from vggnb.census import take_census
 from vggnb.census.splits import Manifest, assign_splits
@@ -165,12 +165,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="epochs of the two loops that are measured")
     parser.add_argument("--weights", default="offline")
     parser.add_argument("--json", action="store_true")
-    result = measure(options := parser.parse_args())
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:<26} {value:.3g}" if isinstance(value, float) else f"{name:<26} {value}")
+    options = parser.parse_args()
+    tell(measure(options), as_json=options.json)
 
 
 if __name__ == "__main__":

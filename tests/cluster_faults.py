@@ -1,6 +1,8 @@
 """What a cluster of two nodes on this machine does while things die; a stand-in is the network. One JSON line.
 
-python tests/cluster_faults.py FOLDER
+python tests/cluster_faults.py FOLDER [DATASET]
+
+With DATASET, VGG-16 is run on some of its pictures, too.
 """
 
 import json
@@ -16,22 +18,24 @@ from pathlib import Path
 import numpy as np
 import ray
 import standin
-from ray.cluster_utils import Cluster
 
 import vggnb
+from vggnb.census import take_census
+from vggnb.census.splits import Manifest, assign_splits
 from vggnb.cluster import fill_store
+from vggnb.cluster.rehearsal import Rehearsal
+from vggnb.recipe import Recipe
 from vggnb.shards import whole_shards
 from vggnb.storage import VggnbError
 
 UNIT = 2  # pictures
 LOG = Path(standin.LOG)
 HURRY = Path(f"{LOG}.hurry")
-NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
-def fill(manifest, store, engine="ray", network=standin.Standin):
-    how = {"weights": "none", "unit_rows": UNIT, "progress": False}
-    return fill_store(manifest, standin.RECIPE, store=store, engine=engine, network=network, **how)
+def fill(manifest, store, **options):
+    how = {"weights": "none", "unit_rows": UNIT, "progress": False, "engine": "ray", "network": standin.Standin}
+    return fill_store(manifest, standin.RECIPE, store=store, **(how | options))
 
 
 def stored(store):
@@ -107,31 +111,46 @@ def error_of(work):
 
 
 def errors(manifest, folder):
-    """What is said where the machines differ."""
-    told = {"weights": error_of(lambda: fill(manifest, folder / "weights", network=standin.Other))}
+    """What is said where the machines differ, or are asked for too much."""
+
+    def told(name, **options):
+        return error_of(lambda: fill(options.pop("manifest", manifest), options.pop("store", folder / name), **options))
+
+    found = {name: told(name, network=network) for name, network in
+             (("weights", standin.Other), ("elsewhere", standin.Elsewhere))}  # fmt: skip
+    found["gpus"] = told("gpus", gpus_per_worker=2)
     version, vggnb.__version__ = vggnb.__version__, "0.0"
-    told["versions"] = error_of(lambda: fill(manifest, folder / "versions"))
+    found["versions"] = told("versions")
     vggnb.__version__ = version
-    here = Path.cwd()
-    (folder / "elsewhere").mkdir()
-    os.chdir(folder / "elsewhere")
-    told["store"] = error_of(lambda: fill(manifest, "/proc/self/cwd/store"))
+    here = Path.cwd()  # a path that means something else in every process
+    os.chdir(folder)
+    found["store"] = told("store", store="/proc/self/cwd/store")
+    Manifest(Path("/proc/self/cwd/few"), ("a",), Manifest.read(manifest).rows).write(folder / "moved.csv")
+    found["dataset"] = told("dataset", manifest=folder / "moved.csv")
     os.chdir(here)
-    return told
+    return found
 
 
-def main(folder: Path) -> None:
+def vgg16(dataset, folder):
+    """The largest difference between what both engines store, as a part of the largest number of a picture."""
+    manifest = assign_splits(take_census(dataset, progress=False))
+    Manifest(manifest.dataset, manifest.classes, manifest.of("train")[::3]).write(folder / "skin.csv")
+    how = {"weights": "offline", "unit_rows": 32, "progress": False}
+    for engine in ("local", "ray"):
+        recipe = Recipe.best().with_(image_size=96)
+        fill_store(folder / "skin.csv", recipe, store=folder / f"skin-{engine}", engine=engine, **how)
+    (local, _), (ray_, records) = stored(folder / "skin-local"), stored(folder / "skin-ray")
+    differences = [float(np.abs(local[k] - ray_[k]).max() / np.abs(local[k]).max()) for k in local]
+    return {"images": len(local), "records": records, "same": ray_.keys() == local.keys(), "most": max(differences)}
+
+
+def main(folder: Path, dataset: Path | None) -> None:
     few, many = standin.pictures(folder / "few", 100), standin.pictures(folder / "many", 1400)
     HURRY.touch()
-    fill(few, folder / "few-local", "local")
-    fill(many, folder / "many-local", "local")
+    fill(few, folder / "few-local", engine="local")
+    fill(many, folder / "many-local", engine="local")
     expected = {"few": stored(folder / "few-local")[0], "many": stored(folder / "many-local")[0]}
-    quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 2, "health_check_timeout_ms": 1000}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={**NODE, "_system_config": quick, "include_dashboard": False}
-    )
-    second = [cluster.add_node(**NODE)]
-    told, start = {}, time.time()
+    told, start, cluster = {}, time.time(), Rehearsal()
 
     def did(name, result):
         told[name] = {**result, "seconds": round(time.time() - start, 1)}
@@ -141,8 +160,8 @@ def main(folder: Path) -> None:
         os.kill(process, signal.SIGKILL)
 
     def replace_node(_):
-        cluster.remove_node(second[0], allow_graceful=False)
-        second[0] = cluster.add_node(**NODE)
+        cluster.remove(cluster.second)
+        cluster.second = cluster.add()
 
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -153,12 +172,14 @@ def main(folder: Path) -> None:
             {"same": is_same(folder / "ray", expected["few"]), "files": names[0] == names[1], **filled.to_dict()},
         )
         did("errors", errors(few, folder))
+        if dataset:
+            did("vgg16", vgg16(dataset, folder))
         did("killed", under_faults(many, folder / "killed", expected["many"], kill, 1))
         did("removed", under_faults(many, folder / "removed", expected["many"], replace_node, 2))
         did("driver", driver_killed(few, folder / "driver", expected["few"], cluster.address))
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        cluster.close()
     print(json.dumps(told))
 
 
@@ -167,4 +188,4 @@ if __name__ == "__main__":
         ray.init(address=sys.argv[4], log_to_driver=False, logging_level="ERROR")
         fill(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
-        main(Path(sys.argv[1]))
+        main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

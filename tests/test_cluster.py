@@ -3,21 +3,25 @@
 import importlib.util
 import json
 import os
+import socketserver
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import standin
 
-from vggnb.cluster import fill_store
+from vggnb.cluster import fill_store, rehearsal
+from vggnb.cluster.plan import Plan, Speed, duration, on_paper, size
 from vggnb.cluster.units import Missing, is_manifest, stream_rows
 from vggnb.features import extract
 from vggnb.shards import whole_shards
 from vggnb.storage import VggnbError
 
 SCRIPT = Path(__file__).with_name("cluster_faults.py")
+SKIN = Path(__file__).resolve().parents[2] / "shared" / "data" / "skin_small"
 
 
 @pytest.fixture
@@ -89,10 +93,68 @@ def test_an_unknown_engine_and_another_file_are_told(fill, tmp_path):
 
 def test_without_ray_the_way_to_it_is_told(fill, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "vggnb.cluster.distributed", raising=False)
+    for name in ("machines", "distributed"):
+        monkeypatch.delitem(sys.modules, f"vggnb.cluster.{name}", raising=False)
     with pytest.raises(VggnbError, match="Ray is not installed") as told:
         fill(standin.pictures(tmp_path / "many", 2), engine="ray")
     assert "vggnb[cluster]" in told.value.remedy
+
+
+@pytest.mark.parametrize("who", ["nobody", "somebody else"])
+def test_an_address_where_no_ray_answers_is_told_at_once(who, fill, tmp_path):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'vggnb[cluster]'")
+    with socketserver.TCPServer(("127.0.0.1", 0), Polite) as server:
+        address = f"127.0.0.1:{server.server_address[1]}"
+        if who == "nobody":
+            server.server_close()
+        else:
+            threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(VggnbError, match="No Ray cluster answers") as told:
+            fill(standin.pictures(tmp_path / "many", 2), engine="ray", address=address)
+    assert told.value.where == address and "ray start --head" in told.value.remedy
+    assert ("not Ray" in told.value.what) == (who != "nobody")
+
+
+class Polite(socketserver.BaseRequestHandler):
+    """Answers, and is not Ray."""
+
+    def handle(self):
+        self.request.recv(100)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_a_rehearsal_without_ray_is_the_local_engine(fill, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(rehearsal.importlib.util, "find_spec", lambda name: None)
+    cluster = rehearsal.Rehearsal()
+    assert "not installed" in capsys.readouterr().out
+    filled = fill(standin.pictures(tmp_path / "many", 5), engine=cluster.engine, address=cluster.address)
+    cluster.close()
+    assert (filled.engine, filled.images_forwarded) == ("local", 5)
+
+
+def test_who_dies_once_dies_once_and_never_the_caller(tmp_path, monkeypatch):
+    killed = []
+    monkeypatch.setattr(rehearsal, "vgg16", standin.Standin)
+    monkeypatch.setattr(rehearsal.os, "kill", lambda process, _: killed.append(process))
+    network, pixels = rehearsal.dies_once(), np.zeros((1, 96, 96, 3), np.uint8)
+    network(None).forward(tmp_path, ["0" * 64], pixels)
+    assert not killed
+    for _ in range(2):
+        network(None, spared=-1).forward(tmp_path, ["0" * 64], pixels)
+    assert killed == [os.getpid()]
+
+
+def test_a_plan_is_a_division():
+    card = on_paper("card", 6.14, used=0.5)
+    plan = Plan("all", 1_000_000, card, record_bytes=11_840, picture_bytes=0.3e6)
+    assert card.images_per_s == pytest.approx(100) and plan.seconds == pytest.approx(10_000)
+    assert (size(plan.store_bytes), size(plan.read_bytes_per_s)) == ("12 GB", "30 MB")
+    assert "2.8 hours" in str(plan) and "assumed" in str(plan)
+    here = Speed("here", 10.0, measured=True)
+    assert here.times(2, "two").images_per_s < 20 and not here.times(2, "two").measured
+    assert list(map(duration, (0, 1.5, 119, 120, 7199, 7200, 172_800))) == [
+        "0.0 s", "1.5 s", "119 s", "2.0 min", "120 min", "2.0 hours", "2.0 days",
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +165,8 @@ def faults(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     paths = os.pathsep.join(map(str, (SCRIPT.parent.parent, SCRIPT.parent)))
     environment = {**os.environ, "PYTHONPATH": paths, "STANDIN_LOG": str(folder / "log"), "VGGNB_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=300, env=environment
-    )  # fmt: skip
+    command = [sys.executable, SCRIPT, folder, *([SKIN] if SKIN.is_dir() else [])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"peace"')))
 
@@ -136,6 +197,17 @@ def test_a_killed_driver_goes_on_where_it_stopped(faults):
 @pytest.mark.slow
 @pytest.mark.parametrize("what, words", [
     ("weights", "networks differ"), ("versions", "Versions differ: vggnb"), ("store", "does not see the store"),
+    ("dataset", "does not see the pictures"), ("elsewhere", "do not arrive in the store"),
+    ("gpus", "No machine of the cluster has more than 0 GPUs"),
 ])  # fmt: skip
-def test_machines_that_differ_are_told(what, words, faults):
+def test_what_the_machines_cannot_do_together_is_told(what, words, faults):
     assert words in faults["errors"][what]
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.skipif(not SKIN.is_dir(), reason="the real pictures are not here (../shared/data)")
+def test_vgg16_gives_real_pictures_the_features_that_one_process_gives(faults):
+    told = faults["vgg16"]
+    assert told["same"] and told["records"] == told["images"] > 100 and told["most"] <= 1e-5

@@ -7,8 +7,11 @@ any part. The manifest is cut into units; a unit is decoded, run through the net
 - `work`: what a worker does with a unit
 - `network`: VGG-16's frozen part as a worker has it; the only module here that needs TensorFlow
 - `local`: the units in this process
-- `distributed`: the units on the machines of a Ray cluster, whatever dies meanwhile
+- `machines`: joining a Ray cluster, and whether its machines can do this together
+- `distributed`: the units on those machines, whatever dies meanwhile
 - `fill`: `fill_store`: all of these together
+- `rehearsal`: a cluster of two nodes on this machine, and a worker that dies, to see what happens
+- `plan`: hours and bytes that an archive takes, by arithmetic
 """
 
 from vggnb.cluster.fill import Filled, fill_store

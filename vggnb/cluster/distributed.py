@@ -5,10 +5,6 @@ one, less the pictures whose shards had arrived. (Handed to Ray's own restarting
 machine that may never come back.) Decoding is a plain Ray task, which Ray itself repeats where it must.
 """
 
-import itertools
-import os
-import secrets
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -16,21 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vggnb.census import Row
-from vggnb.cluster.work import Answer, Job, Worker, decode, who_am_i
+from vggnb.cluster.machines import (
+    SAME_PATH,
+    RayError,
+    RayTaskError,
+    check_machines,
+    connect,
+    gpus_each,
+    pinned,
+    ray,
+)
+from vggnb.cluster.work import Answer, Job, Worker, decode
 from vggnb.shards import whole_shards
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that this runs
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
-try:
-    import ray
-    from ray.exceptions import RayError, RayTaskError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError as error:
-    raise VggnbError(
-        "Ray is not installed.", "--engine ray", "pip install 'vggnb[cluster]', or leave --engine at local."
-    ) from error
+from vggnb.storage import VggnbError
 
 AHEAD = 2  # units a worker holds: one at work, one being decoded
 TRIES = 3  # deaths that a unit, or a machine, may cause before it is held to be the reason
@@ -68,15 +62,11 @@ class RayEngine:
         if self._ours:
             connect(address)
         try:
-            have = ray.cluster_resources().get("GPU", 0)
-            self._gpus = int(have > 0) if gpus_per_worker is None else gpus_per_worker
-            if self._gpus > have:
-                remedy = "Ask for fewer with --gpus-per-worker, or 0 to work on the processors."
-                raise VggnbError(f"The cluster has {have:.0f} GPUs.", f"--gpus-per-worker {self._gpus}", remedy)
-            check_machines(store)
+            self._gpus = gpus_each(gpus_per_worker)
+            check_machines(store, job.dataset)
             while self.key is None:
                 self._look()
-                self._collect()
+                list(self._collect())
         except BaseException:
             self.__exit__()
             raise
@@ -138,7 +128,7 @@ class RayEngine:
 
     def _start(self, node: str, resources: dict) -> None:
         # A worker counts as no CPU: it is pinned, and the tasks that decode for it need the CPUs that Ray counts.
-        options = {"num_cpus": 0, "num_gpus": self._gpus, "max_restarts": 0, "scheduling_strategy": _pinned(node)}
+        options = {"num_cpus": 0, "num_gpus": self._gpus, "max_restarts": 0, "scheduling_strategy": pinned(node)}
         threads = None if self._gpus else int(resources["CPU"])
         place = _Place(node, ray.remote(Worker).options(**options).remote(self._job, threads))
         self._places.append(place)
@@ -156,7 +146,7 @@ class RayEngine:
                     self._hand(place, unit)
 
     def _hand(self, place: _Place, unit: tuple[Row, ...]) -> None:
-        where = {"scheduling_strategy": _pinned(place.node, soft=True)}
+        where = {"scheduling_strategy": pinned(place.node, soft=True)}
         pixels = self._decode.options(**where).remote(self._job, unit)
         place.units.append(unit)
         self._waiting[place.actor.forward.remote(self._folder, pixels)] = place, unit
@@ -165,15 +155,12 @@ class RayEngine:
         """What came back within a moment."""
         if not self._waiting:
             time.sleep(0.05)
-            return []
-        done, _ = ray.wait(list(self._waiting), num_returns=len(self._waiting), timeout=0)
-        if not done:
-            done, _ = ray.wait(list(self._waiting), num_returns=1, timeout=LOOK_S)
-        return list(itertools.chain.from_iterable(map(self._took, done)))
+            return
+        done, _ = ray.wait(list(self._waiting), timeout=LOOK_S)
+        for ref in done:  # one at most
+            yield from self._took(ref)
 
     def _took(self, ref) -> list[Answer]:
-        if ref not in self._waiting:  # of a worker that is known to be dead
-            return []
         place, unit = self._waiting.pop(ref)
         try:
             answer = ray.get(ref)
@@ -184,6 +171,8 @@ class RayEngine:
             return self._lost(place, error)
         if unit is None:
             return self._is_ready(place, answer)
+        if answer.shards and not (self._folder / answer.shards[0]).exists():  # of a machine that joined later, for one
+            raise VggnbError("A machine's shards do not arrive in the store.", f"machine {place.node[:12]}", SAME_PATH)
         place.units.remove(unit)
         self._deaths[place.node] = 0
         self._told.update(answer.shards)
@@ -235,67 +224,3 @@ class RayEngine:
             remedy = "Is the machine's memory too small? Else leave these pictures out, then run this again."
             where = f"{self._job.dataset}: {unit[0].path} and {len(unit) - 1} more"
             raise VggnbError(f"{TRIES} workers died at the same pictures ({self._last}).", where, remedy)
-
-
-def _pinned(node: str, *, soft: bool = False) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node, soft=soft)
-
-
-def connect(address: str | None) -> None:
-    """Join a cluster, or start one on this machine where no address is given.
-
-    Raises:
-        VggnbError: nothing answers there, or its Python or Ray is another version.
-    """
-    quiet = {"log_to_driver": False, "include_dashboard": False, "logging_level": "ERROR"}
-    try:
-        if address is None:
-            ray.init(address="local", object_store_memory=500_000_000, **quiet)
-            return
-        _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, OSError, ValueError) as error:
-        remedy = "Start one with 'ray start --head' and run this on one of its machines; --address is its host:port."
-        raise VggnbError(f"No Ray cluster answers ({str(error).strip().splitlines()[0]}).", address, remedy) from error
-    except RuntimeError as error:
-        remedy = "Install the same Python and the same Ray on all machines."
-        raise VggnbError(f"Ray refused: {' '.join(str(error).split())[:500]}", address, remedy) from error
-
-
-def _knock(address: str) -> None:
-    """Find out in seconds, not in minutes, whether somebody listens."""
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=5).close()
-
-
-def check_machines(store: Path) -> None:
-    """All machines must have the driver's versions and see its store.
-
-    Raises:
-        VggnbError: one that does not, named.
-    """
-    probe, secret = store / f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(4)}", secrets.token_hex(16)
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    try:
-        probe.write_text(secret)
-        ask, once = ray.remote(who_am_i), {"num_cpus": 0, "max_retries": 0}
-        asked = [ask.options(scheduling_strategy=_pinned(node), **once).remote(probe, secret) for node in nodes]
-        try:
-            answers = ray.get(asked, timeout=120)
-        except RayError as error:
-            remedy = "Install vggnb on all machines: python -c 'import vggnb.cluster' must work on each."
-            words = str(error).strip().splitlines()[-1]
-            raise VggnbError(f"A machine cannot run vggnb ({words}).", "the Ray cluster", remedy) from error
-        mine = who_am_i(probe, secret)
-    finally:
-        probe.unlink(missing_ok=True)
-    for theirs in answers:
-        differ = [f"{name} {theirs[name]} there, {mine[name]} here" for name in ("python", "ray", "vggnb")
-                  if theirs[name] != mine[name]]  # fmt: skip
-        if differ:
-            remedy = "Install the same versions on all machines."
-            raise VggnbError(f"Versions differ: {'; '.join(differ)}.", f"machine {theirs['host']}", remedy)
-        if not theirs["store"]:
-            remedy = "Name a folder with --store that all machines see under the same path, for example on NFS."
-            raise VggnbError("This machine does not see the store.", f"{store} on {theirs['host']}", remedy)

@@ -64,7 +64,7 @@ class Index:
         self._base = sqlite3.connect(folder / "index.sqlite", isolation_level=None)
         for order in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -32000"):
             self._base.execute(f"PRAGMA {order}")
-        self._base.execute("CREATE TABLE IF NOT EXISTS pictures (sha256 BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._base.execute("CREATE TABLE pictures (sha256 BLOB PRIMARY KEY) WITHOUT ROWID")
         self._base.execute("BEGIN")
 
     def add(self, sha256: str) -> bool:
@@ -92,7 +92,7 @@ class Missing:
     """
 
     def __init__(self, rows: Iterable[Row]):
-        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape")
+        self._file = tempfile.TemporaryFile("w+", encoding="ascii")
         self.count = 0
         for row in rows:
             self._file.write(json.dumps(astuple(row)) + "\n")

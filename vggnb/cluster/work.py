@@ -3,6 +3,7 @@
 Whatever a user can mend is handed back as words, not raised: between machines an exception loses what it says.
 """
 
+import contextlib
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -118,13 +119,14 @@ def words(error: VggnbError) -> tuple[str, str, str]:
     return error.what, error.where, error.remedy
 
 
-def who_am_i(probe: Path, secret: str) -> dict:
-    """What must agree on all machines: versions, and whether this one sees the driver's file in the store."""
+def who_am_i(probe: Path, secret: str, dataset: Path) -> dict:
+    """What must agree on all machines: versions, and whether this one sees the pictures and a file in the store."""
     import ray
 
-    try:
-        seen = Path(probe).read_text() == secret
-    except OSError:
-        seen = False
+    store = pictures = False
+    with contextlib.suppress(OSError):
+        store = probe.read_text() == secret
+    with contextlib.suppress(OSError), os.scandir(dataset) as listing:
+        pictures = any(listing)
     versions = {"python": platform.python_version(), "ray": ray.__version__, "vggnb": vggnb.__version__}
-    return {**versions, "store": seen, "host": platform.node()}
+    return {**versions, "store": store, "dataset": pictures, "host": platform.node()}
