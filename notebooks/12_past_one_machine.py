@@ -119,7 +119,7 @@ cluster = Rehearsal()
 # %%
 ray = dict(weights=ws.weights, engine=cluster.engine, address=cluster.address, unit_rows=15, progress=False)
 together = fill_store(stores / "manifest.csv", recipe, store=stores / "together", **ray)
-print(f"{together.images_forwarded} images run through the network, {together.lost} workers lost")
+print(f"{together.images_forwarded} images run through the network; workers lost: {together.lost}")
 
 # %% [markdown]
 # Is it the same store? Ask as training asks: `extract` of page 5 finds every picture there and runs none.
@@ -146,7 +146,7 @@ print("the same numbers:", np.allclose(found.values, expected.values, rtol=1e-5,
 from vggnb.cluster.rehearsal import dies_once
 
 survived = fill_store(stores / "manifest.csv", recipe, store=stores / "survived", network=dies_once(), **ray)
-print(f"{survived.images_forwarded} images run through the network, {survived.lost} workers lost")
+print(f"{survived.images_forwarded} images run through the network; workers lost: {survived.lost}")
 
 # %%
 found = extract(few, recipe, base, source, store=stores / "survived", progress=False)

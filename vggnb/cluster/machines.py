@@ -36,6 +36,7 @@ def connect(address: str | None) -> None:
     Raises:
         VggnbError: nothing answers there, or its Python or Ray is another version.
     """
+    where = address or "this machine"
     try:
         if address is None:
             ray.init(address="local", object_store_memory=500_000_000, include_dashboard=False, **QUIET)
@@ -44,10 +45,10 @@ def connect(address: str | None) -> None:
         ray.init(address=address, **QUIET)
     except (ConnectionError, OSError, ValueError) as error:
         remedy = "Start one with 'ray start --head' and run this on one of its machines; --address is its host:port."
-        raise VggnbError(f"No Ray cluster answers ({str(error).strip().splitlines()[0]}).", address, remedy) from error
+        raise VggnbError(f"No Ray cluster answers ({str(error).strip().splitlines()[0]}).", where, remedy) from error
     except Exception as error:  # of a version, RuntimeError; of a machine that is too busy, just Exception
         remedy = "Install the same Python and the same Ray on all machines; if they are the same, try again."
-        raise VggnbError(f"Ray refused: {' '.join(str(error).split())[:500]}", address, remedy) from error
+        raise VggnbError(f"Ray refused: {' '.join(str(error).split())[:500]}", where, remedy) from error
 
 
 def _knock(address: str) -> None:
