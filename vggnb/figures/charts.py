@@ -107,7 +107,7 @@ def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
         ax.text(j, i, text, ha="center", va="center", fontsize=size, color=_readable_on(shares[i, j]))
     worst = _worst(counts) if k > 2 else None
     if worst:
-        ax.add_patch(Rectangle((worst[1] - 0.5, worst[0] - 0.5), 1, 1, fc="none", ec=ORANGE, lw=4))
+        ax.add_patch(Rectangle((worst[1] - 0.5, worst[0] - 0.5), 1, 1, fc="none", ec=ORANGE, lw=4, clip_on=False))
     ticks = [label(name, 18) for name in names]
     turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if k > 4 or max(map(len, ticks)) > 12 else {}
     ax.set_xticks(range(k), ticks, parse_math=False, **turn)

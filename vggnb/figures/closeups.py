@@ -135,13 +135,13 @@ def probability_bars(
 
 
 def _bars(ax: Axes, answer, names: Sequence[str], truth: str | None) -> None:
-    """One answer's probabilities: the most probable class is dark, the true one is told in words."""
+    """One answer's probabilities; which class was said (a dark bar) and which is true stands beside the numbers."""
     for row, name in enumerate(names):
         p = answer.probabilities.get(name, 0.0)
         said, right = name == answer.class_name, name == truth
         ax.barh(row, p, 0.72, color=BLUE if said else SKY)
-        text = f"{p:.2f}{' true' if right else ''}"
+        text = f"{p:.2f} {', '.join(word for word, so in (('said', said), ('true', right)) if so)}".rstrip()
         ax.text(p + 0.03, row, text, va="center", fontsize=9, color=INK, fontweight="bold" if right else "normal")
-    ax.set(xlim=(0, 1.55), ylim=(len(names) - 0.5, -0.5), xticks=[])
+    ax.set(xlim=(0, 1.9), ylim=(len(names) - 0.5, -0.5), xticks=[])
     ax.spines[["bottom"]].set_visible(False)
     ax.tick_params(left=False)
