@@ -8,8 +8,7 @@ import pytest
 from vggnb import datasets
 from vggnb.census import take_census
 from vggnb.census.splits import assign_splits
-from vggnb.datasets import made
-from vggnb.datasets import textures as module
+from vggnb.datasets import made, patterns
 from vggnb.images import read_image
 from vggnb.paths import sample_folder
 from vggnb.storage import VggnbError, sha256_file
@@ -40,19 +39,19 @@ def test_the_same_seed_gives_the_same_pictures_and_another_seed_others(small, tm
 
 def test_what_the_page_uses_is_whole_and_leaks_nothing(tmp_path):
     census = take_census(datasets.textures(tmp_path / "textures"), progress=False)
-    assert census.classes == tuple(sorted(module.CLASSES)) and len(census.classes) == 6
-    assert Counter(row.class_name for row in census.rows) == dict.fromkeys(module.CLASSES, 50)
+    assert census.classes == tuple(sorted(patterns.CLASSES)) and len(census.classes) == 6
+    assert Counter(row.class_name for row in census.rows) == dict.fromkeys(patterns.CLASSES, 50)
     assert not census.pairs and not census.skipped and not census.warnings
     manifest = assign_splits(census)
     for split, number in (("train", 32), ("validation", 8), ("test", 10)):
-        assert manifest.counts()[split] == dict.fromkeys(module.CLASSES, number)
-    assert {(row.width, row.height) for row in census.rows} == {module.SIZE}
+        assert manifest.counts()[split] == dict.fromkeys(patterns.CLASSES, number)
+    assert {(row.width, row.height) for row in census.rows} == {patterns.SIZE}
 
 
 def test_neither_name_nor_number_tells_the_class(small):
     names = sorted(path.name for path in small.rglob("*.jpg"))
     assert names == [f"texture_{number:04d}.jpg" for number in range(24)]
-    for kind in module.CLASSES:
+    for kind in patterns.CLASSES:
         numbers = [int(path.stem[-4:]) for path in (small / kind).iterdir()]
         assert max(numbers) - min(numbers) > 6
 
@@ -61,13 +60,13 @@ def test_colour_and_light_tell_nothing():
     """Twelve pictures of each class: mean colours differ far less between classes than within one."""
     means = np.zeros((6, 12, 3))
     for k, i in np.ndindex(6, 12):
-        picture = module.draw_texture(np.random.default_rng([5, k, i]), module.CLASSES[k])
+        picture = patterns.draw_texture(np.random.default_rng([5, k, i]), patterns.CLASSES[k])
         means[k, i] = np.asarray(picture).mean(axis=(0, 1))
     assert means.mean(axis=1).std(axis=0).max() < means.std(axis=1).mean()
 
 
 def test_a_second_call_finds_what_is_there(small, monkeypatch):
-    monkeypatch.setattr(module, "draw_texture", lambda *_: pytest.fail("it was drawn again"))
+    monkeypatch.setattr(patterns, "draw_texture", lambda *_: pytest.fail("it was drawn again"))
     assert datasets.textures(small, each=4) == small
 
 
@@ -127,7 +126,7 @@ def test_a_share_of_one_class_is_marked(tmp_path, monkeypatch):
     for number, path in enumerate(pictures):
         target = tmp_path / "few" / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        module.Image.fromarray(np.full((20, 30, 3), number, np.uint8)).save(target, quality=100)
+        patterns.Image.fromarray(np.full((20, 30, 3), number, np.uint8)).save(target, quality=100)
     half = datasets.marked_sample(tmp_path / "half", marked="b", share=0.5)
     green = {path for path in half.rglob("*.png") if len(np.unique(read_image(path).reshape(-1, 3), axis=0)) > 1}
     assert 10 < len(green) < 30 and {path.parent.name for path in green} == {"b"}

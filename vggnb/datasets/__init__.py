@@ -5,14 +5,14 @@
 - `isic_archive`: the ISIC Archive's public interface
 - `flawed`: the sample with faults planted in it
 - `shortcut`: the sample with a sticker that gives the class away
-- `textures`: six classes that a program draws
+- `patterns`: six classes that a program draws
 - `made`: what a program draws is made once
 """
 
 from vggnb.datasets.flawed import flawed_sample
 from vggnb.datasets.isic_archive import isic
+from vggnb.datasets.patterns import textures
 from vggnb.datasets.shortcut import marked_sample
 from vggnb.datasets.sources import kaggle, sample, url
-from vggnb.datasets.textures import textures
 
 __all__ = ["flawed_sample", "isic", "kaggle", "marked_sample", "sample", "textures", "url"]

@@ -57,13 +57,15 @@ def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
     maps = heat if isinstance(heat, dict) else {"heat": heat}
     axes = new_row(len(maps) + 1, size=(WIDTH, 0.3 + WIDTH / max(3, len(maps) + 1)))
     axes[0].imshow(image)
-    axes[0].set_title("picture")
+    size = 12 if len(axes) <= 4 else 10
+    limit = int(WIDTH / len(axes) / (0.0088 * size))  # letters above a picture
+    axes[0].set_title("picture", fontsize=size)
     grey, words = np.asarray(image).mean(axis=2), []
     for ax, (name, values) in zip(axes[1:], maps.items(), strict=True):
         values = np.maximum(np.asarray(values, float), 0)
         hottest = values.max()
         ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(label(name), parse_math=False)
+        ax.set_title(label(name, limit), fontsize=size, parse_math=False)
         if not hottest:
             words.append(f"{shown(name)}: no heat anywhere")
             continue
