@@ -54,19 +54,19 @@ def draw_texture(random: np.random.Generator, name: str) -> Image.Image:
     light = (np.cos(way) * (XX / W - 0.5) + np.sin(way) * (YY / H - 0.5)) * random.uniform(0, 0.5)
     picture = picture * (1 + light)[..., None] + 0.06 * _bumps(random, 5)[..., None]
     image = Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8))
-    image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.5, 3.0))).resize(SIZE, Image.Resampling.BOX)
-    pixels = np.asarray(image, np.float32) + random.normal(0, random.uniform(2, 9), (SIZE[1], SIZE[0], 3))
+    image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.5, 4.0))).resize(SIZE, Image.Resampling.BOX)
+    pixels = np.asarray(image, np.float32) + random.normal(0, random.uniform(2, 12), (SIZE[1], SIZE[0], 3))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def _pattern(random: np.random.Generator, name: str) -> np.ndarray:
     """How much ink each pixel has, float (H, W), 0 to 1."""
     pitch, turn, thick = random.uniform(32, 64), random.uniform(0, np.pi), random.uniform(0.12, 0.22)
-    marked = random.beta(2.0, 1.3) if name in ("bricks", "rings", "waves") else 0.0  # how much of what it is named for
+    marked = random.beta(1.2, 1.4) if name in ("bricks", "rings", "waves") else 0.0  # how much of what it is named for
     x = (np.cos(turn) * XX + np.sin(turn) * YY) / pitch + 0.15 * _bumps(random, 3) + random.uniform(0, 1)
     y = (np.cos(turn) * YY - np.sin(turn) * XX) / pitch + 0.15 * _bumps(random, 3) + random.uniform(0, 1)
     if name in ("stripes", "waves"):
-        bent = x + 0.45 * marked * np.sin(2 * np.pi * y / random.uniform(1.2, 2.4))
+        bent = x + 0.4 * marked * np.sin(2 * np.pi * y / random.uniform(1.2, 2.4))
         return _step(2 * thick - _to_line(bent), pitch)
     if name in ("grid", "bricks"):
         shifted = x + 0.5 * marked * (np.floor(y) % 2)
@@ -75,7 +75,7 @@ def _pattern(random: np.random.Generator, name: str) -> np.ndarray:
     x = x + 0.5 * (np.floor(y) % 2)
     middle = np.hypot(x % 1 - 0.5, y % 1 - 0.5)
     outer = 0.2 + thick
-    return _step(outer - middle, pitch) * _step(middle - 0.75 * marked * outer, pitch)
+    return _step(outer - middle, pitch) * _step(middle - 0.7 * marked * outer, pitch)
 
 
 def _to_line(x: np.ndarray) -> np.ndarray:
