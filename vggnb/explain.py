@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from vggnb.model import compiled
 from vggnb.storage import VggnbError
 
 BATCH = 32
@@ -85,14 +86,15 @@ def occlusion(
         raise VggnbError(what, "occlusion", "Use 1 <= stride <= patch <= size.")
     starts = [*range(0, size - patch, stride), size - patch]
     places = [(y, x) for y in starts for x in starts]
-    before = float(model.predict_on_batch(pixels[None])[0, class_index])
+    answer = compiled(model)
+    before = float(answer(pixels[None])[0, class_index])
     total, covers = np.zeros((size, size)), np.zeros((size, size))
     for at in range(0, len(places), BATCH):
         some = places[at : at + BATCH]
         batch = np.repeat(pixels[None], len(some), axis=0)
         for covered, (y, x) in zip(batch, some, strict=True):
             covered[y : y + patch, x : x + patch] = pixels.mean(axis=(0, 1))
-        after = model.predict_on_batch(batch)[:, class_index]
+        after = answer(batch)[:, class_index]
         for (y, x), probability in zip(some, after, strict=True):
             total[y : y + patch, x : x + patch] += before - probability
             covers[y : y + patch, x : x + patch] += 1
