@@ -214,16 +214,15 @@ def test_share_of_heat():
 # VGG-16 with its published weights, really fine-tuned, and saved
 
 STICKER = 14  # pixels across, of 96
-CELL = 16  # pixels of a place in block 5, at any size
 
 
 @pytest.fixture(scope="module")
 def stickers(tmp_path_factory, survey):
     """(run, model, bundle's model, pictures with a sticker, where it is): one of two classes has a green sticker."""
     folder, random = tmp_path_factory.mktemp("stickers"), np.random.default_rng(0)
-    for split, count in (("train", 16), ("validation", 6), ("test", 6)):
+    for split, count in (("train", 16), ("validation", 6), ("test", 4)):
         for kind, index in np.ndindex(2, count):
-            small = random.integers(60, 200, (7, 7, 3)).astype(np.uint8)
+            small = (random.integers(60, 200, (7, 7, 1)) * (1.0, 0.8, 0.6)).astype(np.uint8)  # browns
             pixels = np.array(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC))
             if kind:
                 top, left = random.integers(0, 96 - STICKER, 2)
@@ -231,7 +230,7 @@ def stickers(tmp_path_factory, survey):
             path = folder / "data" / split / ("plain", "with_sticker")[kind] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
-    manifest, recipe = survey(folder / "data"), Recipe.article().with_(image_size=96, preprocessing="caffe", epochs=3)
+    manifest, recipe = survey(folder / "data"), Recipe.best().with_(image_size=96, epochs=3, ridge=3.0)
     try:
         run, features = train(manifest, recipe, folder / "run", weights="offline", store=folder, progress=False)
     except VggnbError as error:
@@ -252,23 +251,18 @@ def loaded(stickers):
     return load_bundle(folder / "bundle").model
 
 
-def near(place):
-    """A place and what is within a cell of block 5."""
-    y, x = np.nonzero(place)
-    wide = np.zeros_like(place)
-    wide[max(0, y.min() - CELL) : y.max() + CELL + 1, max(0, x.min() - CELL) : x.max() + CELL + 1] = True
-    return wide
+COARSE = functools.partial(occlusion, patch=16, stride=16)
+FINE = functools.partial(grad_cam, layer="block3_conv3")  # a colour is told early in the network
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("explain", [grad_cam, occlusion])
+@pytest.mark.parametrize("explain", [FINE, COARSE], ids=["cam", "cover"])
 def test_a_fine_tuned_vgg16_shows_the_sticker_that_it_learnt(stickers, explain):
     _, model, images, places, _ = stickers
+    assert (model.predict_on_batch(images.astype(np.float32)).argmax(axis=1) == 1).all()
     heats = [explain(model, image, class_index=1) for image in images]
-    found = [near(place).ravel()[heat.argmax()] for heat, place in zip(heats, places, strict=True)]
-    assert sum(found) >= len(images) - 1
     shares = [share_of_heat(heat, place) / place.mean() for heat, place in zip(heats, places, strict=True)]
-    assert np.median(shares) > 3
+    assert np.median(shares) > 4 and min(shares) > 1
 
 
 @pytest.mark.slow
@@ -277,7 +271,7 @@ def test_the_loaded_bundle_gives_the_maps_of_the_run(stickers, loaded):
     for class_index in (0, 1):
         ours, theirs = (grad_cam(one, images, class_index=class_index) for one in (model, loaded))
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    ours, theirs = (occlusion(one, images[0], class_index=1) for one in (model, loaded))
+    ours, theirs = (COARSE(one, images[0], class_index=1) for one in (model, loaded))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -293,10 +287,10 @@ def test_the_maps_are_of_the_fine_tuned_layers(stickers):
 @pytest.mark.slow
 def test_shuffled_weights_lose_the_sticker(stickers):
     _, model, images, places, _ = stickers
-    trained = grad_cam(model, images, class_index=1)
+    trained = FINE(model, images, class_index=1)
     kept, shares = [], []
-    for seed in range(4):
-        heats = grad_cam(shuffled(model, from_layer="block1_conv1", seed=seed), images, class_index=1)
+    for seed in range(3):
+        heats = FINE(shuffled(model, from_layer="block1_conv1", seed=seed), images, class_index=1)
         kept += [similarity(*pair) for pair in zip(trained, heats, strict=True)]
         shares += [share_of_heat(*pair) for pair in zip(heats, places, strict=True)]
     found = np.median([share_of_heat(*pair) for pair in zip(trained, places, strict=True)])
@@ -306,5 +300,6 @@ def test_shuffled_weights_lose_the_sticker(stickers):
 @pytest.mark.slow
 def test_grad_cam_and_occlusion_agree(stickers):
     _, model, images, *_ = stickers
-    pairs = [(grad_cam(model, one, class_index=1), occlusion(model, one, class_index=1)) for one in images]
-    assert np.median([similarity(cam, np.maximum(cover, 0)) for cam, cover in pairs]) > 0.3
+    pairs = [(FINE(model, one, class_index=1), COARSE(model, one, class_index=1)) for one in images]
+    hottest = [share_of_heat(cover, cam >= 0.5) / (cam >= 0.5).mean() for cam, cover in pairs]
+    assert np.median(hottest) > 2  # where the one is hot, the other is
