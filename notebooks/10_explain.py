@@ -11,7 +11,7 @@
 # - catch a model that has learnt a shortcut, and say what a heat map can never show.
 #
 # **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so), and the run of page 9 if it is there.
-# **Writes** two copies of the sample with stickers on it, and a run, under `<home>`. **Takes** 50 seconds in quick on two
+# **Writes** two copies of the sample with stickers on it, and two runs, under `<home>`. **Takes** about a minute in quick on two
 # CPU cores; in full about 5 minutes, of which most is for covering pictures piece by piece and for the sample at 224 pixels.
 #
 # *This is no diagnostic device, and a heat map does not make it one.*
@@ -60,8 +60,9 @@ maps = {f"for {name}": grad_cam(bundle.model, image, class_index=k) for k, name 
 figures.heatmap_overlay(image, maps)
 
 # %% [markdown]
-# The picture is of class two. The cross marks the hottest place, the line encloses what is at least half as hot. The last block of
-# VGG-16 sees a picture as a grid of few cells (6 x 6 at 96 pixels, 14 x 14 at 224), and so the map is as coarse.
+# The picture is one of the class whose map is on the right. The cross marks the hottest place, the line encloses what is at least
+# half as hot; each map is scaled by its own hottest place, so two maps do not tell which class has more evidence. The last
+# block of VGG-16 sees a picture as a grid of few cells (6 x 6 at 96 pixels, 14 x 14 at 224), and so the map is as coarse.
 #
 # ## A second opinion
 #
@@ -79,9 +80,10 @@ figures.heatmap_overlay(image, {"Grad-CAM": trained_map, "occlusion": covered})
 print(f"likeness of the two maps: {similarity(trained_map, covered):.2f}")
 
 # %% [markdown]
-# 1 would be the same order of all places from cold to hot, 0 no order in common. Do not expect 1. Grad-CAM sees only what goes
+# 1 would be the same order of all places from cold to hot, 0 no order in common. Do not expect 1. On the sample's picture both
+# find the upper part of the lesion, and only occlusion finds the dark edge that the lens left. Grad-CAM sees only what goes
 # through the last block; our recipe also reads the four blocks before it, and occlusion sees the whole. And a cover of one
-# colour is itself something that the model has never met.
+# colour is itself something that the model has never met: over a dark corner it is a bright patch.
 #
 # ## Test 1: does the map depend on the model at all?
 #
@@ -110,7 +112,7 @@ for name, model in forgetful.items():
     print(f"shuffled: {name:<12} mean likeness to the map as trained {np.mean(likeness):.2f}")
 
 # %% [markdown]
-# The likeness must fall, and it does. If it stayed near 1, the map would be worthless, however well it sits on the lesion. It need
+# (Where no place is warm at all, nothing spoke for the class.) The likeness must fall, and it does. If it stayed near 1, the map would be worthless, however well it sits on the lesion. It need
 # not reach 0: a random network, too, reacts to where something is and where nothing is.
 #
 # ## Test 2: does the map find what is known to decide?
@@ -180,7 +182,8 @@ for layer in ("block5_conv3", "block3_conv3"):
         print(f"{layer}, {name:<20} share of heat {share:.2f}; hottest there: {hits} of {len(rows)}, {wilson(hits, len(rows))}")
 
 # %% [markdown]
-# The map finds what we planted, far more often than chance would, and it does not find it in the model that never saw a sticker.
+# The map finds what we planted, far more often than the sticker's share of the picture would give by chance, and far more often
+# than in the model that never saw a sticker. (That one is hot in a corner now and then anyway, which is why it stands here.)
 # With 20 pictures the intervals are wide. Look also at what differs between the layers: a map tells of *its* layer. A colour is told
 # early in the network, and the finer map sits on it more often than the coarse one. If only one of two layers, or one of two
 # methods, points somewhere, look again before you tell anybody.
@@ -201,7 +204,8 @@ maps = {f"for {name}": grad_cam(bundle.model, pixels, class_index=k) for k, name
 figures.heatmap_overlay(pixels, maps)
 
 # %% [markdown]
-# Such pictures are for forming a suspicion: a hair, a dark corner, a ruler that is hot again and again. The suspicion is then
+# On the sample's picture the lesion itself speaks for *benign*, the wrong class: the model looked at the right place and was wrong all
+# the same. Such pictures are for forming a suspicion: a hair, a dark corner, a ruler that is hot again and again. The suspicion is then
 # tested, as above: cover the thing in all pictures, or take pictures without it, and see whether the numbers change. The map
 # itself is no test.
 #
