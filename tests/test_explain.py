@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from vggnb.explain import grad_cam, occlusion, share_of_heat, shuffled, similarity
 from vggnb.generators import read_row
-from vggnb.model import build_base, build_classifier, build_head
+from vggnb.model import build_base, build_classifier, build_head, compiled
 from vggnb.recipe import BLOCKS, Recipe
 from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
@@ -171,6 +171,13 @@ def test_several_pictures_are_each_as_alone(tiny):
     assert grad_cam(tiny, images[:0], class_index=1).shape == (0, SIZE, SIZE)
     with pytest.raises(VggnbError, match="has the shape"):
         occlusion(tiny, images, class_index=1)
+
+
+def test_many_models_in_a_row_give_no_warning(caplog):
+    for _ in range(7):
+        images = keras.Input((4, 4, 3))
+        compiled(keras.Model(images, keras.layers.GlobalAveragePooling2D()(images)))(np.zeros((1, 4, 4, 3)))
+    assert "retracing" not in caplog.text
 
 
 # tools for testing a map
