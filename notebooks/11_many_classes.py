@@ -146,6 +146,12 @@ figures.metric_intervals(reports)
 # means something only beside its guess. And an AUC of 0.9 or more can stand beside a moderate accuracy: to rank one class
 # against the rest is an easier question than to choose one of six.
 #
+# > **Measured on photographs**: 330 pictures of waste of six kinds (TrashNet), 96 pixels, split as here, 66 for
+# > testing. The article's recipe, 50 epochs: accuracy 0.65 (0.53 to 0.76), macro F1 0.65 (0.53 to 0.75), AUC 0.86 (0.79 to 0.90). Ours:
+# > 0.71 (0.59 to 0.81), 0.71 (0.60 to 0.81) and 0.93 (0.88 to 0.96). The intervals of the first two overlap: a direction, no proof.
+# > The pairs that are confused most are metal and trash, and with our recipe paper and trash: *trash* is the class of everything
+# > that has no class of its own.
+#
 # ## Who is taken for whom?
 
 # %%
