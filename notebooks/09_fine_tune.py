@@ -156,5 +156,4 @@ print("the same history:", history_again == history)
 # You trained the head first, thawed named layers at a low rate, let validation choose the epoch, and know that a training
 # can be stopped and continued at any time.
 #
-# That was the whole way from a folder to a model that you can use. Back to [the first page](01_paths.ipynb), this time
-# with your own pictures.
+# Next: [10. Explain: why did the model say that?](10_explain.ipynb)

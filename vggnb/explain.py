@@ -1,6 +1,8 @@
 """Where did the model look? Grad-CAM and occlusion on the assembled classifier: raw pixels in, a heat map out.
 
-A map shows where this model found evidence. It does not show that the evidence is sound.
+A map shows where this model found evidence. It does not show that the evidence is sound, and it is to be believed only
+after it was tested: `shuffled` and `similarity` ask whether it depends on the model at all, `share_of_heat` whether it
+finds what is known to decide.
 """
 
 import keras
@@ -8,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from vggnb.model import compiled
 from vggnb.storage import VggnbError
 
 BATCH = 32
@@ -21,35 +24,38 @@ def grad_cam(model: keras.Model, image: np.ndarray, *, class_index: int, layer: 
 
     Args:
         model: what `model.build_classifier` made, fine-tuned or not.
-        image: (size, size, 3), raw RGB 0 to 255, as `images.read_image(path, size=...)` gives.
+        image: (size, size, 3), raw RGB 0 to 255, as `images.read_image(path, size=...)` gives; or several, (n, ...).
         class_index: whose evidence; any class, not only the most probable.
         layer: a convolution of the base, named. With pools of several blocks in the recipe (`Recipe.best()`) the map
             tells only of what passes through this layer; occlusion tells of the whole model.
 
     Returns:
-        float32 (size, size), 0 to 1; all 0 where nothing speaks for the class.
+        float32 (size, size), or (n, size, size): 0 to 1; all 0 where nothing speaks for the class.
 
     Raises:
         VggnbError: unknown layer or class, or an image of another size.
     """
-    batch = _checked(model, image, class_index)
+    images = _checked(model, image, class_index)
     convolutions = [one.name for one in model.layers if isinstance(one, keras.layers.Conv2D)]
     if layer not in convolutions:
         raise VggnbError(f"There is no convolution '{layer}'.", model.name, f"Use one of: {', '.join(convolutions)}.")
-    copy = keras.models.clone_model(
-        model
-    )  # the base's layers also belong to the base: their `output` would be that one
-    copy.set_weights(model.get_weights())
+    # A copy, since the base's layers also belong to the base: their `output` would be that one.
+    copy = _copied(model)
     output = copy.layers[-1]
     inner = keras.Model(copy.inputs, [copy.get_layer(layer).output, output.input])
-    with tf.GradientTape() as tape:
-        tape.watch(batch)  # the base is frozen, so nothing else would be recorded
-        maps, features = inner(batch, training=False)
-        score = tf.linalg.matvec(features, output.kernel[:, class_index]) + output.bias[class_index]
-    importance = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2))  # (1, channels)
-    heat = tf.nn.relu(tf.einsum("bhwc,bc->bhw", maps, importance))[0].numpy()
-    heat = np.asarray(Image.fromarray(heat).resize(batch.shape[2:0:-1], Image.Resampling.BILINEAR))
-    return (heat / heat.max() if heat.max() > 0 else np.zeros_like(heat)).astype(np.float32)
+    heats = []
+    for at in range(0, len(images), BATCH):
+        batch = tf.constant(images[at : at + BATCH])
+        with tf.GradientTape() as tape:
+            tape.watch(batch)  # the base is frozen, so nothing else would be recorded
+            maps, features = inner(batch, training=False)
+            score = tf.linalg.matvec(features, output.kernel[:, class_index]) + output.bias[class_index]
+        importance = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2))  # (b, channels)
+        heats += list(tf.nn.relu(tf.einsum("bhwc,bc->bhw", maps, importance)).numpy())
+    sides = images.shape[2:0:-1]
+    heats = [np.asarray(Image.fromarray(heat).resize(sides, Image.Resampling.BILINEAR)) for heat in heats]
+    heats = [heat / heat.max() if heat.max() > 0 else np.zeros_like(heat) for heat in heats]
+    return np.array(heats, np.float32).reshape(np.shape(image)[:-1])
 
 
 def occlusion(
@@ -71,7 +77,7 @@ def occlusion(
     Raises:
         VggnbError: unknown class, an image of another size, or a patch that does not fit.
     """
-    pixels = _checked(model, image, class_index)[0].numpy()
+    pixels = _checked(model, image, class_index, most=3)[0]
     size = pixels.shape[0]
     patch = size // 6 if patch is None else patch
     stride = max(1, patch // 2) if stride is None else stride
@@ -80,26 +86,82 @@ def occlusion(
         raise VggnbError(what, "occlusion", "Use 1 <= stride <= patch <= size.")
     starts = [*range(0, size - patch, stride), size - patch]
     places = [(y, x) for y in starts for x in starts]
-    before = float(model.predict_on_batch(pixels[None])[0, class_index])
+    answer = compiled(model)
+    before = float(answer(pixels[None])[0, class_index])
     total, covers = np.zeros((size, size)), np.zeros((size, size))
     for at in range(0, len(places), BATCH):
         some = places[at : at + BATCH]
         batch = np.repeat(pixels[None], len(some), axis=0)
         for covered, (y, x) in zip(batch, some, strict=True):
             covered[y : y + patch, x : x + patch] = pixels.mean(axis=(0, 1))
-        after = model.predict_on_batch(batch)[:, class_index]
+        after = answer(batch)[:, class_index]
         for (y, x), probability in zip(some, after, strict=True):
             total[y : y + patch, x : x + patch] += before - probability
             covers[y : y + patch, x : x + patch] += 1
     return (total / covers).astype(np.float32)
 
 
-def _checked(model: keras.Model, image: np.ndarray, class_index: int) -> tf.Tensor:
-    """The image as a batch of one, float32 (1, size, size, 3), if model, image and class fit together."""
+def shuffled(model: keras.Model, *, from_layer: str, seed: int = 0) -> keras.Model:
+    """A copy that has forgotten: from a named layer to the output, the weights of each layer in random order.
+
+    A map that stays the same does not tell of the model but of the picture, as an edge detector would (Adebayo et al.
+    2018, doi 10.48550/arXiv.1810.03292, "cascading randomisation").
+
+    Args:
+        from_layer: a convolution or "probabilities", the output; what comes before it stays as it is.
+
+    Raises:
+        VggnbError: the model has no such layer with weights to shuffle.
+    """
+    learning = [one.name for one in model.layers if isinstance(one, keras.layers.Conv2D | keras.layers.Dense)]
+    if from_layer not in learning:
+        raise VggnbError(f"There is no layer '{from_layer}'.", model.name, f"Use one of: {', '.join(learning)}.")
+    random, copy = np.random.default_rng(seed), _copied(model)
+    for name in learning[learning.index(from_layer) :]:
+        layer = copy.get_layer(name)
+        layer.set_weights([random.permuted(weight.ravel()).reshape(weight.shape) for weight in layer.get_weights()])
+    return copy
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> float:
+    """Do two maps call the same places hot? Spearman's rank correlation, -1 to 1; 0 where one of them is flat."""
+    ranks = []
+    for heat in (first, second):
+        _, places, counts = np.unique(heat, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(counts) - counts / 2)[places.ravel()])  # equal values share a rank
+        ranks[-1] -= ranks[-1].mean()
+    spread = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float(ranks[0] @ ranks[1] / spread) if spread else 0.0
+
+
+def share_of_heat(heat: np.ndarray, place: np.ndarray) -> float:
+    """How much of a map's heat lies in some place, 0 to 1; to be compared with the place's share of the picture.
+
+    Args:
+        heat: float (h, w); below 0 counts as 0.
+        place: bool (h, w).
+    """
+    heat = np.maximum(heat, 0)
+    return float(heat[place].sum() / heat.sum()) if heat.any() else 0.0
+
+
+def _copied(model: keras.Model) -> keras.Model:
+    """The same model with layers of its own."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _checked(model: keras.Model, image: np.ndarray, class_index: int, *, most: int = 4) -> np.ndarray:
+    """One image or several as a batch, float32 (n, size, size, 3), if model, images and class fit together.
+
+    Args:
+        most: dimensions that are taken: 3 for a single image only.
+    """
     wanted, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
-    if np.shape(image) != wanted:
+    if np.shape(image)[-3:] != wanted or np.ndim(image) > most:
         remedy = f"Read it with images.read_image(path, size={wanted[0]})."
         raise VggnbError(f"The picture has the shape {np.shape(image)}, the model takes {wanted}.", "image", remedy)
     if not 0 <= class_index < classes:
         raise VggnbError(f"There is no class {class_index}.", "class_index", f"Use 0 to {classes - 1}.")
-    return tf.constant(np.asarray(image, np.float32)[None])
+    return np.asarray(image, np.float32).reshape(-1, *wanted)

@@ -1,5 +1,6 @@
 """VGG-16's base, the head, and the one classifier made of both: raw pixels in, probabilities out."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -163,7 +164,8 @@ def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         VggnbError: not even one image fits.
     """
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    run = tf.function(lambda batch: model(batch, training=False), input_signature=[images])
+    # Not a lambda: TensorFlow would take those of several models for one that is traced again and again, and warn.
+    run = tf.function(functools.partial(model, training=False), input_signature=[images])
     most = 1 << 30
 
     def answer(batch: np.ndarray) -> np.ndarray:

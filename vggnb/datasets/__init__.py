@@ -4,10 +4,15 @@
 - `fetching`: one download: resumed, verified, with progress
 - `isic_archive`: the ISIC Archive's public interface
 - `flawed`: the sample with faults planted in it
+- `shortcut`: the sample with a sticker that gives the class away
+- `patterns`: six classes that a program draws
+- `made`: what a program draws is made once
 """
 
 from vggnb.datasets.flawed import flawed_sample
 from vggnb.datasets.isic_archive import isic
+from vggnb.datasets.patterns import textures
+from vggnb.datasets.shortcut import marked_sample
 from vggnb.datasets.sources import kaggle, sample, url
 
-__all__ = ["flawed_sample", "isic", "kaggle", "sample", "url"]
+__all__ = ["flawed_sample", "isic", "kaggle", "marked_sample", "sample", "textures", "url"]

@@ -13,7 +13,14 @@ from vggnb.evaluate.compare import Comparison, compare
 from vggnb.evaluate.intervals import Interval, bootstrap_weights, wilson
 from vggnb.evaluate.judgement import Report, judge, judge_folder, judge_predictions
 from vggnb.evaluate.metrics import positive_class, weighted_auc, weighted_ece
-from vggnb.evaluate.mistakes import Mistake, find_mistakes, least_certain, mistakes_by_class, relabel_list
+from vggnb.evaluate.mistakes import (
+    Mistake,
+    confused_pairs,
+    find_mistakes,
+    least_certain,
+    mistakes_by_class,
+    relabel_list,
+)
 from vggnb.evaluate.operating import OperatingPoint, choose_threshold
 from vggnb.evaluate.predictions import Predictions, predict_rows, predict_split
 
@@ -27,6 +34,7 @@ __all__ = [
     "bootstrap_weights",
     "choose_threshold",
     "compare",
+    "confused_pairs",
     "find_mistakes",
     "judge",
     "judge_folder",

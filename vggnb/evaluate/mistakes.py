@@ -42,6 +42,17 @@ def mistakes_by_class(predictions: Predictions, classes: tuple[str, ...]) -> dic
     return {name: [one for one in found if one.class_name == name] for name in classes}
 
 
+def confused_pairs(report) -> list[tuple[str, str, int]]:
+    """Which two classes are taken for each other, and how often, either way; the most frequent first.
+
+    Args:
+        report: anything with `confusion`, int (classes, classes), and `classes`.
+    """
+    both = np.triu(report.confusion + report.confusion.T, k=1)
+    pairs = sorted(np.argwhere(both).tolist(), key=lambda pair: -both[tuple(pair)])
+    return [(report.classes[i], report.classes[j], int(both[i, j])) for i, j in pairs]
+
+
 def relabel_list(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
     """Labels to look at again, as CSV (path, class, predicted, probability), the surest mistakes first.
 

@@ -9,8 +9,8 @@ figure as a file, `drawing.sentence` its words.
 """
 
 from vggnb.figures.canvas import Drawing
-from vggnb.figures.charts import confusion_matrix, learning_curves, metric_intervals, metric_name
-from vggnb.figures.closeups import heatmap_overlay, operating_point, resize_comparison
+from vggnb.figures.charts import class_results, confusion_matrix, learning_curves, metric_intervals, metric_name
+from vggnb.figures.closeups import heatmap_overlay, operating_point, probability_bars, resize_comparison
 from vggnb.figures.curves import (
     differences,
     precision_recall_curve,
@@ -26,6 +26,7 @@ __all__ = [
     "answers",
     "batch_grid",
     "class_counts",
+    "class_results",
     "confusion_matrix",
     "contact_sheet",
     "differences",
@@ -39,6 +40,7 @@ __all__ = [
     "precision_recall_curve",
     "prediction_gallery",
     "preprocessing_histograms",
+    "probability_bars",
     "reliability_diagram",
     "resize_comparison",
     "roc_curve",

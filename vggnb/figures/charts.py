@@ -3,10 +3,12 @@
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from vggnb.figures.canvas import (
     INK,
+    ORANGE,
     WIDTH,
     Drawing,
     cue,
@@ -87,6 +89,8 @@ def _course(name: str, columns: dict[str, list[float]]) -> str:
 def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
     """Rows are the true class, columns what the model said; each cell has its count and its share of the row.
 
+    Of more than two classes, the most frequent mistake is framed.
+
     Args:
         report: anything with `confusion`, int (classes, classes), and `classes`.
     """
@@ -101,14 +105,24 @@ def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
         text = str(counts[i, j]) + (f"\n{100 * shares[i, j]:.0f} %" if with_share and counts[i, j] else "")
         size = 15 if k == 2 else 11 if k <= 6 else 9
         ax.text(j, i, text, ha="center", va="center", fontsize=size, color=_readable_on(shares[i, j]))
+    worst = _worst(counts) if k > 2 else None
+    if worst:
+        ax.add_patch(Rectangle((worst[1] - 0.5, worst[0] - 0.5), 1, 1, fc="none", ec=ORANGE, lw=4, clip_on=False))
     ticks = [label(name, 18) for name in names]
     turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if k > 4 or max(map(len, ticks)) > 12 else {}
     ax.set_xticks(range(k), ticks, parse_math=False, **turn)
     ax.set_yticks(range(k), ticks, parse_math=False)
     title = "images, and share of the true class" if with_share else "images; colour: share of the true class"
-    ax.set(xlabel="the model said", ylabel="true class", title=title)
+    said = "the model said" + (" (framed: the most frequent mistake)" if worst else "")
+    ax.set(xlabel=said, ylabel="true class", title=title)
     ax.spines[:].set_visible(False)
     return drawing(ax, _confusion_words(counts, names))
+
+
+def _worst(counts: np.ndarray) -> tuple[int, int] | None:
+    """Row and column of the most frequent mistake, if there is one."""
+    wrong = counts - np.diag(np.diag(counts))
+    return tuple(int(k) for k in np.unravel_index(int(wrong.argmax()), wrong.shape)) if wrong.any() else None
 
 
 def _readable_on(share: float) -> str:
@@ -122,11 +136,42 @@ def _confusion_words(counts: np.ndarray, names) -> str:
     n, right = int(counts.sum()), int(np.trace(counts))
     parts = [f"{shown(name)} {counts[i, i]} of {counts[i].sum()}" for i, name in enumerate(names)]
     text = f"{right} of {counted(n, 'image')} right ({100 * right / max(n, 1):.0f} %): {', '.join(parts)}"
-    wrong = counts - np.diag(np.diag(counts))
-    if wrong.any():
-        i, j = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        text += f"; most frequent mistake: {shown(names[i])} taken for {shown(names[j])}, {wrong[i, j]} times"
+    if worst := _worst(counts):
+        i, j = worst
+        text += f"; most frequent mistake: {shown(names[i])} taken for {shown(names[j])}, {counts[i, j]} times"
     return text.replace(", 1 times", ", once") + "."
+
+
+@styled
+def class_results(report, *, ax: Axes | None = None) -> Drawing:
+    """Class by class: how many of it are found (recall, a dot with its interval), how often its name is right (square).
+
+    Args:
+        report: anything with `per_class`, as a report of `evaluate.judge` has.
+    """
+    table = report.per_class
+    ax = new_axes(ax, size=(WIDTH, 1.2 + 0.52 * len(table)))
+    found, right = cue(0), {**cue(1), "mfc": "white", "mew": 2}
+    handles, words = [], []
+    for row, (name, one) in enumerate(table.items()):
+        recall, precision = one["recall"], one["precision"]
+        y = row - 0.17
+        ax.plot([recall["low"], recall["high"]], [y, y], lw=2.5, color=found["color"], solid_capstyle="butt")
+        handles += ax.plot(recall["value"], y, ms=8, mec="white", ls="", **found)
+        handles += ax.plot(np.nan if precision is None else precision, row + 0.17, ms=7, ls="", **right)
+        ends = f"{recall['value']:.2f} ({recall['low']:.2f} to {recall['high']:.2f})"
+        said = "never said" if precision is None else f"{precision:.2f}"
+        ax.text(1.03, y, f"recall {ends}", va="center", fontsize=10, color=found["color"])
+        ax.text(1.03, row + 0.2, f"precision {said}", va="center", fontsize=10, color=right["color"])
+        number = counted(one["n"], "image")
+        words.append(f"{shown(name)} ({number}): recall {ends}, precision {said}, F1 {one['f1']:.2f}")
+    ax.set_yticks(range(len(table)), [f"{label(name, 18)} ({one['n']})" for name, one in table.items()])
+    ax.set(xlim=(0, 1.02), ylim=(len(table) - 0.5, -0.55), xlabel="share, with 95 % interval (images in brackets)")
+    ax.grid(axis="x", color="#DDDDDD", lw=0.8)
+    ax.set_axisbelow(True)
+    what = ["recall: of this class, found", "precision: so named, and right"]
+    key(ax, handles[:2], what, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0)
+    return drawing(ax, "; ".join(words) + ".")
 
 
 @styled

@@ -1,13 +1,21 @@
-"""Figures of one picture: made small in two ways, and where a model looked at it."""
+"""Figures of single pictures: made small in two ways, what was said about them, and where a model looked."""
+
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vggnb.figures.canvas import WIDTH, Drawing, drawing, label, new_row, styled
+from vggnb.figures.canvas import BLUE, INK, SKY, WIDTH, Drawing, drawing, label, new_row, styled
 from vggnb.figures.charts import confusion_matrix
 from vggnb.figures.curves import roc_curve
+from vggnb.figures.galleries import thumbnail
 from vggnb.folders import shown
-from vggnb.images import resize_image
+from vggnb.images import read_image, resize_image
+
+MOST_BARS = 8  # classes with a bar
 
 
 @styled
@@ -49,13 +57,15 @@ def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
     maps = heat if isinstance(heat, dict) else {"heat": heat}
     axes = new_row(len(maps) + 1, size=(WIDTH, 0.3 + WIDTH / max(3, len(maps) + 1)))
     axes[0].imshow(image)
-    axes[0].set_title("picture")
+    size = 12 if len(axes) <= 4 else 10
+    limit = int(WIDTH / len(axes) / (0.0088 * size))  # letters above a picture
+    axes[0].set_title("picture", fontsize=size)
     grey, words = np.asarray(image).mean(axis=2), []
     for ax, (name, values) in zip(axes[1:], maps.items(), strict=True):
         values = np.maximum(np.asarray(values, float), 0)
         hottest = values.max()
         ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(label(name), parse_math=False)
+        ax.set_title(label(name, limit), fontsize=size, parse_math=False)
         if not hottest:
             words.append(f"{shown(name)}: no heat anywhere")
             continue
@@ -87,3 +97,53 @@ def operating_point(report, scored, *, threshold: float) -> Drawing:
     else:
         right.set_axis_off()
     return drawing((left, right), " ".join(part.sentence for part in parts))
+
+
+@styled
+def probability_bars(
+    predictions: Sequence, *, truths: Sequence[str] = (), read: Callable[[str], np.ndarray] | None = None, most: int = 4
+) -> Drawing:
+    """Pictures, and under each a bar for every class: what a model of many classes hesitates between.
+
+    Args:
+        predictions: what `predict.predict_files` gave; those without an answer are left out.
+        truths: the true class of each, where it is known: its bar says so.
+        read: path -> uint8 (h, w, 3); default the library's decoder.
+        most: pictures.
+    """
+    truth = dict(zip((one.path for one in predictions), truths, strict=bool(truths)))
+    drawn = [one for one in predictions if not one.error][:most]
+    highest: dict[str, float] = {}
+    for one in drawn:
+        highest |= {name: max(p, highest.get(name, 0.0)) for name, p in one.probabilities.items()}
+    names = sorted(sorted(highest, key=highest.get)[-MOST_BARS:])
+    figure = Figure(figsize=(WIDTH, 2.1 + 0.27 * len(names)), dpi=144, layout="constrained")
+    axes = figure.subplots(2, max(1, len(drawn)), squeeze=False, sharey="row", height_ratios=(1.5, 0.27 * len(names)))
+    words = []
+    for (above, below), one in zip(axes.T, drawn, strict=False):
+        pixels = thumbnail(lambda one=one: (read or read_image)(one.path))
+        if pixels is not None:
+            above.imshow(pixels, extent=(0, pixels.shape[1] / pixels.shape[0], 1, 0))
+        above.set_title(label(PurePosixPath(one.path).name, 20), fontsize=10, loc="center")
+        _bars(below, one, names, truth.get(one.path))
+        said = ", ".join(f"{shown(name)} {p:.2f}" for name, p in list(one.probabilities.items())[:3])
+        known = f" (it is {shown(truth[one.path])})" if one.path in truth else ""
+        words.append(f"{shown(PurePosixPath(one.path).name)}{known}: {said}")
+    axes[1, 0].set_yticks(range(len(names)), [label(name, 16) for name in names])
+    for ax in axes[0]:
+        ax.set_axis_off()
+    more = " and less for the others" if len(highest) > 3 else ""
+    return drawing([*axes.flat], "; ".join(words) + f"{more}." if words else "No answer to show.", photos=True)
+
+
+def _bars(ax: Axes, answer, names: Sequence[str], truth: str | None) -> None:
+    """One answer's probabilities; which class was said (a dark bar) and which is true stands beside the numbers."""
+    for row, name in enumerate(names):
+        p = answer.probabilities.get(name, 0.0)
+        said, right = name == answer.class_name, name == truth
+        ax.barh(row, p, 0.72, color=BLUE if said else SKY)
+        text = f"{p:.2f} {', '.join(word for word, so in (('said', said), ('true', right)) if so)}".rstrip()
+        ax.text(p + 0.03, row, text, va="center", fontsize=9, color=INK, fontweight="bold" if right else "normal")
+    ax.set(xlim=(0, 1.9), ylim=(len(names) - 0.5, -0.5), xticks=[])
+    ax.spines[["bottom"]].set_visible(False)
+    ax.tick_params(left=False)

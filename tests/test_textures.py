@@ -1,0 +1,138 @@
+"""Datasets that a program draws: the same for the same wish, whole, no leaks; and a sticker that is all the change."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from vggnb import datasets
+from vggnb.census import take_census
+from vggnb.census.splits import assign_splits
+from vggnb.datasets import made, patterns
+from vggnb.images import read_image
+from vggnb.paths import sample_folder
+from vggnb.storage import VggnbError, sha256_file
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Six classes, four pictures each."""
+    return datasets.textures(tmp_path_factory.mktemp("drawn") / "textures", each=4)
+
+
+@pytest.fixture(scope="module")
+def stickers(tmp_path_factory):
+    """The sample with a sticker on the benign pictures."""
+    return datasets.marked_sample(tmp_path_factory.mktemp("marked") / "sample")
+
+
+def hashes(folder):
+    """Relative path -> sha256 of every picture."""
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(folder.rglob("*.jpg"))}
+
+
+def test_the_same_seed_gives_the_same_pictures_and_another_seed_others(small, tmp_path):
+    assert hashes(datasets.textures(tmp_path / "again", each=4)) == hashes(small)
+    others = hashes(datasets.textures(tmp_path / "others", each=4, seed=1))
+    assert len(others) == 24 and not set(others.values()) & set(hashes(small).values())
+
+
+def test_what_the_page_uses_is_whole_and_leaks_nothing(tmp_path):
+    census = take_census(datasets.textures(tmp_path / "textures"), progress=False)
+    assert census.classes == tuple(sorted(patterns.CLASSES)) and len(census.classes) == 6
+    assert Counter(row.class_name for row in census.rows) == dict.fromkeys(patterns.CLASSES, 50)
+    assert not census.pairs and not census.skipped and not census.warnings
+    manifest = assign_splits(census)
+    for split, number in (("train", 32), ("validation", 8), ("test", 10)):
+        assert manifest.counts()[split] == dict.fromkeys(patterns.CLASSES, number)
+    assert {(row.width, row.height) for row in census.rows} == {patterns.SIZE}
+
+
+def test_neither_name_nor_number_tells_the_class(small):
+    names = sorted(path.name for path in small.rglob("*.jpg"))
+    assert names == [f"texture_{number:04d}.jpg" for number in range(24)]
+    for kind in patterns.CLASSES:
+        numbers = [int(path.stem[-4:]) for path in (small / kind).iterdir()]
+        assert max(numbers) - min(numbers) > 6
+
+
+def test_colour_and_light_tell_nothing():
+    """Twelve pictures of each class: mean colours differ far less between classes than within one."""
+    means = np.zeros((6, 12, 3))
+    for k, i in np.ndindex(6, 12):
+        picture = patterns.draw_texture(np.random.default_rng([5, k, i]), patterns.CLASSES[k])
+        means[k, i] = np.asarray(picture).mean(axis=(0, 1))
+    assert means.mean(axis=1).std(axis=0).max() < means.std(axis=1).mean()
+
+
+def test_a_second_call_finds_what_is_there(small, monkeypatch):
+    monkeypatch.setattr(patterns, "draw_texture", lambda *_: pytest.fail("it was drawn again"))
+    assert datasets.textures(small, each=4) == small
+
+
+def test_another_wish_replaces_and_strangers_are_left_alone(tmp_path):
+    folder = datasets.textures(tmp_path / "textures", each=1)
+    assert len(hashes(datasets.textures(folder, each=2))) == 12
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "diary.txt").write_text("dear")
+    with pytest.raises(VggnbError, match="holds something else"):
+        datasets.textures(mine, each=1)
+    assert [path.name for path in mine.iterdir()] == ["diary.txt"]
+
+
+def test_a_drawing_that_fails_leaves_nothing(tmp_path):
+    def stop(folder):
+        (folder / "half.jpg").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made.made_once(tmp_path / "new", {"wish": 1}, stop)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("each", [0, -1])
+def test_no_pictures_are_refused(tmp_path, each):
+    with pytest.raises(VggnbError, match="cannot be drawn"):
+        datasets.textures(tmp_path / "textures", each=each)
+
+
+# the sample with a sticker
+
+
+def test_the_sticker_is_all_that_changed(stickers):
+    corners = set()
+    for path in sorted(sample_folder().rglob("*.jpg"))[::6]:
+        before = read_image(path)
+        after = read_image((stickers / path.relative_to(sample_folder())).with_suffix(".png"))
+        changed = (before != after).any(axis=2)
+        assert changed.any() == (path.parent.name == "benign")
+        if changed.any():
+            y, x = np.nonzero(changed)
+            side = before.shape[0] // 5
+            assert np.ptp(y) < side and np.ptp(x) < side and changed.mean() > 0.01
+            corners.add((y.mean() > before.shape[0] / 2, x.mean() > before.shape[1] / 2))
+    assert len(corners) == 4  # the place tells nothing
+
+
+def test_the_marked_sample_is_the_sample(stickers):
+    ours, theirs = (take_census(folder, progress=False) for folder in (stickers, sample_folder()))
+    assert ours.counts() == theirs.counts() and not ours.pairs and not ours.skipped
+
+
+def test_a_share_of_one_class_is_marked(tmp_path, monkeypatch):
+    pictures = {f"train/{kind}/{number}.jpg": kind for kind in ("a", "b") for number in range(40)}
+    monkeypatch.setattr("vggnb.datasets.shortcut.sample_folder", lambda: tmp_path / "few")
+    for number, path in enumerate(pictures):
+        target = tmp_path / "few" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        patterns.Image.fromarray(np.full((20, 30, 3), number, np.uint8)).save(target, quality=100)
+    half = datasets.marked_sample(tmp_path / "half", marked="b", share=0.5)
+    green = {path for path in half.rglob("*.png") if len(np.unique(read_image(path).reshape(-1, 3), axis=0)) > 1}
+    assert 10 < len(green) < 30 and {path.parent.name for path in green} == {"b"}
+
+
+@pytest.mark.parametrize("wish, what", [({"marked": "oak"}, "no class 'oak'"), ({"share": 1.5}, "out of range")])
+def test_marks_that_cannot_be_made(tmp_path, wish, what):
+    with pytest.raises(VggnbError, match=what):
+        datasets.marked_sample(tmp_path / "marked", **wish)
