@@ -15,7 +15,7 @@ from vggnb import figures
 from vggnb.census.layout import SPLITS, UNSPLIT
 from vggnb.folders import shown
 from vggnb.storage import VggnbError
-from vggnb.widgets.panels import Panel, ipywidgets
+from vggnb.widgets.panels import Panel, ipywidgets, side_by_side
 
 PAGE = 12  # pictures
 
@@ -42,9 +42,8 @@ class DatasetBrowser(Panel):
             self.flag_choice = ipywidgets.Dropdown(options=flags, description="flag")
             self.back, self.forward = (ipywidgets.Button(description=text) for text in ("previous", "next"))
             self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="jpeg")
-            choices = [self.split_choice, self.class_choice, self.flag_choice]
-            controls = ipywidgets.VBox([ipywidgets.HBox(choices), ipywidgets.HBox([self.back, self.forward])])
-            self.view = ipywidgets.VBox([controls, self.words, self.image])
+            choices = side_by_side(self.split_choice, self.class_choice, self.flag_choice)
+            self.view = ipywidgets.VBox([choices, side_by_side(self.back, self.forward), self.words, self.image])
             self.split_choice.observe(lambda change: self.show(split=change["new"]), names="value")
             self.class_choice.observe(lambda change: self.show(class_name=change["new"]), names="value")
             self.flag_choice.observe(lambda change: self.show(flag=change["new"]), names="value")
@@ -119,7 +118,7 @@ class ThresholdExplorer(Panel):
             cost = {"min": 1.0, "max": 20.0, "step": 1.0, "continuous_update": False, "description": "a miss costs"}
             self.cost_slider = ipywidgets.FloatSlider(value=1.0, **cost)
             self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="png")
-            controls = ipywidgets.HBox([self.slider, self.cost_slider, ipywidgets.Label("false alarms")])
+            controls = side_by_side(self.slider, self.cost_slider, ipywidgets.Label("false alarms"))
             self.view = ipywidgets.VBox([controls, self.words, self.image])
             self.slider.observe(lambda change: self.show(change["new"]), names="value")
             self.cost_slider.observe(lambda change: self.show(cost_ratio=change["new"]), names="value")
@@ -144,6 +143,10 @@ class ThresholdExplorer(Panel):
         self._draw()
 
     def __str__(self) -> str:
+        return "; ".join(self._parts()) + "."
+
+    def _parts(self) -> list[str]:
+        """What is so at this threshold, a part of a sentence each."""
         counts, p, n = self.counts(), self.index, 1 - self.index
         positive, negative = (shown(self.classes[k]) for k in (p, n))
         parts = [f"{positive} is said from probability {self.threshold:.2f} on"]
@@ -153,11 +156,13 @@ class ThresholdExplorer(Panel):
             parts.append(f"{words} {share} ({hits} of {all_of} {name} told right)")
         misses, alarms = int(counts[p, n]), int(counts[n, p])
         parts.append(f"misses {misses}, false alarms {alarms}: cost {self.cost:g} at {self.cost_ratio:g} for a miss")
-        return "; ".join(parts) + "."
+        return parts
 
     def _draw(self) -> None:
         if self.view is not None:
             report = SimpleNamespace(confusion=self.counts(), classes=self.classes)
             scored = (self.is_positive, self.scores)
             picture = figures.operating_point(report, scored, threshold=self.threshold).image()
-            self.words.value, self.image.value = escape(str(self)), picture  # drawing takes a while: both at once
+            first, *others = map(escape, self._parts())
+            words = "<br>".join((f"<b>{first}</b>", *others))
+            self.words.value, self.image.value = words, picture  # drawing takes a while: both at once
