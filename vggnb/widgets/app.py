@@ -12,14 +12,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import vggnb
+from vggnb.folders import shown
 from vggnb.storage import VggnbError
+from vggnb.widgets.panels import ipywidgets
 
 HOST = "127.0.0.1"
 RUN = "VGGNB_APP_RUN"  # how the page's kernel learns which run it shows
 CELL = "from vggnb.widgets.app import show\nshow()"
+MOST_UPLOADED = 100_000_000  # bytes of all files together; without it, 10 MB, and what is above is dropped silently
 
 
 def serve(run: Path, *, port: int = 8866, tell: Callable[[str], object] = print) -> None:
@@ -29,10 +33,12 @@ def serve(run: Path, *, port: int = 8866, tell: Callable[[str], object] = print)
         VggnbError: Voila is not installed, the folder is no trained run, or the port is taken.
     """
     check(run, port)
+    prepare(run)
     with tempfile.TemporaryDirectory(prefix="vggnb-app-") as folder:
         page = Path(folder) / "app.ipynb"
         page.write_text(json.dumps(_notebook()), "utf-8")
         options = ["--no-browser", f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0"]
+        options += [f"--Voila.tornado_settings={{'websocket_max_message_size': {MOST_UPLOADED}}}"]
         command = [sys.executable, "-m", "voila", str(page), *options, "--Voila.log_level=ERROR"]
         home = str(Path(vggnb.__file__).resolve().parent.parent)
         path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -59,30 +65,49 @@ def check(run: Path, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
-            remedy = f"Name another one: --port {port + 1}."
-            raise VggnbError(f"The port {port} is taken.", f"{HOST}:{port}", remedy) from None
+        except (OSError, OverflowError) as error:
+            what = f"The port {port} cannot be used ({getattr(error, 'strerror', None) or error})."
+            raise VggnbError(what, f"{HOST}:{port}", "Name another one, 1024 to 65535, with --port.") from None
 
 
-def show() -> None:
-    """What the page shows: both widgets, or one sentence where one of them cannot be."""
-    from IPython.display import display
-
-    from vggnb.card import NOT_A_DEVICE
+def prepare(run: Path) -> tuple:
+    """The run, its bundle, and what it says about its validation images, or a sentence why not: made where missing."""
     from vggnb.evaluate import predict_split
     from vggnb.save import open_or_save
     from vggnb.train import open_run
+
+    run = open_run(run)
+    bundle = open_or_save(run, run.folder / "bundle", name=run.manifest.dataset.name)
+    try:
+        return run, bundle, predict_split(run, "validation", progress=False)
+    except VggnbError as error:
+        return run, bundle, f"{error.what} {error.remedy}"
+
+
+def show() -> None:
+    """What the page shows: both widgets under their headings, or a sentence where one of them cannot be."""
+    from IPython.display import display
+
+    from vggnb.card import NOT_A_DEVICE
     from vggnb.widgets import ThresholdExplorer, TryYourOwn
 
-    run = open_run(Path(os.environ[RUN]))
-    print(NOT_A_DEVICE)
-    bundle = open_or_save(run, run.folder / "bundle", name=run.manifest.dataset.name)
-    display(TryYourOwn(bundle))
+    run, bundle, said = prepare(Path(os.environ[RUN]))
+    parts = [_heading("Your own photo"), _words(bundle), _words(NOT_A_DEVICE, "b"), TryYourOwn(bundle).view]
+    parts += [_heading("Where to draw the line"), _words("Move the threshold. It is judged on the validation images.")]
     try:
-        print("The threshold, on the validation images:")
-        display(ThresholdExplorer(predict_split(run, "validation", progress=False), run.classes))
-    except VggnbError as error:
-        print(error.what, error.remedy)
+        parts.append(_words(said) if isinstance(said, str) else ThresholdExplorer(said, run.classes).view)
+    except VggnbError as error:  # more than two classes
+        parts.append(_words(f"{error.what} {error.remedy}"))
+    display(ipywidgets.VBox(parts, layout={"max_width": "60em", "margin": "0 auto", "padding": "0 1em"}))
+
+
+def _heading(words: str):
+    return _words(words, "h2")
+
+
+def _words(words: object, tag: str = "p"):
+    """Words of the page, escaped."""
+    return ipywidgets.HTML(f"<{tag}>{escape(shown(str(words)))}</{tag}>")
 
 
 def _notebook() -> dict:

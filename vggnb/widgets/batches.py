@@ -51,6 +51,8 @@ class BatchPreview(Panel):
 
     def show(self, **choice) -> None:
         """Go to another `epoch` or `batch`, from 1, or look in another way: `seen` is an index of CHOICES."""
+        if all(getattr(self, name) == value for name, value in choice.items()):
+            return
         for name, value in choice.items():
             setattr(self, name, value)
         self._draw()
@@ -94,6 +96,7 @@ class BatchPreview(Panel):
     def _draw(self) -> None:
         if self.view is None:
             return
+        self.epoch_box.value, self.batch_box.value, self.view_choice.value = self.epoch, self.batch, self.seen
         images, labels = self.pictures()
         lost = len(self.rows()) - len(images)
         self.words.value = escape(str(self)) + (f"; {lost} cannot be read" if lost else "")

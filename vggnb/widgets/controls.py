@@ -59,6 +59,8 @@ class DatasetBrowser(Panel):
 
     def show(self, **choice) -> None:
         """Show another `split`, `class_name` or `flag` (None: all), from its first page; or another `page`, from 0."""
+        if all(getattr(self, name) == value for name, value in choice.items()):
+            return
         self.page = 0
         for name, value in choice.items():
             setattr(self, name, value)
@@ -76,6 +78,8 @@ class DatasetBrowser(Panel):
     def _draw(self) -> None:
         if self.view is None:
             return
+        self.split_choice.value, self.class_choice.value = self.split, self.class_name
+        self.flag_choice.value = self.flag
         rows = self.rows()
         some = rows[self.page * PAGE : (self.page + 1) * PAGE]
         self.words.value = escape(str(self))
@@ -137,10 +141,12 @@ class ThresholdExplorer(Panel):
         return float(self.cost_ratio * counts[p, 1 - p] + counts[1 - p, p])
 
     def show(self, threshold: float | None = None, *, cost_ratio: float | None = None) -> None:
-        """Go to another threshold, 0 to 1, or say how many false alarms one miss costs."""
+        """Go to another threshold, 0 to 1, or say how many false alarms one miss costs, 1 or more."""
+        before = self.threshold, self.cost_ratio
         self.threshold = self.threshold if threshold is None else float(threshold)
         self.cost_ratio = self.cost_ratio if cost_ratio is None else float(cost_ratio)
-        self._draw()
+        if (self.threshold, self.cost_ratio) != before:
+            self._draw()
 
     def __str__(self) -> str:
         return "; ".join(self._parts()) + "."
@@ -160,6 +166,8 @@ class ThresholdExplorer(Panel):
 
     def _draw(self) -> None:
         if self.view is not None:
+            self.cost_slider.max = max(self.cost_slider.max, self.cost_ratio)
+            self.slider.value, self.cost_slider.value = self.threshold, self.cost_ratio
             report = SimpleNamespace(confusion=self.counts(), classes=self.classes)
             scored = (self.is_positive, self.scores)
             picture = figures.operating_point(report, scored, threshold=self.threshold).image()

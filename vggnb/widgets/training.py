@@ -78,7 +78,8 @@ class TrainingProgress(Panel):
             return
         self.bar.bar_style = "success" if self.done == self.epochs else "warning"
         self.button.layout.display = "none"
-        self.words.value = f"{self.line}, {time.monotonic() - self.start:.0f} s in all"
+        on = "; run the cell again to go on" if self.stopping else ""
+        self.words.value = f"{self.line}, {time.monotonic() - self.start:.0f} s in all{on}"
         self._draw()
 
     def _draw(self) -> None:
@@ -86,6 +87,7 @@ class TrainingProgress(Panel):
         if len(self.rows) < 2 or not {"loss", "accuracy"} <= self.rows[0].keys():
             return
         start = time.monotonic()
-        self.image.value = figures.learning_curves(SimpleNamespace(rows=self.rows)).image()
+        before = [dict.fromkeys(self.rows[0], math.nan)] * self.first  # epochs of an earlier training, now continued
+        self.image.value = figures.learning_curves(SimpleNamespace(rows=[*before, *self.rows])).image()
         self.image.layout.display = None
         self.next_s = time.monotonic() + max(0.5, (time.monotonic() - start) / CURVE_SHARE)
