@@ -109,28 +109,26 @@ def test_evaluate_takes_the_positive_class_and_another_folder(document, own_run,
 @pytest.mark.parametrize(
     "what, words",
     [
-        ("a class less", "The model knows ['cat', 'dog']; this folder has ['cat', 'owl']."),
+        ("a class less", "The model knows ['cat', 'dog']; this folder has ['cat']."),
         ("a class without images", "No image of class 'dog' to judge."),
         ("a class more", "The model knows ['cat', 'dog']; this folder has ['cat', 'dog', 'owl']."),
-        ("nothing", "no images"),
+        ("nothing", "The dataset folder is empty."),
         ("no folder", "no such dataset folder"),
     ],
 )
 def test_a_folder_that_the_model_cannot_be_judged_on_is_told(what, words, vggnb, own_run, own_photos):
-    test = own_photos / "test"
-    if what == "a class less":
-        for split in ("train", "validation", "test"):
-            (own_photos / split / "dog").rename(own_photos / split / "owl")
+    folder = own_photos / "test"
+    if what == "a class more":
+        shutil.copytree(folder / "dog", folder / "owl")
     elif what == "a class without images":
-        shutil.rmtree(test / "dog")
-    elif what == "a class more":
-        shutil.copytree(test / "dog", test / "owl")
-    elif what == "nothing":
-        shutil.rmtree(own_photos)
-        own_photos.mkdir()
+        for path in (folder / "dog").iterdir():
+            path.write_text("no picture")
     else:
-        shutil.rmtree(own_photos)
-    code, out, err = vggnb("evaluate", own_run.folder, "--dataset", own_photos, "--quiet")
+        shutil.rmtree(folder / "dog" if what == "a class less" else folder)
+        folder.mkdir(exist_ok=True)
+        if what == "no folder":
+            folder.rmdir()
+    code, out, err = vggnb("evaluate", own_run.folder, "--dataset", folder, "--quiet")
     assert (code, out) == (2, "") and words in err and "what to do:" in err and "Traceback" not in err
 
 

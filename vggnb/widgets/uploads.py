@@ -108,11 +108,11 @@ def _answer_html(name: str, data: bytes, answer, heat: str) -> str:
         bar = f'<div style="background:#0072B2;height:0.8em;width:{100 * share:.1f}%"></div>'
         cell = f'<td style="width:10em;background:#8883">{bar}</td>'
         number = f'<td style="text-align:right">{share:.2f}</td>'
-        bars.append(f'<tr><td style="overflow-wrap:anywhere">{escape(shown(kind))}</td>{cell}{number}</tr>')
+        bars.append(f"<tr><td>{escape(shown(kind))}</td>{cell}{number}</tr>")
     warning = f"<p>⚠ <b>{UNLIKE}</b></p>" if getattr(answer, "unlike", None) else ""
-    title = f'<b style="overflow-wrap:anywhere">{escape(shown(name))}</b>'
-    said = f"<div>{title}<table>{''.join(bars)}</table>{warning}</div>"
-    style = "display:flex;flex-wrap:wrap;gap:1em;margin:1em 0;align-items:flex-start"
+    table = f"<b>{escape(shown(name))}</b><table>{''.join(bars)}</table>{warning}"
+    said = f'<div style="flex:0 1 20em">{table}</div>'
+    style = "display:flex;flex-wrap:wrap;gap:1em;margin:1em 0;align-items:flex-start;overflow-wrap:anywhere"
     return f'<div style="{style}">{_thumbnail(data)}{said}{heat}</div>'
 
 
