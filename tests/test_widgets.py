@@ -270,7 +270,7 @@ def test_threshold_explorer_follows_the_slider(predictions):
         "dog is said from probability 0.50 on; sensitivity 0.67 (2 of 3 dog told right); "
         "specificity 0.67 (2 of 3 cat told right); misses 1, false alarms 1: cost 2 at 1 for a miss."
     )
-    assert re.sub(r"</?b>", "", explorer.words.value).replace("<br>", "; ") + "." == str(explorer)
+    assert re.sub(r"</?(b|div)[^>]*>", "", explorer.words.value).replace("<br>", "; ") + "." == str(explorer)
     before = explorer.image.value
     explorer.slider.value = 0.35
     assert explorer.counts().tolist() == [[2, 1], [0, 3]] and explorer.image.value != before

@@ -89,16 +89,28 @@ def show() -> None:
     from IPython.display import display
 
     from vggnb.card import NOT_A_DEVICE
-    from vggnb.widgets import ThresholdExplorer, TryYourOwn
+    from vggnb.widgets.uploads import TryYourOwn
 
     run, bundle, said = prepare(Path(os.environ[RUN]))
-    parts = [_heading("Your own photo"), _words(bundle), _words(NOT_A_DEVICE, "b"), TryYourOwn(bundle).view]
-    parts += [_heading("Where to draw the line"), _words("Move the threshold. It is judged on the validation images.")]
-    try:
-        parts.append(_words(said) if isinstance(said, str) else ThresholdExplorer(said, run.classes).view)
-    except VggnbError as error:  # more than two classes
-        parts.append(_words(f"{error.what} {error.remedy}"))
+    classes = ", ".join(map(shown, bundle.classes))
+    parts = [_words(NOT_A_DEVICE, "b"), _heading("Your own photo")]
+    parts += [_words(f"The model VGG_{bundle.name} says of a picture which of these it is: {classes}.")]
+    parts += [TryYourOwn(bundle).view, _heading("Where to draw the line"), *_explorer(said, run.classes)]
     display(ipywidgets.VBox(parts, layout={"max_width": "60em", "margin": "0 auto", "padding": "0 1em"}))
+
+
+def _explorer(said, classes: tuple[str, ...]) -> list:
+    """The threshold explorer on what was said about validation; or a sentence, which may be what was said."""
+    from vggnb.widgets.controls import ThresholdExplorer
+
+    if isinstance(said, str):
+        return [_words(said)]
+    try:
+        explorer = ThresholdExplorer(said, classes)
+    except VggnbError as error:  # more than two classes
+        return [_words(f"{error.what} {error.remedy}")]
+    words = f"Move the threshold and see what becomes of the {len(said.labels)} validation images."
+    return [_words(words), explorer.view]
 
 
 def _heading(words: str):

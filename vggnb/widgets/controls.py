@@ -172,5 +172,5 @@ class ThresholdExplorer(Panel):
             scored = (self.is_positive, self.scores)
             picture = figures.operating_point(report, scored, threshold=self.threshold).image()
             first, *others = map(escape, self._parts())
-            words = "<br>".join((f"<b>{first}</b>", *others))
+            words = f'<div style="line-height:1.4">{"<br>".join((f"<b>{first}</b>", *others))}</div>'
             self.words.value, self.image.value = words, picture  # drawing takes a while: both at once

@@ -81,7 +81,7 @@ class TryYourOwn(Panel):
         drawing = figures.heatmap_overlay(pixels, {f"for {kind}": heat})
         words = f"Where the model looked (Grad-CAM), {drawing.sentence}"
         picture = _picture_html(drawing.image(), "where the model looked", "width:100%")
-        style = "margin:0;flex:1 1 24em;max-width:40em"
+        style = "margin:0;flex:1 1 24em;max-width:34em"
         return f'<figure style="{style}">{picture}<figcaption>{escape(words)}</figcaption></figure>'
 
 
@@ -102,18 +102,18 @@ def _ranked(answer) -> str:
 
 
 def _answer_html(name: str, data: bytes, answer, heat: str) -> str:
-    """One picture's answer: a small copy, its name, a bar for each class, the most probable first, and the heat map."""
+    """One picture's answer: its name, a small copy, a bar for each class, the most probable first, and the heat map."""
     bars = []
     for kind, share in list(answer.probabilities.items())[:MOST_CLASSES]:
         bar = f'<div style="background:#0072B2;height:0.8em;width:{100 * share:.1f}%"></div>'
-        cell = f'<td style="width:10em;background:#8883">{bar}</td>'
+        cell = f'<td style="width:8em;background:#8883">{bar}</td>'
         number = f'<td style="text-align:right">{share:.2f}</td>'
         bars.append(f"<tr><td>{escape(shown(kind))}</td>{cell}{number}</tr>")
     warning = f"<p>⚠ <b>{UNLIKE}</b></p>" if getattr(answer, "unlike", None) else ""
-    table = f"<b>{escape(shown(name))}</b><table>{''.join(bars)}</table>{warning}"
-    said = f'<div style="flex:0 1 20em">{table}</div>'
-    style = "display:flex;flex-wrap:wrap;gap:1em;margin:1em 0;align-items:flex-start;overflow-wrap:anywhere"
-    return f'<div style="{style}">{_thumbnail(data)}{said}{heat}</div>'
+    title = f"<p><b>{escape(shown(name))}</b></p>"
+    said = f'<div style="flex:0 1 17em">{title}{_thumbnail(data)}<table>{"".join(bars)}</table>{warning}</div>'
+    style = "display:flex;flex-wrap:wrap;gap:1em 2em;margin:1em 0;line-height:1.4;overflow-wrap:anywhere"
+    return f'<div style="{style}">{said}{heat}</div>'
 
 
 def _thumbnail(data: bytes) -> str:
