@@ -3,6 +3,7 @@
 import ast
 import io
 import re
+import signal
 import socket
 import time
 from datetime import datetime
@@ -270,7 +271,7 @@ def test_threshold_explorer_follows_the_slider(predictions):
         "dog is said from probability 0.50 on; sensitivity 0.67 (2 of 3 dog told right); "
         "specificity 0.67 (2 of 3 cat told right); misses 1, false alarms 1: cost 2 at 1 for a miss."
     )
-    assert re.sub(r"</?(b|div)[^>]*>", "", explorer.words.value).replace("<br>", "; ") + "." == str(explorer)
+    assert re.sub(r"</?(b|div)\b[^>]*>", "", explorer.words.value).replace("<br>", "; ") + "." == str(explorer)
     before = explorer.image.value
     explorer.slider.value = 0.35
     assert explorer.counts().tolist() == [[2, 1], [0, 3]] and explorer.image.value != before
@@ -480,6 +481,30 @@ def test_a_server_that_fails_is_told(best_run, monkeypatch):
     monkeypatch.setattr(app.subprocess, "Popen", Server)
     with pytest.raises(VggnbError, match="ended with the code 1"):
         app.serve(best_run[0].folder, tell=lambda text: None)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_however_the_app_is_ended_its_server_ends_too(name, best_run, monkeypatch):
+    ended = []
+
+    class Server:
+        def __init__(self, command, **_):
+            pass
+
+        def wait(self):
+            if not ended:
+                signal.raise_signal(getattr(signal, name))
+
+        def terminate(self):
+            ended.append(name)
+
+    monkeypatch.setattr(app, "check", lambda run, port: None)
+    monkeypatch.setattr(app, "prepare", lambda run: None)
+    monkeypatch.setattr(app.subprocess, "Popen", Server)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="The app has ended"):
+        app.serve(best_run[0].folder, tell=lambda text: None)
+    assert ended == [name] and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_the_app_shows(own_run, bundle, monkeypatch):

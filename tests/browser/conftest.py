@@ -40,7 +40,7 @@ def serve(environment):
 
     def serve(command, port, **options):
         process = subprocess.Popen([sys.executable, "-m", *command], env=environment, **options)
-        running.append(process)
+        running.append((process, port))
         end = time.monotonic() + TIMEOUT_MS / 1000
         while not answers("127.0.0.1", port):  # asking for a page of the app would start a kernel
             assert process.poll() is None, f"{command[0]} ended with {process.poll()}"
@@ -49,10 +49,11 @@ def serve(environment):
         return f"http://127.0.0.1:{port}"
 
     yield serve
-    for process in running:
+    for process, _ in running:
         process.terminate()
-    for process in running:
+    for process, port in running:
         process.wait()
+        assert not answers("127.0.0.1", port), "a server outlives the command that started it"
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +84,7 @@ def chromium():
         pytest.skip("needs Chromium: make browser")
     shutil.rmtree(SHOTS, ignore_errors=True)
     SHOTS.mkdir()
-    sync_api.expect.set_options(timeout=TIMEOUT_MS)
+    sync_api.expect.set_options(timeout=TIMEOUT_MS / 3)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser

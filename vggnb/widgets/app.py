@@ -4,9 +4,11 @@ The page is a notebook of one cell in a temporary folder, which goes when the se
 kernel's memory.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,14 +46,33 @@ def serve(run: Path, *, port: int = 8866, tell: Callable[[str], object] = print)
         path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         own = {RUN: str(Path(run).resolve()), "PYTHONPATH": path, "JUPYTER_PREFER_ENV_PATH": "1"}
         tell(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.")
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **own})
-        try:
-            code = process.wait()
-        finally:
-            process.terminate()
-            process.wait()
+        with _ended_by_signals():
+            process = subprocess.Popen(command, cwd=folder, env={**os.environ, **own})
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("The app has ended.") from None
+            finally:
+                process.terminate()
+                process.wait()
     if code:
         raise VggnbError(f"Voila ended with the code {code}.", "voila", "Look at its messages above.")
+
+
+@contextlib.contextmanager
+def _ended_by_signals():
+    """A closed terminal and `kill` end the block as Ctrl+C does: no server is left behind."""
+
+    def end(number, frame):
+        raise KeyboardInterrupt
+
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {one: signal.signal(one, end) for one in signals}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def check(run: Path, port: int) -> None:
