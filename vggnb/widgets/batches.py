@@ -99,5 +99,6 @@ class BatchPreview(Panel):
         self.epoch_box.value, self.batch_box.value, self.view_choice.value = self.epoch, self.batch, self.seen
         images, labels = self.pictures()
         lost = len(self.rows()) - len(images)
-        self.words.value = escape(str(self)) + (f"; {lost} cannot be read" if lost else "")
-        self.image.value = figures.batch_grid(images, labels, self.manifest.classes).image() if len(images) else b""
+        picture = figures.batch_grid(images, labels, self.manifest.classes).image() if len(images) else b""
+        words = escape(str(self)) + (f"; {lost} cannot be read" if lost else "")
+        self.image.value, self.words.value = picture, words

@@ -82,8 +82,8 @@ class DatasetBrowser(Panel):
         self.flag_choice.value = self.flag
         rows = self.rows()
         some = rows[self.page * PAGE : (self.page + 1) * PAGE]
-        self.words.value = escape(str(self))
-        self.image.value = figures.pictures(self.data, some, read=self.read).image() if some else b""
+        picture = figures.pictures(self.data, some, read=self.read).image() if some else b""
+        self.image.value, self.words.value = picture, escape(str(self))
         self.back.disabled, self.forward.disabled = self.page == 0, (self.page + 1) * PAGE >= len(rows)
 
 
@@ -173,4 +173,4 @@ class ThresholdExplorer(Panel):
             picture = figures.operating_point(report, scored, threshold=self.threshold).image()
             first, *others = map(escape, self._parts())
             words = f'<div style="line-height:1.4">{"<br>".join((f"<b>{first}</b>", *others))}</div>'
-            self.words.value, self.image.value = words, picture  # drawing takes a while: both at once
+            self.image.value, self.words.value = picture, words

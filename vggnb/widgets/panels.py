@@ -14,7 +14,10 @@ def side_by_side(*controls):
 
 
 class Panel:
-    """Something with a view and words (`str`) for it: as the last line of a cell it shows the one or the other."""
+    """Something with a view and words (`str`) for it: as the last line of a cell it shows the one or the other.
+
+    A view's picture is drawn first, which takes a while, then shown together with its words.
+    """
 
     view = None
 
