@@ -54,8 +54,11 @@ class Notebook:
 
     def shoot(self, name):
         """A picture of the whole notebook."""
-        height = self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
+        panel = self.page.locator(".jp-WindowedPanel-outer")
+        height = panel.evaluate("panel => panel.scrollHeight")
         self.page.set_viewport_size({"width": 1200, "height": min(height + 120, 15_000)})
+        drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        panel.evaluate(f"async panel => {{ panel.scrollTop = 0; await {drawn} }}")
         self.page.screenshot(path=SHOTS / f"{name}.png")
         self.page.set_viewport_size({"width": 1200, "height": 1500})
 

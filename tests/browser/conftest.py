@@ -24,7 +24,7 @@ def environment(tmp_path_factory):
     own = {"VGGNB_PROFILE": "quick", "VGGNB_WEIGHTS": "offline", "VGGNB_THREADS": "2", "TF_CPP_MIN_LOG_LEVEL": "3"}
     folders = {
         name: str(tmp_path_factory.mktemp(name.lower()))
-        for name in ("VGGNB_HOME", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTER_CONFIG_DIR")
+        for name in ("VGGNB_HOME", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTER_RUNTIME_DIR")
     }
     for name, setting in SETTINGS.items():
         path = Path(folders["JUPYTERLAB_SETTINGS_DIR"]) / f"{name}.jupyterlab-settings"
