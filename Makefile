@@ -7,7 +7,7 @@ PAGES =
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test unit check-notebooks lint format notebooks test-colab bench clean
+.PHONY: help setup demo test unit check-notebooks check-browser browser lint format notebooks test-colab bench clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml
 demo: setup ## retrain VGG-16 on the sample, judge it, save it, use it
 	VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline $(BIN)/vggnb run
 
-test: lint unit check-notebooks ## all checks
+test: lint unit check-notebooks check-browser ## all checks
 
 unit: setup ## the unit tests and the twin checks of the notebooks
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; \
@@ -33,6 +33,23 @@ unit: setup ## the unit tests and the twin checks of the notebooks
 check-notebooks: setup ## run every page again and compare every output (notebooks/conftest.py sets the scene)
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg $(sort $(wildcard notebooks/*.ipynb))
+
+CHROMIUM = { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
+APT = $(if $(filter 0,$(shell id -u)),apt-get,sudo -n apt-get)
+
+browser: setup $(VENV)/.browser ## drive the pages and the app in a real Chromium (apt installs it where it is missing)
+	@$(CHROMIUM) || { $(APT) update -qq && $(APT) install -y -qq chromium; } || { \
+		echo "Chromium is missing and apt cannot install it here. Install Chromium or Chrome yourself, then: make browser" >&2; \
+		exit 1; }
+	$(BIN)/python -m pytest tests/browser
+
+$(VENV)/.browser: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[browser]"
+	touch $@
+
+check-browser: # the tests in a browser, where there is one
+	@if $(CHROMIUM); then $(MAKE) browser; \
+	else echo "No Chromium here, so the tests in a real browser are left out: make browser installs it and runs them."; fi
 
 COLAB_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
 

@@ -132,6 +132,19 @@ print("leaks in the sample:", len(census.leaks), "  conflicts:", len(census.conf
 # %%
 figures.contact_sheet(census)
 
+# %% [markdown]
+# A few examples are not all. Look through the others yourself: by split, by class, or only what the census remarked on,
+# here in the flawed copy, where there is something to find. (On a page that is not running, one line stands in for the
+# control. For your own pictures, put `census` in the brackets.)
+
+# %%
+from vggnb.widgets import DatasetBrowser
+
+DatasetBrowser(flawed_census)
+
+# %% [markdown]
+# Back to the sample. Do numbers already tell the classes apart?
+
 # %%
 print(*census.profiles(), sep="\n")
 

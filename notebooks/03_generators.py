@@ -105,6 +105,27 @@ from vggnb import figures
 figures.batch_grid(*next(iter(make_dataset(manifest, "train", recipe, training=True))), manifest.classes)
 
 # %% [markdown]
+# Go through the other batches and epochs yourself. What happens to the last batch? And change *seen*: a mole has no "up",
+# so mirrored or turned it is as good a picture as before. Showing a network such copies is called **augmentation**. (On a
+# page that is not running, one line stands in for the control, and the figure under it shows one picture in all eight ways.)
+
+# %%
+from vggnb.widgets import BatchPreview
+
+BatchPreview(manifest, recipe)
+
+# %%
+from vggnb.generators import turned
+
+eight = np.concatenate([turned(raw_images[:1].numpy(), view) for view in range(8)])
+figures.batch_grid(eight, [raw_labels[0]] * 8, manifest.classes)
+
+# %% [markdown]
+# The article does not augment, and neither do we: the frozen part of the network then has to see every copy, and page 5
+# tells what a mirrored copy of each picture gained (little, for twice the work). It is worth more when the convolutions
+# themselves are trained, or when pictures are few.
+
+# %% [markdown]
 # > **In the article** the number of batches of an epoch is given as `steps_per_epoch=(total_train//batch_size)`. The
 # > double slash rounds down: what does not fill a whole batch is **dropped**, and with today's Keras the next epoch
 # > ends early with the warning *Your input ran out of data*. **Here** nothing is given: a dataset knows how many batches

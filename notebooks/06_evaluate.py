@@ -144,6 +144,16 @@ figures.threshold_curves(best_said.labels == 1, best_said.probabilities[:, 1], t
 # The last number printed above is low although the model is not bad: where few have it, most alarms are false. The half
 # of positives in our test folder hides that.
 #
+# Try it: move the threshold and watch the four numbers of the matrix and the mark on the curve; then say that a miss costs
+# as much as ten false alarms, and look for the threshold with the lowest cost. The pictures are those of *validation*:
+# choosing on test would be trap 2 below. (On a page that is not running, one sentence stands in for the control.)
+
+# %%
+from vggnb.widgets import ThresholdExplorer
+
+ThresholdExplorer(predict_split(runs["best"], "validation"), manifest.classes)
+
+# %% [markdown]
 # ## Do the probabilities keep their word?
 #
 # Of the pictures about which a model says "0.9", nine of ten should be right. One number, the *temperature*, makes a boastful

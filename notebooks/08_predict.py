@@ -99,8 +99,9 @@ figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 # %% [markdown]
 # ## Your own photo
 #
-# Choose one or several pictures (up to 8 MB each). They stay in this session: nothing is sent anywhere else and nothing
-# is kept.
+# Choose one or several pictures, together up to 8 MB. Each gets its ranked classes and a map of where the model looked, or
+# one sentence that says why there is no answer. They stay in this session: nothing is sent anywhere else and nothing is
+# kept.
 
 # %%
 from vggnb.widgets import TryYourOwn

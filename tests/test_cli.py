@@ -106,6 +106,47 @@ def test_evaluate_takes_the_positive_class_and_another_folder(document, own_run,
     assert document("evaluate", own_run.folder, "--dataset", photos, "--quiet")["confusion"] == first["confusion"]
 
 
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("a class less", "The model knows ['cat', 'dog']; this folder has ['cat']."),
+        ("a class without images", "No image of class 'dog' to judge."),
+        ("a class more", "The model knows ['cat', 'dog']; this folder has ['cat', 'dog', 'owl']."),
+        ("nothing", "The dataset folder is empty."),
+        ("no folder", "no such dataset folder"),
+    ],
+)
+def test_a_folder_that_the_model_cannot_be_judged_on_is_told(what, words, vggnb, own_run, own_photos):
+    folder = own_photos / "test"
+    if what == "a class more":
+        shutil.copytree(folder / "dog", folder / "owl")
+    elif what == "a class without images":
+        for path in (folder / "dog").iterdir():
+            path.write_text("no picture")
+    else:
+        shutil.rmtree(folder / "dog" if what == "a class less" else folder)
+        folder.mkdir(exist_ok=True)
+        if what == "no folder":
+            folder.rmdir()
+    code, out, err = vggnb("evaluate", own_run.folder, "--dataset", folder, "--quiet")
+    assert (code, out) == (2, "") and words in err and "what to do:" in err and "Traceback" not in err
+
+
+def test_the_app_without_voila_is_told(vggnb, own_run, monkeypatch):
+    from vggnb.widgets import app
+
+    monkeypatch.setattr(app.importlib.util, "find_spec", lambda name: None)
+    code, out, err = vggnb("app", own_run.folder)
+    assert (code, out) == (2, "") and "The app needs Voila" in err and 'pip install "vggnb[app]"' in err
+
+
+def test_the_app_says_that_it_is_for_this_machine(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["app", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0 and "on this machine only" in said and "--port" in said
+
+
 def test_save_lists_every_file_with_its_check(document, own_run, quick_verify, tmp_path):
     files = document("save", own_run.folder, "--to", tmp_path / "bundle", "--formats", "weights")["files"]
     assert all(set(file) == {"path", "format", "sha256", "bytes", "max_difference"} for file in files)

@@ -1,5 +1,6 @@
 """The page stands alone, is small, and shows hostile names without obeying them."""
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from vggnb import cli
 from vggnb.card import build_card, card_markdown, plain
 from vggnb.evaluate import judge
 from vggnb.report import build_page, write_report
@@ -67,6 +69,27 @@ def test_hostile_names_are_only_shown(judged):
     assert "<img src=x" not in page and "\u202e" not in page and "&lt;img" in page
     markdown = card_markdown(card)
     assert "<img" not in markdown and "\u202e" not in markdown and "$x_$" not in markdown
+
+
+def test_hostile_names_on_the_disk_come_through_as_words(draw_photos, survey, fit_tiny, best, tmp_path, capsys):
+    names = (f"{HOSTILE}'\"&", "b <script>alert(2)</script>".replace("/", ""))
+    folder = draw_photos(tmp_path / "<b>set" / "pets", names, {"train": 4, "validation": 3, "test": 4})
+    for path in sorted(folder.rglob("*.*")):
+        path.rename(path.with_name(f"{path.stem[-1]}{HOSTILE}{path.suffix}"))
+    (folder / "test" / names[0] / "drawing.svg").write_text("<svg onload=alert(3)></svg>")
+    run, _ = fit_tiny(survey(folder), best, tmp_path / "<i>run")
+    assert cli.main(["report", str(run.folder), "--to", str(tmp_path / "page.html"), "--quiet"]) == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    seen = Page(page)
+    assert seen.tags <= set(TAGS.split()) and not {"onerror", "onload"} & seen.attributes
+    assert all(one["src"].startswith("data:image/") for one in seen.images)
+    assert "\u202e" not in page and "&lt;img src=x onerror" in page and "&lt;script&gt;" in page
+    markdown = (tmp_path / "page-card.md").read_text("utf-8")
+    assert not re.search(r"<[a-z]", markdown) and "\u202e" not in markdown and "$x_$" not in markdown
+    assert "\u202e" not in capsys.readouterr().out
+    with open(tmp_path / "page-relabel-test.csv", encoding="utf-8", newline="") as file:
+        paths = [line["path"] for line in csv.DictReader(file)]
+    assert all((folder / path).is_file() for path in paths)  # the list names the files as they are
 
 
 def test_plain_markdown_cannot_become_a_link():

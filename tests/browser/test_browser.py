@@ -1,174 +1,197 @@
-"""A real browser: JupyterLab and the app in headless Chromium, controls moved as a person would."""
+"""A real browser: the pages in JupyterLab, and the app, in headless Chromium; controls moved as a person would.
 
-import os
+Screenshots of everything lie in tests/browser/screenshots afterwards.
+"""
+
+import csv
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-CHROMIUM = shutil.which("chromium")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: make browser"),
-]
-ROOT = Path(__file__).resolve().parents[2]
-SHOTS = Path(__file__).parent / "screenshots"
-PHOTO = ROOT / "data/sample/test"
-TIMEOUT = 150_000  # milliseconds
+from browsing import ROOT, SHOTS, Notebook, answers, free_port  # noqa: E402
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+HOSTILE = "broken <img src=x onerror=alert(1)>.jpg"
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+# JupyterLab
 
 
-def wait_for_port(port, process):
-    """Asking for the page itself would start a kernel."""
-    for _ in range(240):
-        assert process.poll() is None, "the server ended"
-        with socket.socket() as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.25)
-    pytest.fail(f"port {port} does not answer")
+def browse(notebook, *_):
+    """Page 2: choose a class and turn a page."""
+    control = notebook.output(re.compile(r"images \d+ to \d+ of"))
+    control.locator("select").nth(1).select_option("malignant")
+    sync_api.expect(control).to_contain_text("train, malignant: images 1 to 12 of")
+    before = control.locator("img").get_attribute("src")
+    control.get_by_role("button", name="next").click()
+    sync_api.expect(control).to_contain_text("train, malignant: images 13 to 24 of")
+    sync_api.expect(control.locator("img")).not_to_have_attribute("src", before)
+    control.screenshot(path=SHOTS / "02_browser.png")
 
 
-def wait_for(address, process):
-    for _ in range(240):
-        assert process.poll() is None, "the server ended"
-        try:
-            return urllib.request.urlopen(address, timeout=2).status
-        except OSError:
-            time.sleep(0.25)
-    pytest.fail(f"{address} does not answer")
+def preview(notebook, *_):
+    """Page 3: another batch, mirrored."""
+    control = notebook.output(re.compile(r"epoch \d+, batch \d+ of"))
+    control.locator("select").select_option("mirrored")
+    sync_api.expect(control).to_contain_text("batch 1 of 4, mirrored: 32 images")
+    control.get_by_label("batch").fill("4")
+    control.get_by_label("batch").press("Enter")
+    sync_api.expect(control).to_contain_text("batch 4 of 4, mirrored: 24 images")
+    control.screenshot(path=SHOTS / "03_batches.png")
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    own = {"VGGNB_HOME": str(tmp_path_factory.mktemp("home")), "PYTHONPATH": str(ROOT)}
-    return {**os.environ, **own, "VGGNB_PROFILE": "quick", "VGGNB_WEIGHTS": "offline", "TF_CPP_MIN_LOG_LEVEL": "3"}
+def watched(notebook, *_):
+    """Page 5: the dashboard shows how it ended."""
+    control = notebook.output("epoch 50 of 50")
+    sync_api.expect(control).to_contain_text("s in all")
+    sync_api.expect(control.locator("img")).to_be_visible()
+    control.screenshot(path=SHOTS / "05_training.png")
 
 
-@pytest.fixture(scope="module")
-def lab(environment, tmp_path_factory):
-    """JupyterLab's address over a folder with copies of the pages, and the folder."""
-    folder, port = tmp_path_factory.mktemp("pages"), free_port()
-    for page in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
-        shutil.copy(page, folder)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += ["--ip=127.0.0.1", "--IdentityProvider.token=", "--expose-app-in-browser", "--log-level=ERROR"]
-    process = subprocess.Popen(command, cwd=folder, env=environment)
-    wait_for(f"http://127.0.0.1:{port}/lab", process)
-    yield f"http://127.0.0.1:{port}", folder
-    process.terminate()
-    process.wait()
+def move(notebook, run, _):
+    """Page 6: the threshold."""
+    move_threshold(notebook.page, run)
+    notebook.output("is said from probability").screenshot(path=SHOTS / "06_threshold.png")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    SHOTS.mkdir(exist_ok=True)
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+def try_photos(notebook, _, folder):
+    """Page 8: a good and a broken photo."""
+    upload(notebook.page, photos(folder))
+    notebook.output("where the model looked").screenshot(path=SHOTS / "08_upload.png")
 
 
-def open_page(browser, address):
-    page = browser.new_page(viewport={"width": 1200, "height": 1400})
-    page.set_default_timeout(TIMEOUT)
-    page.goto(address)
-    return page
+ACTIONS = {"02_census": browse, "03_generators": preview, "05_train": watched, "06_evaluate": move}
+ACTIONS |= {"08_predict": try_photos, "10_explain": lambda *_: None}
 
 
-def run_all(page, name):
-    """Run every cell of the open notebook and give the errors."""
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel")
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-    errors = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells
-        .flatMap(cell => cell.outputs || []).filter(o => o.output_type == 'error').map(o => o.evalue)"""
-    done = """() => { const cells = window.jupyterapp.shell.currentWidget.content.model.toJSON().cells
-        .filter(cell => cell.cell_type == 'code');
-        return document.querySelectorAll('.jp-InputPrompt').length &&
-          window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'idle' && window.__started }"""
-    page.wait_for_function(
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'busy'", timeout=30_000
-    )
-    page.evaluate("() => { window.__started = true }")
-    page.wait_for_function(done)
-    page.wait_for_timeout(1500)
-    page.screenshot(path=SHOTS / f"{name}.png")
-    return page.evaluate(errors)
+@pytest.mark.parametrize("stem", ACTIONS)
+def test_a_page_runs_in_jupyterlab_and_its_control_answers(stem, visit, lab, request, tmp_path):
+    if not (ROOT / "notebooks" / f"{stem}.ipynb").is_file():
+        pytest.skip(f"there is no page {stem} yet")
+    run = request.getfixturevalue("trained") if stem >= "06" else None
+    notebook = Notebook(visit, lab[0], f"{stem}.ipynb")
+    notebook.start()
+    notebook.wait()
+    assert notebook.errors() == [] and notebook.not_run() == []
+    notebook.shoot(stem)
+    text = notebook.page.locator(".jp-Notebook").inner_text()
+    assert "Loading widget" not in text and "Error displaying widget" not in text
+    ACTIONS[stem](notebook, run, tmp_path)
+    notebook.shut_down()
 
 
-def move_and_read(page):
-    """Move the threshold slider with the keyboard; what the sentence said before and after."""
-    words = page.get_by_text("is said from probability").first
-    words.scroll_into_view_if_needed()
-    before = words.inner_text()
-    page.locator(".noUi-handle").first.focus()
-    for _ in range(30):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_function("old => !document.body.innerText.includes(old)", arg=before)
-    return before, page.get_by_text("is said from probability").first.inner_text()
+STOPPED = """
+from vggnb.census import open_manifest
+from vggnb.features import extract
+from vggnb.model import build_base
+from vggnb.paths import open_workspace
+from vggnb.recipe import Recipe
+from vggnb.train import fit, start_run
+from vggnb.widgets import TrainingProgress
+
+ws = open_workspace()
+manifest, recipe = open_manifest(ws), Recipe.article().with_(image_size=32, epochs=50_000)
+base, source = build_base(recipe, "none")
+features = extract(manifest, recipe, base, source, store=ws.features, progress=False)
+run = start_run(ws.runs / "stopped", manifest, recipe, weights="none", source=source)
+history = fit(run, features, progress=TrainingProgress)
+"""
 
 
-def upload(page, tmp_path):
-    """Hand in a good and a broken picture; wait for both answers."""
-    good, broken = next(PHOTO.rglob("*.jpg")), tmp_path / "broken.jpg"
+def test_stop_keeps_the_state_and_the_next_run_goes_on(visit, lab, environment):
+    nbformat = pytest.importorskip("nbformat")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}  # without it, JupyterLab asks
+    cells = [nbformat.v4.new_code_cell(STOPPED.strip())]
+    page = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(page, lab[1] / "stopped.ipynb")
+    notebook, epochs = Notebook(visit, lab[0], "stopped.ipynb"), []
+    for time in ("first", "second"):
+        notebook.start()
+        control = notebook.output(re.compile(r"epoch \d+ of 50000"))
+        sync_api.expect(control.locator("img")).to_be_visible()  # at least two epochs are done
+        control.screenshot(path=SHOTS / f"stop_{time}_running.png")
+        control.get_by_role("button", name="stop", exact=True).click()
+        notebook.wait()
+        (error,) = notebook.errors()
+        epochs.append(int(re.search(r"Stopped at epoch (\d+); run this again to continue", error)[1]))
+        sync_api.expect(notebook.output("run the cell again to go on")).to_be_visible()
+        notebook.shoot(f"stop_{time}")
+    sync_api.expect(notebook.output("Going on after epoch")).to_contain_text(f"Going on after epoch {epochs[0]}.")
+    assert 2 <= epochs[0] < epochs[1]
+    notebook.shut_down()
+
+
+# What both do. A control's words are shown after its picture, so who has read them can take a photo of both.
+
+
+def photos(folder):
+    """Files to upload: a soft picture, and one that is cut short under a name that would like to be a tag."""
+    small = np.random.default_rng(3).integers(60, 220, (8, 10, 3)).astype(np.uint8)
+    good, broken = folder / "good.jpg", folder / HOSTILE
+    Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC).save(good, quality=90)
     broken.write_bytes(good.read_bytes()[:300])
+    return [good, broken]
+
+
+def upload(page, files):
+    """Hand in a good and a broken picture, and perhaps more; read all answers."""
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name=re.compile("Upload")).first.click()
-    chooser.value.set_files([str(good), str(broken)])
-    page.get_by_text("where the model looked").or_(page.get_by_alt_text("where the model looked")).first.wait_for()
-    return good.name, page.locator(".widget-html", has_text="broken.jpg").first.inner_text()
+        page.get_by_role("button", name=re.compile("Upload")).click()
+    chooser.value.set_files([str(path) for path in files])
+    answer = page.locator(".widget-html", has_text="good.jpg").first
+    sync_api.expect(answer.get_by_alt_text("where the model looked")).to_be_visible()
+    words = answer.inner_text()
+    assert f"{HOSTILE}: The file is" in words  # the tag is words, and the reason is a sentence
+    shares = [float(share) for share in re.findall(r"(?:benign|malignant)\s+([01]\.\d\d)", words)]
+    assert len(shares) == 2 and shares[0] >= shares[1] and abs(sum(shares) - 1) < 0.02
+    return words
 
 
-@pytest.fixture(scope="module")
-def trained(environment):
-    """A run on the sample, where the pages look for it."""
-    out = Path(environment["VGGNB_HOME"]) / "runs" / "app"
-    command = [sys.executable, "-m", "vggnb", "run", "--out", str(out), "--quiet"]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    return out
+def move_threshold(page, run):
+    """Move the slider with the keyboard; the words then tell the matrix of the new threshold."""
+    control = page.locator(".widget-vbox", has_text="is said from probability").last
+    sync_api.expect(control).to_contain_text("from probability 0.50 on")
+    before = control.locator("img").get_attribute("src")
+    handle = control.locator(".noUi-handle").first
+    for _ in range(4):
+        handle.press("PageDown")
+    moved = control.locator(".widget-readout").first.inner_text()
+    assert 0 < float(moved) < 0.5
+    sync_api.expect(control).to_contain_text(f"from probability {moved} on")
+    words = control.inner_text()
+    found, of_found = map(int, re.search(r"\((\d+) of (\d+) malignant told right\)", words).groups())
+    left, of_left = map(int, re.search(r"\((\d+) of (\d+) benign told right\)", words).groups())
+    assert [[left, of_left - left], [of_found - found, found]] == matrix(run, float(moved))
+    assert matrix(run, float(moved)) != matrix(run, 0.5)
+    sync_api.expect(control.locator("img")).not_to_have_attribute("src", before)
 
 
-def test_the_app(browser, environment, trained, tmp_path):
+def matrix(run, threshold):
+    """The confusion matrix on validation, counted here from what the run says."""
+    (path,) = run.glob("predictions-validation-*.csv")
+    counts = [[0, 0], [0, 0]]
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            counts[int(row["label"])][int(float(row["malignant"]) >= threshold)] += 1
+    return counts
+
+
+# The app
+
+
+def test_the_app(visit, serve, trained, tmp_path):
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vggnb", "app", str(trained), "--port", str(port)], env=environment
-    )
-    try:
-        wait_for_port(port, process)
-        page = open_page(browser, f"http://127.0.0.1:{port}/")
-        page.get_by_text("is said from probability").first.wait_for()
-        before, after = move_and_read(page)
-        assert before != after and "0.50" in before
-        name, words = upload(page, tmp_path)
-        page.screenshot(path=SHOTS / "app.png", full_page=True)
-        assert name in words and "broken.jpg: The file is" in words
-        assert re.search(r"benign\s+[01]\.\d\d", words)
-    finally:
-        process.send_signal(2)
-        process.wait(20)
-
-
-@pytest.mark.parametrize("stem", ["02_census", "06_evaluate", "08_predict"])
-def test_a_page_runs_in_jupyterlab(browser, lab, stem, tmp_path):
-    address, _ = lab
-    page = open_page(browser, f"{address}/lab/tree/{stem}.ipynb?reset")
-    assert run_all(page, stem) == []
-    if stem == "08_predict":
-        name, words = upload(page, tmp_path)
-        page.screenshot(path=SHOTS / "08_upload.png")
-        assert name in words and "broken.jpg: The file is" in words
-    page.close()
+    address = serve(["vggnb", "app", str(trained), "--port", str(port)], port)
+    assert not answers("127.0.0.2", port)  # bound to every address of this machine, it would
+    page = visit(address)
+    page.get_by_text("is said from probability").first.wait_for()
+    move_threshold(page, trained)
+    huge = tmp_path / "huge.jpg"
+    huge.write_bytes(bytes(12_000_000))  # more than Jupyter takes in one message
+    words = upload(page, [*photos(tmp_path), huge])
+    assert "huge.jpg: 12.0 MB; the limit is 8 MB." in words
+    assert "not a diagnostic device" in page.locator("body").inner_text()
+    page.screenshot(path=SHOTS / "app.png", full_page=True)

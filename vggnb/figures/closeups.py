@@ -55,7 +55,8 @@ def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
         heat: float (h, w), larger is hotter and below 0 counts as 0; or {name: such a map}.
     """
     maps = heat if isinstance(heat, dict) else {"heat": heat}
-    axes = new_row(len(maps) + 1, size=(WIDTH, 0.3 + WIDTH / max(3, len(maps) + 1)))
+    side = WIDTH / max(3, len(maps) + 1)
+    axes = new_row(len(maps) + 1, size=(side * (len(maps) + 1), 0.3 + side))
     axes[0].imshow(image)
     size = 12 if len(axes) <= 4 else 10
     limit = int(WIDTH / len(axes) / (0.0088 * size))  # letters above a picture

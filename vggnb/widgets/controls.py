@@ -15,7 +15,7 @@ from vggnb import figures
 from vggnb.census.layout import SPLITS, UNSPLIT
 from vggnb.folders import shown
 from vggnb.storage import VggnbError
-from vggnb.widgets.panels import Panel, ipywidgets
+from vggnb.widgets.panels import Panel, ipywidgets, side_by_side
 
 PAGE = 12  # pictures
 
@@ -42,9 +42,8 @@ class DatasetBrowser(Panel):
             self.flag_choice = ipywidgets.Dropdown(options=flags, description="flag")
             self.back, self.forward = (ipywidgets.Button(description=text) for text in ("previous", "next"))
             self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="jpeg")
-            choices = [self.split_choice, self.class_choice, self.flag_choice]
-            controls = ipywidgets.VBox([ipywidgets.HBox(choices), ipywidgets.HBox([self.back, self.forward])])
-            self.view = ipywidgets.VBox([controls, self.words, self.image])
+            choices = side_by_side(self.split_choice, self.class_choice, self.flag_choice)
+            self.view = ipywidgets.VBox([choices, side_by_side(self.back, self.forward), self.words, self.image])
             self.split_choice.observe(lambda change: self.show(split=change["new"]), names="value")
             self.class_choice.observe(lambda change: self.show(class_name=change["new"]), names="value")
             self.flag_choice.observe(lambda change: self.show(flag=change["new"]), names="value")
@@ -60,6 +59,8 @@ class DatasetBrowser(Panel):
 
     def show(self, **choice) -> None:
         """Show another `split`, `class_name` or `flag` (None: all), from its first page; or another `page`, from 0."""
+        if all(getattr(self, name) == value for name, value in choice.items()):
+            return
         self.page = 0
         for name, value in choice.items():
             setattr(self, name, value)
@@ -77,10 +78,12 @@ class DatasetBrowser(Panel):
     def _draw(self) -> None:
         if self.view is None:
             return
+        self.split_choice.value, self.class_choice.value = self.split, self.class_name
+        self.flag_choice.value = self.flag
         rows = self.rows()
         some = rows[self.page * PAGE : (self.page + 1) * PAGE]
-        self.words.value = escape(str(self))
-        self.image.value = figures.pictures(self.data, some, read=self.read).image() if some else b""
+        picture = figures.pictures(self.data, some, read=self.read).image() if some else b""
+        self.image.value, self.words.value = picture, escape(str(self))
         self.back.disabled, self.forward.disabled = self.page == 0, (self.page + 1) * PAGE >= len(rows)
 
 
@@ -119,7 +122,7 @@ class ThresholdExplorer(Panel):
             cost = {"min": 1.0, "max": 20.0, "step": 1.0, "continuous_update": False, "description": "a miss costs"}
             self.cost_slider = ipywidgets.FloatSlider(value=1.0, **cost)
             self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="png")
-            controls = ipywidgets.HBox([self.slider, self.cost_slider, ipywidgets.Label("false alarms")])
+            controls = side_by_side(self.slider, self.cost_slider, ipywidgets.Label("false alarms"))
             self.view = ipywidgets.VBox([controls, self.words, self.image])
             self.slider.observe(lambda change: self.show(change["new"]), names="value")
             self.cost_slider.observe(lambda change: self.show(cost_ratio=change["new"]), names="value")
@@ -138,12 +141,18 @@ class ThresholdExplorer(Panel):
         return float(self.cost_ratio * counts[p, 1 - p] + counts[1 - p, p])
 
     def show(self, threshold: float | None = None, *, cost_ratio: float | None = None) -> None:
-        """Go to another threshold, 0 to 1, or say how many false alarms one miss costs."""
+        """Go to another threshold, 0 to 1, or say how many false alarms one miss costs, 1 or more."""
+        before = self.threshold, self.cost_ratio
         self.threshold = self.threshold if threshold is None else float(threshold)
         self.cost_ratio = self.cost_ratio if cost_ratio is None else float(cost_ratio)
-        self._draw()
+        if (self.threshold, self.cost_ratio) != before:
+            self._draw()
 
     def __str__(self) -> str:
+        return "; ".join(self._parts()) + "."
+
+    def _parts(self) -> list[str]:
+        """What is so at this threshold, a part of a sentence each."""
         counts, p, n = self.counts(), self.index, 1 - self.index
         positive, negative = (shown(self.classes[k]) for k in (p, n))
         parts = [f"{positive} is said from probability {self.threshold:.2f} on"]
@@ -153,11 +162,15 @@ class ThresholdExplorer(Panel):
             parts.append(f"{words} {share} ({hits} of {all_of} {name} told right)")
         misses, alarms = int(counts[p, n]), int(counts[n, p])
         parts.append(f"misses {misses}, false alarms {alarms}: cost {self.cost:g} at {self.cost_ratio:g} for a miss")
-        return "; ".join(parts) + "."
+        return parts
 
     def _draw(self) -> None:
         if self.view is not None:
+            self.cost_slider.max = max(self.cost_slider.max, self.cost_ratio)
+            self.slider.value, self.cost_slider.value = self.threshold, self.cost_ratio
             report = SimpleNamespace(confusion=self.counts(), classes=self.classes)
             scored = (self.is_positive, self.scores)
             picture = figures.operating_point(report, scored, threshold=self.threshold).image()
-            self.words.value, self.image.value = escape(str(self)), picture  # drawing takes a while: both at once
+            first, *others = map(escape, self._parts())
+            words = f'<div style="line-height:1.4">{"<br>".join((f"<b>{first}</b>", *others))}</div>'
+            self.image.value, self.words.value = picture, words

@@ -8,8 +8,16 @@ except ImportError:  # everything still answers in words
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+def side_by_side(*controls):
+    """Controls side by side; what does not fit goes into the next line."""
+    return ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"})
+
+
 class Panel:
-    """Something with a view and words (`str`) for it: as the last line of a cell it shows the one or the other."""
+    """Something with a view and words (`str`) for it: as the last line of a cell it shows the one or the other.
+
+    A view's picture is drawn first, which takes a while, then shown together with its words.
+    """
 
     view = None
 

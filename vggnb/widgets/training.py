@@ -47,6 +47,8 @@ class TrainingProgress(Panel):
         """Show the view."""
         self.start = time.monotonic()
         self._ipython_display_()
+        if self.view is not None:
+            _hear_at_once(self.button)
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
         """Stop if that was asked for: `fit` keeps the last whole epoch and says how to go on."""
@@ -65,7 +67,7 @@ class TrainingProgress(Panel):
         left = (time.monotonic() - self.start) / (self.done - self.first) * (self.epochs - self.done)
         if self.view is not None:
             self.bar.value = self.done
-            self.words.value = f"{self.line}, {math.ceil(left)} s left"
+            self.words.value = f"{self.line}, {_duration(left)} left"
             if time.monotonic() >= self.next_s:
                 self._draw()
         if self.stopping:
@@ -78,7 +80,8 @@ class TrainingProgress(Panel):
             return
         self.bar.bar_style = "success" if self.done == self.epochs else "warning"
         self.button.layout.display = "none"
-        self.words.value = f"{self.line}, {time.monotonic() - self.start:.0f} s in all"
+        on = "; run the cell again to go on" if self.stopping else ""
+        self.words.value = f"{self.line}, {_duration(time.monotonic() - self.start)} in all{on}"
         self._draw()
 
     def _draw(self) -> None:
@@ -86,6 +89,24 @@ class TrainingProgress(Panel):
         if len(self.rows) < 2 or not {"loss", "accuracy"} <= self.rows[0].keys():
             return
         start = time.monotonic()
-        self.image.value = figures.learning_curves(SimpleNamespace(rows=self.rows)).image()
+        before = [dict.fromkeys(self.rows[0], math.nan)] * self.first  # epochs of an earlier training, now continued
+        self.image.value = figures.learning_curves(SimpleNamespace(rows=[*before, *self.rows])).image()
         self.image.layout.display = None
         self.next_s = time.monotonic() + max(0.5, (time.monotonic() - start) / CURVE_SHARE)
+
+
+def _hear_at_once(control) -> None:
+    """Let presses come in while the cell is busy.
+
+    ipykernel 7.4 gives what a control says to the thread that last wrote to it, here the one that trains; having
+    forgotten that, it takes the thread that JupyterLab names. Elsewhere there is nothing to forget.
+    """
+    getattr(control.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+
+
+def _duration(seconds: float) -> str:
+    """Roughly how long, in words."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{math.ceil(seconds)} s"

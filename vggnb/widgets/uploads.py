@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from PIL import Image
 
 from vggnb import figures
-from vggnb.folders import shown
-from vggnb.images import read_image
+from vggnb.folders import counted, shown
+from vggnb.images import decode, read_image
 from vggnb.widgets.panels import Panel, ipywidgets
 
-MAX_UPLOAD = 8_000_000  # bytes: a whole file is one message, and Jupyter's server refuses those above about 10 MB
+MAX_UPLOAD = 8_000_000  # bytes; all files together are one message, and Jupyter silently drops those above 10 MB
 MOST_CLASSES = 10  # with a bar
 MOST_MAPS = 4  # pictures with a heat map: each takes about a second at 224 pixels
+SMALL = 120  # pixels of a small copy's longer side
 UNLIKE = "This picture is unlike the training data: the answer may mean nothing."
 
 
@@ -30,7 +31,7 @@ class TryYourOwn(Panel):
         self.bundle, self.answers = bundle, []
         if ipywidgets:
             self.upload = ipywidgets.FileUpload(accept="image/*", multiple=True)
-            self.words = ipywidgets.HTML("Choose one or several pictures, up to 8 MB each.")
+            self.words = ipywidgets.HTML("Choose one or several pictures, together up to 8 MB.")
             self.view = ipywidgets.VBox([self.upload, self.words])
             self.upload.observe(lambda change: self.answer(uploaded(self.upload)), names="value")
 
@@ -46,33 +47,42 @@ class TryYourOwn(Panel):
         """
         from vggnb.predict import predict_images  # Keras: not before it is needed
 
+        if self.view is not None and files:
+            self.words.value = f"Looking at {counted(len(files), 'file')} ..."
         good = [(name, data) for name, data in files if len(data) <= MAX_UPLOAD]
         said = iter(predict_images(self.bundle, good))
-        self.answers, rows = [], []
-        for name, data in files:
-            if len(data) > MAX_UPLOAD:
-                limit = f"{len(data) / 1e6:.1f} MB; the limit is {MAX_UPLOAD // 10**6} MB. Make the picture smaller."
-                one = SimpleNamespace(error=limit, probabilities={})
-            else:
-                one = next(said)
-            ranked = ", ".join(f"{shown(kind)} {p:.2f}" for kind, p in one.probabilities.items())
-            self.answers.append((name, one.error or ranked))
-            mapped = sum("where the model looked" in row for row in rows) < MOST_MAPS
-            rows.append(_answer_html(name, data, one, self._heat(data, one) if mapped and not one.error else ""))
+        answers = [next(said) if len(data) <= MAX_UPLOAD else _too_large(data) for _, data in files]
+        self.answers = [(name, one.error or _ranked(one)) for (name, _), one in zip(files, answers, strict=True)]
         if self.view is not None and files:
-            self.words.value = "".join(rows)
+            self.words.value = self._html(files, answers)
         return self.answers
 
+    def _html(self, files: Sequence[tuple[str, bytes]], answers: Sequence) -> str:
+        """All answers, those that can have a heat map with one, up to MOST_MAPS."""
+        parts, maps = [], 0
+        for (name, data), one in zip(files, answers, strict=True):
+            if one.error:
+                parts.append(f"<p><b>{escape(shown(name))}</b>: {escape(one.error)}</p>")
+                continue
+            parts.append(_answer_html(name, data, one, self._heat(data, one) if maps < MOST_MAPS else ""))
+            maps += 1
+        more = f"<p>Where the model looked is shown for the first {MOST_MAPS} pictures.</p>"
+        return "".join(parts) + (more if maps > MOST_MAPS else "")
+
     def _heat(self, data: bytes, answer) -> str:
-        """Where the model looked for the most probable class, as a picture in HTML."""
-        if self.view is None or self.bundle is None:
+        """Where the model looked for the most probable class, as a figure with its words."""
+        if self.bundle is None:
             return ""
         from vggnb.explain import grad_cam  # TensorFlow: not before it is needed
 
         recipe, kind = self.bundle.recipe, next(iter(answer.probabilities))
         pixels = read_image(data, size=recipe.image_size, resize=recipe.resize)
         heat = grad_cam(self.bundle.model, pixels, class_index=self.bundle.classes.index(kind))
-        return _picture_html(figures.heatmap_overlay(pixels, {kind: heat}).image(), "where the model looked", 320)
+        drawing = figures.heatmap_overlay(pixels, {f"for {kind}": heat})
+        words = f"Where the model looked (Grad-CAM), {drawing.sentence}"
+        picture = _picture_html(drawing.image(), "where the model looked", "width:100%")
+        style = "margin:0;flex:1 1 24em;max-width:34em"
+        return f'<figure style="{style}">{picture}<figcaption>{escape(words)}</figcaption></figure>'
 
 
 def uploaded(upload) -> list[tuple[str, bytes]]:
@@ -82,30 +92,38 @@ def uploaded(upload) -> list[tuple[str, bytes]]:
     return [(name, bytes(file["content"])) for name, file in items]
 
 
-def _answer_html(name: str, data: bytes, answer, heat: str = "") -> str:
-    """One file's answer: its picture, its name, a bar for each class, the most probable first, and the heat map."""
-    title = f"<b>{escape(shown(name))}</b>"
-    if answer.error:
-        return f"<p>{title}: {escape(answer.error)}</p>"
+def _too_large(data: bytes) -> SimpleNamespace:
+    limit = f"{len(data) / 1e6:.1f} MB; the limit is {MAX_UPLOAD // 10**6} MB. Make the picture smaller."
+    return SimpleNamespace(error=limit, probabilities={})
+
+
+def _ranked(answer) -> str:
+    return ", ".join(f"{shown(kind)} {p:.2f}" for kind, p in answer.probabilities.items())
+
+
+def _answer_html(name: str, data: bytes, answer, heat: str) -> str:
+    """One picture's answer: its name, a small copy, a bar for each class, the most probable first, and the heat map."""
     bars = []
     for kind, share in list(answer.probabilities.items())[:MOST_CLASSES]:
         bar = f'<div style="background:#0072B2;height:0.8em;width:{100 * share:.1f}%"></div>'
-        cell = f'<td style="width:12em;background:#8883">{bar}</td>'
-        bars.append(f'<tr><td>{escape(shown(kind))}</td>{cell}<td style="text-align:right">{share:.2f}</td></tr>')
+        cell = f'<td style="width:8em;background:#8883">{bar}</td>'
+        number = f'<td style="text-align:right">{share:.2f}</td>'
+        bars.append(f"<tr><td>{escape(shown(kind))}</td>{cell}{number}</tr>")
     warning = f"<p>⚠ <b>{UNLIKE}</b></p>" if getattr(answer, "unlike", None) else ""
-    table = f"<div>{title}<table>{''.join(bars)}</table>{warning}</div>"
-    return f'<div style="display:flex;flex-wrap:wrap;gap:1em;margin:1em 0">{_thumbnail(data)}{table}{heat}</div>'
+    title = f"<p><b>{escape(shown(name))}</b></p>"
+    said = f'<div style="flex:0 1 17em">{title}{_thumbnail(data)}<table>{"".join(bars)}</table>{warning}</div>'
+    style = "display:flex;flex-wrap:wrap;gap:1em 2em;margin:1em 0;line-height:1.4;overflow-wrap:anywhere"
+    return f'<div style="{style}">{said}{heat}</div>'
 
 
 def _thumbnail(data: bytes) -> str:
     """A small copy of what was decoded; the uploaded bytes themselves never reach the page."""
-    picture, small = Image.fromarray(read_image(data)), io.BytesIO()
-    picture.thumbnail((120, 120))
+    picture, small = Image.fromarray(decode(data, enough=SMALL).pixels), io.BytesIO()
+    picture.thumbnail((SMALL, SMALL))
     picture.save(small, "JPEG", quality=80)
     return _picture_html(small.getvalue(), "your picture, made small")
 
 
-def _picture_html(data: bytes, words: str, width: int | None = None) -> str:
+def _picture_html(data: bytes, words: str, style: str = "") -> str:
     """A JPEG that we made ourselves, inside the page."""
-    size = f' width="{width}"' if width else ""
-    return f'<img alt="{words}"{size} src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+    return f'<img alt="{words}" style="{style}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
