@@ -63,7 +63,10 @@ def small_model(*, seed=0, classes=CLASSES, recipe=RECIPE):
         numbers = [random.standard_normal(np.shape(value), np.float32) for value in layer.get_weights()]
         if layer.name == "standardise":
             numbers = [numbers[0], 100 * numbers[1] ** 2 + 1, np.int64(0)]
-        layer.set_weights([value / np.sqrt(np.prod(np.shape(value)[:-1]) or 1) for value in numbers])
+            layer.set_weights(numbers)
+            layer.finalize_state()  # what is subtracted and divided by is kept twice
+        else:
+            layer.set_weights([value / np.sqrt(np.prod(np.shape(value)[:-1])) for value in numbers])
     return model
 
 

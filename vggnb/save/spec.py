@@ -6,6 +6,7 @@ damage and mix-ups. They are no signature: whoever rewrites all of them has made
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def read_spec(folder: Path, kinds: tuple[str, ...] = NUMBERS) -> Spec:
         what = f"Its pictures were decoded by rule {document['decoder']!r}; this vggnb decodes by {DECODER_VERSION!r}."
         raise VggnbError(what, folder, "Use the vggnb that saved it (manifest.json names it), or save the run again.")
     models = document["models"]
-    kind = next((kind for kind in kinds if kind in models and (folder / models[kind]).is_file()), None)
+    kind = next((kind for kind in kinds if kind in models and os.path.lexists(folder / models[kind])), None)
     if kind is None:
         wanted = next((models[kind] for kind in kinds if kind in models), f"a file of format {kinds[0]}")
         raise VggnbError(f"The bundle lacks {wanted}.", folder, AGAIN)
