@@ -50,7 +50,7 @@ test-colab: .venv-colab/.installed ## on the versions that Colab has (Python 3.1
 	export PYTHONPATH="$(CURDIR)" VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline; \
 	.venv-colab/bin/python -m pytest -W ignore::DeprecationWarning \
 		-m "not browser and not network and (not slow or stack)" $(COLAB_TESTS) || failed="$$failed tests"; \
-	.venv-colab/bin/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
+	.venv-colab/bin/python -m pytest -W ignore --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
 		$(sort $(wildcard notebooks/*.ipynb)) || failed="$$failed pages"; \
 	test -z "$$failed" || { echo "On Colab's versions these fail:$$failed"; exit 1; }
 

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from other_stack import answers, each_alone, weights_sha256
+from packaging.requirements import Requirement
 
 from vggnb.machine import versions
 from vggnb.save import load_bundle
@@ -103,6 +105,17 @@ def test_in_colab_the_setup_cell_adds_exactly_one_package(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     names = [one["metadata"]["name"] for one in json.loads(report.read_text())["install"]]
     assert names == ["vggnb"]
+
+
+def test_what_vggnb_needs_is_in_colabs_runtime_itself():
+    """Not only among the tools of the tests, which stand in the same environment."""
+    lines = (ROOT / "tests" / "colab" / "runtime.txt").read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    pins["tensorflow"] = pins["tensorflow-cpu"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for line in [*project["dependencies"], *project["optional-dependencies"]["tf"]]:
+        wanted = Requirement(line)
+        assert pins[wanted.name] in wanted.specifier, line
 
 
 def build_script():
