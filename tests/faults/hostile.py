@@ -420,9 +420,7 @@ def other(**choices):
     """A case: the weights of another model that was saved by us, with checksums made right."""
 
     def make(folder):
-        from vggnb.save.bundle import _write_model
-
-        _write_model(small_model(seed=1, **choices), folder, {"weights": WEIGHTS})
+        small_model(seed=1, **choices).save_weights(folder / WEIGHTS)
         seal(folder)
 
     return make
@@ -435,9 +433,7 @@ CASES["weights_of_another_head"] = other(recipe=RECIPE.with_(hidden=16))
 
 @case
 def other_numbers_when_weights_are_gone(folder):
-    from vggnb.save.bundle import _write_model
-
-    _write_model(small_model(seed=1), folder, {"keras": KERAS})
+    small_model(seed=1).save(folder / KERAS)
     (folder / WEIGHTS).unlink()
     seal(folder)
 
