@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from vggnb.folders import shown
 from vggnb.save.spec import NUMBERS, Spec, check_answers, read_spec
 from vggnb.storage import VggnbError
 
@@ -37,7 +38,7 @@ def _fill(model: keras.Model, spec: Spec) -> Spec:
         if writer == keras.__version__ or not rest:
             what = f"The weights do not fit the recipe: {error}"
             raise VggnbError(what, spec.model_file, "Save the run again.") from None
-    print(f"Keras {keras.__version__} cannot read {spec.model_file.name}, which Keras {writer} wrote.")
+    print(f"Keras {keras.__version__} cannot read {spec.model_file.name}, which Keras {shown(str(writer))} wrote.")
     spec = read_spec(spec.folder, tuple(rest))
     print(f"The numbers come from {spec.model_file.name}.")
     return _fill(model, spec)
