@@ -10,12 +10,13 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from small_bundle import seal
 
 from vggnb.generators import read_row
 from vggnb.recipe import Recipe
 from vggnb.save import ARTICLE, FORMATS, check_images, load_bundle, open_or_save, save_bundle, verify
 from vggnb.save import bundle as save
-from vggnb.save.guard import check_config
+from vggnb.save.spec import write_manifest
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_file
 
 
@@ -148,16 +149,9 @@ def test_a_folder_without_a_bundle_is_told(tmp_path):
             load_bundle(folder)
 
 
-def fix_checksum(folder, file):
-    document = json.loads((folder / "manifest.json").read_text())
-    document["files"][file] = {"sha256": sha256_file(folder / file), "bytes": (folder / file).stat().st_size}
-    document["classes"] = json.loads((folder / "labels.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(document))
-
-
 def test_weights_for_another_number_of_classes_are_refused(own_bundle):
     (own_bundle / "labels.json").write_text('["cat", "dog", "owl"]')
-    fix_checksum(own_bundle, "labels.json")
+    seal(own_bundle, lambda document: document.update(classes=["cat", "dog", "owl"], check=[[0.5, 0.25, 0.25]] * 8))
     with pytest.raises(VggnbError, match="do not fit the recipe") as told:
         load_bundle(own_bundle)
     assert told.value.where.endswith(".weights.h5")
@@ -170,48 +164,105 @@ def test_class_names_in_another_order_are_refused_with_the_reason(own_bundle):
 
 
 def test_a_bundle_of_another_decoder_is_refused(own_bundle):
-    document = json.loads((own_bundle / "manifest.json").read_text())
-    (own_bundle / "manifest.json").write_text(json.dumps(document | {"decoder": "1"}))
+    seal(own_bundle, lambda document: document.update(decoder="1"))
     with pytest.raises(VggnbError, match="decoded by rule '1'"):
         load_bundle(own_bundle)
 
 
+@pytest.fixture
+def without(saved, tmp_path):
+    """A function: the bundle without some of its files with numbers."""
+
+    def without(*endings):
+        folder = tmp_path / "bundle"
+        folder.mkdir()
+        for path in saved[0].iterdir():
+            if path.name not in [f"VGG_pets.{ending}" for ending in endings]:
+                os.link(path, folder / path.name)
+        return folder
+
+    return without
+
+
 @pytest.mark.parametrize("gone", [["weights.h5"], ["weights.h5", "keras"]])
-def test_the_numbers_come_from_the_next_file_when_one_is_gone(gone, saved, tmp_path, pixels, expected):
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    for path in saved[0].iterdir():
-        if path.name not in [f"VGG_pets.{ending}" for ending in gone]:
-            os.link(path, folder / path.name)
+def test_the_numbers_come_from_the_next_file_when_one_is_gone(gone, without, pixels, expected):
+    assert np.abs(load_bundle(without(*gone)).model.predict_on_batch(pixels) - expected).max() <= 1e-5
+
+
+def written_by(folder, keras_version):
+    """The bundle says that another Keras wrote it."""
+    document = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").unlink()  # a link to the shared one
+    write_manifest(folder, document | {"versions": {"keras": keras_version}})
+
+
+def unreadable(monkeypatch, *endings):
+    """This Keras cannot read these files; the list tells which were tried."""
+    tried, load = [], keras.Model.load_weights
+
+    def load_weights(model, path):
+        tried.append(path.name.partition(".")[2])
+        if tried[-1] in endings:
+            raise ValueError("an unknown layout")
+        load(model, path)
+
+    monkeypatch.setattr(keras.Model, "load_weights", load_weights)
+    return tried
+
+
+def test_what_another_keras_wrote_and_this_one_cannot_read_is_passed_over_in_order(
+    without, monkeypatch, pixels, expected, capsys
+):
+    folder = without()
+    written_by(folder, "4.0.0")
+    tried = unreadable(monkeypatch, "weights.h5", "keras")
     assert np.abs(load_bundle(folder).model.predict_on_batch(pixels) - expected).max() <= 1e-5
+    assert tried == ["weights.h5", "keras", "h5"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"Keras {keras.__version__} cannot read VGG_pets.weights.h5, which Keras 4.0.0 wrote.",
+        "The numbers come from VGG_pets.keras.",
+        f"Keras {keras.__version__} cannot read VGG_pets.keras, which Keras 4.0.0 wrote.",
+        "The numbers come from VGG_pets.h5.",
+    ]
 
 
-HOSTILE = [
-    {"class_name": "Lambda", "config": {}},
-    {"class_name": "TFSMLayer", "config": {}},
-    {"class_name": "function", "config": "set_dtype_policy"},
-    {"module": "os", "config": {}},
-    {"registered_name": "set_dtype_policy"},
-    {"config": {"activation": "set_random_seed"}},
-    {"config": {"activation": {"class_name": "function", "config": "x"}}},
-    {"registered_name": {"a": 1}},
-    {"class_name": ["Dense"]},
-    {"layers": [{"config": [{"class_name": "Switch"}]}]},
-]
+@pytest.mark.parametrize("writer, tries", [("4.0.0", 3), (keras.__version__, 1)])
+def test_when_none_can_be_read_or_the_same_keras_wrote_it_that_is_an_error(writer, tries, without, monkeypatch):
+    folder = without()
+    written_by(folder, writer)
+    tried = unreadable(monkeypatch, "weights.h5", "keras", "h5")
+    with pytest.raises(VggnbError, match="do not fit the recipe: an unknown layout"):
+        load_bundle(folder)
+    assert len(tried) == tries
 
 
-@pytest.mark.parametrize("config", HOSTILE, ids=str)
-def test_an_architecture_that_names_anything_else_is_refused(config, tmp_path):
-    with pytest.raises(VggnbError, match="refused: it names"):
-        check_config(config, tmp_path / "x.keras")
+def test_a_damaged_file_is_refused_not_passed_over_whoever_wrote_it(without):
+    folder = without()
+    written_by(folder, "4.0.0")
+    rewrite(folder / "VGG_pets.weights.h5", flip(0.5))
+    with pytest.raises(VggnbError, match="checksum differs"):
+        load_bundle(folder)
+
+
+def test_the_numbers_of_another_model_are_refused_although_every_checksum_fits(best_run, base, own_bundle):
+    """Full size; what else is refused: test_save_hostile.py."""
+    other = best_run[0].classifier(base[0])
+    last = other.get_layer("probabilities")
+    last.set_weights([values[..., ::-1] for values in last.get_weights()])
+    (own_bundle / "VGG_pets.weights.h5").unlink()
+    other.save_weights(own_bundle / "VGG_pets.weights.h5")
+    seal(own_bundle)
+    with pytest.raises(VggnbError, match="are of another model: its answers differ"):
+        load_bundle(own_bundle)
 
 
 def test_verifying_sees_weights_that_say_something_else(own_bundle, quick_verify):
     document = json.loads((own_bundle / "manifest.json").read_text())
-    document["files"] = {name: about for name, about in document["files"].items() if (own_bundle / name).exists()}
     document["models"] = {"weights": document["models"]["weights"]}
+    kept = {"labels.json", "recipe.json", *document["models"].values()}
+    document["files"] = {name: about for name, about in document["files"].items() if name in kept}
     document["check"] = [row[::-1] for row in document["check"]]
-    (own_bundle / "manifest.json").write_text(json.dumps(document))
+    write_manifest(own_bundle, document)
     (weights,) = [file for file in verify(own_bundle) if file.format == "weights"]
     assert weights.max_difference > 1e-3
 

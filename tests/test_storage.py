@@ -263,6 +263,26 @@ def test_after_a_kill_the_folder_is_old_or_new_and_can_be_replaced_again(recover
     assert names(tmp_path / "bundle") == ["newer"]
 
 
+def test_what_a_dead_process_had_begun_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead, living = (f"{TEMPORARY_PREFIX}{pid}-x0_y-bundle" for pid in (int(done.stdout), os.getppid()))
+    others = [f"{TEMPORARY_PREFIX}{int(done.stdout)}-x0_y-other", f"{TEMPORARY_PREFIX}mine-bundle"]
+    for name in (dead, living, *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("x")
+    with replacing_folder(tmp_path / "bundle") as temporary:
+        (temporary / "new").write_text("new")
+    assert names(tmp_path) == sorted([living, *others, "bundle"])
+
+
+@pytest.mark.parametrize("name", ["b" * 200, "a[1]*", "größe"])
+def test_a_folder_with_any_name_is_replaced(name, tmp_path):
+    make_old(tmp_path / name)
+    with replacing_folder(tmp_path / name) as temporary:
+        (temporary / "new").write_text("new")
+    assert names(tmp_path) == [name] and names(tmp_path / name) == ["new"]
+
+
 def test_a_neighbour_of_the_users_is_never_taken_for_ours(tmp_path):
     make_old(tmp_path / "bundle.previous")
     recover_folder(tmp_path / "bundle")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vggnb.storage import VggnbError, storage_errors
+from vggnb.storage import VggnbError, is_alive, storage_errors
 
 LOCK = ".vggnb-lock"
 OWNER = "owner.json"
@@ -152,19 +152,6 @@ def _stale(owner: dict) -> bool:
     """Whether a lock's holder is surely, or to all appearances, dead."""
     if "made" in owner:
         return time.time() - owner["made"] > UNSIGNED_S
-    if owner["host"] == socket.gethostname() and not _alive(owner["pid"]):
+    if owner["host"] == socket.gethostname() and not is_alive(owner["pid"]):
         return True
     return time.time() - owner["heartbeat"] > STALE_S
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process of this computer exists; on Windows one cannot ask without harm, so its heartbeat decides."""
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # someone else's
-        pass
-    return True

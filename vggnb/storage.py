@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -148,7 +149,7 @@ def replacing_folder(folder: Path):
     """Yield an empty temporary folder; when the block ends well it takes the place of `folder` as a whole.
 
     A kill between the two renames leaves the old folder under a hidden name; the next call, and `recover_folder`,
-    put it back.
+    put it back. What a killed call had begun to write is removed by the next call.
     """
     folder = Path(folder).resolve()  # "." has no name to rename
     previous = _previous(folder)
@@ -158,7 +159,9 @@ def replacing_folder(folder: Path):
         folder.parent.mkdir(parents=True, exist_ok=True)
         recover_folder(folder)
         shutil.rmtree(previous, ignore_errors=True)  # a kill after the second rename left it
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=TEMPORARY_PREFIX))
+        _remove_abandoned(folder)
+        marks = {"prefix": f"{TEMPORARY_PREFIX}{os.getpid()}-", "suffix": f"-{folder.name[-80:]}"}
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, **marks))
         try:
             temporary.chmod(0o755)
             yield temporary
@@ -179,6 +182,27 @@ def recover_folder(folder: Path) -> None:
     folder = Path(folder).resolve()
     if _previous(folder).exists() and not folder.exists():
         os.rename(_previous(folder), folder)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what calls of `replacing_folder` for this folder had begun when their process was killed."""
+    begun = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(\d+)-[^-]+-{re.escape(folder.name[-80:])}")
+    for path in folder.parent.iterdir():
+        if (found := begun.fullmatch(path.name)) and not is_alive(int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this computer exists; True on Windows, where one cannot ask without harm."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # someone else's
+        pass
+    return True
 
 
 def _previous(folder: Path) -> Path:

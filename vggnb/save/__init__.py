@@ -2,6 +2,7 @@
 
 - `guard`: what may be in a model file; looked at before Keras opens it
 - `spec`: what a bundle says about itself, checked without TensorFlow
+- `numbers`: the numbers of a bundle into a network that was built here
 - `bundle`: `save_bundle`, `verify`, `load_bundle`
 """
 

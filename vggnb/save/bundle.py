@@ -25,11 +25,11 @@ from vggnb.machine import versions
 from vggnb.model import build_classifier, build_head
 from vggnb.recipe import Recipe
 from vggnb.save.guard import check_model_file
-from vggnb.save.spec import FORMATS, MANIFEST, check_file, is_manifest, read_spec
+from vggnb.save.numbers import read_numbers
+from vggnb.save.spec import CHECK_IMAGES, FORMATS, MANIFEST, check_file, is_manifest, read_spec, write_manifest
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
 from vggnb.train import Run
 
-CHECK_IMAGES = 8
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
 DECODING = (
     "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
@@ -108,7 +108,7 @@ def save_bundle(
             "models": names,
             "check": np.asarray(expected, np.float64).round(9).tolist(),
         }
-        write_json(temporary / MANIFEST, document)
+        write_manifest(temporary, document)
         files = verify(temporary)
         differences = {file.path: file.max_difference for file in files if file.max_difference is not None}
         wrong = [path for path, difference in differences.items() if not difference <= TOLERANCE]  # nan is wrong, too
@@ -150,19 +150,17 @@ def verify(folder: Path) -> list[SavedFile]:
 def load_bundle(folder: Path) -> Bundle:
     """Open a bundle: the network is built here from the recipe, the numbers come from one of its files.
 
-    The numbers are taken from `.weights.h5`; when that file is gone, from `.keras`, else from `.h5`. No architecture
-    that lies in a file is ever used. A file that is there but damaged is refused, not passed over.
+    The numbers are taken from `.weights.h5`; when that file is gone, from `.keras`, else from `.h5`. When a file is
+    whole but another Keras wrote it and this one cannot read it, that is said and the next one is taken. No
+    architecture that lies in a file is ever used. A file that is there but damaged is refused, not passed over. Then
+    the model must say of two check pictures what the saved one said.
 
     Raises:
-        VggnbError: not a bundle, or one of the files it needs is damaged, missing or of another network.
+        VggnbError: not a bundle, or one of the files it needs is damaged, missing or of another network or model.
     """
     spec = read_spec(folder)
     model = _rebuild(spec.recipe, len(spec.classes))
-    try:
-        model.load_weights(spec.model_file)
-    except Exception as error:  # Keras and h5py raise many kinds; all mean the same to the reader
-        what = f"The weights do not fit the recipe: {error}"
-        raise VggnbError(what, spec.model_file, "Save the run again.") from None
+    read_numbers(model, spec, check_images(spec.recipe.image_size))
     return Bundle(spec.folder, spec.name, spec.classes, spec.recipe, model)
 
 

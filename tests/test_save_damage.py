@@ -1,0 +1,110 @@
+"""A bundle with one changed bit, or cut short anywhere, is seen before it is used; a kill leaves the old or the new."""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_bundle import NAME, save_small, small_vgg
+
+from vggnb.save import bundle, load_bundle, verify
+from vggnb.save.spec import FORMATS, MANIFEST, NUMBERS, read_manifest, read_spec, write_manifest
+from vggnb.storage import VggnbError
+
+ROOT = Path(__file__).resolve().parents[1]
+FLIPS, CUTS = 64, 20
+MODELS = {f"{NAME}{ending}": kind for kind, ending in FORMATS.items()}
+FILES = [*MODELS, "labels.json", "recipe.json", "card.json", MANIFEST]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A small bundle."""
+    folder = tmp_path_factory.mktemp("small") / "pets"
+    with small_vgg():
+        save_small(folder)
+    return folder
+
+
+@pytest.fixture
+def own_small(whole, tmp_path):
+    """A copy of it, and VGG-16 is small."""
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    for path in whole.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    with small_vgg():
+        yield folder
+
+
+def damaged(data: bytes, seed: str):
+    """The bytes with one flipped bit, 64 times, and cut short, 20 times: (what was done, bytes)."""
+    chance = random.Random(seed)
+    for bit in chance.sample(range(8 * len(data)), FLIPS):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        yield f"bit {bit}", bytes(flipped)
+    for length in {0, 1, len(data) - 1, *chance.sample(range(len(data)), CUTS)}:
+        yield f"cut to {length}", data[:length]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_flipped_bit_and_every_cut_is_seen_before_the_file_is_used(file, own_small, monkeypatch):
+    monkeypatch.setattr(bundle, "_rebuild", lambda *_: pytest.fail("it was used"))
+    monkeypatch.setattr(bundle, "_main", lambda *_: pytest.fail("it was used"))
+    data, tried = (own_small / file).read_bytes(), 0
+    for what, other in damaged(data, file):
+        (own_small / file).write_bytes(other)
+        for opening in openings(file):
+            with pytest.raises(VggnbError) as told:
+                opening(own_small)
+            assert told.value.where == str(own_small / file), what
+        tried += 1
+    assert tried >= FLIPS + CUTS
+
+
+def openings(file):
+    """All ways to come to use a file: verifying; loading; loading when it is the only one with numbers."""
+    if file in (*MODELS, "card.json") and MODELS.get(file) != "weights":
+        yield verify
+        if MODELS.get(file) in NUMBERS:
+            yield lambda folder: read_spec(folder, (MODELS[file],))
+    else:
+        yield load_bundle
+
+
+def test_the_whole_one_is_verified_and_loaded(own_small):
+    assert {file.path for file in verify(own_small)} == set(FILES) - {MANIFEST}
+    assert load_bundle(own_small).classes == ("cat", "dog")
+
+
+def test_a_manifest_carries_the_checksum_of_itself_with_zeros_in_its_place(own_small):
+    data = (own_small / MANIFEST).read_bytes()
+    written = json.loads(data)["sha256"]
+    assert list(json.loads(data))[-1] == "sha256"
+    assert hashlib.sha256(data.replace(written.encode(), b"0" * 64)).hexdigest() == written
+
+
+def test_zeros_elsewhere_in_a_manifest_do_not_disturb(own_small):
+    document = read_manifest(own_small)
+    document["versions"] = {"keras": "0" * 64, "x\udc80": "größer"}
+    write_manifest(own_small, document)
+    assert read_manifest(own_small)["versions"]["keras"] == "0" * 64
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
+def test_after_thirty_kills_while_saving_over_a_bundle_it_is_the_old_or_the_new_one(tmp_path):
+    """And after one at each rename; what they left is gone after the next save. Takes half a minute."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = [sys.executable, "-m", "faults.saves", str(tmp_path / "bundles"), "30"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kills"] == 30 and found["renames"] >= 6
+    assert set(found["states"]) == {"old", "new"} and found["left_by_kills"] > 0
+    assert found["left_at_the_end"] == ["pets"]
