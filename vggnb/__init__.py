@@ -3,7 +3,7 @@
 The images walk through the modules from left to right, and a module imports only from its left:
 
     storage images recipe | machine paths folders -> staging -> datasets -> census -> shards -> generators -> weights
-        -> model -> features -> choose -> calibrate -> train -> evaluate -> card -> save -> predict
+        -> model -> features -> choose -> calibrate -> likeness -> train -> evaluate -> card -> save -> predict
         | figures explain report widgets | cli
 
 A step that does not fit one page is a folder whose `__init__` says what lies where.

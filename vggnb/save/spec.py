@@ -13,6 +13,7 @@ from vggnb.save.guard import check_model_file
 from vggnb.storage import VggnbError, read_json, recover_folder, sha256_file
 
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
+EXPORTS = {"savedmodel": ".savedmodel", "onnx": ".onnx", "litert": ".tflite"}  # for other programs
 ARTICLE = ("json", "h5", "weights")
 NUMBERS = ("weights", "keras", "h5")  # where the numbers are taken from: the first of these that is there
 MANIFEST = "manifest.json"
@@ -97,13 +98,17 @@ def is_manifest(document: object) -> bool:
         return False
     if not all(_is_plain(name) and _is_about(about) for name, about in files.items()):
         return False
-    if not all(isinstance(file, str) and file.endswith(FORMATS.get(kind, "\0")) for kind, file in models.items()):
+    endings = {**FORMATS, **EXPORTS}
+    if not all(isinstance(file, str) and file.endswith(endings.get(kind, "\0")) for kind, file in models.items()):
         return False
-    return {"labels.json", "recipe.json", *models.values()} <= files.keys() and "weights" in models
+    needed = {f"{file}/saved_model.pb" if kind == "savedmodel" else file for kind, file in models.items()}
+    return {"labels.json", "recipe.json", *needed} <= files.keys() and "weights" in models
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name stays inside the folder, on every system."""
+    """Whether a name stays inside the folder, on every system; a SavedModel is a folder of its own."""
+    if EXPORTS["savedmodel"] + "/" in name:
+        return all(map(_is_plain, name.split("/")))
     return name == PurePosixPath(name).name and not set(name) & set("\\/:\0") and name not in ("", ".", "..")
 
 
@@ -118,7 +123,8 @@ def check_file(folder: Path, document: dict, file: str) -> None:
         VggnbError: it is missing, a link, or differs.
     """
     path = folder / file
-    if path.is_symlink() or not path.is_file():
+    linked = any((folder / part).is_symlink() for part in [file, *PurePosixPath(file).parents][:-1])
+    if linked or not path.is_file():
         raise VggnbError(f"The bundle lacks {file}.", folder, AGAIN)
     if (
         path.stat().st_size != document["files"][file]["bytes"]

@@ -1,0 +1,82 @@
+"""A model for other programs: SavedModel (TensorFlow), ONNX and LiteRT (telephones); preprocessing is inside.
+
+Keras writes all three; what it needs for that is the extra `export`. ONNX has a second output, what enters the head, so
+that `predict` can say in onnxruntime, too, whether a picture is like the training data.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+
+from vggnb.model import features_of
+from vggnb.recipe import Recipe
+from vggnb.save.onnx_file import check_onnx
+from vggnb.save.runtimes import INSTALL
+from vggnb.save.spec import EXPORTS
+from vggnb.storage import VggnbError
+
+NEEDS = {"savedmodel": (), "onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}  # modules
+TOLERANCE = 1e-4  # between the probabilities of the saved model and of an export in its own runtime
+
+
+def missing(kind: str) -> list[str]:
+    """The modules that writing and verifying this export needs and that are not installed."""
+    return [name for name in NEEDS[kind] if importlib.util.find_spec(name) is None]
+
+
+def here() -> tuple[list[str], dict[str, str]]:
+    """The exports that can be written here, and of the others why not."""
+    lacking = {kind: names for kind in EXPORTS if (names := missing(kind))}
+    reasons = {kind: f"{', '.join(names)} not installed. {INSTALL}" for kind, names in lacking.items()}
+    return [kind for kind in EXPORTS if kind not in lacking], reasons
+
+
+def check_writable(kinds: list[str]) -> None:
+    """Refuse exports that cannot be written here.
+
+    Raises:
+        VggnbError: it says which extra to install.
+    """
+    for kind in kinds:
+        if names := missing(kind):
+            raise VggnbError(f"The format {kind} needs {', '.join(names)}, not installed here.", "--formats", INSTALL)
+
+
+def write_export(model: keras.Model, kind: str, path: Path, recipe: Recipe) -> None:
+    """Write a classifier for other programs: raw RGB pixels 0 to 255, float32 (b, size, size, 3), to probabilities.
+
+    Args:
+        kind: "savedmodel" (a folder), "onnx" or "litert".
+    """
+    formats = {"savedmodel": "tf_saved_model", "onnx": "onnx", "litert": "litert"}
+    if kind == "onnx":
+        model = keras.Model(model.input, [model.output, features_of(model, recipe)], name=model.name)
+    with _silence():
+        model.export(str(path), format=formats[kind], verbose=False)
+    if kind == "onnx":
+        check_onnx(path)
+
+
+@contextlib.contextmanager
+def _silence():
+    """The converters tell of every step, on both streams, some of it from C++ below Python's."""
+    sys.stdout.flush(), sys.stderr.flush()
+    kept, disabled = os.dup(1), logging.root.manager.disable
+    errors = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            warnings.simplefilter("ignore")
+            logging.disable(logging.ERROR)
+            yield
+    finally:
+        logging.disable(disabled)
+        os.dup2(kept, 1), os.dup2(errors, 2)
+        os.close(kept), os.close(errors)
