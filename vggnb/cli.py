@@ -314,8 +314,12 @@ def _spread(count: int) -> list[int]:
 
 
 def _saved(files) -> str:
-    lines = [f"  {file.path:32} {file.bytes / 1e6:7.2f} MB  largest difference {file.max_difference:.1e}"
-             for file in files if file.max_difference is not None and file.bytes > 100_000 * ("/" in file.path)]  # fmt: skip
+    lines = []
+    for kind in dict.fromkeys(file.format for file in files if file.max_difference is not None):
+        group = [file for file in files if file.format == kind]  # a SavedModel is several
+        size, (first, *_) = sum(file.bytes for file in group) / 1e6, group
+        difference = f"largest difference {first.max_difference:.1e}"
+        lines.append(f"  {first.path.partition('/')[0]:32} {size:7.2f} MB  {difference}")
     return "Saved, and loaded again in a fresh process:\n" + "\n".join(lines)
 
 
@@ -366,6 +370,8 @@ def _save(options) -> None:
 def _predict(options) -> None:
     from vggnb.predict import open_bundle, predict_files, predict_listed, read_names, to_csv
 
+    if options.csv and options.json:
+        raise VggnbError("There is one document on stdout.", "--csv and --json", "Ask for one of them.")
     names = read_names(sys.stdin.buffer.read()) if options.paths == ["-"] else None
     if options.engine == "tensorflow":
         _start_tensorflow()
@@ -374,7 +380,7 @@ def _predict(options) -> None:
         answers = predict_files(bundle, options.paths, progress=progress)
     else:
         answers = predict_listed(bundle, names, progress=progress)
-    if options.csv and not options.json:
+    if options.csv:
         print(to_csv(answers, bundle.classes), end="", file=options.stdout)
     else:
         _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
