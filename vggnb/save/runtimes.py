@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,24 @@ def load_export(kind: str, path: Path) -> Forward:
     except Exception as error:  # each runtime raises its own kinds; all mean the same to the reader
         what = f"{RUNTIMES[kind]} refuses the file: {str(error).splitlines()[0][:300] if str(error) else error!r}"
         raise VggnbError(what, path, "Save the run again.") from None
+
+
+def time_export(kind: str, path: Path, size: int, *, repeat: int = 3) -> tuple[float, float]:
+    """Seconds to import an export's runtime (unless that was done before) and to load the file; and images a second.
+
+    Args:
+        size: pixels a side; the images are in memory already, 32 at a time, and the fastest of `repeat` times counts.
+    """
+    start = time.perf_counter()
+    run = load_export(kind, path)
+    loading, seconds = time.perf_counter() - start, []
+    images = check_images(size).repeat(4, axis=0)
+    run(images)
+    for _ in range(repeat):
+        start = time.perf_counter()
+        run(images)
+        seconds.append(time.perf_counter() - start)
+    return loading, len(images) / min(seconds)
 
 
 def _onnx(path: Path) -> Forward:
