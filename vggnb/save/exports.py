@@ -65,18 +65,18 @@ def write_export(model: keras.Model, kind: str, path: Path, recipe: Recipe) -> N
 
 @contextlib.contextmanager
 def _silence():
-    """The converters tell of every step, on both streams, some of it from C++ below Python's."""
-    sys.stdout.flush(), sys.stderr.flush()
-    kept, disabled = os.dup(1), logging.root.manager.disable
-    errors = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            warnings.simplefilter("ignore")
-            logging.disable(logging.ERROR)
-            yield
-    finally:
-        logging.disable(disabled)
-        os.dup2(kept, 1), os.dup2(errors, 2)
-        os.close(kept), os.close(errors)
+    """The converters tell of every step, in Python's streams, in its log and, from C++, below both."""
+    disabled, kept = logging.root.manager.disable, [os.dup(1), os.dup(2)]
+    with contextlib.ExitStack() as stack:
+        nowhere = stack.enter_context(open(os.devnull, "w"))
+        stack.callback(lambda: [(os.dup2(copy, number), os.close(copy)) for number, copy in enumerate(kept, start=1)])
+        stack.callback(logging.disable, disabled)
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
+        logging.disable(logging.ERROR)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        stack.enter_context(contextlib.redirect_stdout(nowhere))
+        stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
