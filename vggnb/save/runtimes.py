@@ -149,8 +149,8 @@ def _litert(path: Path) -> Forward:
 def _saved_model(path: Path) -> Forward:
     import tensorflow as tf
 
-    serve = tf.saved_model.load(str(path)).serve
-    return lambda images: (serve(tf.constant(images, tf.float32)).numpy(), None)
+    model = tf.saved_model.load(str(path))  # its numbers live as long as it does
+    return lambda images: (model.serve(tf.constant(images, tf.float32)).numpy(), None)
 
 
 def _cores() -> int:
