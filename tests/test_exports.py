@@ -93,12 +93,14 @@ def test_nothing_of_this_machine_is_in_an_export(exported):
             assert not any(word in path.read_bytes() for word in (os.fsencode(HOME), b"/tmp/", b"site-packages")), path
 
 
-def test_all_of_them_in_one_command(exported, best_run, capsys, tmp_path, quick_verify):
+def test_an_export_in_one_command(best_run, capsys, tmp_path, quick_verify):
     from vggnb.cli import main
 
-    assert main(["save", str(best_run[0].folder), "--to", str(tmp_path / "b"), "--formats", "onnx", "--json"]) == 0
+    assert (
+        main(["save", str(best_run[0].folder), "--to", str(tmp_path / "b"), "--formats", "savedmodel", "--json"]) == 0
+    )
     found = json.loads(capsys.readouterr().out)
-    assert {file["format"] for file in found["files"]} == {"facts", "weights", "onnx"} and found["left_out"] == {}
+    assert {file["format"] for file in found["files"]} == {"facts", "weights", "savedmodel"} and found["left_out"] == {}
 
 
 # What may be absent
@@ -269,10 +271,11 @@ def test_what_is_no_onnx_file_is_refused(data, tmp_path):
         check_onnx(tmp_path / "a.onnx")
 
 
-def test_the_list_of_operators_is_what_exports_write(exported, article_run, onnx_parts, tmp_path):
+@pytest.mark.slow
+def test_exports_write_only_operators_of_the_list(exported, article_run, onnx_parts, tmp_path):
     exports.write_export(article_run[0].classifier(), "onnx", tmp_path / "a.onnx", article_run[0].recipe)
     models = [onnx_parts.load(path) for path in (exported[0] / "VGG_pets.onnx", tmp_path / "a.onnx")]
-    assert {node.op_type for model in models for node in model.graph.node} == set(OPERATORS)
+    assert {node.op_type for model in models for node in model.graph.node} <= set(OPERATORS)
 
 
 # Used from elsewhere

@@ -10,7 +10,7 @@ from pathlib import Path
 from vggnb.storage import VggnbError
 
 OPERATORS = (
-    "Add", "Cast", "Concat", "Conv", "Gather", "GlobalAveragePool", "GlobalMaxPool", "Identity", "MatMul", "MaxPool",
+    "Add", "Cast", "Concat", "Conv", "GlobalAveragePool", "GlobalMaxPool", "Identity", "MatMul", "MaxPool",
     "Mul", "ReduceMax", "ReduceMean", "Relu", "Reshape", "Slice", "Softmax", "Squeeze", "Sub", "Transpose",
 )  # fmt: skip
 MOST_NODES = 500
