@@ -228,7 +228,7 @@ verify(copy)
 #
 # ```python
 # file = run.folder / "article-files" / "VGG_Skin.weights.h5"
-# file.write_bytes(file.read_bytes().replace(b"vggnb", b"wggnb") + b"!")
+# file.write_bytes(file.read_bytes()[:-1])  # its last byte is gone
 # load_bundle(run.folder / "article-files")
 # ```
 #

@@ -229,8 +229,8 @@ def test_a_bundle_that_does_not_come_back_the_same_is_not_kept(difference, best_
     before = {name: sha256_file(own_bundle / name) for name in names(own_bundle)}
     trusted = save.verify
 
-    def doubtful(folder):
-        return [replace(file, max_difference=difference) for file in trusted(folder)]
+    def doubtful(folder, **options):
+        return [replace(file, max_difference=difference) for file in trusted(folder, **options)]
 
     monkeypatch.setattr(save, "verify", doubtful)
     monkeypatch.setattr(save.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "{}", ""))
