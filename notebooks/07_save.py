@@ -82,7 +82,7 @@ print("no other format differs by 0.0001:", max(differences[kind] for kind in ex
 # | `recipe.json` | size and way of resizing: how a picture must be prepared (scaling is inside the model) | **no**, and without it the answers are wrong |
 # | `card.json` | what it was trained on, how it did, what it must not be used for | no |
 # | `likeness.json` | what the features of the training pictures were like; page 8 uses it | no |
-# | `VGG_Skin.savedmodel/` | for TensorFlow's own servers; a folder of several files | no |
+# | `VGG_Skin.savedmodel/` | for TensorFlow's own servers; a folder, and twice as large, since Keras writes the numbers twice | no |
 # | `VGG_Skin.onnx` | for almost every other program; below | no |
 # | `VGG_Skin.tflite` | for LiteRT, which runs on telephones | no |
 # | `manifest.json` | a checksum of every file; written last, so not in the list above | no |
@@ -125,7 +125,8 @@ for line, ours in zip(said, predict_files(load_bundle(run.folder / "bundle"), ph
     theirs = {name: p for name, p in json.loads(line).items() if name != "path"}
     difference = max(abs(theirs[name] - ours.probabilities[name]) for name in theirs)
     print(f"{ours}; the other program differs by less than 0.0001: {difference < 1e-4}")
-print("" if said else 'Left out: it needs onnxruntime and the ONNX file (pip install "vggnb[export]").')
+if not said:
+    print('Left out: it needs onnxruntime and the ONNX file (pip install "vggnb[export]").')
 
 # %% [markdown]
 # How fast is each? Loading, and then images a second without decoding, on the machine that made this page. TensorFlow was
