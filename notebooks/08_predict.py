@@ -73,7 +73,8 @@ figures.answers(answers)
 #
 # So the bundle also knows what its training pictures were like: of each of the features that enter the head, the lowest and
 # the highest value. A picture is *unlike the training data* when more of its features lie outside than of almost all
-# validation pictures (98 of 100). Here is the portrait that comes with matplotlib:
+# validation pictures (98 of 100). Here is the portrait that comes with matplotlib; look at what the probability says, and at
+# the words behind it:
 
 # %%
 import shutil
@@ -99,7 +100,7 @@ figures.answers(predict_files(bundle, [manifest.dataset / rows[0].path, album / 
 # A folder stands for all files in it. A broken one is answered in its own row, and the others are answered all the same. As
 # CSV, the answers open in any spreadsheet (a name that a spreadsheet would take for a formula gets an apostrophe):
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from vggnb.predict import to_csv
 
 (album / "broken.jpg").write_bytes(b"<html>Not found</html>")

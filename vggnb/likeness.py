@@ -39,7 +39,7 @@ class Likeness:
     def __str__(self) -> str:
         if self.limit is None:
             return f"Whether a picture is like the training data cannot be said: {self.reason}"
-        text = f"unlike the training data: more than {100 * self.limit:.1f} % of {len(self.low)} features outside "
+        text = f"unlike the training data: more than {100 * self.limit:.0f} % of {len(self.low)} features outside "
         return text + f"what training pictures had (limit from {self.images} validation pictures)"
 
     def unlike(self, features: np.ndarray) -> list[bool | None]:
