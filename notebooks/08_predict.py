@@ -90,9 +90,9 @@ print(predict_files(bundle, album / "portrait.jpg")[0])
 figures.answers(predict_files(bundle, [manifest.dataset / rows[0].path, album / "portrait.jpg"]))
 
 # %% [markdown]
-# The warning is a help and no proof. On real photographs of skin, 120 test pictures that were never seen before and 330
-# pictures of rubbish gave: 2 of 100 test pictures warned of, and all of the rubbish. But for a model of rubbish, which has
-# seen so many different things, it warned only of every third skin picture: the more varied the training data, the less
+# The warning is a help and no proof. A model of real photographs of skin warned of 3 of its 120 test pictures, and of all
+# 330 pictures of rubbish, though it was more than 0.9 sure of every second one of them. But a model of rubbish, which has
+# seen so many different things, warned only of every third skin picture: the more varied the training data, the less
 # there is that it can call unlike. And a picture of the right kind can be misjudged without any warning.
 #
 # ## A folder, with a broken file in it
