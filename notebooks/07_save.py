@@ -8,10 +8,11 @@
 # - save a model as the article does (JSON, whole model, weights) and as one does today (`.keras`),
 # - prove that each file gives the same probabilities when it is loaded again,
 # - say what must travel with the weights so that the model can be used at all,
-# - explain why `save_weights("VGG_Skin.h5")` fails today.
+# - use the model from another program, without TensorFlow,
+# - explain why `save_weights("VGG_Skin.h5")` fails today, and see damaged and hostile files refused.
 #
-# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a bundle of about 180 MB into the
-# run's folder, and a damaged copy of it. **Takes** 20 seconds in quick, 40 in full, on two CPU cores.
+# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a bundle of about 360 MB into the
+# run's folder, and a damaged copy of it. **Takes** 60 seconds in quick, 90 in full, on two CPU cores.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -40,17 +41,35 @@ print(run.history())
 # %% [markdown]
 # ## Step 21: save
 #
-# One line writes all files, loads each of them again **in a fresh process** (one that knows nothing of this page), lets it
-# judge the same eight pictures, and compares. Look at the last column: does any probability differ? (The JSON holds no
-# weights; it is tested together with the weights file.)
+# Besides the article's formats there are three for other programs; two of them need packages that not every machine has
+# (the extra `export`; Colab does not come with it). What is not here is left out, and said:
 
 # %%
-from vggnb.save import save_bundle
+from vggnb.save.exports import here
 
-files = save_bundle(run, run.folder / "bundle", name="Skin")
+exports, left_out = here()
+for kind, reason in left_out.items():
+    print(f"{kind} is left out on this machine: {reason}")
+print("the three formats for other programs:", "all here" if not left_out else "not all here, and this page goes on")
+
+# %% [markdown]
+# One line writes all files, loads each of them again **in a fresh process** (one that knows nothing of this page), lets it
+# judge the same eight pictures, and compares. Look at the last column: by how much does the most different probability
+# differ? (The JSON holds no weights; it is tested together with the weights file.)
+
+# %% tags=["nbval-ignore-output"]
+from vggnb.save import FORMATS, save_bundle
+
+files = save_bundle(run, run.folder / "bundle", name="Skin", formats=(*FORMATS, *exports))
+print(f"{'file':<58} {'format':<11} {'MB':>6}   largest difference")
 for file in files:
-    same = "" if file.max_difference is None else f"differs by less than 0.00001: {file.max_difference < 1e-5}"
-    print(f"{file.path:<22} {file.format:<8} {same}")
+    same = "-" if file.max_difference is None else f"{file.max_difference:.1e}"
+    print(f"{file.path:<58} {file.format:<11} {file.bytes / 1e6:6.2f}   {same}")
+
+# %%
+differences = {file.format: file.max_difference for file in files if file.max_difference is not None}
+print("no format of Keras differs by 0.00001:", max(differences[kind] for kind in FORMATS) < 1e-5)
+print("no other format differs by 0.0001:", max(differences[kind] for kind in exports) < 1e-4)
 
 # %% [markdown]
 # | file | what it is | in the article |
@@ -62,6 +81,10 @@ for file in files:
 # | `labels.json` | which output is which class | **no**, and without it the outputs mean nothing |
 # | `recipe.json` | size and way of resizing: how a picture must be prepared (scaling is inside the model) | **no**, and without it the answers are wrong |
 # | `card.json` | what it was trained on, how it did, what it must not be used for | no |
+# | `likeness.json` | what the features of the training pictures were like; page 8 uses it | no |
+# | `VGG_Skin.savedmodel/` | for TensorFlow's own servers; a folder, and twice as large, since Keras writes the numbers twice | no |
+# | `VGG_Skin.onnx` | for almost every other program; below | no |
+# | `VGG_Skin.tflite` | for LiteRT, which runs on telephones | no |
 # | `manifest.json` | a checksum of every file; written last, so not in the list above | no |
 
 # %% [markdown]
@@ -73,6 +96,50 @@ try:
     run.head().save_weights("VGG_Skin.h5")
 except ValueError as error:
     print("Keras says:", error)
+
+# %% [markdown]
+# ## Use it from another program, without TensorFlow
+#
+# The ONNX file holds the whole way from raw pixels (0 to 255) to calibrated probabilities, scaling included. What is left
+# to the other program is how a file becomes those pixels; `recipe.json` states that rule. A program has to do just this,
+# and needs numpy, Pillow and onnxruntime (20 MB instead of TensorFlow's 600):
+
+# %%
+import vggnb.save
+
+program = pathlib.Path(vggnb.save.__file__).with_name("without_tensorflow.py")
+print(program.read_text("utf-8"))
+
+# %% [markdown]
+# Run it as a program of its own on three pictures, and compare with what this library says. (Copy it: it is yours.)
+
+# %%
+import json
+from vggnb.predict import predict_files
+from vggnb.save import load_bundle
+
+photos = [manifest.dataset / row.path for row in manifest.of("test")[::30]]
+command = [sys.executable, program, run.folder / "bundle", *photos]
+said = subprocess.run(command, capture_output=True, text=True).stdout.splitlines() if "onnx" in exports else []
+for line, ours in zip(said, predict_files(load_bundle(run.folder / "bundle"), photos)):
+    theirs = {name: p for name, p in json.loads(line).items() if name != "path"}
+    difference = max(abs(theirs[name] - ours.probabilities[name]) for name in theirs)
+    print(f"{ours}; the other program differs by less than 0.0001: {difference < 1e-4}")
+if not said:
+    print('Left out: it needs onnxruntime and the ONNX file (pip install "vggnb[export]").')
+
+# %% [markdown]
+# How fast is each? Loading, and then images a second without decoding, on the machine that made this page. TensorFlow was
+# loaded before the clock started, the others were not; from a cold start, onnxruntime answers several times sooner
+# (`benchmarks/predict.py`).
+
+# %% tags=["nbval-ignore-output"]
+from vggnb.save.runtimes import time_export
+
+for kind in exports:
+    path = next(path for path in (run.folder / "bundle").iterdir() if path.name.endswith(vggnb.save.EXPORTS[kind]))
+    loading, rate = time_export(kind, path, recipe.image_size)
+    print(f"{kind:<11} loaded in {loading:.2f} s, then {rate:.0f} images/s of {recipe.image_size} pixels")
 
 # %% [markdown]
 # ## What the card says
@@ -96,7 +163,6 @@ print("limits:", *card["limits"], sep="\n- ")
 
 # %% tags=["raises-exception"]
 import shutil
-from vggnb.save import load_bundle
 
 copy = shutil.copytree(run.folder / "bundle", ws.features.parent / "damaged", dirs_exist_ok=True)
 weights = copy / "VGG_Skin.weights.h5"
@@ -106,6 +172,42 @@ weights.write_bytes(data)
 load_bundle(copy)
 
 # %% [markdown]
+# Break it in other ways: cut it, empty it, put another file in its place, turn the class names round. Each is refused,
+# and each time the reason is told. Without the last check the model would call every benign lesion malignant.
+
+# %%
+from vggnb.storage import VggnbError
+
+good, labels = (run.folder / "bundle" / weights.name).read_bytes(), '["malignant", "benign"]'
+ways = {"cut": (weights, good[:-1]), "empty": (weights, b""), "a picture": (weights, photos[0].read_bytes()),
+        "classes turned round": (copy / "labels.json", labels.encode())}  # fmt: skip
+for what, (path, damaged) in ways.items():
+    path.write_bytes(damaged)
+    try:
+        load_bundle(copy)
+    except VggnbError as error:
+        print(f"{what}: {error.what}")
+    path.write_bytes((run.folder / "bundle" / path.name).read_bytes())
+
+# %% [markdown]
+# ## A hostile file
+#
+# A model file is a program: an architecture may name any layer, and a `Lambda` layer runs code that comes with the file.
+# Whoever sends you such a bundle also writes checksums that fit. So before Keras opens anything, the names in it are
+# compared with those that this library itself writes. The next cell plays the attacker and **fails on purpose**:
+
+# %% tags=["raises-exception"]
+from vggnb.save import verify
+from vggnb.storage import sha256_file, write_json
+
+hostile = copy / "VGG_Skin.json"
+hostile.write_text(hostile.read_text().replace('"Dense"', '"Lambda"'))
+document = read_json(copy / "manifest.json")
+document["files"][hostile.name] = {"sha256": sha256_file(hostile), "bytes": hostile.stat().st_size}
+write_json(copy / "manifest.json", document)
+verify(copy)
+
+# %% [markdown]
 # The bundle lies in `ws.runs / "best" / "bundle"`; in Colab that is `vggnb/runs/best/bundle` on your Drive. A file that was just written needs some minutes to
 # arrive there; wait until you see it in Drive's own window before you close the tab.
 
@@ -113,7 +215,8 @@ load_bundle(copy)
 # ## Exercise
 #
 # Save only the article's three files into another folder (`formats=("json", "h5", "weights")`). Which other files are
-# still written, and why?
+# still written, and why? Then break one of them, as you like, and open the folder with `load_bundle`: which sentence
+# do you get? Is there a way to break the file of the weights that goes unnoticed?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -122,7 +225,17 @@ load_bundle(copy)
 # print(*sorted(path.name for path in (run.folder / "article-files").iterdir()), sep="\n")
 # ```
 #
-# The class names, the recipe, the card and the checksums: without them the three files cannot be used safely.
+# The class names, the recipe, the card and the checksums: without them the three files cannot be used safely. To break one:
+#
+# ```python
+# file = run.folder / "article-files" / "VGG_Skin.weights.h5"
+# file.write_bytes(file.read_bytes()[:-1])  # its last byte is gone
+# load_bundle(run.folder / "article-files")
+# ```
+#
+# Any change of any bit gives another SHA-256, so none goes unnoticed, unless the checksum in `manifest.json` is changed,
+# too: then the shapes of the numbers are still compared, but other numbers of the same shapes are another model, and
+# no file can tell you which of the two you wanted. Take bundles from people you trust.
 # </details>
 
 # %%
@@ -131,7 +244,8 @@ load_bundle(copy)
 # %% [markdown]
 # ## What you can do now
 #
-# You saved the article's three files and today's one, saw each come back the same from a fresh process, know what travels
-# with the weights, and saw a renamed and a damaged file refused.
+# You saved the article's three files, today's one and three for other programs, saw each come back the same from a fresh
+# process, used one without TensorFlow, know what travels with the weights, and saw renamed, damaged and hostile files
+# refused.
 #
 # Next: [8. Predict: your own photo](08_predict.ipynb)

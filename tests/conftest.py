@@ -197,14 +197,29 @@ def bundle(saved):
 def quick_verify(monkeypatch):
     """`verify` does in this process what it does in a fresh one; the fixture `saved` had a fresh one."""
     from vggnb.save import bundle as save
+    from vggnb.save import runtimes
 
     def run(command, **_):
         out = io.StringIO()
+        module, *words, folder = command[2:]
         with contextlib.redirect_stdout(out):
-            save._main(Path(command[-1]))
+            {"vggnb.save.bundle": save, "vggnb.save.runtimes": runtimes}[module]._main(*words, Path(folder))
         return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
 
     monkeypatch.setattr(save.subprocess, "run", run)
+
+
+@pytest.fixture(scope="session")
+def exported(best_run, tmp_path_factory):
+    """The bundle of the run of `best` with every export that can be written here: (folder, files)."""
+    from vggnb.save import save_bundle
+    from vggnb.save.exports import here
+
+    kinds, left_out = here()
+    if left_out:
+        pytest.skip(f"needs the extra export: {left_out}")
+    folder = tmp_path_factory.mktemp("exports") / "pets"
+    return folder, save_bundle(best_run[0], folder, formats=kinds)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage lock checkpoints images recipe".split()
 WAY = (
     "machine paths folders staging datasets census shards generators weights model features cluster choose calibrate "
-    "train evaluate card save predict"
+    "likeness train evaluate card save predict"
 ).split()
 LEAVES = "figures explain report widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]

@@ -160,7 +160,9 @@ def test_predict_answers_good_and_bad_files_alike(document, saved, own_photos):
     assert len(found) == 7
     for answer in found:
         bad = answer["path"].endswith("cat_1.png")
-        assert set(answer) == ({"path", "error"} if bad else {"path", "class", "probability", "probabilities"})
+        assert set(answer) == (
+            {"path", "error"} if bad else {"path", "class", "probability", "probabilities", "unlike"}
+        )
 
 
 def test_words_for_people_are_no_json(vggnb, saved, photos):

@@ -1,17 +1,21 @@
 """Files in, ranked class names out: the pixels of training, and one bad file never stops the others."""
 
+import csv
 import io
 import json
 import os
 import shutil
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vggnb import predict
+from vggnb import cli, predict
 from vggnb.generators import read_row
-from vggnb.predict import Prediction, predict_files, predict_images
+from vggnb.likeness import Likeness
+from vggnb.predict import Prediction, open_bundle, predict_files, predict_images, predict_listed, read_names, to_csv
 from vggnb.storage import VggnbError
 
 
@@ -140,7 +144,168 @@ def test_an_answer_is_plain_json():
     good = Prediction("a.jpg", {"dog": 0.75, "cat": 0.25})
     bad = Prediction("b.jpg", {}, "It is empty.")
     assert json.loads(json.dumps([good.to_dict(), bad.to_dict()])) == [
-        {"path": "a.jpg", "class": "dog", "probability": 0.75, "probabilities": {"dog": 0.75, "cat": 0.25}},
+        {
+            "path": "a.jpg",
+            "class": "dog",
+            "probability": 0.75,
+            "probabilities": {"dog": 0.75, "cat": 0.25},
+            "unlike": None,
+        },
         {"path": "b.jpg", "error": "It is empty."},
     ]
     assert str(good) == "a.jpg: dog 0.75, cat 0.25" and str(bad) == "b.jpg: It is empty."
+
+
+# Batches, lists, tables
+
+
+def test_no_batch_is_larger_than_the_limit_and_none_is_empty(bundle, manifest, rows, monkeypatch):
+    monkeypatch.setattr(predict, "BATCH", 4)
+    asked, paths = [], [manifest.dataset / row.path for row in rows]
+    answering = replace(bundle)
+    answering.__dict__["run"] = lambda pixels: asked.append(len(pixels)) or bundle.run(pixels)
+    answers = predict_files(answering, [*paths[:5], *paths])
+    assert asked == [4] * 4 + [1] and len(answers) == 17
+    assert predict_listed(answering, []) == [] and sum(asked) == 17
+
+
+def test_a_pipe_among_files_is_answered_without_waiting(bundle, manifest, rows, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    names = [str(tmp_path / "pipe"), str(manifest.dataset / rows[0].path)]
+    bad, good = predict_listed(bundle, names)
+    assert "not a regular file" in bad.error and good.class_name
+    with pytest.raises(VggnbError, match="not a regular file"):
+        predict_files(bundle, tmp_path / "pipe")
+
+
+def test_names_in_a_list_are_answered_in_its_order_each_in_its_row(bundle, photos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    first = photos / "test" / "dog" / "dog_1.png"
+    names = [str(first), "none.jpg", str(tmp_path / "empty"), str(photos / "test" / "cat"), str(first)]
+    answers = predict_listed(bundle, names)
+    assert [answer.path for answer in answers[:3]] == names[:3] and answers[-1].path == str(first)
+    assert len(answers) == 10 and [bool(answer.error) for answer in answers] == [False, True, True] + [False] * 7
+    assert "no such file" in answers[1].error and "no files in this folder" in answers[2].error
+
+
+@pytest.mark.parametrize(
+    "data, names",
+    [
+        (b"a.jpg\nb c.jpg\n", ["a.jpg", "b c.jpg"]),
+        (b"a.jpg\r\n\r\n\nb.jpg", ["a.jpg", "b.jpg"]),
+        (b"a\nb.jpg\0 c \0", ["a\nb.jpg", " c "]),
+        (b"raw\xff.jpg", [os.fsdecode(b"raw\xff.jpg")]),
+    ],
+)
+def test_a_list_of_names_is_read_as_it_is(data, names):
+    assert read_names(data) == names
+
+
+@pytest.mark.parametrize("data", [b"", b"\n \n", b"\0\0"])
+def test_an_empty_list_is_told(data):
+    with pytest.raises(VggnbError, match="holds no names"):
+        read_names(data)
+
+
+def test_a_table_comes_back_from_csv_whatever_the_names_are():
+    answers = [
+        Prediction('a,b\r\n"c".jpg', {"dog": 0.75, "cat": 0.25}, unlike=True),
+        Prediction("x.jpg", {}, "It is empty."),
+        Prediction("y.jpg", {"cat": 1.0, "dog": 0.0}, unlike=False),
+    ]
+    header, *rows = csv.reader(io.StringIO(to_csv(answers, ("cat", "dog")), newline=""))
+    assert header == ["path", "class", "probability", "unlike", "error", "p(cat)", "p(dog)"]
+    assert rows[0] == ['a,b\r\n"c".jpg', "dog", "0.750000", "yes", "", "0.250000", "0.750000"]
+    assert rows[1] == ["x.jpg", "", "", "", "It is empty.", "", ""]
+    assert rows[2] == ["y.jpg", "cat", "1.000000", "no", "", "1.000000", "0.000000"]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "'=1"])
+def test_no_name_becomes_a_formula_in_a_spreadsheet(name):
+    table = to_csv([Prediction(name, {name: 1.0}), Prediction(name, {}, name)], (name, "b"))
+    for row in list(csv.reader(io.StringIO(table, newline="")))[1:]:
+        assert row[0] == f"'{name}" and all(not cell.lstrip(" ").startswith(tuple("=+-@\t\r")) for cell in row)
+
+
+def test_a_name_that_is_no_text_can_be_printed_as_csv():
+    assert to_csv([Prediction(os.fsdecode(b"raw\xff.jpg"), {}, "x")], ("a", "b")).encode()
+
+
+# Unlike the training data
+
+
+def limited(bundle, low, high):
+    """The bundle with ranges of its own, the same for every feature."""
+    wide = np.ones(2944, np.float32)
+    return replace(bundle, likeness=Likeness(low * wide, high * wide, 0.1, 50))
+
+
+def test_a_picture_unlike_the_training_data_is_flagged_and_said(bundle, manifest, rows):
+    path = manifest.dataset / rows[0].path
+    (like,) = predict_files(limited(bundle, -1e9, 1e9), path)
+    (unlike,) = predict_files(limited(bundle, 5e8, 1e9), path)
+    assert like.unlike is False and unlike.unlike is True and like.probabilities == unlike.probabilities
+    assert "unlike" not in str(like) and str(unlike).endswith("(unlike the training data: this may mean nothing)")
+    assert predict_files(bundle, path)[0].unlike is None, "8 validation pictures are too few to say"
+
+
+# The command
+
+
+@pytest.fixture
+def ask(capsys, monkeypatch):
+    """A function: (words, bytes on the standard input) -> exit code, stdout, stderr of `vggnb predict`."""
+
+    def ask(*words, given=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        capsys.readouterr()
+        code = cli.main(["predict", *map(str, words), "--quiet"])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return ask
+
+
+def test_a_list_on_the_standard_input(ask, saved, photos):
+    given = f"{photos / 'test' / 'dog'}\nnone.jpg\n".encode()
+    code, out, err = ask(saved[0], "-", "--json", given=given)
+    answers = json.loads(out)
+    assert code == 0 and not err and len(answers) == 7 and set(answers[-1]) == {"path", "error"}
+    code, out, _ = ask(saved[0], "-", given=given)
+    assert code == 0 and len(out.splitlines()) == 7 and out.splitlines()[-1].startswith("none.jpg: There is no such")
+
+
+def test_csv_is_the_only_thing_on_stdout(ask, saved, photos):
+    code, out, err = ask(saved[0], photos / "test" / "cat", "--csv")
+    header, *rows = csv.reader(io.StringIO(out, newline=""))
+    assert code == 0 and not err and len(rows) == 6 and header[:2] == ["path", "class"]
+    assert all(row[1] in ("cat", "dog") and float(row[2]) >= 0.5 for row in rows)
+
+
+@pytest.mark.parametrize(
+    "words, given, told",
+    [
+        (["{bundle}", "-"], b"", "holds no names"),
+        (["{bundle}", "none.jpg"], b"", "no such file or folder"),
+        (["{bundle}", "{photos}", "--csv", "--json"], b"", "Ask for one of them"),
+        (["{bundle}", "{photos}", "--engine", "torch"], b"", "no engine 'torch'"),
+        (["{bundle}", "{photos}", "--engine", "onnxruntime"], b"", "holds no ONNX file"),
+        (["{photos}", "{photos}", "--engine", "onnxruntime"], b"", "no bundle in this folder"),
+    ],
+)
+def test_what_the_user_can_mend_ends_with_2(words, given, told, ask, saved, photos):
+    code, out, err = ask(*[word.format(bundle=saved[0], photos=photos) for word in words], given=given)
+    assert (code, out) == (2, "") and told in err and "what to do:" in err and "Traceback" not in err
+
+
+def test_an_unknown_engine_is_told(saved):
+    with pytest.raises(VggnbError, match="Use tensorflow or onnxruntime"):
+        open_bundle(saved[0], "caffe")
+
+
+def test_a_figure_of_answers_shows_the_warning_and_says_it():
+    from vggnb import figures
+
+    said = [Prediction("a.jpg", {"cat": 0.9, "dog": 0.1}, unlike=True), Prediction("b.jpg", {"dog": 1.0}, unlike=False)]
+    sentence = figures.answers(said, read=lambda path: np.zeros((8, 8, 3), np.uint8)).sentence
+    assert sentence == "a.jpg: cat 0.90 (unlike the training data); b.jpg: dog 1.00."

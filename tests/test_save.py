@@ -280,8 +280,8 @@ def test_a_bundle_that_does_not_come_back_the_same_is_not_kept(difference, best_
     before = {name: sha256_file(own_bundle / name) for name in names(own_bundle)}
     trusted = save.verify
 
-    def doubtful(folder):
-        return [replace(file, max_difference=difference) for file in trusted(folder)]
+    def doubtful(folder, **options):
+        return [replace(file, max_difference=difference) for file in trusted(folder, **options)]
 
     monkeypatch.setattr(save, "verify", doubtful)
     monkeypatch.setattr(save.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "{}", ""))
@@ -335,7 +335,8 @@ def test_saving_over_a_bundle_keeps_the_old_one_when_saving_fails(
 def test_a_bundle_replaces_another_as_a_whole(best_run, model, own_bundle, quick_verify):
     save_bundle(best_run[0], own_bundle, name="again", formats=["json"], model=model)
     assert names(own_bundle) == [
-        "VGG_again.json", "VGG_again.weights.h5", "card.json", "labels.json", "manifest.json", "recipe.json",
+        "VGG_again.json", "VGG_again.weights.h5", "card.json", "labels.json", "likeness.json", "manifest.json",
+        "recipe.json",
     ]  # fmt: skip
     assert load_bundle(own_bundle).name == "again"
 

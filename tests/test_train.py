@@ -21,6 +21,7 @@ from vggnb.calibrate import Calibration
 from vggnb.checkpoints import State, read_state, to_bytes
 from vggnb.features import Features
 from vggnb.generators import epoch_order
+from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
@@ -28,6 +29,8 @@ from vggnb.storage import VggnbError, sha256_file
 from vggnb.train import Stopped, fit, keeper, open_or_train, open_run, start_run, train
 from vggnb.train.head import _keep, _ordered_batches
 from vggnb.weights import weights_sha256
+
+NO_LIMIT = Likeness(np.zeros(1, np.float32), np.ones(1, np.float32), None, 0, "none")
 
 
 def heads(folder):
@@ -203,7 +206,7 @@ def test_a_disk_that_fails_while_keeping_leaves_a_run_that_opens(nth, best_run, 
     monkeypatch.setattr(os, "replace", failing)
     state = State(3, {}, {"history": list(own_run.history().rows)})
     with pytest.raises(VggnbError, match="No space left"):
-        _keep(own_run, another, state, best_run[1], 0.0, None, Calibration())
+        _keep(own_run, another, state, best_run[1], 0.0, None, Calibration(), NO_LIMIT)
     assert open_run(own_run.folder).training() == before and own_run.head().get_weights()
 
 
@@ -516,7 +519,7 @@ def test_keeping_fails_at_every_step_and_the_run_is_old_or_new(operation, straig
         state = State(12, {}, {"history": list(straight.history().rows)})
         with inject(operation, number, errno.EIO, under=folder) as plan:
             try:
-                _keep(run, another, state, whole, 0.0, None, Calibration())
+                _keep(run, another, state, whole, 0.0, None, Calibration(), NO_LIMIT)
             except (VggnbError, OSError):
                 count += 1
             plan.disarm()

@@ -3,8 +3,8 @@
 The images walk through the modules from left to right, and a module imports only from its left:
 
     storage images recipe | machine paths folders -> staging -> datasets -> census -> shards -> generators -> weights
-        -> model -> features -> cluster -> choose -> calibrate -> train -> evaluate -> card -> save -> predict
-        | figures explain report widgets | cli
+        -> model -> features -> cluster -> choose -> calibrate -> likeness -> train -> evaluate -> card -> save
+        -> predict | figures explain report widgets | cli
 
 A step that does not fit one page is a folder whose `__init__` says what lies where.
 `import vggnb` alone imports nothing heavy: name the module you need, as in `from vggnb.recipe import Recipe`.

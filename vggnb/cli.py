@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["VGGNB_THREADS"] = str(options.threads)
     try:
         # Keras and our own notes print; with --json, stdout is for the document alone.
-        with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        document = options.json or getattr(options, "csv", False)
+        with contextlib.redirect_stdout(sys.stderr) if document else contextlib.nullcontext():
             options.verb(options)
         return 0
     except VggnbError as error:
@@ -102,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     save.add_argument("--formats", default="all", help="article, all, or a list such as keras,h5")
     predict = verb("predict", _predict, "name the class of pictures")
     predict.add_argument("bundle", type=Path)
-    predict.add_argument("paths", type=Path, nargs="+")
+    predict.add_argument(
+        "paths", nargs="+", metavar="PATH", help="files or folders; - for a list on the standard input"
+    )
+    predict.add_argument("--csv", action="store_true", help="print CSV on stdout and nothing else")
+    predict.add_argument("--engine", default="tensorflow", help="tensorflow (default), or onnxruntime without it")
     app = verb("app", _app, "try a run in the browser, on this machine only (extra: app)")
     app.add_argument("run", type=Path)
     app.add_argument("--port", type=_positive, default=8866, metavar="N")
@@ -309,8 +314,12 @@ def _spread(count: int) -> list[int]:
 
 
 def _saved(files) -> str:
-    lines = [f"  {file.path:32} {file.bytes / 1e6:7.2f} MB  largest difference {file.max_difference:.1e}"
-             for file in files if file.max_difference is not None]  # fmt: skip
+    lines = []
+    for kind in dict.fromkeys(file.format for file in files if file.max_difference is not None):
+        group = [file for file in files if file.format == kind]  # a SavedModel is several
+        size, (first, *_) = sum(file.bytes for file in group) / 1e6, group
+        difference = f"largest difference {first.max_difference:.1e}"
+        lines.append(f"  {first.path.partition('/')[0]:32} {size:7.2f} MB  {difference}")
     return "Saved, and loaded again in a fresh process:\n" + "\n".join(lines)
 
 
@@ -346,25 +355,35 @@ def _report(options) -> None:
 def _save(options) -> None:
     _start_tensorflow()
     from vggnb.save import ARTICLE, FORMATS, save_bundle
+    from vggnb.save.exports import here
     from vggnb.train import open_run
 
-    sets = {"article": ARTICLE, "all": tuple(FORMATS)}
-    files = save_bundle(
-        open_run(options.run, weights=options.weights),
-        options.to,
-        formats=sets.get(options.formats, options.formats.split(",")),
-    )
-    document = {"files": [vars(file) for file in files]}
-    _print(options, document, f"{_saved(files)}\nThe bundle is in {options.to}")
+    exports, left_out = here()
+    sets = {"article": ARTICLE, "all": (*FORMATS, *exports)}
+    run, formats = open_run(options.run, weights=options.weights), options.formats.split(",")
+    files = save_bundle(run, options.to, formats=sets.get(options.formats, formats))
+    document = {"files": [vars(file) for file in files], "left_out": left_out if options.formats == "all" else {}}
+    words = "".join(f"\n  left out: {kind}: {reason}" for kind, reason in document["left_out"].items())
+    _print(options, document, f"{_saved(files)}{words}\nThe bundle is in {options.to}")
 
 
 def _predict(options) -> None:
-    _start_tensorflow()
-    from vggnb.predict import predict_files
-    from vggnb.save import load_bundle
+    from vggnb.predict import open_bundle, predict_files, predict_listed, read_names, to_csv
 
-    answers = predict_files(load_bundle(options.bundle), options.paths)
-    _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
+    if options.csv and options.json:
+        raise VggnbError("There is one document on stdout.", "--csv and --json", "Ask for one of them.")
+    names = read_names(sys.stdin.buffer.read()) if options.paths == ["-"] else None
+    if options.engine == "tensorflow":
+        _start_tensorflow()
+    bundle, progress = open_bundle(options.bundle, options.engine), not options.quiet and sys.stderr.isatty()
+    if names is None:
+        answers = predict_files(bundle, options.paths, progress=progress)
+    else:
+        answers = predict_listed(bundle, names, progress=progress)
+    if options.csv:
+        print(to_csv(answers, bundle.classes), end="", file=options.stdout)
+    else:
+        _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
 
 
 def _app(options) -> None:

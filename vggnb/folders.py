@@ -15,6 +15,7 @@ SYSTEM_NAMES = {
     "@eadir", "__pycache__", "icon\r",
 }  # fmt: skip
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
 LINK = "It is a link, and links are not followed. Put the file itself in its place, or leave it out."
 SPECIAL = "It is not a regular file (a pipe, a socket or a device). Remove it."
 
@@ -63,6 +64,11 @@ class Folder:
 def shown(name: str) -> str:
     """A name that is safe to print: line breaks, direction overrides and undecodable bytes are escaped."""
     return name if name.isprintable() else ascii(name)
+
+
+def plain_cell(text: str) -> str:
+    """A cell of a CSV file; an apostrophe stands before what a spreadsheet would take for a formula."""
+    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) or text.startswith("'") else text
 
 
 def counted(n: int, noun: str) -> str:

@@ -81,6 +81,12 @@ def build_extractor(base: keras.Model, recipe: Recipe, *, cut: str = POOLS) -> k
     return keras.Model(images, x, name="extractor")
 
 
+def features_of(model: keras.Model, recipe: Recipe):
+    """The tensor that enters the head, (b, d), inside a classifier or a tail whose pools have our names."""
+    block, kind = recipe.pools[0]
+    return model.get_layer("features" if len(recipe.pools) > 1 else f"block{block}_{kind}").output
+
+
 def pool_columns(recipe: Recipe) -> np.ndarray:
     """Which of the extractor's 2944 columns the recipe's head sees, in its order."""
     starts = np.cumsum([0] + [BLOCKS[block] for block, _ in ALL_POOLS])

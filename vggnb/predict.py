@@ -1,27 +1,42 @@
 """Files in, ranked class names out: the same decoder and the same pixels as in training."""
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from vggnb.folders import is_system, shown
+from vggnb.folders import SPECIAL, is_system, plain_cell, shown
 from vggnb.images import read_image
-from vggnb.model import compiled
-from vggnb.save import Bundle
 from vggnb.storage import VggnbError
 
+if TYPE_CHECKING:
+    from vggnb.save import Bundle, OnnxBundle
+
 BATCH = 32
+MOST_NAMES = 100_000_000  # bytes of a list of names
+UNLIKE = "unlike the training data: this may mean nothing"
+ENGINES = ("tensorflow", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one picture: classes from most to least probable, or why there is none."""
+    """The answer for one picture: classes from most to least probable, or why there is none.
+
+    Attributes:
+        unlike: whether the picture is unlike the training data (see `likeness`); None: that is not known.
+    """
 
     path: str
     probabilities: dict[str, float]
     error: str | None = None
+    unlike: bool | None = None
 
     @property
     def class_name(self) -> str | None:
@@ -37,7 +52,8 @@ class Prediction:
         name = shown(Path(self.path).name)
         if self.error:
             return f"{name}: {self.error}"
-        return f"{name}: " + ", ".join(f"{kind} {p:.2f}" for kind, p in self.probabilities.items())
+        ranked = ", ".join(f"{kind} {p:.2f}" for kind, p in self.probabilities.items())
+        return f"{name}: {ranked} ({UNLIKE})" if self.unlike else f"{name}: {ranked}"
 
     def to_dict(self) -> dict:
         """The contract's JSON."""
@@ -48,53 +64,145 @@ class Prediction:
             "class": self.class_name,
             "probability": self.probability,
             "probabilities": self.probabilities,
+            "unlike": self.unlike,
         }
 
 
-def predict_files(bundle: Bundle, paths: Path | Iterable[Path]) -> list[Prediction]:
+def open_bundle(folder: Path, engine: str = "tensorflow") -> "Bundle | OnnxBundle":
+    """Open a bundle in one of ENGINES; with "onnxruntime", neither TensorFlow nor Keras is imported.
+
+    Raises:
+        VggnbError: no such engine, not a bundle, or a file that the engine needs is damaged, missing or hostile.
+    """
+    from vggnb import save
+
+    if engine not in ENGINES:
+        raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
+    return save.load_bundle(folder) if engine == "tensorflow" else save.open_onnx(folder)
+
+
+def predict_files(
+    bundle: "Bundle | OnnxBundle", paths: Path | Iterable[Path], *, progress: bool = False
+) -> list[Prediction]:
     """Answer for files, and for every file in folders; a broken file gets its answer in its row.
 
     Raises:
         VggnbError: a path does not exist, or a folder holds no file.
     """
-    return _answer(bundle, [(str(path), path) for path in _files(paths)])
+    paths = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    return _answer(bundle, [(str(path), path) for given in paths for path in files_of(given)], progress)
 
 
-def predict_images(bundle: Bundle, pictures: Iterable[tuple[str, bytes]]) -> list[Prediction]:
+def predict_images(bundle: "Bundle | OnnxBundle", pictures: Iterable[tuple[str, bytes]]) -> list[Prediction]:
     """Answer for pictures in memory: (name, bytes) each; the name is a label and never used as a path."""
     return _answer(bundle, list(pictures))
 
 
-def _files(paths: Path | Iterable[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in [Path(paths)] if isinstance(paths, str | Path) else map(Path, paths):
-        if not path.exists():
-            raise VggnbError("There is no such file or folder.", path, "Check the name.")
-        inside = sorted(
-            p for p in path.rglob("*") if p.is_file() and not any(map(is_system, p.relative_to(path).parts))
-        )
-        if path.is_dir() and not inside:
-            raise VggnbError("There are no files in this folder.", path, "Name a folder that holds pictures.")
-        files += inside if path.is_dir() else [path]
-    return files
+def predict_listed(bundle: "Bundle | OnnxBundle", names: Iterable[str], *, progress: bool = False) -> list[Prediction]:
+    """Answer for names from a list (see `read_names`); one that leads nowhere gets its answer in its row, too."""
+    sources: list[tuple[str, Path | VggnbError]] = []
+    for name in names:
+        try:
+            sources += [(str(path), path) for path in files_of(Path(name))]
+        except VggnbError as error:
+            sources.append((name, error))
+    return _answer(bundle, sources, progress)
 
 
-def _answer(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes]]) -> list[Prediction]:
-    """Decode and predict a batch at a time, in order."""
-    answers, model = [], compiled(bundle.model)
-    for at in range(0, len(sources), BATCH):
-        pixels, errors = {}, {}
-        for index, (_, source) in enumerate(sources[at : at + BATCH]):
-            try:
-                pixels[index] = read_image(source, size=bundle.recipe.image_size, resize=bundle.recipe.resize)
-            except VggnbError as error:
-                errors[index] = f"{error.what} {error.remedy}"
-        said = model(np.stack(list(pixels.values()))) if pixels else []
-        rows = dict(zip(pixels, said, strict=True))
-        for index, (name, _) in enumerate(sources[at : at + BATCH]):
-            ranked = _ranked(bundle.classes, rows[index]) if index in rows else {}
-            answers.append(Prediction(name, ranked, errors.get(index)))
+def read_names(data: bytes) -> list[str]:
+    """The names in a list: one a line, or ended by zero bytes as `find -print0` does, so that any name can be told.
+
+    Raises:
+        VggnbError: the list is empty or far too large.
+    """
+    ends = b"\0" if b"\0" in data else b"\n"
+    names = [os.fsdecode(name.removesuffix(b"\r") if ends == b"\n" else name) for name in data.split(ends)]
+    names = [name for name in names if name.strip()]
+    if not names or len(data) > MOST_NAMES:
+        what = "The list is far too large." if names else "The list holds no names."
+        raise VggnbError(what, "the standard input", "Give it names of files or folders, one a line.")
+    return names
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or every file in a folder at any depth, in order, without system files.
+
+    Raises:
+        VggnbError: it does not exist, is no regular file, or the folder holds no file.
+    """
+    if not os.path.lexists(path):
+        raise VggnbError("There is no such file or folder.", path, "Check the name.")
+    if not path.is_dir():
+        if path.exists() and not path.is_file():  # reading from a pipe could wait for ever
+            raise VggnbError(SPECIAL, path, "Name a file.")
+        return [path]
+    inside = sorted(p for p in path.rglob("*") if p.is_file() and not any(map(is_system, p.relative_to(path).parts)))
+    if not inside:
+        raise VggnbError("There are no files in this folder.", path, "Name a folder that holds pictures.")
+    return inside
+
+
+def to_csv(answers: Iterable[Prediction], classes: Sequence[str]) -> str:
+    """One row a file: path, class, probability, unlike, error, and the probability of each class.
+
+    In a cell that a spreadsheet would take for a formula, an apostrophe stands first; what is no text is escaped.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
+    writer.writerow(
+        ["path", "class", "probability", "unlike", "error", *(plain_cell(f"p({name})") for name in classes)]
+    )
+    for one in answers:
+        unlike = {True: "yes", False: "no", None: ""}[one.unlike]
+        cells = [one.path, one.class_name or "", _number(one.probability), unlike, one.error or ""]
+        writer.writerow([*map(plain_cell, cells), *(_number(one.probabilities.get(name)) for name in classes)])
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def _answer(bundle, sources: Sequence[tuple[str, Path | bytes | VggnbError]], progress: bool = False):
+    """Decode in threads and predict, a batch at a time, in order."""
+    answers: list[Prediction] = []
+    with tqdm(total=len(sources), desc="Predicting", unit="image", disable=not progress) as bar:
+        for batch, read in _decoded(bundle, sources):
+            good = [index for index, pixels in enumerate(read) if isinstance(pixels, np.ndarray)]
+            rows = dict(zip(good, _rows(bundle, [read[index] for index in good]), strict=True))
+            for index, (name, _) in enumerate(batch):
+                ranked, unlike = rows.get(index, ({}, None))
+                answers.append(Prediction(name, ranked, None if index in rows else read[index], unlike))
+            bar.update(len(batch))
     return answers
+
+
+def _decoded(bundle, sources: Sequence) -> Iterator[tuple[Sequence, list[np.ndarray | str]]]:
+    """Batches, and of each source its pixels or what is wrong; the next batch is decoded while one is predicted."""
+
+    def read(source: Path | bytes | VggnbError) -> np.ndarray | str:
+        try:
+            if isinstance(source, VggnbError):
+                raise source
+            return read_image(source, size=bundle.recipe.image_size, resize=bundle.recipe.resize)
+        except VggnbError as error:
+            return f"{error.what} {error.remedy}"
+
+    batches = [sources[at : at + BATCH] for at in range(0, len(sources), BATCH)]
+    with ThreadPoolExecutor(2) as pool:
+        ahead = [pool.submit(read, source) for _, source in (batches or [[]])[0]]
+        for number, batch in enumerate(batches):
+            jobs, ahead = ahead, [pool.submit(read, source) for _, source in (batches + [[]])[number + 1]]
+            yield batch, [job.result() for job in jobs]
+
+
+def _rows(bundle, pictures: list[np.ndarray]) -> list[tuple[dict[str, float], bool | None]]:
+    """Of each picture the classes, the most probable first, and whether it is unlike the training data."""
+    if not pictures:
+        return []
+    said, features = bundle.run(np.stack(pictures))
+    unlike = bundle.likeness.unlike(features) if bundle.likeness else [None] * len(said)
+    return [(_ranked(bundle.classes, row), foreign) for row, foreign in zip(said, unlike, strict=True)]
 
 
 def _ranked(classes: tuple[str, ...], row: np.ndarray) -> dict[str, float]:

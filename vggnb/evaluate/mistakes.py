@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vggnb.evaluate.predictions import Predictions
-from vggnb.folders import shown
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
+from vggnb.folders import plain_cell, shown
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,9 @@ def relabel_list(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
     writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
     writer.writerow(["path", "class", "predicted", "probability"])
     for one in find_mistakes(predictions, classes):
-        names = map(_plain_cell, (one.path, one.class_name, one.predicted))
+        names = map(plain_cell, (one.path, one.class_name, one.predicted))
         writer.writerow([*names, f"{one.probability:.4f}"])
     return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _plain_cell(text: str) -> str:
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULA) or text.startswith("'") else text
 
 
 def _told(predictions: Predictions, classes: tuple[str, ...], *, surest: bool) -> list[Mistake]:

@@ -1,15 +1,28 @@
 """A bundle: the article's three files and the facts that must travel with them, proven to come back the same.
 
-- `guard`: what may be in a model file; looked at before Keras opens it
+- `guard`, `onnx_file`: what may be in a model file; looked at before Keras or a runtime opens it
 - `spec`: what a bundle says about itself, checked without TensorFlow
 - `numbers`: the numbers of a bundle into a network that was built here
+- `runtimes`: an export in its own runtime, without TensorFlow; `open_onnx`
+- `exports`: SavedModel, ONNX and LiteRT from a model
 - `bundle`: `save_bundle`, `verify`, `load_bundle`
+- `without_tensorflow`: a complete program of its own that shows how others use a bundle
+
+What needs Keras is imported when it is first asked for: `predict` in onnxruntime starts without it.
 """
 
-from vggnb.save.bundle import Bundle, SavedFile, check_images, load_bundle, open_or_save, save_bundle, verify
-from vggnb.save.spec import ARTICLE, FORMATS
+import importlib
 
-__all__ = [
-    "ARTICLE", "Bundle", "FORMATS", "SavedFile", "check_images", "load_bundle", "open_or_save",
-    "save_bundle", "verify",
-]  # fmt: skip
+from vggnb.save.runtimes import OnnxBundle, check_images, open_onnx
+from vggnb.save.spec import ARTICLE, EXPORTS, FORMATS
+
+IN_BUNDLE = ("Bundle", "SavedFile", "load_bundle", "open_or_save", "save_bundle", "verify")
+
+__all__ = [*IN_BUNDLE, "ARTICLE", "EXPORTS", "FORMATS", "OnnxBundle", "check_images", "open_onnx"]  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    """What lies in `bundle`, which imports Keras."""
+    if name in IN_BUNDLE:
+        return getattr(importlib.import_module("vggnb.save.bundle"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,13 +4,14 @@ Class names, the recipe and a checksum of every file lie beside the weights. A b
 or not at all. Loading builds the network in our own code and reads numbers into it; no file is run.
 """
 
+import functools
 import json
 import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,16 @@ import numpy as np
 import vggnb
 from vggnb.card import NOT_A_DEVICE, build_card
 from vggnb.folders import is_system
-from vggnb.images import DECODER_VERSION, resize_image
+from vggnb.images import DECODER_VERSION
+from vggnb.likeness import Likeness
 from vggnb.machine import versions
-from vggnb.model import build_classifier, build_head
+from vggnb.model import build_classifier, build_head, compiled, features_of
 from vggnb.recipe import Recipe
+from vggnb.save import exports
 from vggnb.save.guard import check_model_file
 from vggnb.save.numbers import read_numbers
-from vggnb.save.spec import CHECK_IMAGES, FORMATS, MANIFEST, check_file, is_manifest, read_spec, write_manifest
+from vggnb.save.runtimes import LIKENESS, Forward, check_images, read_likeness
+from vggnb.save.spec import EXPORTS, FORMATS, MANIFEST, check_file, is_manifest, read_spec, write_manifest
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
 from vggnb.train import Run
 
@@ -59,6 +63,14 @@ class Bundle:
     classes: tuple[str, ...]
     recipe: Recipe
     model: keras.Model
+    likeness: Likeness | None = None
+
+    @functools.cached_property
+    def run(self) -> Forward:
+        """Pixels (b, size, size, 3), 0 to 255 -> probabilities (b, classes) and what enters the head (b, d)."""
+        both = keras.layers.Concatenate()([self.model.output, features_of(self.model, self.recipe)])
+        run = compiled(keras.Model(self.model.input, both))
+        return lambda pixels: np.split(run(pixels), [len(self.classes)], axis=1)
 
     def __str__(self) -> str:
         size = self.recipe.image_size
@@ -77,11 +89,13 @@ def save_bundle(
 
     Args:
         name: the article's `VGG_<name>`; default the dataset folder's name.
-        formats: of "json" (architecture), "h5" (whole model), "weights", "keras"; the weights are always written.
+        formats: of "json" (architecture), "h5" (whole model), "weights", "keras"; the weights are always written. For
+            other programs "savedmodel", "onnx", "litert" (extra: export).
         model: the assembled classifier, if it is at hand.
 
     Raises:
-        VggnbError: unknown format, unwritable folder, or a file that does not come back the same.
+        VggnbError: unknown format, one whose extra is not installed, unwritable folder, or a file that does not come
+            back the same.
     """
     formats = _known_formats(formats)
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
@@ -90,11 +104,13 @@ def save_bundle(
         raise VggnbError(what, folder, "Name a new folder with --to.")
     model = run.classifier() if model is None else model
     with replacing_folder(folder) as temporary:
-        names = {kind: f"VGG_{name}{FORMATS[kind]}" for kind in formats}
-        _write_model(model, temporary, names)
+        names = {kind: f"VGG_{name}{ {**FORMATS, **EXPORTS}[kind] }" for kind in formats}
+        _write_model(model, temporary, names, run.recipe)
         write_json(temporary / "labels.json", list(run.classes))
         write_json(temporary / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
         write_json(temporary / "card.json", build_card(run, name))
+        if likeness := run.likeness():
+            write_json(temporary / LIKENESS, likeness.to_dict())
         expected = model.predict(check_images(run.recipe.image_size), verbose=0)
         document = {
             "name": name,
@@ -102,49 +118,63 @@ def save_bundle(
             "decoder": DECODER_VERSION,
             "versions": versions(),
             "files": {
-                path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-                for path in sorted(temporary.iterdir())
+                path.relative_to(temporary).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+                for path in sorted(temporary.rglob("*"))
+                if path.is_file()
             },
             "models": names,
             "check": np.asarray(expected, np.float64).round(9).tolist(),
         }
         write_manifest(temporary, document)
-        files = verify(temporary)
-        differences = {file.path: file.max_difference for file in files if file.max_difference is not None}
-        wrong = [path for path, difference in differences.items() if not difference <= TOLERANCE]  # nan is wrong, too
-        if wrong:
-            raise VggnbError(
-                f"{wrong[0]} does not come back the same.", folder, "Nothing was changed; please report it."
-            )
+        files = verify(temporary, run_exports=True)
+        for file in files:
+            most = exports.TOLERANCE if file.format in EXPORTS else TOLERANCE
+            if file.max_difference is not None and not file.max_difference <= most:  # nan is wrong, too
+                what = f"{file.path} does not come back the same."
+                raise VggnbError(what, folder, "Nothing was changed; please report it.")
     return files
 
 
-def verify(folder: Path) -> list[SavedFile]:
+def verify(folder: Path, *, run_exports: bool = False) -> list[SavedFile]:
     """Load every model file of a bundle in a fresh process and compare its probabilities with those of the saved model.
+
+    Args:
+        run_exports: run the exports, too, each in its own runtime. They are programs: only for a bundle of your own.
 
     Raises:
         VggnbError: not a bundle, a checksum that differs, or a file that does not load.
     """
-    spec = read_spec(Path(folder))
+    folder = Path(folder)
+    spec = read_spec(folder)
     recipe, document = spec.recipe, spec.document
     for file in document["files"]:
-        check_file(Path(folder), document, file)
+        check_file(folder, document, file)
     for kind, file in document["models"].items():
-        check_model_file(Path(folder) / file, kind, recipe, len(document["check"][0]))
+        check_model_file(folder / file, kind, recipe, len(document["check"][0]))
+    differences = _in_fresh_process(folder, "vggnb.save.bundle")
+    for kind in EXPORTS if run_exports else ():
+        if kind in document["models"]:
+            differences |= _in_fresh_process(folder, "vggnb.save.runtimes", kind)
+    kinds = {file: kind for kind, file in document["models"].items()}
+    saved = []
+    for file, about in document["files"].items():
+        model = next((name for name in kinds if file == name or file.startswith(f"{name}/")), None)
+        kind = kinds.get(model, "facts")
+        saved.append(SavedFile(file, kind, about["sha256"], about["bytes"], differences.get(model)))
+    return saved
+
+
+def _in_fresh_process(folder: Path, module: str, *words: str) -> dict[str, float]:
+    """What `python -m module WORDS FOLDER` says: the largest difference of each model file that it loaded."""
     # The fresh process must find this same library, wherever the notebook was started.
     home = str(Path(vggnb.__file__).resolve().parent.parent)
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "vggnb.save.bundle", str(Path(folder).resolve())]
+    command = [sys.executable, "-m", module, *words, str(folder.resolve())]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise VggnbError(f"A saved file cannot be loaded again: {last}", folder, "Save again; please report it.")
-    differences = json.loads(done.stdout.splitlines()[-1])
-    kinds = {file: kind for kind, file in document["models"].items()}
-    return [
-        SavedFile(file, kinds.get(file, "facts"), about["sha256"], about["bytes"], differences.get(file))
-        for file, about in document["files"].items()
-    ]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -161,7 +191,7 @@ def load_bundle(folder: Path) -> Bundle:
     spec = read_spec(folder)
     model = _rebuild(spec.recipe, len(spec.classes))
     read_numbers(model, spec, check_images(spec.recipe.image_size))
-    return Bundle(spec.folder, spec.name, spec.classes, spec.recipe, model)
+    return Bundle(spec.folder, spec.name, spec.classes, spec.recipe, model, read_likeness(spec))
 
 
 def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
@@ -173,18 +203,12 @@ def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
     return load_bundle(folder)
 
 
-def check_images(size: int) -> np.ndarray:
-    """The same soft random pictures everywhere, float32 (8, size, size, 3), 0 to 255: for comparing models."""
-    random = np.random.default_rng(0)
-    small = random.integers(0, 256, (CHECK_IMAGES, 8, 8, 3), np.uint8)
-    return np.stack([resize_image(picture, size, "bilinear") for picture in small]).astype(np.float32)
-
-
 def _known_formats(formats: Iterable[str]) -> list[str]:
-    formats = list(dict.fromkeys([*formats, "weights"]))
-    if unknown := [kind for kind in formats if kind not in FORMATS]:
-        remedy = f"Use article, all, or some of {', '.join(FORMATS)}."
+    formats, known = list(dict.fromkeys([*formats, "weights"])), [*FORMATS, *EXPORTS]
+    if unknown := [kind for kind in formats if kind not in known]:
+        remedy = f"Use article, all, or some of {', '.join(known)}."
         raise VggnbError(f"There is no format '{unknown[0]}'.", "--formats", remedy)
+    exports.check_writable([kind for kind in formats if kind in EXPORTS])
     return formats
 
 
@@ -204,14 +228,16 @@ def _save_h5(model: keras.Model, path: Path) -> None:
         logger.setLevel(level)
 
 
-def _write_model(model: keras.Model, folder: Path, names: dict[str, str]) -> None:
+def _write_model(model: keras.Model, folder: Path, names: dict[str, str], recipe: Recipe) -> None:
     """The model files, the article's under today's names."""
-    writers = {
+    writers: dict[str, Callable[[Path], object]] = {
         "json": lambda path: path.write_text(model.to_json(indent=1), encoding="utf-8"),
         "h5": lambda path: _save_h5(model, path),
         "weights": model.save_weights,  # Keras 3 insists on the ending .weights.h5
         "keras": model.save,
     }
+    for kind in EXPORTS:
+        writers[kind] = functools.partial(exports.write_export, model, kind, recipe=recipe)
     for kind, file in names.items():
         try:
             writers[kind](folder / file)
@@ -230,7 +256,10 @@ def _not_of_a_bundle(folder: Path) -> list[str]:
     except (OSError, ValueError):
         return names
     ours = {MANIFEST, *document["files"]} if is_manifest(document) else set()
-    return [name for name in names if name not in ours]
+    folders = {file.partition("/")[0] for file in ours if "/" in file}
+    for name in folders.intersection(names):
+        names += [path.relative_to(folder).as_posix() for path in (folder / name).rglob("*") if not path.is_dir()]
+    return [name for name in names if name not in ours | folders]
 
 
 def _rebuild(recipe: Recipe, classes: int) -> keras.Model:
@@ -259,6 +288,8 @@ def _main(folder: Path) -> None:
     images, expected = check_images(recipe.image_size), np.array(document["check"])
     differences = {}
     for kind, file in document["models"].items():
+        if kind in EXPORTS:
+            continue
         model = _load(folder, kind, document["models"], recipe, expected.shape[1])
         differences[file] = float(np.abs(model.predict(images, verbose=0) - expected).max())
     print(json.dumps(differences))

@@ -20,6 +20,7 @@ from vggnb.save.guard import MOST_BYTES, check_model_file, parse_json
 from vggnb.storage import VggnbError, recover_folder, sha256_bytes, sha256_file, write_bytes
 
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
+EXPORTS = {"savedmodel": ".savedmodel", "onnx": ".onnx", "litert": ".tflite"}  # for other programs
 ARTICLE = ("json", "h5", "weights")
 NUMBERS = ("weights", "keras", "h5")  # where the numbers are taken from: the first of these that is there
 MANIFEST = "manifest.json"
@@ -151,13 +152,17 @@ def is_manifest(document: object) -> bool:
         return False
     if not all(_is_plain(name) and _is_about(about) for name, about in files.items()):
         return False
-    if not all(isinstance(file, str) and file.endswith(FORMATS.get(kind, "\0")) for kind, file in models.items()):
+    endings = {**FORMATS, **EXPORTS}
+    if not all(isinstance(file, str) and file.endswith(endings.get(kind, "\0")) for kind, file in models.items()):
         return False
-    return {"labels.json", "recipe.json", *models.values()} <= files.keys() and "weights" in models
+    needed = {f"{file}/saved_model.pb" if kind == "savedmodel" else file for kind, file in models.items()}
+    return {"labels.json", "recipe.json", *needed} <= files.keys() and "weights" in models
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name stays inside the folder, on every system."""
+    """Whether a name stays inside the folder, on every system; a SavedModel is a folder of its own."""
+    if EXPORTS["savedmodel"] + "/" in name:
+        return all(map(_is_plain, name.split("/")))
     return name == PurePosixPath(name).name and not set(name) & set("\\/:\0") and name not in ("", ".", "..")
 
 

@@ -19,8 +19,9 @@ from vggnb.census.rows import Row
 from vggnb.checkpoints import Checkpoints, State, read_state, to_bytes
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
+from vggnb.likeness import learn_likeness
 from vggnb.lock import Lock, held
-from vggnb.model import build_head, compile_head
+from vggnb.model import build_head, compile_head, features_of, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sha256_bytes, write_bytes, write_json
 from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers
@@ -119,7 +120,19 @@ def _tuned(run, features, card, base, checkpoints, lock, store, progress, every_
     some = chosen["validation"]
     watched = [np.asarray(values[some]) for values in inputs]
     calibration = calibrated_on(tail, watched, _integers(rows)[some], recipe.activation(len(run.classes)))
-    return State(state.epoch, numbers(tail, head), {**state.about, "calibration": calibration.to_dict()})
+    seen = columns[:, pool_columns(recipe)]
+    if len(frozen_columns(recipe, block)) < seen.shape[1]:  # what enters the head has changed
+        seen = _seen(keras.Model(tail.inputs, features_of(tail, recipe)), inputs)
+    likeness = learn_likeness(seen[chosen["train"]], seen[some])
+    about = {**state.about, "calibration": calibration.to_dict(), "likeness": likeness.to_dict()}
+    return State(state.epoch, numbers(tail, head), about)
+
+
+def _seen(part: keras.Model, inputs: Sequence[np.ndarray], size: int = 32) -> np.ndarray:
+    """What a part of the tail gives for all activations, a batch at a time from the disk."""
+    starts = range(0, len(inputs[0]), size)
+    batches = ([np.asarray(values[at : at + size]) for values in inputs] for at in starts)
+    return np.concatenate([part.predict_on_batch(batch) for batch in batches])
 
 
 def tune(
@@ -194,6 +207,7 @@ def _keep(run: Run, name: str, state: State, choices: dict, seconds: float) -> N
         "sha256": hashlib.sha256(data).hexdigest(),
         "best_epoch": state.about["best_epoch"],
         "calibration": state.about["calibration"],
+        "likeness": state.about.get("likeness"),
         "history": state.about["history"],
     }
     write_json(run.folder / TRAINING_FILE, document)

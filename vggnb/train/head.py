@@ -19,6 +19,7 @@ from vggnb.checkpoints import Checkpoints, State
 from vggnb.choose import Choice, choose_ridge
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
+from vggnb.likeness import Likeness, learn_likeness
 from vggnb.lock import held
 from vggnb.model import build_base, build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
@@ -94,7 +95,8 @@ def fit(
         lock.check()
         watched = features.of("validation").labels
         calibration = calibrated_on(head, validation[0], watched, recipe.activation(classes))
-        _keep(run, head, state, features, time.perf_counter() - start, choice, calibration)
+        likeness = learn_likeness(train[0], validation[0])
+        _keep(run, head, state, features, time.perf_counter() - start, choice, calibration, likeness)
         checkpoints.clear()
     return run.history()
 
@@ -171,6 +173,7 @@ def _keep(
     seconds: float,
     choice: Choice | None,
     calibration: Calibration,
+    likeness: Likeness,
 ) -> None:
     """Write the head under a name of its own, then the file that names it, then remove heads of earlier trainings."""
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
@@ -194,6 +197,7 @@ def _keep(
     document = {"head": name, "head_sha256": digest, "history": rows, "timing": timing, "left_out": left_out}
     document["choice"] = choice and choice.to_dict()
     document["calibration"] = calibration.to_dict()
+    document["likeness"] = likeness.to_dict()
     # Evidence of the whole way here: numbers, optimiser and history of equal trainings have equal hashes.
     document["state_sha256"] = state.sha256("model/", "optimizer/")
     write_json(run.folder / TRAINING_FILE, document)

@@ -8,8 +8,9 @@ import keras
 from vggnb.calibrate import Calibration
 from vggnb.census.splits import Manifest
 from vggnb.checkpoints import read_state
+from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
-from vggnb.model import build_base, build_classifier, build_head
+from vggnb.model import build_base, build_classifier, build_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, read_json, sha256_bytes, sha256_file, write_json
 from vggnb.weights import WeightSource
@@ -94,6 +95,12 @@ class Run:
         """The temperature of the classifier, fitted on validation at the end of its training."""
         found = (self.fine_tuned() or self.training()).get("calibration")
         return Calibration(**found) if found else Calibration(reason="It was trained before there was calibration.")
+
+    def likeness(self) -> Likeness | None:
+        """What was like the training images at the end of training; None in a run from before there was that."""
+        found = (self.fine_tuned() or self.training()).get("likeness")
+        width, where = len(pool_columns(self.recipe)), self.folder / TRAINING_FILE
+        return None if found is None else Likeness.from_dict(found, width=width, where=where)
 
     def base(self) -> keras.Model:
         """The base as it was before any fine-tuning.
