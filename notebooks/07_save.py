@@ -117,7 +117,6 @@ print(program.read_text("utf-8"))
 import json
 from vggnb.predict import predict_files
 from vggnb.save import load_bundle
-
 photos = [manifest.dataset / row.path for row in manifest.of("test")[::30]]
 command = [sys.executable, program, run.folder / "bundle", *photos]
 said = subprocess.run(command, capture_output=True, text=True).stdout.splitlines() if "onnx" in exports else []
