@@ -38,7 +38,7 @@ class Notebook:
 
     def wait(self):
         """Until the last cell has run, or one failed."""
-        self.page.wait_for_function("() => window.ended")
+        self.page.wait_for_function("() => window.ended", timeout=3 * TIMEOUT_MS)
 
     def errors(self):
         outputs = self.page.evaluate(f"() => {CELLS}.flatMap(cell => cell.outputs)")
