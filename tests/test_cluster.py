@@ -132,6 +132,19 @@ def test_a_rehearsal_without_ray_is_the_local_engine(fill, tmp_path, monkeypatch
     assert (filled.engine, filled.images_forwarded) == ("local", 5)
 
 
+def test_a_node_that_starts_too_slowly_gets_another_try():
+    answers = iter([Exception("timed out"), "a node"])
+
+    def start():
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        return answer
+
+    assert rehearsal._started(start) == "a node"
+    with pytest.raises(VggnbError, match="Ray did not start"):
+        rehearsal._started(lambda: 1 / 0)
+
+
 def test_who_dies_once_dies_once_and_never_the_caller(tmp_path, monkeypatch):
     killed = []
     monkeypatch.setattr(rehearsal, "vgg16", standin.Standin)

@@ -11,6 +11,7 @@ import numpy as np
 
 from vggnb.cluster.fill import vgg16
 from vggnb.cluster.work import Job, Network
+from vggnb.storage import VggnbError
 
 NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
 # A machine that does not answer is held to be gone after seconds, not after minutes.
@@ -36,14 +37,14 @@ class Rehearsal:
         # Where Ray tells a death at length, with addresses; nothing public stops that.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
         head = {**NODE, "include_dashboard": False, "_system_config": HASTY}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self._cluster = _started(lambda: Cluster(initialize_head=True, head_node_args=head))
         self.engine, self.address = "ray", self._cluster.address
         self.second = self.add()
         print("A cluster of two nodes runs on this machine.")
 
     def add(self) -> object:
         """One node more."""
-        return self._cluster.add_node(**NODE)
+        return _started(lambda: self._cluster.add_node(**NODE))
 
     def remove(self, node) -> None:
         """As if somebody had pulled the plug."""
@@ -54,6 +55,17 @@ class Rehearsal:
         if self._cluster:
             self._cluster.shutdown()
             self._cluster = None
+
+
+def _started(start: Callable[[], object], tries: int = 3) -> object:
+    """What starts; Ray waits half a minute for a node, which a busy machine may exceed."""
+    for left in reversed(range(tries)):
+        try:
+            return start()
+        except Exception as error:  # Ray has no name for it
+            if not left:
+                remedy = "Run this again when less is going on here."
+                raise VggnbError(f"Ray did not start ({error}).", "this machine", remedy) from error
 
 
 def dies_once() -> Callable[[Job], Network]:
