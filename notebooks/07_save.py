@@ -197,13 +197,14 @@ for what, (path, damaged) in ways.items():
 
 # %% tags=["raises-exception"]
 from vggnb.save import verify
-from vggnb.storage import sha256_file, write_json
+from vggnb.save.spec import write_manifest
+from vggnb.storage import sha256_file
 
 hostile = copy / "VGG_Skin.json"
 hostile.write_text(hostile.read_text().replace('"Dense"', '"Lambda"'))
 document = read_json(copy / "manifest.json")
 document["files"][hostile.name] = {"sha256": sha256_file(hostile), "bytes": hostile.stat().st_size}
-write_json(copy / "manifest.json", document)
+write_manifest(copy, document)
 verify(copy)
 
 # %% [markdown]
@@ -232,9 +233,10 @@ verify(copy)
 # load_bundle(run.folder / "article-files")
 # ```
 #
-# Any change of any bit gives another SHA-256, so none goes unnoticed, unless the checksum in `manifest.json` is changed,
-# too: then the shapes of the numbers are still compared, but other numbers of the same shapes are another model, and
-# no file can tell you which of the two you wanted. Take bundles from people you trust.
+# Any change of any bit gives another SHA-256, so none goes unnoticed, unless the checksums in `manifest.json` are changed,
+# too. Then the answers are compared: the manifest holds what the saved model said of eight generated pictures, and a model
+# that says something else is refused. Whoever writes new answers as well has made another bundle. Checksums find damage and
+# mix-ups; they are no signature. Take bundles from people you trust.
 # </details>
 
 # %%
