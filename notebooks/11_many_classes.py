@@ -247,4 +247,4 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 # changes is missing and which is not needed, read a matrix of six classes and its most confused pair, know three numbers for
 # many classes and one that flatters, and read answers of six probabilities.
 #
-# That was the whole way. Back to [the first page](01_paths.ipynb), this time with your own pictures.
+# Next: [12. Past one machine: the same features from a cluster](12_past_one_machine.ipynb)
