@@ -17,6 +17,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 from tell import tell
+from train_cost import EpochTimes
 
 from vggnb.census import take_census
 from vggnb.census.splits import Manifest, assign_splits
@@ -26,28 +27,6 @@ from vggnb.model import build_classifier
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
 from vggnb.train import Run, fine_tune, train
-
-
-class EpochTimes(keras.callbacks.Callback):
-    """Seconds of each epoch, validation included."""
-
-    def __init__(self, epochs: int = 0):
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_train_begin(self, logs=None):
-        """Start the clock."""
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Stop it and start it again."""
-        now = time.perf_counter()
-        self.seconds.append(now - self.start)
-        self.start = now
-
-    def later(self) -> float:
-        """The mean of the epochs after the first."""
-        return sum(self.seconds[1:]) / len(self.seconds[1:])
 
 
 def whole(run: Run, manifest: Manifest, base: keras.Model, block: str, epochs: int) -> float:
@@ -60,30 +39,25 @@ def whole(run: Run, manifest: Manifest, base: keras.Model, block: str, epochs: i
     model.compile(keras.optimizers.Adam(1e-5), "sparse_categorical_crossentropy", metrics=["accuracy"])
     data = [make_dataset(manifest, split, run.recipe, training=split == "train") for split in ("train", "validation")]
     model.fit(data[0], validation_data=data[1], epochs=epochs, callbacks=[times], verbose=0)
-    return times.later()
+    return times.mean()
 
 
 def measure(options) -> dict:
     """Both, side by side."""
     recipe = Recipe.article().with_(image_size=options.image_size)
     manifest = assign_splits(take_census(options.dataset or sample_folder(), progress=False))
-    clocks: list[EpochTimes] = []
-
-    def clock(epochs):
-        clocks.append(EpochTimes())
-        return clocks[-1]
-
+    clock = EpochTimes()
     with tempfile.TemporaryDirectory(prefix="vggnb-bench-") as scratch:
         store, source = Path(scratch) / "features", options.weights
         run, features = train(manifest, recipe, Path(scratch) / "run", weights=source, store=store, progress=False)
         base, start = run.base(), time.perf_counter()
         fine_tune(
             run, features, store=store, from_block=options.from_block, epochs=options.epochs,
-            patience=options.epochs, base=base, progress=clock,
+            patience=options.epochs, base=base, progress=lambda _: clock,
         )  # fmt: skip
         ours_s = time.perf_counter() - start
         whole_epoch_s = whole(run, manifest, base, options.from_block, options.epochs)
-    ours_epoch_s = clocks[0].later()
+    ours_epoch_s = clock.mean()
     return {
         "images": len(manifest.of("train")) + len(manifest.of("validation")),
         "image_size": options.image_size,
@@ -91,7 +65,7 @@ def measure(options) -> dict:
         "whole_epoch_s": whole_epoch_s,
         "ours_epoch_s": ours_epoch_s,
         "whole_over_ours": whole_epoch_s / ours_epoch_s,
-        "ours_beforehand_s": ours_s - sum(clocks[0].seconds),
+        "ours_beforehand_s": ours_s - sum(clock.seconds),
         "machine": f"{platform.machine()}, {device_words()}, TensorFlow {tf.__version__}",
         "date": date.today().isoformat(),
     }
