@@ -146,8 +146,7 @@ class RayEngine:
                     self._hand(place, unit)
 
     def _hand(self, place: _Place, unit: tuple[Row, ...]) -> None:
-        where = {"scheduling_strategy": pinned(place.node, soft=True)}
-        pixels = self._decode.options(**where).remote(self._job, unit)
+        pixels = self._decode.options(scheduling_strategy=pinned(place.node, soft=True)).remote(self._job, unit)
         place.units.append(unit)
         self._waiting[place.actor.forward.remote(self._folder, pixels)] = place, unit
 

@@ -108,7 +108,7 @@ def fill_store(
             pass_.learn_what_there_is()
             while pass_.once():  # again for the copies of pictures that could not be read
                 pass
-            unreadable = tuple(item for item in pass_.unreadable() if item)
+            unreadable = tuple(pass_.unreadable())
             if not pass_.forwarded and not pass_.from_store:
                 remedy = "Look at the census for the reasons."
                 raise VggnbError("None of the images can be read.", job.dataset, remedy)

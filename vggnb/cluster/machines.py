@@ -94,8 +94,7 @@ def check_machines(store: Path, dataset: Path) -> None:
     try:
         probe.write_text(secret)
         mine = who_am_i(probe, secret, dataset)
-        where = [{"scheduling_strategy": pinned(node)} for node in nodes]
-        asked = [ask.options(**once, **here).remote(probe, secret, dataset) for here in where]
+        asked = [ask.options(**once, scheduling_strategy=pinned(node)).remote(probe, secret, dataset) for node in nodes]
         answers = ray.get(asked, timeout=120)
     except RayError as error:
         remedy = "Install vggnb on all machines: python -c 'import vggnb.cluster' must work on each."
