@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -188,11 +189,11 @@ def _decoded(bundle, sources: Sequence) -> Iterator[tuple[Sequence, list[np.ndar
         except VggnbError as error:
             return f"{error.what} {error.remedy}"
 
-    batches = [sources[at : at + BATCH] for at in range(0, len(sources), BATCH)]
+    batches = [*(sources[at : at + BATCH] for at in range(0, len(sources), BATCH)), []]
     with ThreadPoolExecutor(2) as pool:
-        ahead = [pool.submit(read, source) for _, source in (batches or [[]])[0]]
-        for number, batch in enumerate(batches):
-            jobs, ahead = ahead, [pool.submit(read, source) for _, source in (batches + [[]])[number + 1]]
+        ahead = [pool.submit(read, source) for _, source in batches[0]]
+        for batch, after in itertools.pairwise(batches):
+            jobs, ahead = ahead, [pool.submit(read, source) for _, source in after]
             yield batch, [job.result() for job in jobs]
 
 
