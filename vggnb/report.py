@@ -70,7 +70,7 @@ def build_page(run: Run, report: Report, card: dict, *, progress: bool = True) -
     parts += [f"<p>{text(card['network'])}. {text(card['weights'])}</p>", *_numbers(report)]
     parts += ["<h2>What cannot be said</h2>", _list([*report.cannot_be_said(), card["limits"][0]])]
     parts += _curves(run, report, progress)
-    parts += _mistakes(run, report, progress)
+    parts += _mistakes(run, progress)
     parts += _making(run, card)
     head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     head += '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -153,7 +153,7 @@ def _curves(run: Run, report: Report, progress: bool) -> list[str]:
     return parts
 
 
-def _mistakes(run: Run, report: Report, progress: bool) -> list[str]:
+def _mistakes(run: Run, progress: bool) -> list[str]:
     """The surest mistakes, and where the model looked."""
     said = predict_split(run, "test", progress=progress)
     found = find_mistakes(said, run.classes)
