@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
-from browsing import ROOT, SHOTS, Notebook, answers, free_port  # noqa: E402
+from browsing import SHOTS, Notebook, answers, free_port  # noqa: E402
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 HOSTILE = "broken <img src=x onerror=alert(1)>.jpg"
@@ -69,8 +69,6 @@ ACTIONS |= {"08_predict": try_photos, "10_explain": lambda *_: None}
 
 @pytest.mark.parametrize("stem", ACTIONS)
 def test_a_page_runs_in_jupyterlab_and_its_control_answers(stem, visit, lab, request, tmp_path):
-    if not (ROOT / "notebooks" / f"{stem}.ipynb").is_file():
-        pytest.skip(f"there is no page {stem} yet")
     run = request.getfixturevalue("trained") if stem >= "06" else None
     notebook = Notebook(visit, lab[0], f"{stem}.ipynb")
     notebook.start()
@@ -101,7 +99,7 @@ history = fit(run, features, progress=TrainingProgress)
 """
 
 
-def test_stop_keeps_the_state_and_the_next_run_goes_on(visit, lab, environment):
+def test_stop_keeps_the_state_and_the_next_run_goes_on(visit, lab):
     nbformat = pytest.importorskip("nbformat")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}  # without it, JupyterLab asks
     cells = [nbformat.v4.new_code_cell(STOPPED.strip())]
