@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from PIL import Image
 
-from vggnb import figures
+from vggnb import figures, predict
 from vggnb.folders import counted, shown
 from vggnb.images import decode, read_image
 from vggnb.widgets.panels import Panel, ipywidgets
@@ -45,12 +45,10 @@ class TryYourOwn(Panel):
         Returns:
             (name, ranked classes or what is wrong with the file) of each.
         """
-        from vggnb.predict import predict_images  # Keras: not before it is needed
-
         if self.view is not None and files:
             self.words.value = f"Looking at {counted(len(files), 'file')} ..."
         good = [(name, data) for name, data in files if len(data) <= MAX_UPLOAD]
-        said = iter(predict_images(self.bundle, good))
+        said = iter(predict.predict_images(self.bundle, good))
         answers = [next(said) if len(data) <= MAX_UPLOAD else _too_large(data) for _, data in files]
         self.answers = [(name, one.error or _ranked(one)) for (name, _), one in zip(files, answers, strict=True)]
         if self.view is not None and files:
