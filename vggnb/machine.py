@@ -101,6 +101,12 @@ def _mount_error(error: Exception, mountpoint: Path) -> VggnbError:
     return VggnbError(what, mountpoint, f"{remedy} {WITHOUT_DRIVE}")
 
 
+def python_path() -> str:
+    """PYTHONPATH for a fresh process that must find this same library, wherever this one was started."""
+    home = str(Path(vggnb.__file__).resolve().parent.parent)
+    return os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def versions() -> dict[str, str | None]:
     """Version of each part that matters, None where it is not installed; nothing is imported."""
     found = {"python": platform.python_version(), "vggnb": vggnb.__version__}
@@ -117,12 +123,16 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def device_words() -> str:
     """The processor cores and the graphics card that can be seen without starting TensorFlow."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = os.listdir("/dev") if os.path.isdir("/dev") else []
     gpus = sum(name.startswith("nvidia") and name[6:].isdigit() for name in devices)
-    return f"{cores} CPU cores, " + (f"{gpus} NVIDIA GPU" if gpus else "no GPU seen")
+    return f"{cores()} CPU cores, " + (f"{gpus} NVIDIA GPU" if gpus else "no GPU seen")
 
 
 def threads() -> int | None:

@@ -18,12 +18,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import vggnb
 from vggnb.card import NOT_A_DEVICE, build_card
 from vggnb.folders import is_system
 from vggnb.images import DECODER_VERSION
 from vggnb.likeness import Likeness
-from vggnb.machine import versions
+from vggnb.machine import python_path, versions
 from vggnb.model import build_classifier, build_head, compiled, features_of
 from vggnb.recipe import Recipe
 from vggnb.save import exports
@@ -166,11 +165,8 @@ def verify(folder: Path, *, run_exports: bool = False) -> list[SavedFile]:
 
 def _in_fresh_process(folder: Path, module: str, *words: str) -> dict[str, float]:
     """What `python -m module WORDS FOLDER` says: the largest difference of each model file that it loaded."""
-    # The fresh process must find this same library, wherever the notebook was started.
-    home = str(Path(vggnb.__file__).resolve().parent.parent)
-    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", module, *words, str(folder.resolve())]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": python_path()})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise VggnbError(f"A saved file cannot be loaded again: {last}", folder, "Save again; please report it.")

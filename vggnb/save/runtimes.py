@@ -7,7 +7,6 @@ is the fresh process in which `verify` compares an export of a bundle with the s
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import numpy as np
 
 from vggnb.images import resize_image
 from vggnb.likeness import Likeness
-from vggnb.machine import threads
+from vggnb.machine import cores, threads
 from vggnb.recipe import BLOCKS, Recipe
 from vggnb.save.onnx_file import check_onnx
 from vggnb.save.spec import CHECK_IMAGES, MOST_FACTS, Spec, check_file, read_manifest, read_spec
@@ -117,7 +116,7 @@ def _onnx(path: Path) -> Forward:
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads() or _cores()
+    options.intra_op_num_threads = threads() or cores()  # it would count those of the whole machine
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
 
@@ -131,7 +130,7 @@ def _onnx(path: Path) -> Forward:
 def _litert(path: Path) -> Forward:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path), num_threads=threads() or _cores())
+    interpreter = Interpreter(model_path=str(path), num_threads=threads() or cores())
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(images):
@@ -150,11 +149,6 @@ def _saved_model(path: Path) -> Forward:
 
     model = tf.saved_model.load(str(path))  # its numbers live as long as it does
     return lambda images: (model.serve(tf.constant(images, tf.float32)).numpy(), None)
-
-
-def _cores() -> int:
-    """That this process may use; onnxruntime would count those of the whole machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_images(size: int) -> np.ndarray:

@@ -1,7 +1,6 @@
 """What a training remembers: the history, its best numbers, and every few seconds a checkpoint of everything."""
 
 import math
-import os
 import time
 from collections.abc import Iterable
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from vggnb.checkpoints import Checkpoints, State
 from vggnb.lock import Lock
-from vggnb.machine import versions
+from vggnb.machine import cores, versions
 from vggnb.storage import VggnbError
 
 CHECKPOINT_S = 5.0  # a kill loses at most this much training...
@@ -154,12 +153,11 @@ class Keeper(keras.callbacks.Callback):
 
 def setting() -> dict:
     """What must be the same, besides the card, for the same bits: versions, threads, device."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threading = tf.config.threading
     wanted = [threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads()]
     made = {name: version for name, version in versions().items() if name in PARTS}
     gpus = len(tf.config.list_physical_devices("GPU"))
-    return {**made, "threads": [count or cores for count in wanted], "GPUs": gpus}
+    return {**made, "threads": [count or cores() for count in wanted], "GPUs": gpus}
 
 
 def differences(there: dict, here: dict) -> list[str]:

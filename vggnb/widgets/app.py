@@ -17,8 +17,8 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-import vggnb
 from vggnb.folders import shown
+from vggnb.machine import python_path
 from vggnb.storage import VggnbError
 from vggnb.widgets.panels import ipywidgets
 
@@ -42,9 +42,7 @@ def serve(run: Path, *, port: int = 8866, tell: Callable[[str], object] = print)
         options = ["--no-browser", f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0"]
         options += [f"--Voila.tornado_settings={{'websocket_max_message_size': {MOST_UPLOADED}}}"]
         command = [sys.executable, "-m", "voila", str(page), *options, "--Voila.log_level=ERROR"]
-        home = str(Path(vggnb.__file__).resolve().parent.parent)
-        path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-        own = {RUN: str(Path(run).resolve()), "PYTHONPATH": path, "JUPYTER_PREFER_ENV_PATH": "1"}
+        own = {RUN: str(Path(run).resolve()), "PYTHONPATH": python_path(), "JUPYTER_PREFER_ENV_PATH": "1"}
         tell(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.")
         with _ended_by_signals():
             process = subprocess.Popen(command, cwd=folder, env={**os.environ, **own})
@@ -114,9 +112,9 @@ def show() -> None:
 
     run, bundle, said = prepare(Path(os.environ[RUN]))
     classes = ", ".join(map(shown, bundle.classes))
-    parts = [_words(NOT_A_DEVICE, "b"), _heading("Your own photo")]
+    parts = [_words(NOT_A_DEVICE, "b"), _words("Your own photo", "h2")]
     parts += [_words(f"The model VGG_{bundle.name} says of a picture which of these it is: {classes}.")]
-    parts += [TryYourOwn(bundle).view, _heading("Where to draw the line"), *_explorer(said, run.classes)]
+    parts += [TryYourOwn(bundle).view, _words("Where to draw the line", "h2"), *_explorer(said, run.classes)]
     display(ipywidgets.VBox(parts, layout={"max_width": "60em", "margin": "0 auto", "padding": "0 1em"}))
 
 
@@ -132,10 +130,6 @@ def _explorer(said, classes: tuple[str, ...]) -> list:
         return [_words(f"{error.what} {error.remedy}")]
     words = f"Move the threshold and see what becomes of the {len(said.labels)} validation images."
     return [_words(words), explorer.view]
-
-
-def _heading(words: str):
-    return _words(words, "h2")
 
 
 def _words(words: object, tag: str = "p"):
