@@ -106,7 +106,7 @@ print(comparison)
 figures.differences(comparison, names=("article", "best"))
 
 # %% [markdown]
-# Where the interval holds 0, the difference may be luck. With 80 pictures an accuracy is uncertain by about 9 points either
+# Where the interval holds 0, the difference may be luck. With 80 pictures an accuracy is uncertain by about 8 points either
 # way; to tell 85 % from 80 % you need about a thousand.
 #
 # ## Which mistakes?

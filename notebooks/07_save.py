@@ -11,7 +11,7 @@
 # - use the model from another program, without TensorFlow,
 # - explain why `save_weights("VGG_Skin.h5")` fails today, and see damaged and hostile files refused.
 #
-# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a bundle of about 360 MB into the
+# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a **bundle** (one folder with all files that belong to a saved model; about 410 MB, 300 without ONNX and LiteRT) into the
 # run's folder, and a damaged copy of it. **Takes** 60 seconds in quick, 90 in full, on two CPU cores.
 
 # %% tags=["setup"]
@@ -85,7 +85,7 @@ print("no other format differs by 0.0001:", max(differences[kind] for kind in ex
 # | `VGG_Skin.savedmodel/` | for TensorFlow's own servers; a folder, and twice as large, since Keras writes the numbers twice | no |
 # | `VGG_Skin.onnx` | for almost every other program; below | no |
 # | `VGG_Skin.tflite` | for LiteRT, which runs on telephones | no |
-# | `manifest.json` | a checksum of every file; written last, so not in the list above | no |
+# | `manifest.json` | a **checksum** of every file (also *hash*; here SHA-256): a short number computed from all its bytes, another one as soon as one bit differs; written last, so not in the list above | no |
 
 # %% [markdown]
 # > **In the article** the weights are saved with `save_weights("VGG_Skin.h5")`. Keras 3 refuses: weights alone must end
@@ -102,7 +102,7 @@ except ValueError as error:
 #
 # The ONNX file holds the whole way from raw pixels (0 to 255) to calibrated probabilities, scaling included. What is left
 # to the other program is how a file becomes those pixels; `recipe.json` states that rule. A program has to do just this,
-# and needs numpy, Pillow and onnxruntime (20 MB instead of TensorFlow's 600):
+# and needs numpy, Pillow and onnxruntime (installed, about 80 MB instead of TensorFlow's 1,300):
 
 # %%
 import vggnb.save
@@ -119,7 +119,7 @@ from vggnb.predict import predict_files
 from vggnb.save import load_bundle
 photos = [manifest.dataset / row.path for row in manifest.of("test")[::30]]
 command = [sys.executable, program, run.folder / "bundle", *photos]
-said = subprocess.run(command, capture_output=True, text=True).stdout.splitlines() if "onnx" in exports else []
+said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() if "onnx" in exports else []
 for line, ours in zip(said, predict_files(load_bundle(run.folder / "bundle"), photos)):
     theirs = {name: p for name, p in json.loads(line).items() if name != "path"}
     difference = max(abs(theirs[name] - ours.probabilities[name]) for name in theirs)
@@ -171,8 +171,9 @@ weights.write_bytes(data)
 load_bundle(copy)
 
 # %% [markdown]
-# Break it in other ways: cut it, empty it, put another file in its place, turn the class names round. Each is refused,
-# and each time the reason is told. Without the last check the model would call every benign lesion malignant.
+# Break it in other ways: cut it, empty it, put another file in its place, turn the class names round. Each is refused.
+# The checksum tells that a file is not the one that was saved, not what happened to it. Without the last check the model
+# would say *malignant* where it means *benign*, and the other way round.
 
 # %%
 from vggnb.storage import VggnbError
@@ -215,8 +216,8 @@ verify(copy)
 # ## Exercise
 #
 # Save only the article's three files into another folder (`formats=("json", "h5", "weights")`). Which other files are
-# still written, and why? Then break one of them, as you like, and open the folder with `load_bundle`: which sentence
-# do you get? Is there a way to break the file of the weights that goes unnoticed?
+# still written, and why? Then break the file of the weights, as you like, and open the folder with `load_bundle`: which
+# sentence do you get? Break `VGG_Skin.json` instead: `load_bundle` does not read that file and says nothing; does `verify`? Is there a way to break the file of the weights that goes unnoticed?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -225,7 +226,7 @@ verify(copy)
 # print(*sorted(path.name for path in (run.folder / "article-files").iterdir()), sep="\n")
 # ```
 #
-# The class names, the recipe, the card and the checksums: without them the three files cannot be used safely. To break one:
+# The class names, the recipe, the card, what the training pictures were like, and the checksums: without them the three files cannot be used safely. To break one:
 #
 # ```python
 # file = run.folder / "article-files" / "VGG_Skin.weights.h5"
@@ -234,8 +235,8 @@ verify(copy)
 # ```
 #
 # Any change of any bit gives another SHA-256, so none goes unnoticed, unless the checksums in `manifest.json` are changed,
-# too. Then the answers are compared: the manifest holds what the saved model said of eight generated pictures, and a model
-# that says something else is refused. Whoever writes new answers as well has made another bundle. Checksums find damage and
+# too. Then the answers are compared: the manifest holds what the saved model said of eight generated pictures; the two about
+# which it was least sure are asked again, and a model that says something else is refused. Whoever writes new answers as well has made another bundle. Checksums find damage and
 # mix-ups; they are no signature. Take bundles from people you trust.
 # </details>
 

@@ -115,7 +115,7 @@ for line in table.replace(str(album), "holiday").splitlines():
 #
 # *Grad-CAM* (Selvaraju and others 2017) asks: where in the picture would a little more of what the last block saw have
 # raised the score of this class? Bright places count most. It is a check for nonsense rather than an explanation: if
-# the ruler, the dark corners or bare skin light up, the model has learnt your camera and not your lesions. At 96 pixels the
+# the ruler, the dark corners or bare skin light up again and again, suspect that the model has learnt your camera and not your lesions. At 96 pixels the
 # last block has only 6 x 6 places, so the map cannot be sharper than that.
 
 # %%
@@ -128,6 +128,10 @@ heat = grad_cam(bundle.model, image, class_index=bundle.classes.index(answers[-1
 figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 
 # %% [markdown]
+# The cross marks the hottest place, the line encloses what is at least half as hot. Here the hottest place is in the lesion,
+# but the line takes in bare skin at the left and at the top as well. One picture proves nothing either way; page 10 tests
+# such maps.
+#
 # ## Your own photo
 #
 # Choose one or several pictures, together up to 8 MB. Each gets its ranked classes and a map of where the model looked, or
@@ -147,7 +151,7 @@ TryYourOwn(bundle)
 # ```
 # vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg holiday_photos/
 # vggnb predict FOLDER_OF_THE_BUNDLE holiday_photos/ --csv > answers.csv
-# find holiday_photos -newer last_week -print0 | vggnb predict FOLDER_OF_THE_BUNDLE - --json
+# find holiday_photos -type f -mtime -7 -print0 | vggnb predict FOLDER_OF_THE_BUNDLE - --json
 # vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg --engine onnxruntime
 # ```
 #

@@ -10,7 +10,7 @@
 # - read macro-F1, one-against-the-rest AUC and a table by class, and avoid a number that flatters,
 # - save the model, load it, and read an answer of six probabilities.
 #
-# **Article steps** 10, 16, 18 (its words on more classes). **Reads** your dataset folder; in quick, six kinds of patterns that a program draws now.
+# **Article steps** 11, 15 and 17 (its words on more classes). **Reads** your dataset folder; in quick, six kinds of patterns that a program draws now.
 # **Writes** these and two runs under `<home>`. **Takes** 50 seconds in quick on two CPU cores. In full, with your own folder, each picture goes twice
 # through VGG-16: 5 minutes for 1 000 pictures of 224 pixels on two CPU cores.
 
@@ -67,13 +67,13 @@ print(manifest)
 # Nothing in your code. The number of classes comes from the manifest, and the rest follows from it:
 
 # %%
-from vggnb.model import build_head
+from vggnb.model import build_head, trainable_count
 from vggnb.recipe import Recipe
 
 article, best = (Recipe.named(name).with_(image_size=ws.image_size) for name in ("article", "best"))
 for n in (2, len(manifest.classes)):
     print(f"{n} classes, article: {n} x {article.activation(n)}, {article.loss(n)}")
-    print(f"{n} classes, ours:    {n} x {best.activation(n)}, {best.loss(n)}, {build_head(best, n).count_params():,} numbers")
+    print(f"{n} classes, ours:    {n} x {best.activation(n)}, {best.loss(n)}, {trainable_count(build_head(best, n)):,} weights to learn")
 
 # %% [markdown]
 # One **softmax** over all classes: the outputs of a picture add up to 1, because it is exactly one of the six. (Six sigmoids would
@@ -96,8 +96,9 @@ except ValueError as error:
     print("Keras says:", str(error).splitlines()[0])
 
 # %% [markdown]
-# > Either all three generators change to `class_mode="categorical"`, or the loss stays as it was for two classes. The
-# > second is less work, because the two losses are the same number, for labels that are written differently:
+# > Either all three generators change to `class_mode="categorical"`, which writes a label as six numbers, a 1 at its class and 0 elsewhere
+# > (**one-hot**; our pipeline does it for you), or the loss stays as it was for two classes. The second is less work by
+# > hand, because the two losses are the same number, for labels that are written differently:
 
 # %%
 said = head.predict(np.random.default_rng(0).normal(size=(4, 512)), verbose=0)
@@ -148,7 +149,7 @@ figures.metric_intervals(reports)
 #
 # > **Measured on photographs**: 330 pictures of waste of six kinds (TrashNet), 96 pixels, split as here, 66 for
 # > testing. The article's recipe, 50 epochs: accuracy 0.65 (0.53 to 0.76), macro F1 0.65 (0.53 to 0.75), AUC 0.86 (0.79 to 0.90). Ours:
-# > 0.71 (0.59 to 0.81), 0.71 (0.60 to 0.81) and 0.93 (0.88 to 0.96). The intervals of the first two overlap: a direction, no proof.
+# > 0.71 (0.59 to 0.81), 0.71 (0.60 to 0.81) and 0.93 (0.88 to 0.96). All three pairs of intervals overlap, that of the AUC only just: a direction, no proof.
 # > The pairs that are confused most are metal and trash, and with our recipe paper and trash: *trash* is the class of everything
 # > that has no class of its own.
 #
@@ -165,7 +166,7 @@ for first, second, times in confused_pairs(reports["best"])[:4]:
 
 # %% [markdown]
 # One number for the whole hides this picture: the mistakes lie in pairs. If two classes are
-# confused again and again, more epochs will not help. More pictures of these two may, or sharper ones; or the honest
+# confused again and again, more epochs rarely help. More pictures of these two may, or sharper ones; or the honest
 # answer that they should be one class.
 
 # %%

@@ -333,7 +333,7 @@ def odd_pictures(folder, draw):
 
 def test_another_program_that_follows_recipe_json_gets_the_same_probabilities(exported, in_onnx, draw, tmp_path):
     paths = odd_pictures(tmp_path, draw)
-    command = [sys.executable, "-I", str(PROGRAM), str(exported[0]), *map(str, paths)]
+    command = [sys.executable, str(PROGRAM), str(exported[0]), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for line, answer in zip(done.stdout.splitlines(), predict_files(in_onnx, paths), strict=True):

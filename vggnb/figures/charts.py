@@ -206,7 +206,7 @@ def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
             guess = guesses.get(metric, baseline)
             ax.plot([guess, guess], [row - 0.45, row + 0.45], color=INK, ls=":", lw=2, clip_on=False)
     side = {"ha": "left", "x": baseline - 0.01} if baseline < 0.35 else {"ha": "center", "x": baseline}
-    ax.text(y=-0.5, s=f"dotted: always the most frequent class ({baseline:.2f})", va="bottom", fontsize=9, **side)
+    ax.text(y=-0.5, s="dotted: always the most frequent class", va="bottom", fontsize=9, **side)
     smaller = [f"{metric_name(m)}\n(0 is best)" if m in SMALLER_IS_BETTER else metric_name(m) for m in metrics]
     ax.set_yticks(range(len(metrics)), smaller)
     ax.set(xlim=(0, 1.0), ylim=(len(metrics) - 0.4, -0.75), xlabel="value, with 95 % interval")

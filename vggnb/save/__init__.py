@@ -2,7 +2,7 @@
 
 - `guard`, `onnx_file`: what may be in a model file; looked at before Keras or a runtime opens it
 - `spec`: what a bundle says about itself, checked without TensorFlow
-- `numbers`: the numbers of a bundle into a network that was built here
+- `filling`: the numbers of a bundle into a network that was built here
 - `runtimes`: an export in its own runtime, without TensorFlow; `open_onnx`
 - `exports`: SavedModel, ONNX and LiteRT from a model
 - `bundle`: `save_bundle`, `verify`, `load_bundle`

@@ -26,8 +26,8 @@ from vggnb.machine import python_path, versions
 from vggnb.model import build_classifier, build_head, compiled, features_of
 from vggnb.recipe import Recipe
 from vggnb.save import exports
+from vggnb.save.filling import read_numbers
 from vggnb.save.guard import check_model_file
-from vggnb.save.numbers import read_numbers
 from vggnb.save.runtimes import LIKENESS, Forward, check_images, read_likeness
 from vggnb.save.spec import EXPORTS, FORMATS, MANIFEST, check_file, is_manifest, read_spec, write_manifest
 from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
