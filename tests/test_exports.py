@@ -347,3 +347,11 @@ def test_that_program_is_short_and_knows_nothing_of_this_library():
     assert "vggnb" not in source and "tensorflow" not in source.replace("without_tensorflow", "") and len(lines) <= 32
     buffer = io.StringIO(source)
     assert max(map(len, buffer)) <= 120
+
+
+def test_a_number_in_place_of_an_operators_name_is_refused_at_once(tmp_path):
+    node = b"\x20" + b"\xff" * 8 + b"\x7f"  # field 4, a number: so many zero bytes, if it were taken for a length
+    graph = b"\x0a" + bytes([len(node)]) + node
+    (path := tmp_path / "bomb.onnx").write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
+    with pytest.raises(VggnbError, match="number stands for a text"):
+        check_onnx(path)

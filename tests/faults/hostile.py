@@ -140,6 +140,10 @@ CONFIGS = {
     "function_by_name": (H5, told("Conv2D", activation="set_random_seed")),
     "function_as_initializer": (JSON, told("Dense", kernel_initializer=POLICY)),
     "operation_that_sets_the_policy": (KERAS, replaced("MaxPooling2D", **SWITCH)),
+    "object_under_seed": (
+        JSON,
+        told("Dense", kernel_initializer={"class_name": "GlorotUniform", "config": {"seed": OUTSIDE}}),
+    ),
     "safe_mode_switched_off": (KERAS, told("Dense", bias_initializer=UNSAFE)),
     "half_precision_policy": (
         KERAS,

@@ -94,7 +94,7 @@ def check_config(config: object, path: Path, recipe: Recipe, classes: int) -> No
             raise _refuse(f"it names a size of {node}", path)
         if isinstance(node, dict):
             _check_node(node, path)
-            waiting += [value for name, value in node.items() if name not in COUNTERS]
+            waiting += [value for name, value in node.items() if name not in COUNTERS or isinstance(value, dict | list)]
     _check_layers(config, path, recipe, classes)
 
 

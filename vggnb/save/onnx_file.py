@@ -50,9 +50,9 @@ def _check_node(data: memoryview, path: Path) -> None:
     domain, operator = "", ""
     for number, value in _only(data, {1, 2, 3, 4, 5, 6, 7}, "an operator with other parts", path):
         if number == 4:
-            operator = bytes(value).decode("utf-8", "replace")
+            operator = _text(value)
         if number == 7:
-            domain = bytes(value).decode("utf-8", "replace")
+            domain = _text(value)
         if number == 5:
             for part, tensor in _only(value, {1, 2, 3, 4, 5, 7, 8, 9, 13, 20}, "a graph in an operator", path):
                 if part == 5:
@@ -107,6 +107,12 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at + shift // 7 + 1
     raise ValueError("a number is too long")
+
+
+def _text(value: memoryview | int) -> str:
+    if not isinstance(value, memoryview):  # bytes(number) would be so many zero bytes
+        raise ValueError("a number stands for a text")
+    return bytes(value).decode("utf-8", "replace")
 
 
 def _refused(what: str, path: Path) -> VggnbError:
