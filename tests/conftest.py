@@ -196,17 +196,16 @@ def bundle(saved):
 @pytest.fixture
 def quick_verify(monkeypatch):
     """`verify` does in this process what it does in a fresh one; the fixture `saved` had a fresh one."""
-    from vggnb.save import bundle as save
-    from vggnb.save import runtimes
+    from vggnb.save import proof, runtimes
 
     def run(command, **_):
         out = io.StringIO()
         module, *words, folder = command[2:]
         with contextlib.redirect_stdout(out):
-            {"vggnb.save.bundle": save, "vggnb.save.runtimes": runtimes}[module]._main(*words, Path(folder))
+            {"vggnb.save.proof": proof, "vggnb.save.runtimes": runtimes}[module]._main(*words, Path(folder))
         return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
 
-    monkeypatch.setattr(save.subprocess, "run", run)
+    monkeypatch.setattr(proof.subprocess, "run", run)
 
 
 @pytest.fixture(scope="session")

@@ -23,18 +23,18 @@ NAME = "VGG_pets"
 @contextlib.contextmanager
 def small_vgg():
     """While the block runs, VGG-16 is small, and what `verify` does in a fresh process is done in this one."""
-    from vggnb.save import bundle
+    from vggnb.save import bundle, proof
 
     def run(command, **_):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            bundle._main(Path(command[-1]))
+            proof._main(Path(command[-1]))
         return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(BLOCKS, WIDTHS))
-        stack.enter_context(mock.patch.object(bundle.keras.applications, "VGG16", small_base))
-        stack.enter_context(mock.patch.object(bundle.subprocess, "run", run))
+        stack.enter_context(mock.patch.object(proof.keras.applications, "VGG16", small_base))
+        stack.enter_context(mock.patch.object(proof.subprocess, "run", run))
         stack.enter_context(mock.patch.object(bundle, "build_card", lambda run, name: {"name": name}))
         yield
 

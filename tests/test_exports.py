@@ -14,8 +14,7 @@ from PIL import Image
 
 import vggnb
 from vggnb.predict import predict_files
-from vggnb.save import EXPORTS, check_images, exports, load_bundle, open_onnx, runtimes, save_bundle, verify
-from vggnb.save import bundle as save
+from vggnb.save import EXPORTS, check_images, exports, load_bundle, open_onnx, proof, runtimes, save_bundle, verify
 from vggnb.save.onnx_file import OPERATORS, check_onnx
 from vggnb.storage import VggnbError, sha256_file
 
@@ -72,7 +71,7 @@ def test_batches_of_any_size_get_the_answers_of_single_pictures(kind, exported):
 
 
 def test_an_export_that_says_something_else_is_not_kept(best_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(save, "_in_fresh_process", lambda folder, *_: {"VGG_pets.savedmodel": 1.5e-4})
+    monkeypatch.setattr(proof, "_in_fresh_process", lambda folder, *_: {"VGG_pets.savedmodel": 1.5e-4})
     with pytest.raises(VggnbError, match="does not come back the same"):
         save_bundle(best_run[0], tmp_path / "bundle", formats=["savedmodel"])
     assert list(tmp_path.iterdir()) == []
@@ -80,9 +79,9 @@ def test_an_export_that_says_something_else_is_not_kept(best_run, tmp_path, monk
 
 def test_verify_does_not_run_the_exports_of_others(exported, monkeypatch):
     asked = []
-    monkeypatch.setattr(save, "_in_fresh_process", lambda folder, module, *words: asked.append((module, *words)) or {})
+    monkeypatch.setattr(proof, "_in_fresh_process", lambda folder, module, *words: asked.append((module, *words)) or {})
     verify(exported[0])
-    assert asked == [("vggnb.save.bundle",)]
+    assert asked == [("vggnb.save.proof",)]
     verify(exported[0], run_exports=True)
     assert asked[2:] == [("vggnb.save.runtimes", kind) for kind in EXPORTS]
 

@@ -14,7 +14,7 @@ from small_bundle import seal
 
 from vggnb.generators import read_row
 from vggnb.recipe import Recipe
-from vggnb.save import ARTICLE, FORMATS, check_images, load_bundle, open_or_save, save_bundle, verify
+from vggnb.save import ARTICLE, FORMATS, check_images, load_bundle, open_or_save, proof, save_bundle, verify
 from vggnb.save import bundle as save
 from vggnb.save.spec import write_manifest
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_file
@@ -284,7 +284,7 @@ def test_a_bundle_that_does_not_come_back_the_same_is_not_kept(difference, best_
         return [replace(file, max_difference=difference) for file in trusted(folder, **options)]
 
     monkeypatch.setattr(save, "verify", doubtful)
-    monkeypatch.setattr(save.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "{}", ""))
+    monkeypatch.setattr(proof.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "{}", ""))
     with pytest.raises(VggnbError, match="does not come back the same"):
         save_bundle(best_run[0], own_bundle, formats=[], model=model)
     assert {name: sha256_file(own_bundle / name) for name in names(own_bundle)} == before
@@ -293,7 +293,7 @@ def test_a_bundle_that_does_not_come_back_the_same_is_not_kept(difference, best_
 
 def test_a_file_that_does_not_load_again_is_told_and_not_kept(best_run, model, tmp_path, monkeypatch):
     dead = subprocess.CompletedProcess([], 1, "", "Traceback ...\nOSError: unable to open file")
-    monkeypatch.setattr(save.subprocess, "run", lambda *_, **__: dead)
+    monkeypatch.setattr(proof.subprocess, "run", lambda *_, **__: dead)
     with pytest.raises(VggnbError, match="cannot be loaded again: OSError: unable to open file"):
         save_bundle(best_run[0], tmp_path / "bundle", formats=[], model=model)
     assert names(tmp_path) == []
@@ -396,15 +396,15 @@ def test_a_bundle_that_is_there_is_opened_not_saved_again(best_run, own_bundle, 
 
 
 def test_the_fresh_process_finds_the_library_from_any_folder(saved, tmp_path, monkeypatch):
-    """`verify` is `python -m vggnb.save.bundle FOLDER` with this library on the path; here with a shell's own eyes."""
+    """`verify` is `python -m vggnb.save.proof FOLDER` with this library on the path; here with a shell's own eyes."""
     monkeypatch.chdir(tmp_path)
     asked = []
-    monkeypatch.setattr(save.subprocess, "run", lambda command, **options: asked.append((command, options)) or DONE)
+    monkeypatch.setattr(proof.subprocess, "run", lambda command, **options: asked.append((command, options)) or DONE)
     verify(saved[0])
     ((command, options),) = asked
-    assert command[:3] == [sys.executable, "-m", "vggnb.save.bundle"] and os.path.isabs(command[3])
+    assert command[:3] == [sys.executable, "-m", "vggnb.save.proof"] and os.path.isabs(command[3])
     first = options["env"]["PYTHONPATH"].split(os.pathsep)[0]
-    assert os.path.isfile(os.path.join(first, "vggnb", "save", "bundle.py"))
+    assert os.path.isfile(os.path.join(first, "vggnb", "save", "proof.py"))
 
 
 DONE = subprocess.CompletedProcess([], 0, "{}\n", "")

@@ -714,7 +714,7 @@ def main(root):
     """Make all, then open all of them in turn."""
     import keras
 
-    from vggnb.save import bundle, load_bundle, verify
+    from vggnb.save import load_bundle, proof, verify
 
     root.mkdir(parents=True, exist_ok=True)
     os.chdir(root)
@@ -730,7 +730,7 @@ def main(root):
         for _ in range(2):  # what is imported late is imported now
             load_bundle(root / "good")
             attempt(watch, root / "good", lambda: verify(root / "lambda_in_keras"))
-        bundle._main = lambda folder: print("{}")  # the fresh process: what gets as far is looked at by loading
+        proof._main = lambda folder: print("{}")  # the fresh process: what gets as far is looked at by loading
         document = {"good": attempt(watch, root / "good", lambda: load_bundle(root / "good")), "cases": {}}
         for name in CASES:
             tried = document["cases"][name] = [attempt(watch, root / name, functools.partial(verify, root / name))]

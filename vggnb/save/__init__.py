@@ -5,7 +5,8 @@
 - `filling`: the numbers of a bundle into a network that was built here
 - `runtimes`: an export in its own runtime, without TensorFlow; `open_onnx`
 - `exports`: SavedModel, ONNX and LiteRT from a model
-- `bundle`: `save_bundle`, `verify`, `load_bundle`
+- `proof`: `verify`: what was saved comes back the same
+- `bundle`: `save_bundle`, `load_bundle`
 - `without_tensorflow`: a complete program of its own that shows how others use a bundle
 
 What needs Keras is imported when it is first asked for: `predict` in onnxruntime starts without it.
@@ -22,7 +23,7 @@ __all__ = [*IN_BUNDLE, "ARTICLE", "EXPORTS", "FORMATS", "OnnxBundle", "check_ima
 
 
 def __getattr__(name: str):
-    """What lies in `bundle`, which imports Keras."""
+    """What `bundle` gives, which imports Keras."""
     if name in IN_BUNDLE:
         return getattr(importlib.import_module("vggnb.save.bundle"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

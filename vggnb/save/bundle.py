@@ -7,10 +7,7 @@ or not at all. Loading builds the network in our own code and reads numbers into
 import functools
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +19,15 @@ from vggnb.card import NOT_A_DEVICE, build_card
 from vggnb.folders import is_system
 from vggnb.images import DECODER_VERSION
 from vggnb.likeness import Likeness
-from vggnb.machine import python_path, versions
-from vggnb.model import build_classifier, build_head, compiled, features_of
+from vggnb.machine import versions
+from vggnb.model import compiled, features_of
 from vggnb.recipe import Recipe
 from vggnb.save import exports
-from vggnb.save.filling import read_numbers
-from vggnb.save.guard import check_model_file
+from vggnb.save.filling import read_numbers, rebuild
+from vggnb.save.proof import SavedFile, verify
 from vggnb.save.runtimes import LIKENESS, Forward, check_images, read_likeness
-from vggnb.save.spec import EXPORTS, FORMATS, MANIFEST, check_file, is_manifest, read_spec, write_manifest
-from vggnb.storage import VggnbError, read_json, recover_folder, replacing_folder, sha256_file, write_json
+from vggnb.save.spec import EXPORTS, FORMATS, MANIFEST, is_manifest, read_spec, write_manifest
+from vggnb.storage import VggnbError, recover_folder, replacing_folder, sha256_file, write_json
 from vggnb.train import Run
 
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
@@ -40,17 +37,6 @@ DECODING = (
     "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
     "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
-
-
-@dataclass(frozen=True)
-class SavedFile:
-    """One file of a bundle; `max_difference` compares its probabilities with the saved model's, None for no model."""
-
-    path: str
-    format: str
-    sha256: str
-    bytes: int
-    max_difference: float | None
 
 
 @dataclass(frozen=True)
@@ -134,45 +120,6 @@ def save_bundle(
     return files
 
 
-def verify(folder: Path, *, run_exports: bool = False) -> list[SavedFile]:
-    """Load every model file of a bundle in a fresh process and compare its probabilities with those of the saved model.
-
-    Args:
-        run_exports: run the exports, too, each in its own runtime. They are programs: only for a bundle of your own.
-
-    Raises:
-        VggnbError: not a bundle, a checksum that differs, or a file that does not load.
-    """
-    folder = Path(folder)
-    spec = read_spec(folder)
-    recipe, document = spec.recipe, spec.document
-    for file in document["files"]:
-        check_file(folder, document, file)
-    for kind, file in document["models"].items():
-        check_model_file(folder / file, kind, recipe, len(document["check"][0]))
-    differences = _in_fresh_process(folder, "vggnb.save.bundle")
-    for kind in EXPORTS if run_exports else ():
-        if kind in document["models"]:
-            differences |= _in_fresh_process(folder, "vggnb.save.runtimes", kind)
-    kinds = {file: kind for kind, file in document["models"].items()}
-    saved = []
-    for file, about in document["files"].items():
-        model = next((name for name in kinds if file == name or file.startswith(f"{name}/")), None)
-        kind = kinds.get(model, "facts")
-        saved.append(SavedFile(file, kind, about["sha256"], about["bytes"], differences.get(model)))
-    return saved
-
-
-def _in_fresh_process(folder: Path, module: str, *words: str) -> dict[str, float]:
-    """What `python -m module WORDS FOLDER` says: the largest difference of each model file that it loaded."""
-    command = [sys.executable, "-m", module, *words, str(folder.resolve())]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": python_path()})
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise VggnbError(f"A saved file cannot be loaded again: {last}", folder, "Save again; please report it.")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def load_bundle(folder: Path) -> Bundle:
     """Open a bundle: the network is built here from the recipe, the numbers come from one of its files.
 
@@ -185,7 +132,7 @@ def load_bundle(folder: Path) -> Bundle:
         VggnbError: not a bundle, or one of the files it needs is damaged, missing or of another network or model.
     """
     spec = read_spec(folder)
-    model = _rebuild(spec.recipe, len(spec.classes))
+    model = rebuild(spec.recipe, len(spec.classes))
     read_numbers(model, spec, check_images(spec.recipe.image_size))
     return Bundle(spec.folder, spec.name, spec.classes, spec.recipe, model, read_likeness(spec))
 
@@ -256,40 +203,3 @@ def _not_of_a_bundle(folder: Path) -> list[str]:
     for name in folders.intersection(names):
         names += [path.relative_to(folder).as_posix() for path in (folder / name).rglob("*") if not path.is_dir()]
     return [name for name in names if name not in ours | folders]
-
-
-def _rebuild(recipe: Recipe, classes: int) -> keras.Model:
-    """The classifier with numbers still to come."""
-    shape = (recipe.image_size, recipe.image_size, 3)
-    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=shape)
-    return build_classifier(base, build_head(recipe, classes), recipe)
-
-
-def _load(folder: Path, kind: str, names: dict[str, str], recipe: Recipe, classes: int) -> keras.Model:
-    """One format the way a user of that format would load it."""
-    if kind in ("h5", "keras"):
-        return keras.models.load_model(folder / names[kind], compile=False)
-    if kind == "json":
-        model = keras.models.model_from_json((folder / names["json"]).read_text(encoding="utf-8"))
-    else:
-        model = _rebuild(recipe, classes)
-    model.load_weights(folder / names["weights"])
-    return model
-
-
-def _main(folder: Path) -> None:
-    """The fresh process of `verify`: print the maximum difference of each model file as one JSON line."""
-    document = read_json(folder / MANIFEST)
-    recipe = Recipe.from_dict(read_json(folder / "recipe.json")["recipe"])
-    images, expected = check_images(recipe.image_size), np.array(document["check"])
-    differences = {}
-    for kind, file in document["models"].items():
-        if kind in EXPORTS:
-            continue
-        model = _load(folder, kind, document["models"], recipe, expected.shape[1])
-        differences[file] = float(np.abs(model.predict(images, verbose=0) - expected).max())
-    print(json.dumps(differences))
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]))

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 
 from vggnb.folders import shown
+from vggnb.model import build_classifier, build_head
+from vggnb.recipe import Recipe
 from vggnb.save.spec import NUMBERS, Spec, check_answers, read_spec
 from vggnb.storage import VggnbError
 
@@ -24,6 +26,13 @@ def read_numbers(model: keras.Model, spec: Spec, images: np.ndarray) -> None:
             return keras.ops.convert_to_numpy(model(pictures, training=False))
 
     check_answers(spec, images, answer)
+
+
+def rebuild(recipe: Recipe, classes: int) -> keras.Model:
+    """The classifier with numbers still to come."""
+    shape = (recipe.image_size, recipe.image_size, 3)
+    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=shape)
+    return build_classifier(base, build_head(recipe, classes), recipe)
 
 
 def _fill(model: keras.Model, spec: Spec) -> Spec:
