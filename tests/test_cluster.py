@@ -7,6 +7,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,21 @@ def test_unreadable_pictures_are_named_and_a_copy_stands_in_for_its_lost_twin(fi
     assert "left out: train/dog/dog_3.png" in str(filled)
 
 
+def test_copies_count_once_as_forwarded_and_when_none_can_be_read_that_is_told(fill, own_photos, survey, tmp_path):
+    first, *_ = sorted((own_photos / "train" / "cat").iterdir())
+    (copy := first.parent / "zz_copy.jpg").write_bytes(first.read_bytes())
+    manifest = survey(own_photos)
+    names = {f"train/cat/{first.name}", "train/cat/zz_copy.jpg"}
+    twins = replace(manifest, rows=tuple(row for row in manifest.rows if row.path in names))
+    twins.write(path := tmp_path / "manifest.csv")
+    filled = fill(path)
+    assert (filled.rows, filled.images_forwarded, filled.from_store) == (2, 1, 1)
+    first.unlink()
+    copy.unlink()
+    with pytest.raises(VggnbError, match="None of the images can be read"):
+        fill(path, store=tmp_path / "another")
+
+
 def test_a_manifest_is_streamed_as_it_was_written(manifest, tmp_path):
     manifest.write(path := tmp_path / "manifest.csv")
     assert tuple(stream_rows(path, ("train", "validation", "test"))) == manifest.rows
@@ -86,9 +102,11 @@ def test_an_unknown_engine_and_another_file_are_told(fill, tmp_path):
     manifest = standin.pictures(tmp_path / "many", 2)
     with pytest.raises(VggnbError, match="no engine 'spark'"):
         fill(manifest, engine="spark")
-    manifest.write_text("path,label\na.png,a\n")
-    with pytest.raises(VggnbError, match="Not a manifest"):
-        fill(manifest)
+    whole = manifest.read_text()
+    for text in ("path,label\na.png,a\n", whole + "x" * 200_000):
+        manifest.write_text(text)
+        with pytest.raises(VggnbError, match="Not a manifest"):
+            fill(manifest)
 
 
 def test_without_ray_the_way_to_it_is_told(fill, tmp_path, monkeypatch):

@@ -298,6 +298,17 @@ def test_one_unreadable_image_is_named_and_the_others_are_judged(judged, own_pho
         assert path == "test/cat/cat_2.jpg" and reason
 
 
+@pytest.mark.parametrize("damage", ["a.jpg,0,half,0.5\n", "x" * 200_000])
+def test_damaged_predictions_are_told_and_named(damage, judged):
+    run, _ = judged
+    predict_split(run)
+    (path,) = run.folder.glob("predictions-test-*.csv")
+    path.write_text(path.read_text() + damage)
+    with pytest.raises(VggnbError, match="damaged") as told:
+        predict_split(run)
+    assert told.value.where == str(path)
+
+
 def test_a_dataset_that_is_gone_is_told_with_a_file_and_its_reason(judged, own_photos):
     run, _ = judged
     run = replace(run, manifest=replace(run.manifest, dataset=own_photos))

@@ -83,6 +83,20 @@ def test_a_folder_stands_for_its_files_at_any_depth_without_system_files(bundle,
     assert not any(answer.error for answer in answers)
 
 
+def test_a_folder_that_cannot_be_listed_is_told_not_passed_over(bundle, own_photos, monkeypatch):
+    shut, listing = own_photos / "test" / "cat", os.scandir
+
+    def scandir(folder):
+        if os.fspath(folder) == str(shut):
+            raise PermissionError(13, "Permission denied", str(shut))
+        return listing(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(VggnbError, match="may not look into this folder") as told:
+        predict_files(bundle, own_photos / "test")
+    assert told.value.where == str(shut)
+
+
 def test_one_path_need_not_be_in_a_list(bundle, manifest, rows):
     path = manifest.dataset / rows[0].path
     assert predict_files(bundle, path) == predict_files(bundle, str(path)) == predict_files(bundle, [path])

@@ -294,8 +294,9 @@ def test_a_bundle_that_does_not_come_back_the_same_is_not_kept(difference, best_
 def test_a_file_that_does_not_load_again_is_told_and_not_kept(best_run, model, tmp_path, monkeypatch):
     dead = subprocess.CompletedProcess([], 1, "", "Traceback ...\nOSError: unable to open file")
     monkeypatch.setattr(proof.subprocess, "run", lambda *_, **__: dead)
-    with pytest.raises(VggnbError, match="cannot be loaded again: OSError: unable to open file"):
+    with pytest.raises(VggnbError, match="cannot be loaded again: OSError: unable to open file") as told:
         save_bundle(best_run[0], tmp_path / "bundle", formats=[], model=model)
+    assert told.value.where == str(tmp_path / "bundle")  # not the temporary folder, which is gone
     assert names(tmp_path) == []
 
 

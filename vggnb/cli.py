@@ -368,11 +368,11 @@ def _save(options) -> None:
 
 
 def _predict(options) -> None:
-    from vggnb.predict import open_bundle, predict_files, predict_listed, read_names, to_csv
+    from vggnb.predict import MOST_NAMES, open_bundle, predict_files, predict_listed, read_names, to_csv
 
     if options.csv and options.json:
         raise VggnbError("There is one document on stdout.", "--csv and --json", "Ask for one of them.")
-    names = read_names(sys.stdin.buffer.read()) if options.paths == ["-"] else None
+    names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1)) if options.paths == ["-"] else None
     if options.engine == "tensorflow":
         _start_tensorflow()
     bundle, progress = open_bundle(options.bundle, options.engine), not options.quiet and sys.stderr.isatty()

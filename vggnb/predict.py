@@ -1,7 +1,5 @@
 """Files in, ranked class names out: the same decoder and the same pixels as in training."""
 
-import csv
-import io
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from vggnb.folders import SPECIAL, is_system, plain_cell, shown
+from vggnb.folders import SPECIAL, plain_cell, shown, walk
 from vggnb.images import read_image
-from vggnb.storage import VggnbError
+from vggnb.storage import VggnbError, csv_text
 
 if TYPE_CHECKING:
     from vggnb.save import Bundle, OnnxBundle
@@ -116,12 +114,14 @@ def read_names(data: bytes) -> list[str]:
     Raises:
         VggnbError: the list is empty or far too large.
     """
+    if len(data) > MOST_NAMES:
+        raise VggnbError("The list is far too large.", "the standard input", "Give it in parts.")
     ends = b"\0" if b"\0" in data else b"\n"
     names = [os.fsdecode(name.removesuffix(b"\r") if ends == b"\n" else name) for name in data.split(ends)]
     names = [name for name in names if name.strip()]
-    if not names or len(data) > MOST_NAMES:
-        what = "The list is far too large." if names else "The list holds no names."
-        raise VggnbError(what, "the standard input", "Give it names of files or folders, one a line.")
+    if not names:
+        remedy = "Give it names of files or folders, one a line."
+        raise VggnbError("The list holds no names.", "the standard input", remedy)
     return names
 
 
@@ -129,7 +129,8 @@ def files_of(path: Path) -> list[Path]:
     """The file itself, or every file in a folder at any depth, in order, without system files.
 
     Raises:
-        VggnbError: it does not exist, is no regular file, or the folder holds no file.
+        VggnbError: it does not exist, is no regular file, or the folder holds no file, or one that
+            cannot be listed.
     """
     if not os.path.lexists(path):
         raise VggnbError("There is no such file or folder.", path, "Check the name.")
@@ -137,10 +138,11 @@ def files_of(path: Path) -> list[Path]:
         if path.exists() and not path.is_file():  # reading from a pipe could wait for ever
             raise VggnbError(SPECIAL, path, "Name a file.")
         return [path]
-    inside = sorted(p for p in path.rglob("*") if p.is_file() and not any(map(is_system, p.relative_to(path).parts)))
-    if not inside:
+    root, strays, _ = walk(path)
+    inside = [path / name for name in (*root.all_files(), *(stray.path for stray in strays))]
+    if not (files := sorted(name for name in inside if name.is_file())):  # a link to a file is one
         raise VggnbError("There are no files in this folder.", path, "Name a folder that holds pictures.")
-    return inside
+    return files
 
 
 def to_csv(answers: Iterable[Prediction], classes: Sequence[str]) -> str:
@@ -148,16 +150,12 @@ def to_csv(answers: Iterable[Prediction], classes: Sequence[str]) -> str:
 
     In a cell that a spreadsheet would take for a formula, an apostrophe stands first; what is no text is escaped.
     """
-    text = io.StringIO()
-    writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
-    writer.writerow(
-        ["path", "class", "probability", "unlike", "error", *(plain_cell(f"p({name})") for name in classes)]
-    )
+    rows = [["path", "class", "probability", "unlike", "error", *(plain_cell(f"p({name})") for name in classes)]]
     for one in answers:
         unlike = {True: "yes", False: "no", None: ""}[one.unlike]
         cells = [one.path, one.class_name or "", _number(one.probability), unlike, one.error or ""]
-        writer.writerow([*map(plain_cell, cells), *(_number(one.probabilities.get(name)) for name in classes)])
-    return text.getvalue().encode("utf-8", "backslashreplace").decode()
+        rows.append([*map(plain_cell, cells), *(_number(one.probabilities.get(name)) for name in classes)])
+    return csv_text(rows).encode("utf-8", "backslashreplace").decode()
 
 
 def _number(value: float | None) -> str:

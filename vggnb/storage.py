@@ -5,13 +5,16 @@ flushed to the disk, and takes its final name by one rename, so a reader finds t
 """
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".vggnb-tmp-"
@@ -128,6 +131,13 @@ def write_json(path: Path, value: object) -> None:
     """Write JSON that any program can read: UTF-8, sorted as given, no NaN."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode("utf-8", "surrogateescape"))
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV, with the line ends of that format: others would leave a carriage return in a name unquoted."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def read_json(path: Path) -> object:

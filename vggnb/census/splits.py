@@ -16,7 +16,7 @@ from vggnb.census.survey import Census, take_census
 from vggnb.folders import counted, shown
 from vggnb.paths import Workspace
 from vggnb.staging import near_copy
-from vggnb.storage import VggnbError, storage_errors, write_bytes
+from vggnb.storage import VggnbError, csv_text, storage_errors, write_bytes
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
 LEAK = "leak: also in"  # begins the remark on a row whose picture is in an earlier split too
@@ -59,12 +59,9 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write the manifest as CSV; its first line, a comment, holds the class list and the dataset's place."""
         header = {"vggnb_manifest": 1, "dataset": str(self.dataset), "classes": self.classes, "said": self.sentences}
-        text = io.StringIO()
-        text.write(f"# {json.dumps(header)}\n")
-        writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
-        writer.writerow(COLUMNS)
-        writer.writerows([getattr(row, name) for name in Row.__slots__] for row in self.rows)
-        write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+        rows = ([getattr(row, name) for name in Row.__slots__] for row in self.rows)
+        text = f"# {json.dumps(header)}\n{csv_text([COLUMNS, *rows])}"
+        write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -82,7 +79,7 @@ class Manifest:
             if tuple(next(table)) != COLUMNS:
                 raise ValueError("other columns")
             return cls(dataset, classes, tuple(read_cells(cells, classes) for cells in table), said)
-        except (ValueError, IndexError, StopIteration) as error:
+        except (ValueError, IndexError, StopIteration, csv.Error) as error:
             raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
 
 

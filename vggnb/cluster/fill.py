@@ -109,14 +109,14 @@ def fill_store(
             while pass_.once():  # again for the copies of pictures that could not be read
                 pass
             unreadable = tuple(pass_.unreadable())
-            if not pass_.forwarded and not pass_.from_store:
+            if len(unreadable) == pass_.rows:
                 remedy = "Look at the census for the reasons."
                 raise VggnbError("None of the images can be read.", job.dataset, remedy)
         finally:
             index.close()
         return Filled(
-            folder, engine, pass_.rows, pass_.forwarded, pass_.from_store, pass_.shards, unreadable, run.workers,
-            run.lost, time.perf_counter() - start, pass_.seconds,
+            folder, engine, pass_.rows, pass_.forwarded, pass_.rows - pass_.forwarded - len(unreadable), pass_.shards,
+            unreadable, run.workers, run.lost, time.perf_counter() - start, pass_.seconds,
         )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ class _Pass:
         self._manifest, self._splits, self._index, self._engine = manifest, splits, index, engine
         self._folder, self._unit_rows, self._progress = folder, unit_rows, progress
         self._reasons: dict[str, tuple[str, str]] = {}  # path -> hash, reason
-        self.rows = self.forwarded = self.from_store = self.shards = 0
+        self.rows = self.forwarded = self.shards = 0
         self.seconds = 0.0
 
     def learn_what_there_is(self) -> None:
@@ -148,8 +148,6 @@ class _Pass:
         """Whether it was worth going again."""
         first, known = not self.rows, len(self._reasons)
         missing = Missing(self._wanted(first))
-        if first:
-            self.from_store = self.rows - missing.count
         try:
             self._run(missing)
         finally:

@@ -71,9 +71,9 @@ def gpus_each(asked: int | None) -> int:
     """
     most = int(max(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]))
     each = min(most, 1) if asked is None else asked
-    if each > most:
+    if not 0 <= each <= most:
         remedy = "Ask for fewer with --gpus-per-worker, or 0 to work on the processors."
-        raise VggnbError(f"No machine of the cluster has more than {most} GPUs.", f"--gpus-per-worker {each}", remedy)
+        raise VggnbError(f"A machine of this cluster has 0 to {most} GPUs.", f"--gpus-per-worker {each}", remedy)
     return each
 
 

@@ -87,9 +87,9 @@ def _said(number: float, unit: tuple[float, str]) -> str:
     return f"{number:.{int(number < 10)}f} {unit[1]}"
 
 
-def decoding_speed(dataset: Path, rows: Sequence[Row], *, image_size: int = 224) -> float:
-    """Pictures a second that one core reads and decodes, measured on these."""
+def decoding_speed(dataset: Path, rows: Sequence[Row]) -> float:
+    """Pictures a second that one core reads, decodes and makes 224 pixels wide and high, measured on these."""
     start = time.perf_counter()
     for row in rows:
-        read_image(dataset / row.path, size=image_size)
+        read_image(dataset / row.path, size=224)
     return len(rows) / (time.perf_counter() - start)

@@ -35,7 +35,8 @@ class Rehearsal:
 
         Cluster = importlib.import_module("ray.cluster_utils").Cluster
         # Where Ray tells a death at length, with addresses; nothing public stops that.
-        ray._private.worker.print_to_stdstream = lambda *_, **__: None
+        self._worker, self._told = ray._private.worker, ray._private.worker.print_to_stdstream
+        self._worker.print_to_stdstream = lambda *_, **__: None
         head = {**NODE, "include_dashboard": False, "_system_config": HASTY}
         self._cluster = _started(lambda: Cluster(initialize_head=True, head_node_args=head))
         self.engine, self.address = "ray", self._cluster.address
@@ -54,6 +55,7 @@ class Rehearsal:
         """Stop what was started."""
         if self._cluster:
             self._cluster.shutdown()
+            self._worker.print_to_stdstream = self._told
             self._cluster = None
 
 

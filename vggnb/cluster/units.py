@@ -32,7 +32,7 @@ def stream_rows(path: Path, splits: Collection[str]) -> Iterator[Row]:
             for cells in table:
                 if (row := read_cells(cells, classes)).split in splits:
                     yield row
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, csv.Error) as error:
             raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
 
 
@@ -94,9 +94,13 @@ class Missing:
     def __init__(self, rows: Iterable[Row]):
         self._file = tempfile.TemporaryFile("w+", encoding="ascii")
         self.count = 0
-        for row in rows:
-            self._file.write(json.dumps(astuple(row)) + "\n")
-            self.count += 1
+        try:
+            for row in rows:
+                self._file.write(json.dumps(astuple(row)) + "\n")
+                self.count += 1
+        except BaseException:  # the manifest cannot be read to its end
+            self.close()
+            raise
 
     def units(self, most: int = UNIT_ROWS) -> Iterator[tuple[Row, ...]]:
         """The rows in as few units as there must be; their sizes differ by one at most."""

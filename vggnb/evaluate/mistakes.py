@@ -1,13 +1,12 @@
 """What a model got wrong, the surest first, and a list of labels to look at again. Nothing is ever deleted."""
 
-import csv
-import io
 from dataclasses import dataclass
 
 import numpy as np
 
 from vggnb.evaluate.predictions import Predictions
 from vggnb.folders import plain_cell, shown
+from vggnb.storage import csv_text
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,12 @@ def relabel_list(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
 
     It proposes; nothing is changed. A cell that a spreadsheet would take for a formula gets an apostrophe before it.
     """
-    text = io.StringIO()
-    writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
-    writer.writerow(["path", "class", "predicted", "probability"])
-    for one in find_mistakes(predictions, classes):
-        names = map(plain_cell, (one.path, one.class_name, one.predicted))
-        writer.writerow([*names, f"{one.probability:.4f}"])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    rows = (
+        [*map(plain_cell, (one.path, one.class_name, one.predicted)), f"{one.probability:.4f}"]
+        for one in find_mistakes(predictions, classes)
+    )
+    text = csv_text([["path", "class", "predicted", "probability"], *rows])
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _told(predictions: Predictions, classes: tuple[str, ...], *, surest: bool) -> list[Mistake]:

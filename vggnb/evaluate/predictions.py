@@ -1,7 +1,6 @@
 """What a model said about labelled images: asked once for each trained model, then read from the run's folder."""
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from vggnb.features import BATCH
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.model import compiled
-from vggnb.storage import VggnbError, storage_errors, write_bytes
+from vggnb.storage import VggnbError, csv_text, storage_errors, write_bytes
 from vggnb.train import Run
 
 
@@ -92,21 +91,21 @@ def _grouped(predictions: Predictions, rows: Sequence[Row]) -> Predictions:
 
 def _to_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
     """Path, label and one probability a class; unreadable files have a reason instead of a label."""
-    text = io.StringIO()
-    writer = csv.writer(text)  # with its own line ends: others would leave a "\r" in a name unquoted
-    writer.writerow(["path", "label", *classes])
-    for path, label, row in zip(predictions.paths, predictions.labels, predictions.probabilities, strict=True):
-        writer.writerow([path, int(label), *(repr(float(p)) for p in row)])
-    writer.writerows(predictions.unreadable)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    images = zip(predictions.paths, predictions.labels, predictions.probabilities, strict=True)
+    rows = ([path, int(label), *(repr(float(p)) for p in row)] for path, label, row in images)
+    text = csv_text([["path", "label", *classes], *rows, *predictions.unreadable])
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _from_csv(path: Path) -> Predictions:
     """What `_to_csv` wrote."""
-    with storage_errors(path), open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        _, *lines = csv.reader(file)
-    rows = [line for line in lines if len(line) > 2]
-    labels = np.array([int(row[1]) for row in rows])
-    probabilities = np.array([[float(p) for p in row[2:]] for row in rows])
+    try:
+        with storage_errors(path), open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            _, *lines = csv.reader(file)
+        rows = [line for line in lines if len(line) > 2]
+        labels = np.array([int(row[1]) for row in rows])
+        probabilities = np.array([[float(p) for p in row[2:]] for row in rows])
+    except (ValueError, csv.Error) as error:
+        raise VggnbError(f"The file is damaged: {error}.", path, "Remove it and judge the run again.") from error
     unreadable = tuple((line[0], line[1]) for line in lines if len(line) == 2)
     return Predictions(tuple(row[0] for row in rows), labels, probabilities, unreadable)

@@ -26,7 +26,7 @@ from vggnb.save import exports
 from vggnb.save.filling import read_numbers, rebuild
 from vggnb.save.proof import SavedFile, verify
 from vggnb.save.runtimes import LIKENESS, Forward, check_images, read_likeness
-from vggnb.save.spec import EXPORTS, FORMATS, MANIFEST, is_manifest, read_spec, write_manifest
+from vggnb.save.spec import ENDINGS, EXPORTS, FORMATS, MANIFEST, is_manifest, read_spec, write_manifest
 from vggnb.storage import VggnbError, recover_folder, replacing_folder, sha256_file, write_json
 from vggnb.train import Run
 
@@ -89,7 +89,7 @@ def save_bundle(
         raise VggnbError(what, folder, "Name a new folder with --to.")
     model = run.classifier() if model is None else model
     with replacing_folder(folder) as temporary:
-        names = {kind: f"VGG_{name}{ {**FORMATS, **EXPORTS}[kind] }" for kind in formats}
+        names = {kind: f"VGG_{name}{ENDINGS[kind]}" for kind in formats}
         _write_model(model, temporary, names, run.recipe)
         write_json(temporary / "labels.json", list(run.classes))
         write_json(temporary / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
@@ -102,21 +102,32 @@ def save_bundle(
             "classes": list(run.classes),
             "decoder": DECODER_VERSION,
             "versions": versions(),
-            "files": {
-                path.relative_to(temporary).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-                for path in sorted(temporary.rglob("*"))
-                if path.is_file()
-            },
+            "files": _listed(temporary),
             "models": names,
             "check": np.asarray(expected, np.float64).round(9).tolist(),
         }
         write_manifest(temporary, document)
+        return _proven(temporary, folder)
+
+
+def _listed(folder: Path) -> dict[str, dict]:
+    """What the manifest says of every file, those inside a SavedModel too."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    about = {path: {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in paths}
+    return {path.relative_to(folder).as_posix(): facts for path, facts in about.items()}
+
+
+def _proven(temporary: Path, folder: Path) -> list[SavedFile]:
+    """The files, all of which come back the same; what is wrong is told of `folder`, where they were to go."""
+    remedy = "Nothing was changed; please report it."
+    try:
         files = verify(temporary, run_exports=True)
-        for file in files:
-            most = exports.TOLERANCE if file.format in EXPORTS else TOLERANCE
-            if file.max_difference is not None and not file.max_difference <= most:  # nan is wrong, too
-                what = f"{file.path} does not come back the same."
-                raise VggnbError(what, folder, "Nothing was changed; please report it.")
+    except VggnbError as error:
+        raise VggnbError(error.what, folder, remedy) from error
+    for file in files:
+        most = exports.TOLERANCE if file.format in EXPORTS else TOLERANCE
+        if file.max_difference is not None and not file.max_difference <= most:  # nan is wrong, too
+            raise VggnbError(f"{file.path} does not come back the same.", folder, remedy)
     return files
 
 
@@ -147,9 +158,9 @@ def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
 
 
 def _known_formats(formats: Iterable[str]) -> list[str]:
-    formats, known = list(dict.fromkeys([*formats, "weights"])), [*FORMATS, *EXPORTS]
-    if unknown := [kind for kind in formats if kind not in known]:
-        remedy = f"Use article, all, or some of {', '.join(known)}."
+    formats = list(dict.fromkeys([*formats, "weights"]))
+    if unknown := [kind for kind in formats if kind not in ENDINGS]:
+        remedy = f"Use article, all, or some of {', '.join(ENDINGS)}."
         raise VggnbError(f"There is no format '{unknown[0]}'.", "--formats", remedy)
     exports.check_writable([kind for kind in formats if kind in EXPORTS])
     return formats

@@ -18,8 +18,8 @@ import numpy as np
 import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
 from vggnb.machine import python_path
 from vggnb.recipe import Recipe
-from vggnb.save.guard import check_model_file
 from vggnb.save.filling import rebuild
+from vggnb.save.guard import check_model_file
 from vggnb.save.runtimes import check_images
 from vggnb.save.spec import EXPORTS, MANIFEST, check_file, read_spec
 from vggnb.storage import VggnbError, read_json

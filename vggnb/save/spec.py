@@ -21,6 +21,7 @@ from vggnb.storage import VggnbError, recover_folder, sha256_bytes, sha256_file,
 
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
 EXPORTS = {"savedmodel": ".savedmodel", "onnx": ".onnx", "litert": ".tflite"}  # for other programs
+ENDINGS = FORMATS | EXPORTS
 ARTICLE = ("json", "h5", "weights")
 NUMBERS = ("weights", "keras", "h5")  # where the numbers are taken from: the first of these that is there
 MANIFEST = "manifest.json"
@@ -152,8 +153,7 @@ def is_manifest(document: object) -> bool:
         return False
     if not all(_is_plain(name) and _is_about(about) for name, about in files.items()):
         return False
-    endings = {**FORMATS, **EXPORTS}
-    if not all(isinstance(file, str) and file.endswith(endings.get(kind, "\0")) for kind, file in models.items()):
+    if not all(isinstance(file, str) and file.endswith(ENDINGS.get(kind, "\0")) for kind, file in models.items()):
         return False
     needed = {f"{file}/saved_model.pb" if kind == "savedmodel" else file for kind, file in models.items()}
     return {"labels.json", "recipe.json", *needed} <= files.keys() and "weights" in models

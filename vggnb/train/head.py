@@ -1,8 +1,6 @@
 """Fit the head on stored features; the base is never touched. What is done is never lost."""
 
-import csv
 import hashlib
-import io
 import math
 import tempfile
 import time
@@ -23,7 +21,7 @@ from vggnb.likeness import Likeness, learn_likeness
 from vggnb.lock import held
 from vggnb.model import build_base, build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_bytes, write_bytes, write_json
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, csv_text, sha256_bytes, write_bytes, write_json
 from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import fit_on, in_graph
 from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
@@ -184,7 +182,7 @@ def _keep(
     name = f"head-{digest[:12]}.weights.h5"
     write_bytes(run.folder / name, data)
     rows = state.about["history"]
-    write_bytes(run.folder / "history.csv", _as_csv(rows))
+    write_bytes(run.folder / "history.csv", csv_text([rows[0], *(row.values() for row in rows)]).encode())
     timing = {
         "features_s": round(features.seconds, 3),
         "head_s": round(seconds, 3),
@@ -202,14 +200,6 @@ def _keep(
     document["state_sha256"] = state.sha256("model/", "optimizer/")
     write_json(run.folder / TRAINING_FILE, document)
     remove_stale(run, "head-*.weights.h5", kept=name)
-
-
-def _as_csv(rows: list[dict]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def remove_stale(run: Run, pattern: str, *, kept: str) -> None:
