@@ -46,7 +46,7 @@ def coverage(sets: int, negatives: int, positives: int, auc: float, *, draws: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=400)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -15,9 +15,10 @@ import pytest
 import standin
 
 from vggnb.cluster import fill_store, rehearsal
-from vggnb.cluster.plan import Plan, Speed, duration, on_paper, size
+from vggnb.cluster.plan import Plan, Speed, on_paper, size
 from vggnb.cluster.units import Missing, is_manifest, stream_rows
 from vggnb.features import extract
+from vggnb.folders import duration
 from vggnb.shards import whole_shards
 from vggnb.storage import VggnbError
 
@@ -180,11 +181,12 @@ def test_a_plan_is_a_division():
     plan = Plan("all", 1_000_000, card, record_bytes=11_840, picture_bytes=0.3e6)
     assert card.images_per_s == pytest.approx(100) and plan.seconds == pytest.approx(10_000)
     assert (size(plan.store_bytes), size(plan.read_bytes_per_s)) == ("12 GB", "30 MB")
+    assert (size(5), size(0), size(2500)) == ("5 bytes", "0 bytes", "2.5 kB")
     assert "2.8 hours" in str(plan) and "assumed" in str(plan)
     here = Speed("here", 10.0, measured=True)
     assert here.times(2, "two").images_per_s < 20 and not here.times(2, "two").measured
     assert list(map(duration, (0, 1.5, 119, 120, 7199, 7200, 172_800))) == [
-        "0.0 s", "1.5 s", "119 s", "2.0 min", "120 min", "2.0 hours", "2.0 days",
+        "0 s", "2 s", "119 s", "2.0 min", "120 min", "2.0 hours", "2.0 days",
     ]  # fmt: skip
 
 

@@ -126,11 +126,6 @@ def test_the_stop_button_ends_the_training_and_it_can_be_continued(fit_tiny, bas
     assert fit(run, features, progress=False) == fit_tiny(manifest, best)[0].history()
 
 
-@pytest.mark.parametrize("seconds, words", [(0.2, "1 s"), (119, "119 s"), (600, "10 min"), (90_000, "25 h")])
-def test_long_times_are_told_roughly(seconds, words):
-    assert training._duration(seconds) == words
-
-
 def test_presses_are_not_sent_to_the_thread_that_trains():
     """What ipykernel 7.4 remembers when a cell writes to a control, and must forget."""
     progress = TrainingProgress(2)

@@ -3,6 +3,7 @@
 Links are not followed, nothing is opened, and what operating systems and tools leave behind is counted apart.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ SYSTEM_NAMES = {
     "@eadir", "__pycache__", "icon\r",
 }  # fmt: skip
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
+TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"), (1, "s"))
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
 LINK = "It is a link, and links are not followed. Put the file itself in its place, or leave it out."
 SPECIAL = "It is not a regular file (a pipe, a socket or a device). Remove it."
@@ -74,6 +76,13 @@ def plain_cell(text: str) -> str:
 def counted(n: int, noun: str) -> str:
     """A number and its noun: '1 picture', '2 pictures'."""
     return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: '8 s', '24 min', '1.7 days'."""
+    length, unit = next((length, unit) for length, unit in TIMES if seconds >= 2 * length or length == 1)
+    number = seconds / length
+    return f"{math.ceil(number)} s" if length == 1 else f"{number:.{int(number < 10)}f} {unit}"
 
 
 def is_system(name: str) -> bool:

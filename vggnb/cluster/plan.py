@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggnb.census import Row
+from vggnb.folders import duration
 from vggnb.images import read_image
 
 GFLOP = 30.7  # of an image of 224 pixels: the 13 convolutions; benchmarks/forward.py counts them
 RAY_SHARE = 0.9  # of what the same cores do without Ray; benchmarks/cluster.py measured 0.92
 DRIVER_ROWS_PER_S = 20_000  # that one driver can hand out and note; benchmarks/cluster.py --scale
-TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"), (0, "s"))
-BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (0, "bytes"))
+BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes"))
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,11 @@ class Plan:
         return f"{self.archive:<16} {self.speed.where:<24} {known:<9}{rate:>16} {duration(self.seconds):>12}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: '24 min', '1.7 days'."""
-    return _said(seconds, next((size, unit) for size, unit in TIMES if seconds >= 2 * size))
-
-
 def size(count: float) -> str:
     """Bytes as people say them: '118 GB'."""
-    return _said(count, next((size, unit) for size, unit in BYTES if count >= size))
-
-
-def _said(number: float, unit: tuple[float, str]) -> str:
-    number /= unit[0] or 1
-    return f"{number:.{int(number < 10)}f} {unit[1]}"
+    one, unit = next((one, unit) for one, unit in BYTES if count >= one or one == 1)
+    number = count / one
+    return f"{number:.{int(number < 10 and one > 1)}f} {unit}"
 
 
 def decoding_speed(dataset: Path, rows: Sequence[Row]) -> float:

@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 from vggnb import figures
+from vggnb.folders import duration
 from vggnb.widgets.panels import Panel, ipywidgets
 
 CURVE_SHARE = 0.1  # drawing takes at most about this share of the training's time
@@ -67,7 +68,7 @@ class TrainingProgress(Panel):
         left = (time.monotonic() - self.start) / (self.done - self.first) * (self.epochs - self.done)
         if self.view is not None:
             self.bar.value = self.done
-            self.words.value = f"{self.line}, {_duration(left)} left"
+            self.words.value = f"{self.line}, {duration(left)} left"
             if time.monotonic() >= self.next_s:
                 self._draw()
         if self.stopping:
@@ -81,7 +82,7 @@ class TrainingProgress(Panel):
         self.bar.bar_style = "success" if self.done == self.epochs else "warning"
         self.button.layout.display = "none"
         on = "; run the cell again to go on" if self.stopping else ""
-        self.words.value = f"{self.line}, {_duration(time.monotonic() - self.start)} in all{on}"
+        self.words.value = f"{self.line}, {duration(time.monotonic() - self.start)} in all{on}"
         self._draw()
 
     def _draw(self) -> None:
@@ -102,11 +103,3 @@ def _hear_at_once(control) -> None:
     forgotten that, it takes the thread that JupyterLab names. Elsewhere there is nothing to forget.
     """
     getattr(control.comm, "__dict__", {}).pop("_reply_subshell_id", None)
-
-
-def _duration(seconds: float) -> str:
-    """Roughly how long, in words."""
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{math.ceil(seconds)} s"
