@@ -174,10 +174,15 @@ TryYourOwn(bundle)
 # noise = io.BytesIO()
 # Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)).save(noise, "PNG")
 # print(predict_images(bundle, [("noise", noise.getvalue())])[0])
+#
+# clouds = np.clip((224, 172, 150) + np.random.default_rng(0).normal(0, 30, (8, 8, 1)), 0, 255).astype(np.uint8)
+# skin = io.BytesIO()
+# Image.fromarray(clouds).resize((96, 96)).save(skin, "PNG")
+# print(predict_images(bundle, [("clouds", skin.getvalue())])[0])
 # ```
 #
-# It answers, often with great confidence, and warns. The probability alone could not tell. A plain skin-coloured picture
-# (`Image.new("RGB", (96, 96), (224, 172, 150))`) has no feature that would be out of the ordinary: no warning.
+# The noise gets an answer, often with great confidence, and a warning: the probability alone could not tell. Soft clouds in
+# the colours of skin are no lesion either; they get an answer, and no warning.
 # </details>
 
 # %%
