@@ -118,7 +118,7 @@ def errors(manifest, folder):
 
     found = {name: told(name, network=network) for name, network in
              (("weights", standin.Other), ("elsewhere", standin.Elsewhere))}  # fmt: skip
-    found["gpus"] = told("gpus", gpus_per_worker=2)
+    found["gpus"], found["fewer"] = told("gpus", gpus_per_worker=2), told("gpus", gpus_per_worker=-1)
     version, vggnb.__version__ = vggnb.__version__, "0.0"
     found["versions"] = told("versions")
     vggnb.__version__ = version
@@ -165,7 +165,7 @@ def main(folder: Path, dataset: Path | None) -> None:
 
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        filled = fill(few, folder / "ray")
+        filled = fill(few, folder / "ray", network=standin.Together)
         names = [{path.name for path in (folder / of).rglob("*.npy")} for of in ("ray", "few-local")]
         did(
             "peace",

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from PIL import Image
 
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COUNTS = {"train": 8, "validation": 4, "test": 6}
 

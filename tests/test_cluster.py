@@ -231,7 +231,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(faults):
 @pytest.mark.parametrize("what, words", [
     ("weights", "networks differ"), ("versions", "Versions differ: vggnb"), ("store", "does not see the store"),
     ("dataset", "does not see the pictures"), ("elsewhere", "do not arrive in the store"),
-    ("gpus", "No machine of the cluster has more than 0 GPUs"),
+    ("gpus", "No machine of the cluster has more than 0 GPUs"), ("fewer", "cannot take -1 GPUs"),
 ])  # fmt: skip
 def test_what_the_machines_cannot_do_together_is_told(what, words, faults):
     assert words in faults["errors"][what]

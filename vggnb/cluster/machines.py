@@ -67,13 +67,14 @@ def gpus_each(asked: int | None) -> int:
     """How many GPUs a worker gets; one, where the cluster has any and nothing else is asked.
 
     Raises:
-        VggnbError: no machine has so many.
+        VggnbError: no machine has so many, or fewer than none are asked for.
     """
     most = int(max(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]))
     each = min(most, 1) if asked is None else asked
     if not 0 <= each <= most:
-        remedy = "Ask for fewer with --gpus-per-worker, or 0 to work on the processors."
-        raise VggnbError(f"A machine of this cluster has 0 to {most} GPUs.", f"--gpus-per-worker {each}", remedy)
+        remedy = f"Take 0 to {most}; with 0 the work is done on the processors."
+        why = f"A worker cannot take {each}" if each < 0 else f"No machine of the cluster has more than {most}"
+        raise VggnbError(f"{why} GPUs.", f"--gpus-per-worker {each}", remedy)
     return each
 
 
