@@ -188,8 +188,9 @@ cluster.close()
 # vggnb train /shared/pictures --out RUN --store /shared/features          # forwards nothing
 # ```
 #
-# Where the machines have GPUs, each worker gets one. A census still runs on one machine: it is read once and remembered, and its
-# search for twins needs all pictures' fingerprints in one place.
+# Where the machines have GPUs, each worker gets one. That serves a single machine with several, too: leave `--address`
+# out, and Ray is started there for the length of the command, with a worker for each GPU. A census still runs on one
+# machine: it is read once and remembered, and its search for twins needs all pictures' fingerprints in one place.
 #
 # ## Ten million pictures, on paper
 #

@@ -354,3 +354,10 @@ def test_a_number_in_place_of_an_operators_name_is_refused_at_once(tmp_path):
     (path := tmp_path / "bomb.onnx").write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
     with pytest.raises(VggnbError, match="number stands for a text"):
         check_onnx(path)
+
+
+def test_that_program_says_what_is_missing(exported, tmp_path):
+    for name in ("labels.json", "recipe.json"):
+        shutil.copy(exported[0] / name, tmp_path)
+    done = subprocess.run([sys.executable, str(PROGRAM), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 1 and "holds no .onnx file" in done.stderr and "Traceback" not in done.stderr

@@ -12,7 +12,9 @@ bundle, *photos = map(Path, sys.argv[1:])
 classes = json.loads((bundle / "labels.json").read_text("utf-8"))
 recipe = json.loads((bundle / "recipe.json").read_text("utf-8"))["recipe"]
 size, resize = recipe["image_size"], recipe["resize"]
-session = onnxruntime.InferenceSession(next(bundle.glob("*.onnx")))
+if not (models := list(bundle.glob("*.onnx"))):
+    sys.exit(f"{bundle} holds no .onnx file: save the run again, with the format onnx.")
+session = onnxruntime.InferenceSession(models[0])
 for photo in photos:
     image = Image.open(photo)
     if resize == "bilinear":
