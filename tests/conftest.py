@@ -204,7 +204,7 @@ def quick_verify(monkeypatch):
 
     def run(command, **_):
         out = io.StringIO()
-        module, *words, folder = command[2:]
+        module, *words, folder = command[3:]
         with contextlib.redirect_stdout(out):
             {"vggnb.save.proof": proof, "vggnb.save.runtimes": runtimes}[module]._main(*words, Path(folder))
         return subprocess.CompletedProcess(command, 0, out.getvalue(), "")

@@ -110,6 +110,13 @@ def test_an_unknown_engine_and_another_file_are_told(fill, tmp_path):
             fill(manifest)
 
 
+def test_a_store_among_the_pictures_is_refused(fill, tmp_path):
+    manifest = standin.pictures(tmp_path / "many", 2)
+    with pytest.raises(VggnbError, match="inside the dataset"):
+        fill(manifest, store=tmp_path / "many" / "store")
+    assert not (tmp_path / "many" / "store").exists()
+
+
 def test_without_ray_the_way_to_it_is_told(fill, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     for name in ("machines", "distributed"):

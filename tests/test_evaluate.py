@@ -366,3 +366,30 @@ def test_images_that_are_in_train_too_are_judged_both_ways(own_photos, survey, f
     assert report.without_leaks.n == report.n - 1
     assert "1 of these images are in train, too" in str(report)
     assert report.to_dict()["without_leaks"]["metrics"]["accuracy"]["value"] is not None
+
+
+def test_in_another_folder_training_images_and_twins_are_seen(judged, own_photos):
+    run, _ = judged
+    report = judge_folder(run, take_census(own_photos / "train", progress=False), progress=False)
+    assert report.leaks == report.n == 16 and report.without_leaks is None
+    assert "16 of these images are in train, too. Without them, too few are left" in str(report)
+    first = sorted((own_photos / "test" / "cat").iterdir())[0]
+    for number in range(3):
+        (first.parent / f"copy{number}{first.suffix}").write_bytes(first.read_bytes())
+    report = judge_folder(run, take_census(own_photos, progress=False), progress=False)
+    assert (report.n, report.groups, report.leaks) == (15, 12, 0)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda lines: lines[:-1], lambda lines: lines[:1], lambda lines: [*lines, lines[-1]],
+    lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",nan\n"],
+    lambda lines: [line.replace("test/cat/", "test/cat/old_") for line in lines],
+])  # fmt: skip
+def test_what_was_said_of_other_images_or_is_cut_is_asked_again(spoil, judged):
+    run, _ = judged
+    whole = predict_split(run, progress=False)
+    (path,) = run.folder.glob("predictions-test-*.csv")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(spoil(lines)))
+    again = predict_split(run, progress=False)
+    assert again.paths == whole.paths and np.array_equal(again.probabilities, whole.probabilities)

@@ -92,9 +92,10 @@ def test_full_profile_asks_for_a_dataset_and_takes_it(monkeypatch, tmp_path):
     monkeypatch.setenv("VGGNB_PROFILE", "full")
     with pytest.raises(VggnbError, match="VGGNB_DATASET to the folder"):
         paths.open_workspace()
-    monkeypatch.setenv("VGGNB_DATASET", str(tmp_path))
+    (mine := tmp_path / "pictures").mkdir()
+    monkeypatch.setenv("VGGNB_DATASET", str(mine))
     ws = paths.open_workspace()
-    assert (ws.dataset, ws.image_size) == (tmp_path, 224)
+    assert (ws.dataset, ws.image_size) == (mine, 224)
     monkeypatch.delenv("VGGNB_DATASET")
     folders = paths.make_project_folders()
     assert paths.open_workspace().dataset == folders.dataset
@@ -254,3 +255,11 @@ def test_importing_is_fast_and_light():
         subprocess.run([sys.executable, "-c", "import vggnb"], check=True)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.3
+
+
+def test_runs_and_features_are_not_put_among_the_pictures(monkeypatch, tmp_path):
+    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "pets" / "home"))
+    (tmp_path / "pets").mkdir()
+    with pytest.raises(VggnbError, match="inside the dataset"):
+        paths.open_workspace(dataset=tmp_path / "pets")
+    assert not list((tmp_path / "pets").iterdir())

@@ -12,6 +12,7 @@ from vggnb import cli
 from vggnb.card import build_card, card_markdown, plain
 from vggnb.evaluate import judge
 from vggnb.report import build_page, write_report
+from vggnb.storage import VggnbError
 
 HOSTILE = "<img src=x onerror=alert(1)>$x_$\u202e"
 TAGS = "html head meta title style body h1 h2 h3 p strong ul li table thead tbody tr th td figure img figcaption"
@@ -94,3 +95,35 @@ def test_hostile_names_on_the_disk_come_through_as_words(draw_photos, survey, fi
 
 def test_plain_markdown_cannot_become_a_link():
     assert plain("[a](b) *c* `d` |") == r"\[a\]\(b\) \*c\* \`d\` \|"
+
+
+def test_a_second_report_replaces_the_first_and_keeps_a_list_that_was_worked_on(judged):
+    path, _ = write_report(judged, progress=False)
+    listed = path.with_name("report-relabel-test.csv")
+    listed.write_text("mine")
+    write_report(judged, progress=False)
+    write_report(judged, progress=False)
+    assert path.with_name("report-relabel-test-1.csv").read_text() == "mine"
+    assert listed.read_text().startswith("path,class,predicted")
+    assert not path.with_name("report-relabel-test-2.csv").exists()
+    assert set(build_card(judged, "pets")["results"]) == {"test"}
+
+
+def test_a_users_file_that_is_named_like_a_report_is_none(judged):
+    judge(judged, draws=20, progress=False)
+    (judged.folder / "report-2026.json").write_text("[1]")
+    assert set(build_card(judged, "pets")["results"]) == {"test"}
+    (judged.folder / "report-test.json").write_text("[1]")
+    with pytest.raises(VggnbError, match="no report"):
+        build_card(judged, "pets")
+
+
+@pytest.mark.parametrize("name, there, words", [
+    ("photo.jpg", "photo.jpg", "ends in .html"), ("mine.html", "mine.html", "not of a report"),
+    ("mine.html", "mine-card.md", "not of a report"), ("manifest.csv", "manifest.csv", "ends in .html"),
+])  # fmt: skip
+def test_nothing_but_a_report_is_replaced_by_one(name, there, words, judged, tmp_path):
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(VggnbError) as told:
+        write_report(judged, tmp_path / name, progress=False)
+    assert words in str(told.value) and (tmp_path / there).read_text() == "mine"

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -403,9 +404,59 @@ def test_the_fresh_process_finds_the_library_from_any_folder(saved, tmp_path, mo
     monkeypatch.setattr(proof.subprocess, "run", lambda command, **options: asked.append((command, options)) or DONE)
     verify(saved[0])
     ((command, options),) = asked
-    assert command[:3] == [sys.executable, "-m", "vggnb.save.proof"] and os.path.isabs(command[3])
+    assert command[:4] == [sys.executable, "-P", "-m", "vggnb.save.proof"] and os.path.isabs(command[4])
     first = options["env"]["PYTHONPATH"].split(os.pathsep)[0]
     assert os.path.isfile(os.path.join(first, "vggnb", "save", "proof.py"))
 
 
 DONE = subprocess.CompletedProcess([], 0, "{}\n", "")
+
+
+@pytest.mark.parametrize("name", [".git/config", ".env", ".gitattributes"])
+def test_hidden_files_are_the_users_too(name, best_run, model, own_bundle, tmp_path):
+    for folder in (own_bundle, tmp_path / "new"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+        with pytest.raises(VggnbError, match=f"something else than a bundle: {name.partition('/')[0]}"):
+            save_bundle(best_run[0], folder, model=model)
+        assert (folder / name).read_text() == "mine"
+
+
+def test_what_a_system_leaves_in_every_folder_does_not_stop_a_save(best_run, model, own_bundle):
+    for name in (".DS_Store", "._VGG_pets.keras", "Thumbs.db"):
+        (own_bundle / name).write_text("x")
+    save_bundle(best_run[0], own_bundle, formats=[], model=model)
+    assert not (own_bundle / ".DS_Store").exists()
+
+
+def test_a_bundle_of_an_earlier_training_is_saved_anew_and_that_is_said(best_run, own_bundle, capsys):
+    card = json.loads((own_bundle / "card.json").read_text())
+    (own_bundle / "card.json").write_text(json.dumps(card | {"model_sha256": "0" * 64}))
+    open_or_save(best_run[0], own_bundle, name="pets")
+    assert "of an earlier training: saving it anew" in capsys.readouterr().out
+    assert json.loads((own_bundle / "card.json").read_text())["model_sha256"] == best_run[0].model_sha256()
+
+
+def test_a_bundle_among_the_pictures_is_refused(best_run, model, tmp_path):
+    run = replace(best_run[0], manifest=replace(best_run[0].manifest, dataset=tmp_path))
+    with pytest.raises(VggnbError, match="inside the dataset"):
+        save_bundle(run, tmp_path / "new" / "bundle", model=model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(best_run, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(save.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e6))
+    with pytest.raises(VggnbError, match="MB, and 1 MB are free"):
+        save_bundle(best_run[0], tmp_path / "bundle", model=model)
+    assert names(tmp_path) == []
+
+
+def test_a_module_in_the_current_folder_is_not_taken_for_pythons_own(saved, tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise ImportError('mine')")
+    monkeypatch.chdir(tmp_path)
+    assert max(file.max_difference or 0 for file in verify(saved[0])) <= 1e-5
+
+
+def test_the_fresh_process_says_what_is_wrong_not_what_to_do(tmp_path):
+    with pytest.raises(VggnbError, match="loaded again: .*The storage said"):
+        proof._in_fresh_process(tmp_path, "vggnb.save.proof")

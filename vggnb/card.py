@@ -10,7 +10,8 @@ from datetime import date
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
 from vggnb.machine import versions
-from vggnb.storage import read_json, sha256_bytes, sha256_file
+from vggnb.paths import SPLITS
+from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file
 from vggnb.train import Run
 
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
@@ -19,7 +20,7 @@ LIMITS = "Knows nothing but pictures like those it was trained on, taken the sam
 
 def build_card(run: Run, name: str) -> dict:
     """The card of a run, plain values for JSON; its results are the reports that are in the run's folder."""
-    reports = {path.stem.removeprefix("report-"): read_json(path) for path in sorted(run.folder.glob("report-*.json"))}
+    reports = _reports(run)
     tuned = run.fine_tuned()
     words = f"fine-tuned from {tuned['from_block']} on" if tuned else "frozen"
     rows = sorted((row.sha256, row.split, row.label) for row in run.manifest.rows)
@@ -43,8 +44,18 @@ def build_card(run: Run, name: str) -> dict:
         "calibration": run.calibration().to_dict(),
         "results": reports,
         "versions": {**versions(), "decoder": DECODER_VERSION},
-        "limits": [LIMITS, *(sentence for report in reports.values() for sentence in report.get("cannot_be_said", []))],
+        "limits": [LIMITS, *(sentence for report in reports.values() for sentence in report["cannot_be_said"])],
     }
+
+
+def _reports(run: Run) -> dict[str, dict]:
+    """Split -> what `evaluate.judge` found on it."""
+    paths = {split: run.folder / f"report-{split}.json" for split in SPLITS}
+    reports = {split: read_json(path) for split, path in paths.items() if path.is_file()}
+    for split, report in reports.items():
+        if not isinstance(report, dict) or not {"n", "metrics", "baselines", "cannot_be_said"} <= report.keys():
+            raise VggnbError("This file is no report.", paths[split], "Remove it and judge the run again.")
+    return reports
 
 
 def card_markdown(card: dict) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vggnb.machine import device_words, versions
-from vggnb.paths import WEIGHTS, Workspace, open_workspace
+from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, make_folder, mendable
 
@@ -200,8 +200,8 @@ def _trained(options, dataset: Path | None, out: Path | None):
     recipe = _recipe(options, dataset is None, workspace)
     out = out or _new_run_folder(workspace.runs, recipe.name)
     pictures = workspace.dataset.parent if workspace.dataset.suffix.lower() == ".csv" else workspace.dataset
-    if out.resolve().is_relative_to(pictures.resolve()):
-        raise VggnbError("The run's folder lies inside the dataset.", out, "Name a folder elsewhere with --out.")
+    check_outside(out, pictures, "The run's folder", "--out")
+    check_outside(options.store or workspace.features, pictures, "The feature store", "--store")
     out = make_folder(out)
     census = _take_census(options, workspace)
     manifest = _split(options, census, recipe)
@@ -333,6 +333,7 @@ def _evaluate(options) -> None:
         report = judge(run, **_judging(options))
     else:
         census = _take_census(options, open_workspace(dataset=options.dataset))
+        _tell(options, "\n".join([str(census), *_skipped(census), ""]))
         report = judge_folder(run, census, **_judging(options))
     _print(options, report.to_dict(), report)
 

@@ -89,8 +89,20 @@ def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Wo
     on_drive = where == "colab" and home.is_relative_to(machine.CONTENT / "drive")
     local = machine.CONTENT / project if on_drive else home
     dataset = _dataset(where, profile, home) if dataset is None else Path(dataset).absolute()
+    if dataset.is_dir():
+        check_outside(home, dataset, "The folder for runs and features", "VGGNB_HOME")
     runs, features = make_folder(home / "runs"), make_folder(local / "features")
     return Workspace(where, profile, dataset, home, runs, features, weights)
+
+
+def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
+    """Refuse to write among a dataset's pictures, where it would be taken for one of its classes.
+
+    Raises:
+        VggnbError: `path` is the dataset's folder or lies in it; `what` and `option` say what was to be put there.
+    """
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(dataset)):
+        raise VggnbError(f"{what} would lie inside the dataset.", path, f"Name a place elsewhere with {option}.")
 
 
 def _profile(where: str) -> str:

@@ -4,6 +4,7 @@ Every name is escaped, the figures are inside the file, and a policy in its head
 """
 
 import base64
+import itertools
 from html import escape
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vggnb.evaluate import Report, find_mistakes, judge, predict_split, relabel_
 from vggnb.explain import grad_cam
 from vggnb.folders import counted, shown
 from vggnb.images import read_image
+from vggnb.paths import check_outside
 from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 
@@ -25,6 +27,7 @@ th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px soli
 td + td, th + th { text-align: right } .device { border: 2px solid #D55E00; padding: .5rem 1rem; font-weight: bold }
 @media print { body { margin: 0 } figure, tr { break-inside: avoid } }
 """
+BEGINNING = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -32,21 +35,20 @@ def write_report(run: Run, path: Path | None = None, *, progress: bool = True, *
     """Judge a run on its test images and write the page; beside it the card and the list of labels to look at again.
 
     Args:
-        path: the page; default report.html in the run's folder. A file there is replaced.
+        path: the page, a name that ends in .html; default report.html in the run's folder. An earlier report there is
+            replaced; a list of labels that somebody has changed since keeps its rows under another name.
         wishes: what `evaluate.judge` takes: positive, sensitivity, cost_ratio, prevalence.
 
     Returns:
         where the page is, and the judgement.
 
     Raises:
-        VggnbError: the path is a folder or cannot be written to, or the run cannot be judged.
+        VggnbError: the path is a folder, something else than a report or cannot be written to, or the run cannot be
+            judged.
     """
     path = run.folder / "report.html" if path is None else Path(path)
     with storage_errors(path):
-        if path.is_dir():
-            raise VggnbError("There is a folder of this name.", path, "Name a file, such as report.html.")
-    if path.resolve().is_relative_to(run.manifest.dataset.resolve()):
-        raise VggnbError("The page would lie inside the dataset.", path, "Name a file elsewhere with --to.")
+        _check_place(path, run)
     report = judge(run, progress=progress, **wishes)
     card = build_card(run, run.folder.name)
     write_bytes(path, build_page(run, report, card, progress=progress).encode("utf-8"))
@@ -55,8 +57,33 @@ def write_report(run: Run, path: Path | None = None, *, progress: bool = True, *
     watched = [split for split in ("validation", "test") if run.manifest.of(split)]
     for split in watched:
         said = predict_split(run, split, progress=progress)
-        write_bytes(path.with_name(f"{path.stem}-relabel-{split}.csv"), relabel_list(said, run.classes))
+        _write_list(path.with_name(f"{path.stem}-relabel-{split}.csv"), relabel_list(said, run.classes))
     return path, report
+
+
+def _check_place(path: Path, run: Run) -> None:
+    """Refuse what would take the place of anything but an earlier report."""
+    if path.is_dir():
+        raise VggnbError("There is a folder of this name.", path, "Name a file, such as report.html.")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise VggnbError("The page is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
+    check_outside(path, run.manifest.dataset, "The page", "--to")
+    ours = path.resolve() == (run.folder / "report.html").resolve()  # whatever has these names in a run is its own
+    if path.exists():
+        with open(path, "rb") as file:
+            ours = file.read(len(BEGINNING)) == BEGINNING.encode()
+    for one in (path, *(path.with_name(f"{path.stem}-card{ending}") for ending in (".json", ".md"))):
+        if one.exists() and not ours:
+            raise VggnbError("This file is there, and is not of a report.", one, "Choose another name with --to.")
+
+
+def _write_list(path: Path, data: bytes) -> None:
+    """Write a list that people may work on: one that differs keeps its rows under a name with a number."""
+    with storage_errors(path):
+        if path.exists() and path.read_bytes() != data:
+            numbers = (path.with_name(f"{path.stem}-{number}.csv") for number in itertools.count(1))
+            path.rename(next(name for name in numbers if not name.exists()))
+    write_bytes(path, data)
 
 
 def build_page(run: Run, report: Report, card: dict, *, progress: bool = True) -> str:
@@ -72,11 +99,10 @@ def build_page(run: Run, report: Report, card: dict, *, progress: bool = True) -
     parts += _curves(run, report, progress)
     parts += _mistakes(run, progress)
     parts += _making(run, card)
-    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-    head += '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'content="{POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head += f"<title>{title}</title><style>{STYLE}</style>"
     body = "\n".join(parts)
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+    return f"{BEGINNING}{head}</head>\n<body>\n{body}\n</body></html>\n"
 
 
 def text(value: object) -> str:
@@ -118,10 +144,8 @@ def _numbers(report: Report) -> list[str]:
         parts.append(f'<p class="note">{text(said)}</p>')
     if report.operating is not None:
         parts.append(f"<p>{text(report.operating)}.</p>")
-    if report.without_leaks is not None:
-        said = f"{report.n - report.without_leaks.n} of these images are in train, too. Without them the accuracy is "
-        said += f"{report.without_leaks.metrics['accuracy']}."
-        parts.append(f"<p><strong>{text(said)}</strong></p>")
+    if report.leaks:
+        parts.append(f"<p><strong>{text(report.leaking())}</strong></p>")
     rows = []
     for name, one in report.per_class.items():
         ends = f"{one['recall']['value']:.2f} ({one['recall']['low']:.2f} to {one['recall']['high']:.2f})"

@@ -138,7 +138,7 @@ def assign_splits(
     _check_shares(validation_share=validation_share, test_share=test_share)
     said: list[str] = []
     rows = _without_leaks(census, said) if drop_leaks else list(census.rows)
-    blocks = _blocks(rows, [pair.paths for pair in census.pairs])
+    blocks = _blocks(rows, census)
     free = [block for block in blocks if all(row.split in ("train", UNSPLIT) for row in block)]
     own = {row.split for row in rows}
     missing = [split for split in ("test", "validation") if split not in own]
@@ -151,8 +151,7 @@ def assign_splits(
             free, cut = _cut(free, share, keep=2 if split == "test" and "validation" in missing else 1)
             where.update((row.path, split) for block in cut for row in block)
             said.append(_sentence(split, sum(map(len, cut)), before, own, seed))
-    named = {row.path: _group(block) for block in blocks for row in block}
-    rows = [replace(row, split=where[row.path], group=named[row.path]) for row in rows]
+    rows = [replace(row, split=where[row.path]) for row in with_groups(rows, census)]
     return Manifest(census.dataset, census.classes, tuple(_mark_leaks(rows, census, said)), tuple(said))
 
 
@@ -190,13 +189,19 @@ def _mark_leaks(rows: list[Row], census: Census, said: list[str]) -> Iterable[Ro
         yield row
 
 
-def _blocks(rows: Sequence[Row], pairs: Iterable[tuple[str, str]]) -> list[list[Row]]:
+def with_groups(rows: Sequence[Row], census: Census) -> list[Row]:
+    """The rows, each with the name of what belongs together: the user's own groups, and twins."""
+    named = {row.path: _group(block) for block in _blocks(rows, census) for row in block}
+    return [replace(row, group=named[row.path]) for row in rows]
+
+
+def _blocks(rows: Sequence[Row], census: Census) -> list[list[Row]]:
     """Rows that must stay together, as lists; the order depends on the paths alone."""
     by_path = {row.path: row for row in rows}
     firsts: dict[str, str] = {}
     links = [(path, path) for path in by_path]
     links += [(row.path, firsts.setdefault(row.group, row.path)) for row in rows if row.group]
-    links += [pair for pair in pairs if all(path in by_path for path in pair)]
+    links += [pair.paths for pair in census.pairs if all(path in by_path for path in pair.paths)]
     return [[by_path[path] for path in block] for block in tied_together(links)]
 
 

@@ -14,6 +14,7 @@ from vggnb.cluster.units import UNIT_ROWS, Index, Missing, dataset_of, stream_ro
 from vggnb.cluster.work import Answer, Job, Network
 from vggnb.folders import counted, shown
 from vggnb.machine import threads
+from vggnb.paths import check_outside
 from vggnb.recipe import Recipe
 from vggnb.shards import whole_shards
 from vggnb.storage import VggnbError, make_folder
@@ -98,8 +99,10 @@ def fill_store(
     start = time.perf_counter()
     if engine not in ENGINES:
         raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
-    store, manifest = make_folder(Path(store).absolute()), Path(manifest)
-    job = Job(dataset_of(manifest), recipe, weights, network, threads(), cut, view)
+    manifest, dataset = Path(manifest), dataset_of(manifest)
+    check_outside(store, dataset, "The feature store", "--store")
+    store = make_folder(Path(store).absolute())
+    job = Job(dataset, recipe, weights, network, threads(), cut, view)
     with _engine(engine, job, store, address, gpus_per_worker) as run, tempfile.TemporaryDirectory() as place:
         folder = make_folder(store / run.key)
         index = Index(Path(place))

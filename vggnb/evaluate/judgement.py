@@ -6,7 +6,7 @@ import numpy as np
 from sklearn import metrics as sk
 
 from vggnb.census import Census
-from vggnb.census.splits import Manifest
+from vggnb.census.splits import Manifest, with_groups
 from vggnb.evaluate.intervals import DRAWS, Interval
 from vggnb.evaluate.metrics import baselines, honest_ece, measure, positive_class, said_classes, share_of
 from vggnb.evaluate.operating import OperatingPoint, choose_threshold
@@ -30,7 +30,8 @@ class Report:
         groups: how many groups the images fall into, if some belong together; the intervals then heed it.
         honest_ece: the calibration error that a wholly honest model would show on so few images.
         operating: how the threshold was chosen, unless it is the usual 0.5.
-        without_leaks: where images of the split are in train, too: the judgement of the others alone.
+        leaks: images of the split that are in train (or validation), too.
+        without_leaks: where there are leaks: the judgement of the others alone, if every class has some left.
     """
 
     n: int
@@ -47,6 +48,7 @@ class Report:
     groups: int | None = None
     honest_ece: float = 0.0
     operating: OperatingPoint | None = None
+    leaks: int = 0
     without_leaks: "Report | None" = None
 
     def __str__(self) -> str:
@@ -66,11 +68,17 @@ class Report:
             lines.append(f"ppv and npv: for a share of {self.prevalence:.2f} of this class among those who are judged")
         if self.operating is not None:
             lines.append(str(self.operating))
-        if self.without_leaks is not None:
-            leaks, name = self.n - self.without_leaks.n, "auc" if self.positive is not None else "macro_f1"
-            both = ", ".join(f"{word} {self.without_leaks.metrics[word]}" for word in ("accuracy", name))
-            lines += ["", f"! {leaks} of these images are in train, too. Without them: {both}"]
+        if self.leaks:
+            lines += ["", f"! {self.leaking()}"]
         return "\n".join([*lines, "", *(f"- {sentence}" for sentence in self.cannot_be_said())])
+
+    def leaking(self) -> str:
+        """What the leaks are worth, in a sentence."""
+        said, alone = f"{self.leaks} of these images are in train, too.", self.without_leaks
+        if alone is None:
+            return f"{said} Without them, too few are left to judge: these numbers say nothing about new images."
+        names = ("accuracy", "auc" if self.positive is not None else "macro_f1")
+        return f"{said} Without them: {', '.join(f'{name} {alone.metrics[name]}' for name in names)}"
 
     def cannot_be_said(self) -> list[str]:
         """What so few images do not tell, in sentences."""
@@ -119,11 +127,8 @@ def judge(
     """
     options = _options(run, positive, sensitivity, cost_ratio, prevalence, progress)
     predictions = predict_split(run, split, progress=progress)
-    report = judge_predictions(predictions, run.classes, **options, draws=draws)
-    others = predictions.without({row.path for row in run.manifest.leaking(split)})
-    if len(others.paths) < report.n and set(others.labels) == set(predictions.labels):
-        alone = judge_predictions(others, run.classes, **options, draws=draws)
-        report = replace(report, without_leaks=alone)
+    leaking = {row.path for row in run.manifest.leaking(split)}
+    report = _both_ways(predictions, leaking, run.classes, **options, draws=draws)
     write_json(run.folder / f"report-{split}.json", report.to_dict())
     return report
 
@@ -140,6 +145,8 @@ def judge_folder(
 ) -> Report:
     """Judge a run on another labelled folder: its test split if it has one, else all its images.
 
+    Twins in it count as one group; images that the run was trained or chosen on are leaks, if their files are the same.
+
     Raises:
         VggnbError: the folder's classes are not the run's, or one of them has no image.
     """
@@ -148,10 +155,21 @@ def judge_folder(
         raise VggnbError(what, census.dataset, "Name the class folders as in training.")
     options = _options(run, positive, sensitivity, cost_ratio, prevalence, progress)
     rows = [row for row in census.rows if row.split == "test"] or list(census.rows)
-    rows = [replace(row, label=run.classes.index(row.class_name)) for row in rows]
+    rows = [replace(row, label=run.classes.index(row.class_name)) for row in with_groups(rows, census)]
     manifest = Manifest(census.dataset, run.classes, tuple(rows), ())
     predictions = predict_rows(run, manifest, rows, what=census.dataset.name, progress=progress)
-    return judge_predictions(predictions, run.classes, **options)
+    known = {row.sha256 for row in run.manifest.rows if row.split != "test"}
+    return _both_ways(predictions, {row.path for row in rows if row.sha256 in known}, run.classes, **options)
+
+
+def _both_ways(predictions: Predictions, leaking: set[str], classes: tuple[str, ...], **options) -> Report:
+    """The judgement with the images that leak and, where that is possible, without."""
+    report, others = judge_predictions(predictions, classes, **options), predictions.without(leaking)
+    if len(others.paths) == report.n:
+        return report
+    whole = set(others.labels) == set(predictions.labels)
+    alone = judge_predictions(others, classes, **options) if whole else None
+    return replace(report, leaks=report.n - len(others.paths), without_leaks=alone)
 
 
 def _options(run: Run, positive, sensitivity, cost_ratio, prevalence, progress) -> dict:

@@ -50,12 +50,11 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
     Raises:
         VggnbError: the split has no images that can be read, or the run is not trained.
     """
-    path = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv"
-    if not path.is_file():
-        rows = run.manifest.of(split)
+    path, rows = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv", run.manifest.of(split)
+    if not path.is_file() or not _is_whole(_from_csv(path), rows, len(run.classes)):
         predictions = predict_rows(run, run.manifest, rows, what=split, progress=progress)
         write_bytes(path, _to_csv(predictions, run.classes))
-    return _grouped(_from_csv(path), run.manifest.of(split))
+    return _grouped(_from_csv(path), rows)
 
 
 def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str, progress: bool = True) -> Predictions:
@@ -79,6 +78,16 @@ def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str
     paths = tuple(row.path for row in kept)
     said = np.concatenate(probabilities).astype(np.float64)
     return _grouped(Predictions(paths, labels, said, tuple(unreadable)), rows)
+
+
+def _is_whole(predictions: Predictions, rows: Sequence[Row], classes: int) -> bool:
+    """Whether these are answers for exactly these rows; a cut file has fewer, one from before a renaming has others."""
+    labels = {row.path: row.label for row in rows}
+    paths, said = predictions.paths, predictions.probabilities
+    told = [*paths, *(path for path, _ in predictions.unreadable)]
+    if sorted(told) != sorted(labels) or [labels[path] for path in paths] != predictions.labels.tolist():
+        return False
+    return said.shape == (len(paths), classes) and bool(np.isfinite(said).all())
 
 
 def _grouped(predictions: Predictions, rows: Sequence[Row]) -> Predictions:

@@ -8,6 +8,7 @@ import functools
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ import keras
 import numpy as np
 
 from vggnb.card import NOT_A_DEVICE, build_card
-from vggnb.folders import is_system
+from vggnb.generators import tf
 from vggnb.images import DECODER_VERSION
 from vggnb.likeness import Likeness
 from vggnb.machine import versions
 from vggnb.model import compiled, features_of
+from vggnb.paths import check_outside
 from vggnb.recipe import Recipe
 from vggnb.save import exports
 from vggnb.save.filling import read_numbers, rebuild
@@ -31,6 +33,7 @@ from vggnb.storage import VggnbError, recover_folder, replacing_folder, sha256_f
 from vggnb.train import Run
 
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
+LITTER = (".ds_store", "thumbs.db", "desktop.ini")  # what systems leave in any folder, and nobody misses
 DECODING = (
     "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
     "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
@@ -83,6 +86,7 @@ def save_bundle(
             back the same.
     """
     formats = _known_formats(formats)
+    check_outside(folder, run.manifest.dataset, "The bundle", "--to")
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
     if others := _not_of_a_bundle(folder):
         what = f"This folder holds something else than a bundle: {others[0]}."
@@ -90,6 +94,7 @@ def save_bundle(
     model = run.classifier() if model is None else model
     with replacing_folder(folder) as temporary:
         names = {kind: f"VGG_{name}{ENDINGS[kind]}" for kind in formats}
+        _check_space(model, len(names), temporary, folder)
         _write_model(model, temporary, names, run.recipe)
         write_json(temporary / "labels.json", list(run.classes))
         write_json(temporary / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
@@ -149,12 +154,24 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
-    """The bundle in this folder; when there is none yet, it is saved first, and that is said."""
+    """The bundle in this folder; when there is none yet, or one of an earlier training, it is saved first, and said."""
+    folder = Path(folder)
     recover_folder(folder)
-    if not (Path(folder) / MANIFEST).is_file():
-        print(f"No bundle '{Path(folder).name}' yet: saving it now.")
+    if not (folder / MANIFEST).is_file():
+        print(f"No bundle '{folder.name}' yet: saving it now.")
+        save_bundle(run, folder, name=name)
+    elif _model_of(folder) not in (None, run.model_sha256()):
+        print(f"The bundle '{folder.name}' is of an earlier training: saving it anew.")
         save_bundle(run, folder, name=name)
     return load_bundle(folder)
+
+
+def _model_of(folder: Path) -> str | None:
+    """Whose numbers are in a bundle (`Run.model_sha256`), as its card says; None where that cannot be known."""
+    try:
+        return json.loads((folder / "card.json").read_bytes())["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _known_formats(formats: Iterable[str]) -> list[str]:
@@ -182,6 +199,14 @@ def _save_h5(model: keras.Model, path: Path) -> None:
         logger.setLevel(level)
 
 
+def _check_space(model: keras.Model, files: int, temporary: Path, folder: Path) -> None:
+    """Refuse a disk that will be full before all is written: HDF5 does not survive that."""
+    needed, free = 1.1 * files * 4 * model.count_params(), shutil.disk_usage(temporary).free
+    if needed > free:
+        what = f"The files need about {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free."
+        raise VggnbError(what, folder, "Free some space, choose another folder, or ask for fewer --formats.")
+
+
 def _write_model(model: keras.Model, folder: Path, names: dict[str, str], recipe: Recipe) -> None:
     """The model files, the article's under today's names."""
     writers: dict[str, Callable[[Path], object]] = {
@@ -195,22 +220,26 @@ def _write_model(model: keras.Model, folder: Path, names: dict[str, str], recipe
     for kind, file in names.items():
         try:
             writers[kind](folder / file)
-        except RuntimeError as error:  # what HDF5 makes of a full disk
+        except (RuntimeError, tf.errors.OpError) as error:  # what HDF5 and TensorFlow make of a full disk
             remedy = "Free some space or choose another folder; what was there before is untouched."
-            raise VggnbError(f"{file} could not be written ({error}).", folder.parent, remedy) from error
+            raise VggnbError(f"{file} could not be written ({str(error)[:200]}).", folder.parent, remedy) from error
 
 
 def _not_of_a_bundle(folder: Path) -> list[str]:
     """Names in a folder that no bundle put there: replacing the folder would lose them."""
     if not folder.is_dir():
         return []
-    names = sorted(path.name for path in folder.iterdir() if not is_system(path.name))
+    names = sorted(path.name for path in folder.iterdir())
     try:
         document = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        return names
+        document = None
     ours = {MANIFEST, *document["files"]} if is_manifest(document) else set()
     folders = {file.partition("/")[0] for file in ours if "/" in file}
     for name in folders.intersection(names):
         names += [path.relative_to(folder).as_posix() for path in (folder / name).rglob("*") if not path.is_dir()]
-    return [name for name in names if name not in ours | folders]
+    return [name for name in names if name not in ours | folders and not _is_litter(name.rpartition("/")[2])]
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith("._") or name.lower() in LITTER

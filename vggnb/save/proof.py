@@ -5,6 +5,7 @@
 is that process; an export's is `python -m vggnb.save.runtimes`.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -67,11 +68,14 @@ def verify(folder: Path, *, run_exports: bool = False) -> list[SavedFile]:
 
 def _in_fresh_process(folder: Path, module: str, *words: str) -> dict[str, float]:
     """What `python -m module WORDS FOLDER` says: the largest difference of each model file that it loaded."""
-    command = [sys.executable, "-m", module, *words, str(folder.resolve())]
+    # -P: a random.py in the current folder is nobody's module
+    command = [sys.executable, "-P", "-m", module, *words, str(folder.resolve())]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": python_path()})
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise VggnbError(f"A saved file cannot be loaded again: {last}", folder, "Save again; please report it.")
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        # Our own errors say what is wrong in the line before the place, all others in the last.
+        why = next((line for line, after in itertools.pairwise(lines) if after.startswith("  where:")), lines[-1])
+        raise VggnbError(f"A saved file cannot be loaded again: {why}", folder, "Save again; please report it.")
     return json.loads(done.stdout.splitlines()[-1])
 
 
