@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -292,6 +293,21 @@ def test_a_disk_that_fails_where_nobody_looked_is_told(vggnb, monkeypatch):
     monkeypatch.setattr(cli, "open_workspace", failing)
     code, out, err = vggnb("paths")
     assert (code, out) == (2, "") and "/some/file" in err and "what to do:" in err
+
+
+@pytest.mark.parametrize("where, code, words", [("a pipe that was left", 141, ""), ("/dev/full", 2, "standard output")])
+def test_a_standard_output_that_takes_nothing_is_no_traceback(where, code, words, photos):
+    if where == "/dev/full":
+        if not os.path.exists(where):
+            pytest.skip("needs /dev/full")
+        out = os.open(where, os.O_WRONLY)
+    else:
+        left, out = os.pipe()
+        os.close(left)
+    command = [sys.executable, "-m", "vggnb", "census", str(photos), "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True)
+    os.close(out)
+    assert done.returncode == code and words in done.stderr and len(done.stderr.splitlines()) == (3 if words else 0)
 
 
 def test_a_weights_file_is_remembered_by_its_whole_path(monkeypatch, tmp_path):

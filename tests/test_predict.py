@@ -296,6 +296,24 @@ def test_csv_is_the_only_thing_on_stdout(ask, saved, photos):
     assert all(row[1] in ("cat", "dog") and float(row[2]) >= 0.5 for row in rows)
 
 
+def test_a_name_that_the_terminal_cannot_show_is_escaped_and_csv_is_utf8_with_its_own_line_ends(
+    saved, photos, tmp_path, monkeypatch
+):
+    shutil.copy(photos / "test" / "cat" / "cat_0.jpg", tmp_path / "日本.jpg")
+    said = []
+    for words in ([], ["--csv"]):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "cp1252", newline="\r\n"))  # Windows
+        assert cli.main(["predict", str(saved[0]), str(tmp_path), "--quiet", *words]) == 0
+        said.append(sys.stdout.buffer.getvalue())
+    assert b"\\u65e5\\u672c.jpg: " in said[0] and b"\r\r" not in said[1]
+    assert said[1].decode().splitlines()[1].startswith(str(tmp_path / "日本.jpg"))
+
+
+def test_a_closed_standard_input_is_an_empty_list(saved, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["predict", str(saved[0]), "-"]) == 2 and "holds no names" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words, given, told",
     [

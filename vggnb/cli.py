@@ -22,8 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 done; 2 something the user can mend (told on stderr); 130 interrupted.
+        0 done; 2 something the user can mend (told on stderr); 130 interrupted. Where who reads stdout has left, as
+        `head` does, the program ends without a word, with the 141 of others.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed, whatever the terminal can show
     options = _parser().parse_args(arguments)
     options.stdout = sys.stdout
     if options.threads:
@@ -124,13 +127,25 @@ def _positive(text: str) -> int:
 def _print(options, document: object, text: object) -> None:
     """The JSON document, or the words for people."""
     text = json.dumps(document, ensure_ascii=True, allow_nan=False) if options.json else text
-    print(text, file=options.stdout)
+    _write(text, options.stdout)
 
 
 def _tell(options, text: object) -> None:
     """A note for people: on stderr when stdout holds JSON, nowhere with --quiet."""
     if not options.quiet:
-        print(text, file=sys.stderr if options.json else sys.stdout, flush=True)
+        _write(text, sys.stderr if options.json else sys.stdout)
+
+
+def _write(text: object, file, end: str = "\n") -> None:
+    """Write all of it now; the end of the program where nobody reads it any more."""
+    try:
+        print(text, file=file, end=end, flush=True)
+    except OSError as error:
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), file.fileno())  # Python flushes again at its exit, and would fail again
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)
+        raise mendable(error, "the standard output") from None
 
 
 def _start_tensorflow() -> None:
@@ -372,7 +387,9 @@ def _predict(options) -> None:
 
     if options.csv and options.json:
         raise VggnbError("There is one document on stdout.", "--csv and --json", "Ask for one of them.")
-    names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1)) if options.paths == ["-"] else None
+    names = None
+    if options.paths == ["-"]:
+        names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1) if sys.stdin else b"")  # none where it is closed
     if options.engine == "tensorflow":
         _start_tensorflow()
     bundle, progress = open_bundle(options.bundle, options.engine), not options.quiet and sys.stderr.isatty()
@@ -381,7 +398,9 @@ def _predict(options) -> None:
     else:
         answers = predict_listed(bundle, names, progress=progress)
     if options.csv:
-        print(to_csv(answers, bundle.classes), end="", file=options.stdout)
+        if hasattr(options.stdout, "reconfigure"):
+            options.stdout.reconfigure(encoding="utf-8", newline="")  # CSV brings its own line ends
+        _write(to_csv(answers, bundle.classes), options.stdout, end="")
     else:
         _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
 
