@@ -341,6 +341,22 @@ def test_a_census_starts_no_tensorflow(photos):
     assert json.loads(done.stdout)["used"] == 36 and done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["predict {tmp} x.jpg", "train {photos} --out {tmp}/run", "evaluate {tmp}", "extract {photos}"],
+)
+def test_without_tensorflow_a_sentence_says_how_to_get_it_before_anything_is_made(words, photos, tmp_path):
+    what = "import sys\nsys.modules['tensorflow'] = None\nfrom vggnb.cli import main\nsys.exit(main(sys.argv[1:]))"
+    done = python("-c", what, *words.format(photos=photos, tmp=tmp_path).split())
+    assert done.returncode == 2 and done.stderr.startswith("TensorFlow is not installed"), done.stderr
+    assert 'pip install "vggnb[cpu]"' in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_local_extraction_starts_without_tensorflows_remarks(photos):
+    done = python("-m", "vggnb", "extract", str(photos), *TINY[:4], "--quiet")
+    assert done.returncode == 0 and "The features are in" in done.stdout and done.stderr == ""
+
+
 def test_the_module_is_the_command(tmp_path):
     done = python("-m", "vggnb", "census", str(tmp_path / "none"))
     assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("There is no such dataset folder.")
@@ -355,6 +371,7 @@ def test_fine_tuning_is_told_kept_and_used(document, vggnb, photos, tmp_path):
     assert document("evaluate", out, "--quiet")["n"] == 12
     code, out, err = vggnb("train", photos, "--out", tmp_path / "no", *TINY, "--fine-tune", "block6", "--quiet")
     assert code == 2 and out == "" and "block1_conv1" in err and "block5_conv3" in err
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_stopped_training_ends_with_130_and_says_how_to_go_on(vggnb, photos, tmp_path, monkeypatch):

@@ -149,7 +149,11 @@ def _write(text: object, file, end: str = "\n") -> None:
 
 
 def _start_tensorflow() -> None:
-    """Import TensorFlow and let it start without its remarks; the number of its threads is VGGNB_THREADS's."""
+    """Import TensorFlow and let it start without its remarks; the number of its threads is VGGNB_THREADS's.
+
+    Raises:
+        VggnbError: it is not installed.
+    """
     sys.stderr.flush()
     kept = os.dup(2)  # the remarks come from C++, below Python's sys.stderr
     try:
@@ -158,6 +162,9 @@ def _start_tensorflow() -> None:
         from vggnb.generators import tf
 
         tf.constant(0)
+    except ModuleNotFoundError as error:
+        remedy = 'Install it: pip install "vggnb[cpu]", or [gpu]. Predicting needs none with --engine onnxruntime.'
+        raise VggnbError(f"TensorFlow is not installed ({error}).", sys.executable, remedy) from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -217,17 +224,17 @@ def _trained(options, dataset: Path | None, out: Path | None):
     pictures = workspace.dataset.parent if workspace.dataset.suffix.lower() == ".csv" else workspace.dataset
     if out.resolve().is_relative_to(pictures.resolve()):
         raise VggnbError("The run's folder lies inside the dataset.", out, "Name a folder elsewhere with --out.")
-    out = make_folder(out)
-    census = _take_census(options, workspace)
-    manifest = _split(options, census, recipe)
     _start_tensorflow()
     from vggnb.evaluate import positive_class
     from vggnb.train import train
     from vggnb.train.cut import check_block
 
-    positive_class(census.classes, getattr(options, "positive", None))  # wrong? better now than after an hour
     if options.fine_tune:
         check_block(options.fine_tune)
+    out = make_folder(out)
+    census = _take_census(options, workspace)
+    manifest = _split(options, census, recipe)
+    positive_class(census.classes, getattr(options, "positive", None))  # wrong? better now than after an hour
     run, features = train(
         manifest,
         recipe,
@@ -251,6 +258,8 @@ def _trained(options, dataset: Path | None, out: Path | None):
 
 
 def _extract(options) -> None:
+    if options.engine == "local":  # Ray's workers each start their own
+        _start_tensorflow()
     from vggnb.cluster import fill_store
     from vggnb.cluster.units import is_manifest
 
