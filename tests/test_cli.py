@@ -168,7 +168,7 @@ def test_predict_answers_good_and_bad_files_alike(document, saved, own_photos):
 
 def test_words_for_people_are_no_json(vggnb, saved, photos):
     code, out, err = vggnb("predict", saved[0], photos / "test" / "cat" / "cat_0.jpg")
-    assert code == 0 and out.startswith("cat_0.jpg: ") and not err
+    assert code == 0 and out.startswith(f"{photos / 'test' / 'cat' / 'cat_0.jpg'}: ") and not err
     code, out, _ = vggnb("census", photos, "--quiet")
     assert code == 0 and "36 files = 36 used" in out
     code, out, _ = vggnb("paths")

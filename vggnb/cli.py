@@ -9,6 +9,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
+from vggnb.folders import shown
 from vggnb.machine import device_words, versions
 from vggnb.paths import WEIGHTS, Workspace, open_workspace
 from vggnb.recipe import Recipe
@@ -411,7 +412,8 @@ def _predict(options) -> None:
             options.stdout.reconfigure(encoding="utf-8", newline="")  # CSV brings its own line ends
         _write(to_csv(answers, bundle.classes), options.stdout, end="")
     else:
-        _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
+        words = "\n".join(f"{shown(answer.path)}: {answer.words}" for answer in answers)
+        _print(options, [answer.to_dict() for answer in answers], words)
 
 
 def _app(options) -> None:
