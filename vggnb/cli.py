@@ -23,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 done; 2 something the user can mend (told on stderr); 130 interrupted. Where who reads stdout has left, as
-        `head` does, the program ends without a word, with the 141 of others.
+        0 done; 2 something the user can mend (told on stderr); 130 interrupted. Where nobody reads stdout any more
+        (`| head`), the program ends without a word and with 141, as others do.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed, whatever the terminal can show
@@ -138,7 +138,7 @@ def _tell(options, text: object) -> None:
 
 
 def _write(text: object, file, end: str = "\n") -> None:
-    """Write all of it now; the end of the program where nobody reads it any more."""
+    """Write all of it now; where nobody reads it any more, the program ends."""
     try:
         print(text, file=file, end=end, flush=True)
     except OSError as error:
