@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -167,7 +168,7 @@ def test_predict_answers_good_and_bad_files_alike(document, saved, own_photos):
 
 def test_words_for_people_are_no_json(vggnb, saved, photos):
     code, out, err = vggnb("predict", saved[0], photos / "test" / "cat" / "cat_0.jpg")
-    assert code == 0 and out.startswith("cat_0.jpg: ") and not err
+    assert code == 0 and out.startswith(f"{photos / 'test' / 'cat' / 'cat_0.jpg'}: ") and not err
     code, out, _ = vggnb("census", photos, "--quiet")
     assert code == 0 and "36 files = 36 used" in out
     code, out, _ = vggnb("paths")
@@ -296,6 +297,21 @@ def test_a_disk_that_fails_where_nobody_looked_is_told(vggnb, monkeypatch):
     assert (code, out) == (2, "") and "/some/file" in err and "what to do:" in err
 
 
+@pytest.mark.parametrize("where, code, words", [("a pipe that was left", 141, ""), ("/dev/full", 2, "standard output")])
+def test_a_standard_output_that_takes_nothing_is_no_traceback(where, code, words, photos):
+    if where == "/dev/full":
+        if not os.path.exists(where):
+            pytest.skip("needs /dev/full")
+        out = os.open(where, os.O_WRONLY)
+    else:
+        left, out = os.pipe()
+        os.close(left)
+    command = [sys.executable, "-m", "vggnb", "census", str(photos), "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True)
+    os.close(out)
+    assert done.returncode == code and words in done.stderr and len(done.stderr.splitlines()) == (3 if words else 0)
+
+
 def test_a_weights_file_is_remembered_by_its_whole_path(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     parse = cli._parser().parse_args
@@ -327,6 +343,22 @@ def test_a_census_starts_no_tensorflow(photos):
     assert json.loads(done.stdout)["used"] == 36 and done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["predict {tmp} x.jpg", "train {photos} --out {tmp}/run", "evaluate {tmp}", "extract {photos}"],
+)
+def test_without_tensorflow_a_sentence_says_how_to_get_it_before_anything_is_made(words, photos, tmp_path):
+    what = "import sys\nsys.modules['tensorflow'] = None\nfrom vggnb.cli import main\nsys.exit(main(sys.argv[1:]))"
+    done = python("-c", what, *words.format(photos=photos, tmp=tmp_path).split())
+    assert done.returncode == 2 and done.stderr.startswith("TensorFlow is not installed"), done.stderr
+    assert 'pip install "vggnb[cpu]"' in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_local_extraction_starts_without_tensorflows_remarks(photos):
+    done = python("-m", "vggnb", "extract", str(photos), *TINY[:4], "--quiet")
+    assert done.returncode == 0 and "The features are in" in done.stdout and done.stderr == ""
+
+
 def test_the_module_is_the_command(tmp_path):
     done = python("-m", "vggnb", "census", str(tmp_path / "none"))
     assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("There is no such dataset folder.")
@@ -341,6 +373,7 @@ def test_fine_tuning_is_told_kept_and_used(document, vggnb, photos, tmp_path):
     assert document("evaluate", out, "--quiet")["n"] == 12
     code, out, err = vggnb("train", photos, "--out", tmp_path / "no", *TINY, "--fine-tune", "block6", "--quiet")
     assert code == 2 and out == "" and "block1_conv1" in err and "block5_conv3" in err
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_stopped_training_ends_with_130_and_says_how_to_go_on(vggnb, photos, tmp_path, monkeypatch):

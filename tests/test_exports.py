@@ -280,6 +280,12 @@ def test_exports_write_only_operators_of_the_list(exported, article_run, onnx_pa
 # Used from elsewhere
 
 
+def test_a_wrong_number_of_threads_is_not_the_files_fault(exported, monkeypatch):
+    monkeypatch.setenv("VGGNB_THREADS", "abc")
+    with pytest.raises(VggnbError, match="^Not a number of threads"):
+        open_onnx(exported[0])
+
+
 def test_both_engines_give_the_same_answers(bundle, in_onnx, pictures):
     for keras, onnx in zip(predict_files(bundle, pictures), predict_files(in_onnx, pictures), strict=True):
         assert keras.path == onnx.path and keras.probabilities == pytest.approx(onnx.probabilities, abs=1e-5)
@@ -338,6 +344,20 @@ def test_another_program_that_follows_recipe_json_gets_the_same_probabilities(ex
     for line, answer in zip(done.stdout.splitlines(), predict_files(in_onnx, paths), strict=True):
         said = json.loads(line)
         assert said.pop("path") == answer.path and said == pytest.approx(answer.probabilities, abs=1e-6), answer.path
+
+
+def test_that_program_goes_on_after_a_bad_photo_and_a_class_may_be_called_path(own, in_onnx, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"words")
+    Image.fromarray(np.full((40, 40), 0.5, np.float32)).save(tmp_path / "float.tiff")
+    Image.fromarray(np.full((40, 40), 70_000, np.int32)).save(tmp_path / "large.tiff")
+    rewrite(own / "labels.json", b'["path", "dog"]')
+    paths = sorted(tmp_path.glob("*.*"))
+    command = [sys.executable, str(PROGRAM), str(own), *map(str, paths)]
+    said = list(map(json.loads, subprocess.run(command, capture_output=True, check=True).stdout.splitlines()))
+    assert [line["path"] for line in said] == list(map(str, paths)) and len(said) == 3
+    assert "cannot identify" in said[0]["error"] and "floating-point" in said[1]["error"]
+    (ours,) = predict_files(in_onnx, paths[2])
+    assert said[2]["dog"] == pytest.approx(ours.probabilities["dog"], abs=1e-6)
 
 
 def test_that_program_is_short_and_knows_nothing_of_this_library():

@@ -108,6 +108,12 @@ def test_a_missing_path_is_told_by_name(bundle, tmp_path):
     assert told.value.where == str(tmp_path / "none.jpg")
 
 
+@pytest.mark.parametrize("paths", ["", ["a.jpg", ""]])
+def test_an_empty_path_is_not_the_current_folder(paths, bundle):
+    with pytest.raises(VggnbError, match="A path is empty"):
+        predict_files(bundle, paths)
+
+
 def test_an_empty_folder_is_told_by_name(bundle, tmp_path):
     (tmp_path / "empty" / ".git").mkdir(parents=True)
     (tmp_path / "empty" / ".git" / "x").write_text("x")
@@ -170,6 +176,10 @@ def test_an_answer_is_plain_json():
     assert str(good) == "a.jpg: dog 0.75, cat 0.25" and str(bad) == "b.jpg: It is empty."
 
 
+def test_a_class_of_a_strangers_bundle_sends_nothing_to_the_terminal():
+    assert str(Prediction("a.jpg", {"\x1b[2J\n": 1.0}, unlike=True)).isprintable()
+
+
 # Batches, lists, tables
 
 
@@ -188,8 +198,9 @@ def test_a_pipe_among_files_is_answered_without_waiting(bundle, manifest, rows, 
     names = [str(tmp_path / "pipe"), str(manifest.dataset / rows[0].path)]
     bad, good = predict_listed(bundle, names)
     assert "not a regular file" in bad.error and good.class_name
-    with pytest.raises(VggnbError, match="not a regular file"):
+    with pytest.raises(VggnbError, match="not a regular file") as told:
         predict_files(bundle, tmp_path / "pipe")
+    assert "Remove" not in str(told.value)
 
 
 def test_names_in_a_list_are_answered_in_its_order_each_in_its_row(bundle, photos, tmp_path):
@@ -209,10 +220,20 @@ def test_names_in_a_list_are_answered_in_its_order_each_in_its_row(bundle, photo
         (b"a.jpg\r\n\r\n\nb.jpg", ["a.jpg", "b.jpg"]),
         (b"a\nb.jpg\0 c \0", ["a\nb.jpg", " c "]),
         (b"raw\xff.jpg", [os.fsdecode(b"raw\xff.jpg")]),
+        (b"\xef\xbb\xbfa.jpg\nb.jpg\n", ["a.jpg", "b.jpg"]),
+        (b"\xef\xbb\xbfa.jpg\0raw\xff\xfe\0", ["\ufeffa.jpg", os.fsdecode(b"raw\xff\xfe")]),
+        ("\ufeff/a/日本.jpg\r\nb.jpg\r\n".encode("utf-16-le"), ["/a/日本.jpg", "b.jpg"]),
+        ("\ufeff/a/日本.jpg\nb.jpg".encode("utf-16-be"), ["/a/日本.jpg", "b.jpg"]),
     ],
 )
 def test_a_list_of_names_is_read_as_it_is(data, names):
     assert read_names(data) == names
+
+
+@pytest.mark.parametrize("data", [*map("/a.jpg\r\nb\r\n".encode, ["utf-16-le", "utf-16-be"]), b"\xff\xfe/\0a"])
+def test_a_list_that_would_be_cut_into_letters_is_refused(data):
+    with pytest.raises(VggnbError, match="as UTF-8"):
+        read_names(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n", b"\0\0"])
@@ -289,11 +310,39 @@ def test_a_list_on_the_standard_input(ask, saved, photos):
     assert code == 0 and len(out.splitlines()) == 7 and out.splitlines()[-1].startswith("none.jpg: There is no such")
 
 
+def test_files_of_one_name_are_told_apart(ask, saved, photos, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(photos / "test" / "cat" / "cat_0.jpg", tmp_path / name / "1.jpg")
+    code, out, _ = ask(saved[0], tmp_path)
+    assert code == 0 and [line.partition(": ")[0] for line in out.splitlines()] == [
+        str(tmp_path / name / "1.jpg") for name in ("a", "b")
+    ]
+
+
 def test_csv_is_the_only_thing_on_stdout(ask, saved, photos):
     code, out, err = ask(saved[0], photos / "test" / "cat", "--csv")
     header, *rows = csv.reader(io.StringIO(out, newline=""))
     assert code == 0 and not err and len(rows) == 6 and header[:2] == ["path", "class"]
     assert all(row[1] in ("cat", "dog") and float(row[2]) >= 0.5 for row in rows)
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped_and_csv_is_utf8_with_its_own_line_ends(
+    saved, photos, tmp_path, monkeypatch
+):
+    shutil.copy(photos / "test" / "cat" / "cat_0.jpg", tmp_path / "日本.jpg")
+    said = []
+    for words in ([], ["--csv"]):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "cp1252", newline="\r\n"))  # Windows
+        assert cli.main(["predict", str(saved[0]), str(tmp_path), "--quiet", *words]) == 0
+        said.append(sys.stdout.buffer.getvalue())
+    assert b"\\u65e5\\u672c.jpg: " in said[0] and b"\r\r" not in said[1]
+    assert said[1].decode().splitlines()[1].startswith(str(tmp_path / "日本.jpg"))
+
+
+def test_a_closed_standard_input_is_an_empty_list(saved, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["predict", str(saved[0]), "-"]) == 2 and "holds no names" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_a_choice_out_of_range_is_told_by_name_and_value(change):
     with pytest.raises(VggnbError) as told:
         Recipe.article().with_(**change)
     assert f"{name} = {value!r}" in told.value.what and "article" in told.value.where
+    assert told.value.remedy.startswith("Allowed: ") and (name != "image_size" or "32 to 1024" in told.value.remedy)
 
 
 @pytest.mark.parametrize("ridge", [(), (0.0, 1.0), (-1.0,), (float("nan"),)], ids=str)

@@ -9,6 +9,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
+from vggnb.folders import shown
 from vggnb.machine import device_words, versions
 from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace
 from vggnb.recipe import Recipe
@@ -22,8 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 done; 2 something the user can mend (told on stderr); 130 interrupted.
+        0 done; 2 something the user can mend (told on stderr); 130 interrupted. Where nobody reads stdout any more
+        (`| head`), the program ends without a word and with 141, as others do.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed, whatever the terminal can show
     options = _parser().parse_args(arguments)
     options.stdout = sys.stdout
     if options.threads:
@@ -124,17 +128,33 @@ def _positive(text: str) -> int:
 def _print(options, document: object, text: object) -> None:
     """The JSON document, or the words for people."""
     text = json.dumps(document, ensure_ascii=True, allow_nan=False) if options.json else text
-    print(text, file=options.stdout)
+    _write(text, options.stdout)
 
 
 def _tell(options, text: object) -> None:
     """A note for people: on stderr when stdout holds JSON, nowhere with --quiet."""
     if not options.quiet:
-        print(text, file=sys.stderr if options.json else sys.stdout, flush=True)
+        _write(text, sys.stderr if options.json else sys.stdout)
+
+
+def _write(text: object, file, end: str = "\n") -> None:
+    """Write all of it now; where nobody reads it any more, the program ends."""
+    try:
+        print(text, file=file, end=end, flush=True)
+    except OSError as error:
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), file.fileno())  # Python flushes again at its exit, and would fail again
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)
+        raise mendable(error, "the standard output") from None
 
 
 def _start_tensorflow() -> None:
-    """Import TensorFlow and let it start without its remarks; the number of its threads is VGGNB_THREADS's."""
+    """Import TensorFlow and let it start without its remarks; the number of its threads is VGGNB_THREADS's.
+
+    Raises:
+        VggnbError: it is not installed.
+    """
     sys.stderr.flush()
     kept = os.dup(2)  # the remarks come from C++, below Python's sys.stderr
     try:
@@ -143,6 +163,9 @@ def _start_tensorflow() -> None:
         from vggnb.generators import tf
 
         tf.constant(0)
+    except ModuleNotFoundError as error:
+        remedy = 'Install it: pip install "vggnb[cpu]", or [gpu]. Predicting needs none with --engine onnxruntime.'
+        raise VggnbError(f"TensorFlow is not installed ({error}).", sys.executable, remedy) from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -202,17 +225,17 @@ def _trained(options, dataset: Path | None, out: Path | None):
     pictures = workspace.dataset.parent if workspace.dataset.suffix.lower() == ".csv" else workspace.dataset
     check_outside(out, pictures, "The run's folder", "--out")
     check_outside(options.store or workspace.features, pictures, "The feature store", "--store")
-    out = make_folder(out)
-    census = _take_census(options, workspace)
-    manifest = _split(options, census, recipe)
     _start_tensorflow()
     from vggnb.evaluate import positive_class
     from vggnb.train import train
     from vggnb.train.cut import check_block
 
-    positive_class(census.classes, getattr(options, "positive", None))  # wrong? better now than after an hour
     if options.fine_tune:
         check_block(options.fine_tune)
+    out = make_folder(out)
+    census = _take_census(options, workspace)
+    manifest = _split(options, census, recipe)
+    positive_class(census.classes, getattr(options, "positive", None))  # wrong? better now than after an hour
     run, features = train(
         manifest,
         recipe,
@@ -236,6 +259,8 @@ def _trained(options, dataset: Path | None, out: Path | None):
 
 
 def _extract(options) -> None:
+    if options.engine == "local":  # Ray's workers each start their own
+        _start_tensorflow()
     from vggnb.cluster import fill_store
     from vggnb.cluster.units import is_manifest
 
@@ -373,7 +398,9 @@ def _predict(options) -> None:
 
     if options.csv and options.json:
         raise VggnbError("There is one document on stdout.", "--csv and --json", "Ask for one of them.")
-    names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1)) if options.paths == ["-"] else None
+    names = None
+    if options.paths == ["-"]:
+        names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1) if sys.stdin else b"")  # none where it is closed
     if options.engine == "tensorflow":
         _start_tensorflow()
     bundle, progress = open_bundle(options.bundle, options.engine), not options.quiet and sys.stderr.isatty()
@@ -382,9 +409,12 @@ def _predict(options) -> None:
     else:
         answers = predict_listed(bundle, names, progress=progress)
     if options.csv:
-        print(to_csv(answers, bundle.classes), end="", file=options.stdout)
+        if hasattr(options.stdout, "reconfigure"):
+            options.stdout.reconfigure(encoding="utf-8", newline="")  # CSV brings its own line ends
+        _write(to_csv(answers, bundle.classes), options.stdout, end="")
     else:
-        _print(options, [answer.to_dict() for answer in answers], "\n".join(map(str, answers)))
+        words = "\n".join(f"{shown(answer.path)}: {answer.words}" for answer in answers)
+        _print(options, [answer.to_dict() for answer in answers], words)
 
 
 def _app(options) -> None:

@@ -1,5 +1,6 @@
 """Files in, ranked class names out: the same decoder and the same pixels as in training."""
 
+import codecs
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from vggnb.folders import SPECIAL, plain_cell, shown, walk
+from vggnb.folders import plain_cell, shown, walk
 from vggnb.images import read_image
 from vggnb.storage import VggnbError, csv_text
 
@@ -47,12 +48,14 @@ class Prediction:
         """Of the most probable class, 0 to 1."""
         return next(iter(self.probabilities.values()), None)
 
+    @property
+    def words(self) -> str:
+        """The answer without the file's name."""
+        ranked = ", ".join(f"{shown(kind)} {p:.2f}" for kind, p in self.probabilities.items())
+        return self.error or (f"{ranked} ({UNLIKE})" if self.unlike else ranked)
+
     def __str__(self) -> str:
-        name = shown(Path(self.path).name)
-        if self.error:
-            return f"{name}: {self.error}"
-        ranked = ", ".join(f"{kind} {p:.2f}" for kind, p in self.probabilities.items())
-        return f"{name}: {ranked} ({UNLIKE})" if self.unlike else f"{name}: {ranked}"
+        return f"{shown(Path(self.path).name)}: {self.words}"
 
     def to_dict(self) -> dict:
         """The contract's JSON."""
@@ -86,10 +89,12 @@ def predict_files(
     """Answer for files, and for every file in folders; a broken file gets its answer in its row.
 
     Raises:
-        VggnbError: a path does not exist, or a folder holds no file.
+        VggnbError: a path is empty or does not exist, or a folder holds no file.
     """
-    paths = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
-    return _answer(bundle, [(str(path), path) for given in paths for path in files_of(given)], progress)
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    if "" in paths:  # an unset variable of the shell; as a path it would be the current folder
+        raise VggnbError("A path is empty.", "''", "Name a file or a folder; the current folder is a dot.")
+    return _answer(bundle, [(str(path), path) for given in paths for path in files_of(Path(given))], progress)
 
 
 def predict_images(bundle: "Bundle | OnnxBundle", pictures: Iterable[tuple[str, bytes]]) -> list[Prediction]:
@@ -111,13 +116,24 @@ def predict_listed(bundle: "Bundle | OnnxBundle", names: Iterable[str], *, progr
 def read_names(data: bytes) -> list[str]:
     """The names in a list: one a line, or ended by zero bytes as `find -print0` does, so that any name can be told.
 
+    A list of lines may begin with the mark of UTF-8 or UTF-16, as on Windows.
+
     Raises:
-        VggnbError: the list is empty or far too large.
+        VggnbError: the list is empty or far too large, or it is UTF-16 that is damaged or lacks its mark.
     """
     if len(data) > MOST_NAMES:
         raise VggnbError("The list is far too large.", "the standard input", "Give it in parts.")
+    unread = VggnbError("This UTF-16 cannot be read.", "the standard input", "Write it as UTF-8, one name a line.")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            data = os.fsencode(data.decode("utf-16"))
+        except UnicodeError:
+            raise unread from None
     ends = b"\0" if b"\0" in data else b"\n"
-    names = [os.fsdecode(name.removesuffix(b"\r") if ends == b"\n" else name) for name in data.split(ends)]
+    pieces = (data if ends == b"\0" else data.removeprefix(codecs.BOM_UTF8)).split(ends)
+    if b"\n" in pieces:  # it stands alone where the zero bytes are UTF-16's
+        raise unread
+    names = [os.fsdecode(name.removesuffix(b"\r") if ends == b"\n" else name) for name in pieces]
     names = [name for name in names if name.strip()]
     if not names:
         remedy = "Give it names of files or folders, one a line."
@@ -136,7 +152,8 @@ def files_of(path: Path) -> list[Path]:
         raise VggnbError("There is no such file or folder.", path, "Check the name.")
     if not path.is_dir():
         if path.exists() and not path.is_file():  # reading from a pipe could wait for ever
-            raise VggnbError(SPECIAL, path, "Name a file.")
+            what = "This is not a regular file (a pipe, a socket or a device)."
+            raise VggnbError(what, path, "Name a picture, or a folder of pictures.")
         return [path]
     root, strays, _ = walk(path)
     inside = [path / name for name in (*root.all_files(), *(stray.path for stray in strays))]

@@ -129,25 +129,30 @@ class Recipe:
 
     def __post_init__(self):
         rules = {
-            "image_size": 32 <= self.image_size <= 1024,
-            "batch_size": self.batch_size >= 1,
-            "resize": self.resize in RESIZE,
-            "preprocessing": self.preprocessing in PREPROCESSING,
-            "pools": bool(self.pools) and all(b in BLOCKS and p in POOLINGS for b, p in self.pools),
-            "hidden": self.hidden >= 0,
-            "dropout": 0 <= self.dropout < 1,
-            "two_class_activation": self.two_class_activation in ("sigmoid", "softmax"),
-            "ridge": self._candidates_kept() if self.is_open else self.ridge >= 0,
-            "learning_rate": self.learning_rate > 0,
-            "epochs": self.epochs >= 1,
-            "validation_share": 0 < self.validation_share < 1,
-            "seed": 0 <= self.seed < 2**32,
+            "image_size": (32 <= self.image_size <= 1024, "32 to 1024"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "resize": (self.resize in RESIZE, " or ".join(RESIZE)),
+            "preprocessing": (self.preprocessing in PREPROCESSING, " or ".join(PREPROCESSING)),
+            "pools": (
+                bool(self.pools) and all(b in BLOCKS and p in POOLINGS for b, p in self.pools),
+                f"pairs of a block, 1 to 5, and {' or '.join(POOLINGS)}",
+            ),
+            "hidden": (self.hidden >= 0, "0 or more"),
+            "dropout": (0 <= self.dropout < 1, "0 to below 1"),
+            "two_class_activation": (self.two_class_activation in ("sigmoid", "softmax"), "sigmoid or softmax"),
+            "ridge": (
+                self._candidates_kept() if self.is_open else self.ridge >= 0,
+                "0 or more; several, each above 0, for a head without hidden layer and dropout",
+            ),
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "validation_share": (0 < self.validation_share < 1, "between 0 and 1"),
+            "seed": (0 <= self.seed < 2**32, f"0 to {2**32 - 1}"),
         }
-        for choice, kept in rules.items():
+        for choice, (kept, allowed) in rules.items():
             if not kept:
-                value = getattr(self, choice)
-                remedy = "See the table in Recipe's docstring for what is allowed."
-                raise VggnbError(f"The choice {choice} = {value!r} is out of range.", f"recipe '{self.name}'", remedy)
+                what = f"The choice {choice} = {getattr(self, choice)!r} is out of range."
+                raise VggnbError(what, f"recipe '{self.name}'", f"Allowed: {allowed}.")
 
     def _candidates_kept(self) -> bool:
         """Whether the candidates can be chosen from: a convex problem has one answer, so the choice is repeatable."""

@@ -80,13 +80,15 @@ def load_export(kind: str, path: Path) -> Forward:
     """An export as a function: pixels (b, size, size, 3), 0 to 255 -> probabilities, and in ONNX what enters the head.
 
     Raises:
-        VggnbError: its runtime is not installed, or refuses the file.
+        VggnbError: its runtime is not installed, or refuses the file; or VGGNB_THREADS is no number.
     """
     if importlib.util.find_spec(RUNTIMES[kind]) is None:
         raise VggnbError(f"{RUNTIMES[kind]} is not installed.", path, INSTALL)
     load = {"savedmodel": _saved_model, "onnx": _onnx, "litert": _litert}[kind]
     try:
         return load(path)
+    except VggnbError:
+        raise
     except Exception as error:  # each runtime raises its own kinds; all mean the same to the reader
         what = f"{RUNTIMES[kind]} refuses the file: {str(error).splitlines()[0][:300] if str(error) else error!r}"
         raise VggnbError(what, path, "Save the run again.") from None
