@@ -278,6 +278,26 @@ def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, own_run):
     assert name in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        ("run.json", {"source": {}}),
+        ("run.json", {"source": 3}),
+        ("training.json", {"calibration": {"warmth": 2}}),
+        ("training.json", {"calibration": {"temperature": "hot"}}),
+        ("training.json", {"calibration": 3}),
+        ("training.json", {"fine_tune": 3}),
+        ("training.json", {"fine_tune": {"file": "x"}}),
+    ],
+)
+def test_a_file_of_a_run_that_holds_something_else_is_told_by_name(name, changes, own_run):
+    path = own_run.folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(VggnbError, match="damaged|lacks") as told:
+        open_run(own_run.folder).model_sha256()
+    assert told.value.where == str(path)
+
+
 def test_a_folder_without_a_run_is_told(tmp_path):
     with pytest.raises(VggnbError, match="no run in this folder"):
         open_run(tmp_path)
