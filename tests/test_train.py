@@ -182,14 +182,17 @@ def test_training_again_the_same_way_keeps_what_was_judged(best_run, own_run):
 def test_another_head_in_the_same_folder_removes_what_belonged_to_the_old_one(best_run, own_run):
     features = best_run[1]
     old = own_run.training()
-    stale = [own_run.folder / name for name in (f"predictions-test-{old['head_sha256'][:12]}.csv", "report-test.json")]
-    for path in stale:
+    names = [f"predictions-test-{old['head_sha256'][:12]}.csv", "report-test.json", "report.html", "report-card.json"]
+    stale = [own_run.folder / name for name in (*names, "report-card.md", "report-relabel-validation.csv")]
+    names = ("report-2026.json", "predictions-2026.csv", "head-mine.weights.h5", "report-relabel-mine.csv")
+    users = [own_run.folder / name for name in names]
+    for path in (*stale, *users):
         path.write_text("{}")
     fewer = Features(features.rows[1:], features.values[1:], 0, 23, 0.0)
     fit(own_run, fewer, progress=False)
     assert own_run.training()["head_sha256"] != old["head_sha256"]
-    assert heads(own_run.folder) == [own_run.training()["head"]]
-    assert not any(path.exists() for path in stale)
+    assert sorted(heads(own_run.folder)) == sorted([own_run.training()["head"], "head-mine.weights.h5"])
+    assert not any(path.exists() for path in stale) and all(path.exists() for path in users)
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
