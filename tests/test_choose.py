@@ -137,6 +137,18 @@ def test_features_that_never_vary_say_nothing(open_recipe):
         assert a == pytest.approx(b, abs=1e-3)
 
 
+def test_images_that_all_look_the_same_are_told(open_recipe):
+    _, labels = features(60, 2.0)
+    with pytest.raises(VggnbError, match="All 60 training images look the same"):
+        choose_ridge(np.full((60, 300), 7.1, np.float32), rows_of(labels), open_recipe, progress=False)
+
+
+def test_a_fold_whose_images_all_look_the_same_is_learnt_from_as_well(open_recipe):
+    values, (_, labels) = np.full((20, 300), 7.1, np.float32), features(20, 2.0)
+    values[3] = 0
+    assert choose_ridge(values, rows_of(labels), open_recipe, progress=False).folds == 5
+
+
 def test_features_that_are_no_numbers_are_told_by_the_images_name(open_recipe):
     values, labels = features(60, 2.0, width=40)
     values[7, 3] = np.nan

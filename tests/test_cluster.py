@@ -80,6 +80,17 @@ def test_copies_count_once_as_forwarded_and_when_none_can_be_read_that_is_told(f
         fill(path, store=tmp_path / "another")
 
 
+def test_no_dataset_and_no_rows_are_told_as_what_they_are(fill, own_photos, survey, tmp_path):
+    manifest = survey(own_photos)
+    manifest.write(path := tmp_path / "manifest.csv")
+    own_photos.rename(tmp_path / "moved")
+    with pytest.raises(VggnbError, match="dataset's folder is not there"):
+        fill(path)
+    replace(manifest, rows=manifest.of("test")).write(path)
+    with pytest.raises(VggnbError, match="names no image of train or validation"):
+        fill(path)
+
+
 def test_a_manifest_is_streamed_as_it_was_written(manifest, tmp_path):
     manifest.write(path := tmp_path / "manifest.csv")
     assert tuple(stream_rows(path, ("train", "validation", "test"))) == manifest.rows

@@ -309,10 +309,13 @@ def test_damaged_predictions_are_told_and_named(damage, judged):
     assert told.value.where == str(path)
 
 
-def test_a_dataset_that_is_gone_is_told_with_a_file_and_its_reason(judged, own_photos):
+def test_a_dataset_that_is_gone_or_emptied_is_told_with_a_file_and_its_reason(judged, own_photos):
     run, _ = judged
     run = replace(run, manifest=replace(run.manifest, dataset=own_photos))
     shutil.rmtree(own_photos)
+    with pytest.raises(VggnbError, match="dataset's folder is not there any more"):
+        predict_split(run, "test", progress=False)
+    own_photos.mkdir()
     with pytest.raises(VggnbError, match="none of 12 can be read.*test/cat/cat_0.jpg.*No such file"):
         judge(run, progress=False)
     assert not list(run.folder.glob("predictions-*"))

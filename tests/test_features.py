@@ -198,6 +198,7 @@ def test_unreadable_pictures_are_named_and_the_others_are_extracted(get, made, o
 def test_without_any_readable_picture_there_is_one_sentence(get, own_photos, survey):
     manifest = survey(own_photos)
     shutil.rmtree(own_photos)
+    own_photos.mkdir()
     with pytest.raises(VggnbError, match="None of the images can be read"):
         get(manifest)
 

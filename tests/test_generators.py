@@ -145,6 +145,15 @@ def test_a_batch_without_any_readable_file_is_no_batch(own_photos, survey, small
     assert read == list(rows[4:]) and len(pixels) == 1 and len(unreadable) == 4
 
 
+def test_a_dataset_that_was_moved_is_told_with_the_way_back(own_photos, survey, small, tmp_path):
+    manifest = survey(own_photos)
+    own_photos.rename(tmp_path / "moved")
+    with pytest.raises(VggnbError, match="dataset's folder is not there") as told:
+        read_all(manifest, manifest.of("train"), small)
+    assert told.value.where == str(own_photos) and "vggnb train NEWPLACE --out RUN" in told.value.remedy
+    assert read_all(manifest, (), small) == ([], [], [])
+
+
 def test_a_lost_drive_stops_the_reading_instead_of_leaving_the_rest_out(manifest, small, monkeypatch):
     rows, hashed = manifest.of("train"), decoding.sha256_file
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from vggnb.images import MAX_BYTES, decode, read_image, resize_image
+from vggnb.images import MAX_BYTES, decode, read_image, read_unchanged, resize_image
 from vggnb.storage import VggnbError
 
 NASTY = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasty"
@@ -157,6 +157,15 @@ def test_missing_files_and_folders_are_told(tmp_path):
     with pytest.raises(VggnbError) as told:
         read_image(tmp_path)
     assert told.value.where == str(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_device_is_refused_before_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", Path("/dev/zero"), tmp_path):
+        assert "not a file" in read_unchanged(path, "0" * 64, size=8, resize="bilinear")
+        with pytest.raises(VggnbError, match="not a file"):
+            read_image(path)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

@@ -128,7 +128,11 @@ def test_another_computers_lock_opens_after_90_seconds_of_silence(silent_s, open
         assert json.loads((folder / OWNER).read_text())["token"] == "t"
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"host"'])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b'{"host"', b"{}", b"[]", b"3", b'{"host": null, "pid": null, "token": "t", "since": 1.0}',
+     b'{"host": "a", "pid": 1, "token": "t", "since": 1e300, "heartbeat": NaN}'],
+)  # fmt: skip
 def test_a_lock_whose_maker_died_before_it_signed_opens_after_a_moment(content, folder):
     (folder / LOCK).mkdir()
     if content is not None:
@@ -138,6 +142,13 @@ def test_a_lock_whose_maker_died_before_it_signed_opens_after_a_moment(content, 
     os.utime(folder / LOCK, (time.time() - 60, time.time() - 60))
     with held(folder):
         pass
+
+
+def test_a_heartbeat_ahead_of_the_clock_is_told_with_the_folder_to_remove(folder):
+    locked_by(folder, heartbeat=time.time() + 7200)
+    with pytest.raises(VggnbError, match=r"heartbeat 7[12]\d\d s ahead of this computer's clock") as told, held(folder):
+        pass
+    assert str(folder / LOCK) in told.value.remedy
 
 
 def test_what_a_killed_takeover_left_does_not_block_for_ever(folder):

@@ -11,13 +11,15 @@ from zoo import ODD_NAMES, encoded, photo, save
 from vggnb.census import Census, take_census
 from vggnb.census.rows import Pair, Row
 from vggnb.census.splits import Manifest, assign_splits
-from vggnb.storage import VggnbError
+from vggnb.storage import VggnbError, sha256_bytes
 
 CLASSES = ("ant", "bee", "cow")
 
 
 def row(path: str, label: int, split: str = "train", **facts) -> Row:
-    return Row(path, f"{path:0>64}"[:64], 8, 8, "PNG", CLASSES[label], label, split, **facts)
+    return Row(
+        path, sha256_bytes(path.encode("utf-8", "surrogateescape")), 8, 8, "PNG", CLASSES[label], label, split, **facts
+    )
 
 
 def census(rows, pairs=()) -> Census:
@@ -199,11 +201,19 @@ def test_a_manifest_is_a_table_that_other_programs_can_read(tmp_path):
         lambda text: text.replace('"ant", "bee"', '"bee", "ant"'),
         lambda text: "",
         lambda text: text + "x" * 200_000,  # more than the csv module takes for a cell
+        lambda text: text.replace(row("train/bee/001.png", 1).sha256, "zz" * 32),
+        lambda text: text.replace(row("train/bee/001.png", 1).sha256, "00" * 31),
+        lambda text: text.replace("\ntrain/bee/001.png,", "\n/dev/zero,", 1),
+        lambda text: text.replace("\ntrain/bee/001.png,", "\ntrain/../../001.png,", 1),
+        lambda text: text.replace("\ntrain/bee/001.png,", "\ntrain/bee/\0.png,", 1),
+        lambda text: text.replace("\ntrain/bee/001.png,", "\n,", 1),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(tmp_path, damage):
     assign_splits(census(many(10) + many(2, "test"))).write(tmp_path / "m.csv")
-    (tmp_path / "m.csv").write_text(damage((tmp_path / "m.csv").read_text()))
+    before = (tmp_path / "m.csv").read_text()
+    assert damage(before) != before
+    (tmp_path / "m.csv").write_text(damage(before))
     with pytest.raises(VggnbError, match="Not a manifest"):
         Manifest.read(tmp_path / "m.csv")
 

@@ -182,14 +182,17 @@ def test_training_again_the_same_way_keeps_what_was_judged(best_run, own_run):
 def test_another_head_in_the_same_folder_removes_what_belonged_to_the_old_one(best_run, own_run):
     features = best_run[1]
     old = own_run.training()
-    stale = [own_run.folder / name for name in (f"predictions-test-{old['head_sha256'][:12]}.csv", "report-test.json")]
-    for path in stale:
+    names = [f"predictions-test-{old['head_sha256'][:12]}.csv", "report-test.json", "report.html", "report-card.json"]
+    stale = [own_run.folder / name for name in (*names, "report-card.md", "report-relabel-validation.csv")]
+    names = ("report-2026.json", "predictions-2026.csv", "head-mine.weights.h5", "report-relabel-mine.csv")
+    users = [own_run.folder / name for name in names]
+    for path in (*stale, *users):
         path.write_text("{}")
     fewer = Features(features.rows[1:], features.values[1:], 0, 23, 0.0)
     fit(own_run, fewer, progress=False)
     assert own_run.training()["head_sha256"] != old["head_sha256"]
-    assert heads(own_run.folder) == [own_run.training()["head"]]
-    assert not any(path.exists() for path in stale)
+    assert sorted(heads(own_run.folder)) == sorted([own_run.training()["head"], "head-mine.weights.h5"])
+    assert not any(path.exists() for path in stale) and all(path.exists() for path in users)
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
@@ -276,6 +279,26 @@ def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, own_run):
     with pytest.raises(VggnbError) as told:
         open_run(own_run.folder).head()
     assert name in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        ("run.json", {"source": {}}),
+        ("run.json", {"source": 3}),
+        ("training.json", {"calibration": {"warmth": 2}}),
+        ("training.json", {"calibration": {"temperature": "hot"}}),
+        ("training.json", {"calibration": 3}),
+        ("training.json", {"fine_tune": 3}),
+        ("training.json", {"fine_tune": {"file": "x"}}),
+    ],
+)
+def test_a_file_of_a_run_that_holds_something_else_is_told_by_name(name, changes, own_run):
+    path = own_run.folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(VggnbError, match="damaged|lacks") as told:
+        open_run(own_run.folder).model_sha256()
+    assert told.value.where == str(path)
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

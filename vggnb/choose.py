@@ -62,7 +62,7 @@ def choose_ridge(values: np.ndarray, rows: tuple[Row, ...], recipe: Recipe, *, p
         rows: their rows, for labels and for what must stay together.
 
     Raises:
-        VggnbError: a feature is not a number.
+        VggnbError: a feature is not a number, or all images have the same features.
     """
     if not np.isfinite(values).all():
         path = rows[int(np.argmin(np.isfinite(values).all(axis=1)))].path
@@ -70,6 +70,10 @@ def choose_ridge(values: np.ndarray, rows: tuple[Row, ...], recipe: Recipe, *, p
     labels, groups = np.array([row.label for row in rows]), _groups(rows)
     keep = _sample(labels, seed=recipe.seed)
     values, labels, groups = values[keep], labels[keep], groups[keep]
+    if len(values) and np.allclose(values, values[0]):
+        what = f"All {len(values)} training images look the same to the network: there is nothing to learn from them."
+        remedy = "Open this and some others: are they all black, or one picture? Put the right ones in their place."
+        raise VggnbError(what, rows[0].path, remedy)
     folds = _folds(labels, groups, seed=recipe.seed)
     if not folds:
         return Choice(recipe.ridge[len(recipe.ridge) // 2], (), len(labels), 0)
@@ -136,6 +140,8 @@ def _turned(learn: np.ndarray, judge: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """The same points on axes of their own: n images span at most n of d directions, and a ridge fit uses no others."""
     if learn.shape[0] >= learn.shape[1]:
         return learn, judge
+    if not learn.any():  # all the same: one direction is as good as all
+        return learn[:, :1], judge[:, :1]
     squares, axes = np.linalg.eigh(learn @ learn.T)
     keep = squares > squares[-1] * 1e-10
     lengths, axes = np.sqrt(squares[keep]), axes[:, keep]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from vggnb.census import Row
-from vggnb.census.splits import Manifest
+from vggnb.census.splits import Manifest, check_there
 from vggnb.images import read_image, read_unchanged
 from vggnb.machine import threads
 from vggnb.recipe import Recipe
@@ -88,12 +88,17 @@ def readable_batches(
 
     Yields:
         the batch's rows, and their pixels, float32 (b, size, size, 3), raw RGB 0 to 255.
+
+    Raises:
+        VggnbError: the dataset's folder is gone, or the storage is.
     """
 
     def read(row: Row) -> np.ndarray | str:
         path = manifest.dataset / row.path
         return read_unchanged(path, row.sha256, size=recipe.image_size, resize=recipe.resize)
 
+    if rows:
+        check_there(manifest.dataset)
     batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
     with ThreadPoolExecutor(2) as pool:
         ahead: list = [pool.submit(read, row) for row in rows[:batch]]

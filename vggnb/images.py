@@ -7,6 +7,7 @@ Pillow does the decoding; this module fixes what Pillow leaves open (orientation
 import contextlib
 import errno
 import io
+import stat
 import threading
 import warnings
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ def read_unchanged(path: Path, sha256: str, *, size: int, resize: str) -> np.nda
         VggnbError: the storage is gone, which is no file's fault.
     """
     try:
+        _check_file(path)
         if sha256_file(path) != sha256:
             return "The file changed since the census."
         return read_image(path, size=size, resize=resize)
@@ -146,9 +148,7 @@ def _read(source: Path | bytes) -> bytes:
         data = source
     else:
         try:
-            size = Path(source).stat().st_size
-            if size > MAX_BYTES:
-                raise _refused(f"{size / 1e6:.0f} MB; the limit is {MAX_BYTES // 10**6} MB.", source)
+            _check_file(source)
             data = Path(source).read_bytes()
         except FileNotFoundError:
             raise VggnbError("There is no such file.", source, "Check the name.") from None
@@ -158,6 +158,15 @@ def _read(source: Path | bytes) -> bytes:
         remedy = "Copy or download the file again, or leave it out."
         raise VggnbError("The file is empty (0 bytes).", "the uploaded bytes" if data is source else source, remedy)
     return data
+
+
+def _check_file(path: Path) -> None:
+    """Refuse, before it is opened, what would never end (a pipe, a device) or is far too large; any folder too."""
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise VggnbError("It is not a file (a folder, a pipe or a device).", path, "Name a file, or leave it out.")
+    if status.st_size > MAX_BYTES:
+        raise _refused(f"{status.st_size / 1e6:.0f} MB; the limit is {MAX_BYTES // 10**6} MB.", path)
 
 
 def _refused(what: str, where: object) -> VggnbError:

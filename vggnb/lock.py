@@ -109,14 +109,13 @@ class Lock:
         os.replace(temporary, self.path / OWNER)
 
     def _read(self) -> dict | None:
-        """Who holds the lock; {"made": seconds} when that is not written yet, None when it is open."""
-        try:
-            return json.loads((self.path / OWNER).read_bytes())
-        except FileNotFoundError:
-            with contextlib.suppress(FileNotFoundError):
-                return {"made": self.path.stat().st_mtime}
-        except ValueError:  # cut short by a storage that does not keep its promises
+        """Who holds the lock; {"made": seconds} when that is not written yet or damaged, None when it is open."""
+        with contextlib.suppress(FileNotFoundError, ValueError):  # a storage that does not keep its promises cuts short
+            if _is_owner(owner := json.loads((self.path / OWNER).read_bytes())):
+                return owner
+        with contextlib.suppress(FileNotFoundError):
             return {"made": self.path.stat().st_mtime}
+        return None
 
     def _clear(self, dead: dict) -> bool:
         """Remove a dead holder's lock, unless another process is just doing that; whether it was our turn."""
@@ -142,14 +141,27 @@ class Lock:
             who = "another process that has just begun"
         else:
             since = time.strftime("%H:%M", time.localtime(other["since"]))
-            beat = max(0, round(time.time() - other["heartbeat"]))
-            who = f"pid {other['pid']} on {other['host']} since {since} (heartbeat {beat} s ago)"
-        remedy = "Wait until it is done or stop it; or name another folder for this run."
+            beat = round(time.time() - other["heartbeat"])
+            when = f"{max(0, beat)} s ago" if beat >= -STALE_S else f"{-beat} s ahead of this computer's clock"
+            who = f"pid {other['pid']} on {other['host']} since {since} (heartbeat {when})"
+        remedy = "Wait until it is done or stop it; or name another folder for this run. If you are sure that no"
+        remedy += f" process uses it, remove the folder {self.path}."
         return VggnbError(f"Run '{self.folder.name}' is in use by {who}.", self.folder, remedy)
 
 
+def _is_owner(found: object) -> bool:
+    """Whether this is what `_write` writes."""
+    kinds = {"host": str, "pid": int, "token": str, "since": float, "heartbeat": float}
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
+        return False
+    return all(0 <= found[key] < 1e10 for key in ("since", "heartbeat"))  # what `localtime` takes anywhere
+
+
 def _stale(owner: dict) -> bool:
-    """Whether a lock's holder is surely, or to all appearances, dead."""
+    """Whether a lock's holder is surely, or to all appearances, dead.
+
+    A time ahead of ours says nothing: a living holder's clock may go wrong as well as a dead one's.
+    """
     if "made" in owner:
         return time.time() - owner["made"] > UNSIGNED_S
     if owner["host"] == socket.gethostname() and not is_alive(owner["pid"]):

@@ -48,12 +48,13 @@ def sha256_file(path: Path) -> str:
 
 def mendable(error: OSError, path: Path) -> VggnbError:
     """Put an operating system's error in words a learner can act on."""
+    elsewhere = "choose another folder, or copy to one what you work on; those that you did not name are in VGGNB_HOME."
     remedies = {
         errno.ENOSPC: "Free some space or choose another folder; what was there before is untouched.",
         errno.EDQUOT: "The storage quota is used up (Google Drive?): free some space; what was there is untouched.",
-        errno.EROFS: "This place can only be read: choose another folder, for example with --out or VGGNB_HOME.",
-        errno.EACCES: "You may not write here: choose another folder, for example with --out or VGGNB_HOME.",
-        errno.EPERM: "You may not write here: choose another folder, for example with --out or VGGNB_HOME.",
+        errno.EROFS: f"This place can only be read: {elsewhere}",
+        errno.EACCES: f"You lack the permission: {elsewhere}",
+        errno.EPERM: f"You lack the permission: {elsewhere}",
         errno.ENOTCONN: "Google Drive is disconnected: run the mount cell again, then this cell.",
         errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file anew.",
         errno.ENOTDIR: "A file stands where a folder is needed: rename it or choose another place.",
@@ -70,6 +71,19 @@ def storage_errors(path: Path):
         yield
     except OSError as error:
         raise mendable(error, path) from error
+
+
+def resolved(path: Path) -> Path:
+    """A path without links, whether or not anything is there.
+
+    Raises:
+        VggnbError: its links lead in a circle.
+    """
+    with storage_errors(path):
+        try:
+            return Path(path).resolve()
+        except RuntimeError:  # so says Python before 3.13
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
 
 
 def make_folder(path: Path) -> Path:
@@ -161,7 +175,7 @@ def replacing_folder(folder: Path):
     A kill between the two renames leaves the old folder under a hidden name; the next call, and `recover_folder`,
     put it back. What a killed call had begun to write is removed by the next call.
     """
-    folder = Path(folder).resolve()  # "." has no name to rename
+    folder = resolved(folder)  # "." has no name to rename
     previous = _previous(folder)
     with storage_errors(folder):
         if folder.exists() and not folder.is_dir():
@@ -189,7 +203,7 @@ def replacing_folder(folder: Path):
 
 def recover_folder(folder: Path) -> None:
     """Finish what a killed `replacing_folder` left: the old folder returns if the new one never arrived."""
-    folder = Path(folder).resolve()
+    folder = resolved(folder)
     if _previous(folder).exists() and not folder.exists():
         os.rename(_previous(folder), folder)
 

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from vggnb.staging import near_copy
 from vggnb.storage import VggnbError, csv_text, storage_errors, write_bytes
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
+_SHA256 = re.compile("[0-9a-f]{64}")
 LEAK = "leak: also in"  # begins the remark on a row whose picture is in an earlier split too
 
 
@@ -115,7 +118,29 @@ def read_cells(cells: Sequence[str], classes: Sequence[str]) -> Row:
     row = Row(path, sha256, int(width), int(height), kind, name, int(label), split, group, notes)
     if classes[row.label] != row.class_name or row.label < 0 or row.split not in SPLITS:
         raise ValueError(f"the row of {row.path!r} contradicts the first line")
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"{sha256[:70]!r} of {row.path!r} is no SHA-256 in 64 hexadecimal digits")
+    parts = PurePath(path)
+    if not path or "\0" in path or parts.anchor or ".." in parts.parts:
+        raise ValueError(f"the path {path!r} does not lead to a file beneath the dataset")
     return row
+
+
+def check_there(dataset: Path) -> None:
+    """Refuse to look for the pictures of a manifest whose dataset was moved.
+
+    Raises:
+        VggnbError: its folder is gone, or the storage does not answer.
+    """
+    with storage_errors(dataset):
+        try:
+            there = stat.S_ISDIR(dataset.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: no name that a file can have
+            there = False
+    if not there:
+        remedy = "Move it back. Or tell the run where it is now: vggnb train NEWPLACE --out RUN, with the options of "
+        remedy += "that training; this is quick, since known pictures are not run through VGG-16 again."
+        raise VggnbError("The dataset's folder is not there any more.", dataset, remedy)
 
 
 def assign_splits(

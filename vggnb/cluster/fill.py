@@ -111,6 +111,9 @@ def fill_store(
             pass_.learn_what_there_is()
             while pass_.once():  # again for the copies of pictures that could not be read
                 pass
+            if not pass_.rows:
+                what = f"The manifest names no image of {' or '.join(splits)}."
+                raise VggnbError(what, manifest, "Make it again with a census.")
             unreadable = tuple(pass_.unreadable())
             if len(unreadable) == pass_.rows:
                 remedy = "Look at the census for the reasons."

@@ -16,6 +16,7 @@ import numpy as np
 
 import vggnb
 from vggnb.census import Row
+from vggnb.census.splits import check_there
 from vggnb.images import read_unchanged
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
@@ -70,13 +71,14 @@ class Answer:
 
 
 def decode(job: Job, rows: Sequence[Row]) -> Pixels | Answer:
-    """Read and decode a unit; an answer only where the storage itself is gone."""
+    """Read and decode a unit; an answer only where the dataset or the storage itself is gone."""
 
     def read(row: Row) -> np.ndarray | str:
         path = job.dataset / row.path
         return read_unchanged(path, row.sha256, size=job.recipe.image_size, resize=job.recipe.resize)
 
     try:
+        check_there(job.dataset)
         with ThreadPoolExecutor(DECODERS) as pool:
             found = list(zip(rows, pool.map(read, rows), strict=True))
     except VggnbError as error:

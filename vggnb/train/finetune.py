@@ -25,7 +25,7 @@ from vggnb.model import build_head, compile_head, features_of, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sha256_bytes, write_bytes, write_json
 from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers
-from vggnb.train.head import CHECKPOINTS, calibrated_on, remove_stale, remove_unfinished, training_card
+from vggnb.train.head import CHECKPOINTS, HASH, calibrated_on, remove_stale, remove_unfinished, training_card
 from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import Progress, fit_on
 from vggnb.train.runs import TRAINING_FILE, History, Run
@@ -211,4 +211,4 @@ def _keep(run: Run, name: str, state: State, choices: dict, seconds: float) -> N
         "history": state.about["history"],
     }
     write_json(run.folder / TRAINING_FILE, document)
-    remove_stale(run, "fine-tuned-*", kept=name)
+    remove_stale(run, f"fine-tuned-{HASH}.ckpt", kept=name)

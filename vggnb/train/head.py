@@ -20,6 +20,7 @@ from vggnb.generators import epoch_order
 from vggnb.likeness import Likeness, learn_likeness
 from vggnb.lock import held
 from vggnb.model import build_base, build_head, compile_head, pool_columns
+from vggnb.paths import SPLITS
 from vggnb.recipe import Recipe
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, csv_text, sha256_bytes, write_bytes, write_json
 from vggnb.train.keeper import CHECKPOINT_S
@@ -27,6 +28,10 @@ from vggnb.train.loop import fit_on, in_graph
 from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
 
 CHECKPOINTS = "checkpoints"  # in the run's folder, while a training is unfinished
+HASH = "[0-9a-f]" * 12  # in a pattern of names: the beginning of a hash
+# What `evaluate` and `report` write about a classifier; whatever else lies in the folder is the user's.
+REPORTS = ("report.html", "report-card.json", "report-card.md")
+REPORTS += tuple(name for split in SPLITS for name in (f"report-{split}.json", f"report-relabel-{split}.csv"))
 
 
 def fit(
@@ -199,14 +204,19 @@ def _keep(
     # Evidence of the whole way here: numbers, optimiser and history of equal trainings have equal hashes.
     document["state_sha256"] = state.sha256("model/", "optimizer/")
     write_json(run.folder / TRAINING_FILE, document)
-    remove_stale(run, "head-*.weights.h5", kept=name)
+    remove_stale(run, f"head-{HASH}.weights.h5", kept=name)
 
 
 def remove_stale(run: Run, pattern: str, *, kept: str) -> None:
-    """Remove the numbers of earlier trainings, and what was said of another classifier than the present one."""
+    """Remove the numbers of earlier trainings, and what was said of another classifier than the present one.
+
+    Args:
+        pattern: of their names, in which HASH stands for what differs.
+    """
     stale = [path for path in run.folder.glob(pattern) if path.name != kept]
-    stale += [path for path in run.folder.glob("predictions-*.csv") if run.model_sha256()[:12] not in path.name]
-    for path in [*stale, *run.folder.glob("report-*.json")] if stale else []:
+    judged = [path for split in SPLITS for path in run.folder.glob(f"predictions-{split}-{HASH}.csv")]
+    stale += [path for path in judged if run.model_sha256()[:12] not in path.name]
+    for path in [*stale, *(run.folder / name for name in REPORTS)] if stale else []:
         path.unlink(missing_ok=True)
 
 

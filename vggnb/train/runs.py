@@ -83,7 +83,8 @@ class Run:
 
     def fine_tuned(self) -> dict | None:
         """What fine-tuning wrote down, if it was the last step: from_block, history, file and the file's sha256."""
-        return self.training().get("fine_tune")
+        found, path = self.training().get("fine_tune"), self.folder / TRAINING_FILE
+        return found and _with_keys(found, {"from_block", "file", "sha256", "history"}, path)
 
     def model_sha256(self) -> str:
         """Names the numbers that were trained: another one means another classifier."""
@@ -94,7 +95,13 @@ class Run:
     def calibration(self) -> Calibration:
         """The temperature of the classifier, fitted on validation at the end of its training."""
         found = (self.fine_tuned() or self.training()).get("calibration")
-        return Calibration(**found) if found else Calibration(reason="It was trained before there was calibration.")
+        if not found:
+            return Calibration(reason="It was trained before there was calibration.")
+        calibration = _filled(Calibration, found, self.folder / TRAINING_FILE)
+        if not isinstance(temperature := calibration.temperature, float | int) or not temperature > 0:
+            what = f"This file is damaged: its temperature is {temperature!r}."
+            raise VggnbError(what, self.folder / TRAINING_FILE, "Train again into a new folder.")
+        return calibration
 
     def likeness(self) -> Likeness | None:
         """What was like the training images at the end of training; None in a run from before there was that."""
@@ -200,14 +207,27 @@ def open_run(folder: Path, *, weights: str | None = None) -> Run:
     about = _document(folder / "run.json", {"schema", "weights", "source"})
     if about["schema"] != RUN_SCHEMA:
         raise VggnbError("The run was made by another version of vggnb.", folder, "Train again into a new folder.")
+    source = _filled(WeightSource, about["source"], folder / "run.json")
     recipe = Recipe.from_dict(read_json(folder / "recipe.json"))
     manifest = Manifest.read(folder / "manifest.csv")
-    return Run(folder, recipe, manifest, weights or about["weights"], WeightSource(**about["source"]))
+    return Run(folder, recipe, manifest, weights or about["weights"], source)
 
 
 def _document(path: Path, keys: set[str]) -> dict:
     """A JSON file of a run, which must have these keys."""
-    document = read_json(path)
+    return _with_keys(read_json(path), keys, path)
+
+
+def _with_keys(document: object, keys: set[str], path: Path) -> dict:
+    """What a file of a run holds, if it has these keys."""
     if not isinstance(document, dict) or not keys <= document.keys():
         raise VggnbError(f"This file lacks {', '.join(sorted(keys))}.", path, "Train again into a new folder.")
     return document
+
+
+def _filled(kind: type, values: object, path: Path):
+    """A dataclass with the values that a file of a run holds for it."""
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise VggnbError(f"This file is damaged: {error}.", path, "Train again into a new folder.") from error
