@@ -354,6 +354,14 @@ def test_another_folder_with_other_classes_is_refused_with_both_lists(judged, ph
     assert told.value.where == str(photos3)
 
 
+def test_another_folder_that_lacks_a_class_is_named(judged, photos, survey):
+    census = take_census(photos, progress=False)
+    census = replace(census, rows=tuple(row for row in census.rows if row.class_name == "dog"))
+    with pytest.raises(VggnbError, match="No image of class 'cat' to judge") as told:
+        judge_folder(judged[0], census, progress=False)
+    assert told.value.where == str(photos)
+
+
 def test_an_unknown_positive_class_is_told_before_the_model_is_asked(judged):
     run, built = judged
     with pytest.raises(VggnbError, match="not a class"):

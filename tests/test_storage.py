@@ -318,3 +318,10 @@ def test_the_current_folder_can_be_recovered_and_replaced_by_its_dot(tmp_path, m
 def test_an_error_says_rule_place_and_remedy():
     error = VggnbError("Too big.", "/a/b", "Make it smaller.")
     assert str(error).splitlines() == ["Too big.", "  where:      /a/b", "  what to do: Make it smaller."]
+
+
+def test_a_folder_that_is_closed_to_others_stays_so(tmp_path):
+    (folder := tmp_path / "mine").mkdir(mode=0o700)
+    with storage.replacing_folder(folder) as new:
+        (new / "a").write_text("new")
+    assert folder.stat().st_mode & 0o777 == 0o700 and (folder / "a").read_text() == "new"

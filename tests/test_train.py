@@ -183,8 +183,8 @@ def test_another_head_in_the_same_folder_removes_what_belonged_to_the_old_one(be
     features = best_run[1]
     old = own_run.training()
     names = [f"predictions-test-{old['head_sha256'][:12]}.csv", "report-test.json", "report.html", "report-card.json"]
-    stale = [own_run.folder / name for name in (*names, "report-card.md", "report-relabel-validation.csv")]
-    names = ("report-2026.json", "predictions-2026.csv", "head-mine.weights.h5", "report-relabel-mine.csv")
+    stale = [own_run.folder / name for name in (*names, "report-card.md")]
+    names = ("report-2026.json", "predictions-2026.csv", "head-mine.weights.h5", "report-relabel-test.csv")
     users = [own_run.folder / name for name in names]
     for path in (*stale, *users):
         path.write_text("{}")

@@ -15,7 +15,7 @@ from vggnb.explain import grad_cam
 from vggnb.folders import counted, shown
 from vggnb.images import read_image
 from vggnb.paths import check_outside
-from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
+from vggnb.storage import VggnbError, resolved, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 
 HEATMAPS = 4  # of the surest mistakes
@@ -68,7 +68,7 @@ def _check_place(path: Path, run: Run) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise VggnbError("The page is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
     check_outside(path, run.manifest.dataset, "The page", "--to")
-    ours = path.resolve() == (run.folder / "report.html").resolve()  # whatever has these names in a run is its own
+    ours = resolved(path) == resolved(run.folder / "report.html")  # whatever has these names in a run is its own
     if path.exists():
         with open(path, "rb") as file:
             ours = file.read(len(BEGINNING)) == BEGINNING.encode()

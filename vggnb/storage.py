@@ -192,6 +192,7 @@ def replacing_folder(folder: Path):
             for path in [*temporary.rglob("*"), temporary]:
                 _sync(path)
             if folder.exists():
+                temporary.chmod(folder.stat().st_mode & 0o777)  # whom a folder is closed to is the user's choice
                 os.rename(folder, previous)
             os.rename(temporary, folder)
             _sync(folder.parent)

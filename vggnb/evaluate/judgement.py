@@ -155,6 +155,9 @@ def judge_folder(
         raise VggnbError(what, census.dataset, "Name the class folders as in training.")
     options = _options(run, positive, sensitivity, cost_ratio, prevalence, progress)
     rows = [row for row in census.rows if row.split == "test"] or list(census.rows)
+    if missing := set(run.classes) - {row.class_name for row in rows}:
+        what = f"No image of class '{shown(min(missing))}' to judge."
+        raise VggnbError(what, census.dataset, "Add images of this class to it.")
     rows = [replace(row, label=run.classes.index(row.class_name)) for row in with_groups(rows, census)]
     manifest = Manifest(census.dataset, run.classes, tuple(rows), ())
     predictions = predict_rows(run, manifest, rows, what=census.dataset.name, progress=progress)

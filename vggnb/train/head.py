@@ -29,9 +29,9 @@ from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, 
 
 CHECKPOINTS = "checkpoints"  # in the run's folder, while a training is unfinished
 HASH = "[0-9a-f]" * 12  # in a pattern of names: the beginning of a hash
-# What `evaluate` and `report` write about a classifier; whatever else lies in the folder is the user's.
-REPORTS = ("report.html", "report-card.json", "report-card.md")
-REPORTS += tuple(name for split in SPLITS for name in (f"report-{split}.json", f"report-relabel-{split}.csv"))
+# What `evaluate` and `report` say of a classifier. Whatever else lies in the folder is the user's, who may have worked
+# on the relabel lists, too.
+REPORTS = ("report.html", "report-card.json", "report-card.md", *(f"report-{split}.json" for split in SPLITS))
 
 
 def fit(
