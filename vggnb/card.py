@@ -16,6 +16,7 @@ from vggnb.train import Run
 
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
 LIMITS = "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds."
+TOLD = {"n", "metrics", "baselines", "positive", "threshold", "prevalence", "cannot_be_said"}  # of a report, here
 
 
 def build_card(run: Run, name: str) -> dict:
@@ -53,7 +54,7 @@ def _reports(run: Run) -> dict[str, dict]:
     paths = {split: run.folder / f"report-{split}.json" for split in SPLITS}
     reports = {split: read_json(path) for split, path in paths.items() if path.is_file()}
     for split, report in reports.items():
-        if not isinstance(report, dict) or not {"n", "metrics", "baselines", "cannot_be_said"} <= report.keys():
+        if not isinstance(report, dict) or not TOLD <= report.keys():
             raise VggnbError("This file is no report.", paths[split], "Remove it and judge the run again.")
     return reports
 
