@@ -217,7 +217,7 @@ def faults(tmp_path_factory):
     paths = os.pathsep.join(map(str, (SCRIPT.parent.parent, SCRIPT.parent)))
     environment = {**os.environ, "PYTHONPATH": paths, "STANDIN_LOG": str(folder / "log"), "VGGNB_THREADS": "1"}
     command = [sys.executable, SCRIPT, folder, *([SKIN] if SKIN.is_dir() else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"peace"')))
 
