@@ -14,25 +14,20 @@ this machine. The pictures are files of 32 x 32 pixels; the network is a stand-i
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tell import tell
+from tell import parser, tell, where
 
-import vggnb
 from vggnb.census import take_census
 from vggnb.census.splits import Manifest, assign_splits
 from vggnb.cluster import fill_store
-from vggnb.machine import device_words
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
 from vggnb.shards import whole_shards, write_shard
@@ -151,26 +146,18 @@ def fill(manifest: str, store: str) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", nargs="?", type=Path)
-    parser.add_argument("--images", type=int, default=480)
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--weights", default="offline")
-    parser.add_argument("--scale", nargs="*", type=int, metavar="ROWS")
-    parser.add_argument("--fill", nargs=2, help=argparse.SUPPRESS)  # one size, in a process of its own
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__, dataset=True)
+    arguments.add_argument("--images", type=int, default=480)
+    arguments.add_argument("--repeats", type=int, default=2)
+    arguments.add_argument("--scale", nargs="*", type=int, metavar="ROWS")
+    arguments.add_argument("--fill", nargs=2, help=argparse.SUPPRESS)  # one size, in a process of its own
+    options = arguments.parse_args()
     if options.fill:
         print(json.dumps(fill(*options.fill)))
         return
     sizes = options.scale or [10**4, 10**5, 10**6]
     result = overhead(options) if options.scale is None else scale(sizes)
-    result |= {
-        "machine": f"{platform.machine()}, {device_words()}, Python {platform.python_version()}",
-        "versions": {"vggnb": vggnb.__version__, "ray": version("ray")},
-        "date": date.today().isoformat(),
-    }
+    result |= where("vggnb", "ray")
     tell(result, as_json=options.json)
 
 

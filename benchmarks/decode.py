@@ -7,20 +7,17 @@ Pillow's reads and decodes every pixel, and is not charged for the resize. The d
 decode resized the same way: pixels in levels of 255, features as the length of the difference of all pools by theirs.
 """
 
-import argparse
 import io
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tell import tell
+from tell import main, parser, where
 
 import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
 from vggnb.images import decode, read_image, resize_image
-from vggnb.machine import device_words
 from vggnb.model import build_base, build_extractor, compiled
 from vggnb.recipe import Recipe
 
@@ -73,24 +70,19 @@ def measure(paths: list[Path], *, size: int, repeat: int, weights: str) -> dict:
         "pixel_difference": float(np.abs(ours - full).mean()),
         "largest_pixel_difference": float(np.abs(ours - full).max()),
         "feature_difference": float((np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)).max()),
-        "machine": device_words(),
-        "date": date.today().isoformat(),
+        **where("pillow", "tensorflow"),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", nargs="*", type=Path)
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--weights", default="offline")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+def measured(options) -> dict:
+    """For the photos that were named, or for generated ones."""
     with tempfile.TemporaryDirectory(prefix="vggnb-bench-") as scratch:
         paths = options.photos or photos(Path(scratch))
-        result = measure(paths, size=options.image_size, repeat=options.repeat, weights=options.weights)
-    tell(result, as_json=options.json)
+        return measure(paths, size=options.image_size, repeat=options.repeat, weights=options.weights)
 
 
 if __name__ == "__main__":
-    main()
+    arguments = parser(__doc__)
+    arguments.add_argument("photos", nargs="*", type=Path)
+    arguments.add_argument("--repeat", type=int, default=3)
+    main(measured, arguments)

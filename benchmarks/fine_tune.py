@@ -7,22 +7,17 @@ compiles, is not counted. Ours runs the frozen layers once for each picture befo
 else should run meanwhile. Without DATASET, the sample.
 """
 
-import argparse
-import platform
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import keras
-import tensorflow as tf
-from tell import tell
+from tell import main, parser, where
 from train_cost import EpochTimes
 
 from vggnb.census import take_census
 from vggnb.census.splits import Manifest, assign_splits
 from vggnb.generators import make_dataset
-from vggnb.machine import device_words
 from vggnb.model import build_classifier
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
@@ -66,22 +61,12 @@ def measure(options) -> dict:
         "ours_epoch_s": ours_epoch_s,
         "whole_over_ours": whole_epoch_s / ours_epoch_s,
         "ours_beforehand_s": ours_s - sum(clock.seconds),
-        "machine": f"{platform.machine()}, {device_words()}, TensorFlow {tf.__version__}",
-        "date": date.today().isoformat(),
+        **where("tensorflow"),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", nargs="?", type=Path)
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--from-block", default="block5_conv1")
-    parser.add_argument("--epochs", type=int, default=3, help="2 or more; the first is not counted")
-    parser.add_argument("--weights", default="offline")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    tell(measure(options), as_json=options.json)
-
-
 if __name__ == "__main__":
-    main()
+    arguments = parser(__doc__, dataset=True)
+    arguments.add_argument("--from-block", default="block5_conv1")
+    arguments.add_argument("--epochs", type=int, default=3, help="2 or more; the first is not counted")
+    main(measure, arguments)

@@ -6,18 +6,14 @@ The pictures are in memory already: decoding is not measured here. sgemm is the 
 product of two float32 matrices of 4096 x 4096. Nothing else should run meanwhile.
 """
 
-import argparse
-import platform
 import time
 from collections.abc import Callable
-from datetime import date
 
 import numpy as np
 import tensorflow as tf
-from tell import tell
+from tell import main, parser, where
 
 import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
-from vggnb.machine import device_words
 from vggnb.model import build_base, build_extractor, compiled
 from vggnb.recipe import Recipe
 
@@ -66,21 +62,12 @@ def measure(options) -> dict:
         "engines": {"tensorflow": engine},
         "image_size": options.image_size,
         "gflop_an_image": gflop_an_image(base),
-        "machine": f"{platform.machine()}, {device_words()}, TensorFlow {tf.__version__}",
-        "date": date.today().isoformat(),
+        **where("tensorflow"),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--batches", type=int, default=6, help="the fastest of so many is told")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--weights", default="offline")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    tell(measure(options), as_json=options.json)
-
-
 if __name__ == "__main__":
-    main()
+    arguments = parser(__doc__)
+    arguments.add_argument("--batches", type=int, default=6, help="the fastest of so many is told")
+    arguments.add_argument("--batch", type=int, default=32)
+    main(measure, arguments)

@@ -14,18 +14,17 @@ import json
 import statistics
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tell import where
 
 from vggnb.census.rows import Row
 from vggnb.census.splits import Manifest
 from vggnb.features import Features
 from vggnb.generators import epoch_order
-from vggnb.machine import device_words
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.train import fit
@@ -123,8 +122,7 @@ def measure(recipe: Recipe, images: int, repeats: int) -> dict:
         "keras_over_bare": round(middle["keras"] / middle["bare"], 2),
         "largest_weight_difference": max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True)),
         "seconds": {name: [round(value, 2) for value in took] for name, took in seconds.items()},
-        "machine": f"{device_words()}, TensorFlow {tf.__version__}",
-        "date": date.today().isoformat(),
+        **where("tensorflow"),
     }
 
 

@@ -11,15 +11,14 @@ Without BUNDLE, one is trained on the sample at --image-size and saved with all 
 import argparse
 import contextlib
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
-from vggnb.machine import device_words, versions
+from tell import parser, where
+
 from vggnb.paths import sample_folder
 from vggnb.predict import ENGINES, open_bundle, predict_files
 from vggnb.save import EXPORTS
@@ -95,23 +94,18 @@ def measure(options, scratch: Path) -> dict:
         "exports": {kind: json.loads(fresh(*part, kind, listed, bundle)[1]) for kind in exports},
         "photos": len(photos),
         "image_size": read_spec(bundle).recipe.image_size,
-        "machine": f"{platform.machine()}, {device_words()}",
-        "versions": {name: versions()[name] for name in ("tensorflow", "keras", "onnxruntime")},
-        "date": date.today().isoformat(),
+        **where("tensorflow", "keras", "onnxruntime"),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", nargs="?", type=Path)
-    parser.add_argument("photo", nargs="*", type=Path)
-    parser.add_argument("--photos", type=int, default=64, help="so many; those that are named come again if need be")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--repeat", type=int, default=3, help="the fastest of so many is told")
-    parser.add_argument("--weights", default="offline")
-    parser.add_argument("--part", nargs=2, metavar=("WHAT", "LIST"), help=argparse.SUPPRESS)  # in a fresh process
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("bundle", nargs="?", type=Path)
+    arguments.add_argument("photo", nargs="*", type=Path)
+    arguments.add_argument("--photos", type=int, default=64, help="so many; those that are named come again if need be")
+    arguments.add_argument("--repeat", type=int, default=3, help="the fastest of so many is told")
+    arguments.add_argument("--part", nargs=2, metavar=("WHAT", "LIST"), help=argparse.SUPPRESS)  # in a fresh process
+    options = arguments.parse_args()
     if options.part:
         what, listed = options.part
         photos = [Path(path) for path in json.loads(Path(listed).read_text())]
@@ -131,7 +125,7 @@ def main() -> None:
     print(f"{'export':<14} {'load':>22} {'images a second':>16}")
     for kind, one in result["exports"].items():
         print(f"{kind:<14} {one['load_s']:>20.2f} s {one['images_per_s']:>16.1f}")
-    for name in ("photos", "image_size", "machine", "versions", "date"):
+    for name in ("photos", "image_size", "machine", "date"):
         print(f"{name:<14} {result[name]}")
 
 

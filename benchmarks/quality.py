@@ -7,20 +7,15 @@ means over the seeds, for how many of them ours was greater, and of the first se
 95 % interval of a paired bootstrap. Without DATASET, the sample.
 """
 
-import argparse
-import platform
 import tempfile
-from datetime import date
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from tell import tell
+from tell import main, parser, where
 
 from vggnb.census import take_census
 from vggnb.census.splits import assign_splits
 from vggnb.evaluate import compare, judge
-from vggnb.machine import device_words
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
 from vggnb.train import train
@@ -56,21 +51,11 @@ def measure(options) -> dict:
         "first_seed": {name: str(comparisons[0][name]) for name in names},
         "first_seed_article": {name: str(reports[0][0][name]) for name in names},
         "first_seed_ours": {name: str(reports[0][1][name]) for name in names},
-        "machine": f"{platform.machine()}, {device_words()}, TensorFlow {tf.__version__}",
-        "date": date.today().isoformat(),
+        **where("tensorflow"),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", nargs="?", type=Path)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--weights", default="offline")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    tell(measure(options), as_json=options.json)
-
-
 if __name__ == "__main__":
-    main()
+    arguments = parser(__doc__, dataset=True)
+    arguments.add_argument("--seeds", type=int, default=1)
+    main(measure, arguments)

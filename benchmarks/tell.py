@@ -1,7 +1,39 @@
-"""How a benchmark tells what it found: a line for each number, or one JSON document."""
+"""What the benchmarks share: arguments, machine and date, and a line for each number or one JSON document."""
 
+import argparse
 import json
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from vggnb.machine import device_words, versions
+
+
+def parser(doc: str, *, dataset: bool = False) -> argparse.ArgumentParser:
+    """The arguments that nearly all take."""
+    found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if dataset:
+        found.add_argument("dataset", nargs="?", type=Path)
+    found.add_argument("--image-size", type=int, default=224)
+    found.add_argument("--weights", default="offline")
+    found.add_argument("--json", action="store_true")
+    return found
+
+
+def where(*packages: str) -> dict:
+    """Machine and date, with the versions that matter."""
+    parts = [platform.machine(), device_words(), f"Python {platform.python_version()}"]
+    known = versions()  # TensorFlow may be installed as tensorflow-cpu
+    parts += [f"{name} {known.get(name) or version(name)}" for name in packages]
+    return {"machine": ", ".join(parts), "date": date.today().isoformat()}
+
+
+def main(measure: Callable[[argparse.Namespace], dict], arguments: argparse.ArgumentParser) -> None:
+    """Measure as the command line asks, and tell it."""
+    options = arguments.parse_args()
+    tell(measure(options), as_json=options.json)
 
 
 def tell(result: dict, *, as_json: bool) -> None:

@@ -7,23 +7,19 @@ two loops are measured over a few epochs and extrapolated: the first epoch, whic
 of the others. Without DATASET, the sample.
 """
 
-import argparse
-import platform
 import shutil
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import keras
 import tensorflow as tf
-from tell import tell
+from tell import main, parser, where
 
 from vggnb.census import take_census
 from vggnb.census.splits import Manifest, assign_splits
 from vggnb.features import extract
 from vggnb.generators import make_dataset
-from vggnb.machine import device_words
 from vggnb.model import build_base, build_classifier, build_head
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
@@ -153,21 +149,11 @@ def measure(options) -> dict:
         "article_50_over_ours": article.fifty() / ours_s,
         "keras_guide_50_over_ours": guide.fifty() / ours_s,
         "second_run_speedup": ours_s / second_s,
-        "machine": f"{platform.machine()}, {device_words()}, TensorFlow {tf.__version__}",
-        "date": date.today().isoformat(),
+        **where("tensorflow"),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", nargs="?", type=Path)
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--epochs", type=int, default=3, help="epochs of the two loops that are measured")
-    parser.add_argument("--weights", default="offline")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    tell(measure(options), as_json=options.json)
-
-
 if __name__ == "__main__":
-    main()
+    arguments = parser(__doc__, dataset=True)
+    arguments.add_argument("--epochs", type=int, default=3, help="epochs of the two loops that are measured")
+    main(measure, arguments)

@@ -12,7 +12,7 @@ from pathlib import Path
 import vggnb
 from vggnb import machine
 from vggnb.machine import environment, mount_drive
-from vggnb.storage import VggnbError, make_folder
+from vggnb.storage import VggnbError, make_folder, resolved
 
 KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
 IMAGE_SIZES = {"quick": 96, "full": 224}
@@ -101,7 +101,7 @@ def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
     Raises:
         VggnbError: `path` is the dataset's folder or lies in it; `what` and `option` say what was to be put there.
     """
-    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(dataset)):
+    if resolved(path).is_relative_to(resolved(dataset)):
         raise VggnbError(f"{what} would lie inside the dataset.", path, f"Name a place elsewhere with {option}.")
 
 

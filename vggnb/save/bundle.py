@@ -157,11 +157,13 @@ def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
     """The bundle in this folder; when there is none yet, or one of an earlier training, it is saved first, and said."""
     folder = Path(folder)
     recover_folder(folder)
+    why = ""
     if not (folder / MANIFEST).is_file():
-        print(f"No bundle '{folder.name}' yet: saving it now.")
-        save_bundle(run, folder, name=name)
+        why = f"No bundle '{folder.name}' yet: saving it now."
     elif _model_of(folder) not in (None, run.model_sha256()):
-        print(f"The bundle '{folder.name}' is of an earlier training: saving it anew.")
+        why = f"The bundle '{folder.name}' is of an earlier training: saving it anew."
+    if why:
+        print(why)
         save_bundle(run, folder, name=name)
     return load_bundle(folder)
 
