@@ -30,7 +30,13 @@ from vggnb.storage import VggnbError
 
 UNIT = 2  # pictures
 LOG = Path(standin.LOG)
-HURRY = Path(f"{LOG}.hurry")
+
+
+def pace(seconds):
+    """From now on a unit takes so long."""
+    new = Path(f"{LOG}.new")
+    new.write_text(str(seconds))
+    os.replace(new, f"{LOG}.pace")
 
 
 def fill(manifest, store, **options):
@@ -64,21 +70,20 @@ def begun(skip=0):
 def under_faults(manifest, store, expected, fault, workers):
     """Fill a store while a fault happens five times, each at a random moment after `workers` are at work again."""
     LOG.unlink(missing_ok=True)
-    HURRY.unlink(missing_ok=True)
-    random, done = np.random.default_rng(0), []
-
-    result: list = []
+    random, done, result = np.random.default_rng(0), [], []
     filling = threading.Thread(target=lambda: result.append(fill(manifest, store)), daemon=True)
     filling.start()
     for _ in range(5):
         skip = LOG.stat().st_size if LOG.exists() else 0
+        pace(1)  # the pictures last, however slowly a worker starts
         while len({process for process, _ in begun(skip)}) < workers and filling.is_alive():
             time.sleep(0.02)
+        pace(0.2)
         time.sleep(random.uniform(0, 0.2))
         if filling.is_alive():
             fault(begun(skip)[-1][0])
             done.append(1)
-    HURRY.touch()
+    pace(0)
     filling.join()
     (filled,) = result
     times = Counter(picture for _, pictures in begun() for picture in pictures)
@@ -89,15 +94,19 @@ def under_faults(manifest, store, expected, fault, workers):
 def driver_killed(manifest, store, expected, address):
     """Kill the driver in the middle, then do it again."""
     LOG.unlink(missing_ok=True)
-    HURRY.unlink(missing_ok=True)
+    pace(0.2)
     child = subprocess.Popen([sys.executable, __file__, "--drive", manifest, store, address])
     while len(begun()) < 12:
+        assert child.poll() is None, "the driver ended by itself"
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    time.sleep(3)  # Ray ends the workers of a driver that is gone
+    size = -1
+    while size != LOG.stat().st_size:  # Ray ends the workers of a driver that is gone
+        size = LOG.stat().st_size
+        time.sleep(3)
     left = stored(store)[1]
-    HURRY.touch()
+    pace(0)
     again = fill(manifest, store)
     return {"left": left, "run": again.images_forwarded, "of": len(expected), "same": is_same(store, expected)}
 
@@ -146,7 +155,7 @@ def vgg16(dataset, folder):
 
 def main(folder: Path, dataset: Path | None) -> None:
     few, many = standin.pictures(folder / "few", 100), standin.pictures(folder / "many", 1400)
-    HURRY.touch()
+    pace(0)
     fill(few, folder / "few-local", engine="local")
     fill(many, folder / "many-local", engine="local")
     expected = {"few": stored(folder / "few-local")[0], "many": stored(folder / "many-local")[0]}

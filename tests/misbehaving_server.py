@@ -6,8 +6,8 @@ import hashlib
 import http.server
 import json
 import re
+import select
 import threading
-import time
 import urllib.parse
 from collections import defaultdict
 
@@ -24,7 +24,6 @@ class Server(http.server.ThreadingHTTPServer):
         self.log: list[tuple[str, str]] = []
         self.records: dict[str, list[dict]] = {}
         self.page_size = 3
-        self.slow_s = 1.5
 
     @property
     def address(self):
@@ -72,7 +71,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         waiting = self.server.faults[path]
         fault = waiting.pop(0) if waiting else ""
         if fault == "slow":
-            time.sleep(self.server.slow_s)
+            select.select([self.connection], [], [], 60)  # until the other side has gone
         return fault
 
     def _file(self, data, fault):

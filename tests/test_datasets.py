@@ -20,9 +20,14 @@ from vggnb.storage import VggnbError
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(fetching, "PAUSES", (0, 0, 0))
-    monkeypatch.setattr(fetching, "TIMEOUT", 0.6)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """A server that says nothing is given up after a second."""
+    monkeypatch.setattr(fetching, "TIMEOUT", 1)
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def test_url_is_fetched_checked_and_unpacked_once(server, skin, tmp_path):
 
 
 @pytest.mark.parametrize("faults", [["500"], ["503", "slow"], ["cut"], ["cut", "500", "cut"], ["slow"]])
-def test_url_survives_a_server_that_stumbles(server, skin, tmp_path, faults):
+def test_url_survives_a_server_that_stumbles(server, skin, tmp_path, soon, faults):
     server.faults["/skin.zip"] = faults
     target = datasets.url(skin, tmp_path / "skin", sha256=SHA256, progress=False)
     assert (target / "test/benign/3.jpg").read_bytes() == b"3"
@@ -245,7 +250,7 @@ def test_isic_fetches_only_what_is_missing(archive, tmp_path):
     assert fetched == [name.split("/")[-1] for name in names[:3]]
 
 
-def test_isic_survives_a_server_that_stumbles(archive, tmp_path):
+def test_isic_survives_a_server_that_stumbles(archive, tmp_path, soon):
     archive.faults["/api/v2/images/search/"] = ["500", "", "slow"]
     archive.faults["/full/ISIC_0000001.jpg"] = ["cut", "503"]
     archive.faults["/full/ISIC_0000002.jpg"] = ["slow", "500"]

@@ -236,7 +236,7 @@ def test_features_and_head_say_what_the_assembled_model_says(which, request, bas
 def test_ten_kills_leave_whole_shards_or_none(photos, tmp_path):
     script = Path(__file__).with_name("killed_extraction.py")
     done = subprocess.run(
-        [sys.executable, script, photos, tmp_path / "store"], capture_output=True, text=True, timeout=300,
+        [sys.executable, script, photos, tmp_path / "store"], capture_output=True, text=True, timeout=1200,
         env={**os.environ, "PYTHONPATH": str(script.parent.parent)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -292,7 +292,7 @@ def test_memory_does_not_grow_with_the_number_of_images(photos, tmp_path):
     """Ten times the images need no more than their pools (12 KB each) on top; a cheap network stands for VGG-16."""
     script = Path(__file__).with_name("extraction_memory.py")
     done = subprocess.run(
-        [sys.executable, script, tmp_path, "200", "2000"], capture_output=True, text=True, timeout=300,
+        [sys.executable, script, tmp_path, "200", "2000"], capture_output=True, text=True, timeout=1200,
         env={**os.environ, "PYTHONPATH": str(script.parent.parent)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

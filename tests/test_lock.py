@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import time
 
@@ -32,7 +33,7 @@ def locked_by(folder, **changes):
 
 def waiting_for(path):
     """Spin until a file is there."""
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 120
     while not path.exists():
         assert time.monotonic() < limit
         time.sleep(0.001)
@@ -49,9 +50,8 @@ def test_a_lock_is_there_while_it_is_held_and_gone_afterwards(folder):
 def test_the_second_is_told_who_holds_it(folder):
     with held(folder), pytest.raises(VggnbError) as told, held(folder):
         pass
-    since = time.strftime("%H:%M")
-    assert told.value.what.startswith(f"Run 'skin1' is in use by pid {os.getpid()} on {socket.gethostname()} since ")
-    assert since[:2] in told.value.what and "(heartbeat 0 s ago)" in told.value.what
+    holder = re.escape(f"pid {os.getpid()} on {socket.gethostname()}")
+    assert re.fullmatch(rf"Run 'skin1' is in use by {holder} since \d\d:\d\d \(heartbeat \d s ago\)\.", told.value.what)
     assert told.value.where == str(folder)
 
 
@@ -109,10 +109,9 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(folder):
         with held(folder):
             time.sleep(60)
 
-    assert killed(hold, after_s=0.3) and (folder / OWNER).exists()
-    start = time.monotonic()
-    with held(folder):
-        assert time.monotonic() - start < 1
+    assert killed(hold, after_s=0, sign=folder / OWNER) and (folder / OWNER).exists()
+    with held(folder) as lock:
+        lock.check()
     assert list(folder.iterdir()) == []
 
 
@@ -168,22 +167,25 @@ def test_a_takeover_in_progress_is_waited_for_and_then_told(folder, monkeypatch)
         pass
 
 
-def test_the_heart_beats_and_who_lost_the_lock_notices(folder, monkeypatch):
+def test_the_heart_beats(folder, monkeypatch):
     monkeypatch.setattr(lock_module, "BEAT_S", 0.02)
-    with held(folder) as lock:
-        first = json.loads((folder / OWNER).read_text())["heartbeat"]
-        limit = time.monotonic() + 5
+    with held(folder):
+        first, limit = json.loads((folder / OWNER).read_text())["heartbeat"], time.monotonic() + 120
         while json.loads((folder / OWNER).read_text())["heartbeat"] == first:
             assert time.monotonic() < limit
             time.sleep(0.01)
-        other = json.loads((folder / OWNER).read_text()) | {"token": "other"}
-        time.sleep(0.1)
-        (folder / OWNER).write_text(json.dumps(other))
-        time.sleep(0.1)
+    assert BEAT_S * 3 <= STALE_S
+
+
+def test_who_lost_the_lock_notices_and_leaves_it_alone(folder, monkeypatch):
+    with held(folder) as lock:
+        other = json.dumps(lock.owner | {"token": "other"})
+        (folder / OWNER).write_text(other)
         with pytest.raises(VggnbError, match="taken over"):
             lock.check()
-    assert json.loads((folder / OWNER).read_text())["token"] == "other"  # not ours to remove
-    assert BEAT_S * 3 <= STALE_S
+        monkeypatch.setattr(lock_module, "BEAT_S", 0)
+        lock._beat()  # ends: this heart has nothing to beat for
+    assert (folder / OWNER).read_text() == other  # not ours to remove
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):

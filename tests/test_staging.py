@@ -318,14 +318,14 @@ def test_thirty_kills_at_random_moments(source, tmp_path):
     for index in range(40):
         (source / "train" / "malignant" / f"more {index}.jpg").write_bytes(picture((index, 0, 0)))
     before, random_, target, kills = state(source), random.Random(0), tmp_path / "out" / "staged", 0
-    for _ in range(400):
+    for attempt in range(400):
         kills += killed(lambda: stage(source, target, progress=False), after_s=random_.uniform(0.002, 0.03))
         if target.exists():
             assert len(staged_files(target)) == 52, "the target is whole or absent"
             if random_.random() < 0.5:
                 (target / staged_files(target)[random_.randrange(52)].staged).unlink()
             else:
-                os.rename(target, tmp_path / f"done-{kills}")
+                os.rename(target, tmp_path / f"done-{attempt}")
         if kills >= 30:
             break
     assert kills >= 30

@@ -573,7 +573,7 @@ def test_in_a_real_kernel():
         "widgets.ThresholdExplorer(T(labels=np.array([0, 1]), probabilities=np.stack([1 - p, p], 1)), ('cat', 'dog'))",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=600).execute()
     nothing, figure, widget = (cell.outputs for cell in notebook.cells)
     assert nothing == []
     assert [output.output_type for output in figure] == ["display_data", "stream"]

@@ -23,33 +23,33 @@ from vggnb.train import finetune, fit
 WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
 
 
-def train_head(folder: Path, wait_s: float = 0) -> None:
+def train_head(folder: Path, wait_s: float = 0, begins: int = 1) -> None:
     """The whole of `fit`, on made-up features."""
-    run = small.start_small(folder, small.SMALL.with_(epochs=160))
-    fit(run, small.features(), progress=slowly(folder, wait_s), checkpoint_s=0 if wait_s else 5)
+    run = small.start_small(folder, small.SMALL.with_(epochs=240))
+    fit(run, small.features(), progress=slowly(folder, wait_s, begins), checkpoint_s=0 if wait_s else 5)
     (folder / "done").write_text(run.training()["state_sha256"])
 
 
-def fine_tune(folder: Path, wait_s: float = 0) -> None:
+def fine_tune(folder: Path, wait_s: float = 0, begins: int = 1) -> None:
     """The training of `fine_tune`, on a small net."""
     from vggnb.checkpoints import Checkpoints
     from vggnb.lock import held
 
     folder.mkdir(exist_ok=True)
     tail, inputs, labels, recipe = small.small_tail()
-    card = {"epochs": 40, "patience": 1000}
+    card = {"epochs": 80, "patience": 1000}
     split = {"train": np.arange(44), "validation": np.arange(44, 64)}
     with held(folder) as lock:
         state = finetune.tune(
             tail, inputs, labels, **split, recipe=recipe, card=card, checkpoints=Checkpoints(folder / "c", "fine-tune"),
-            lock=lock, progress=slowly(folder, wait_s), every_s=0 if wait_s else 5,
+            lock=lock, progress=slowly(folder, wait_s, begins), every_s=0 if wait_s else 5,
         )  # fmt: skip
     (folder / "done").write_text(state.sha256("model/", "optimizer/", "best/"))
 
 
-def slowly(folder: Path, wait_s: float):
-    """A progress that waits, and says in a file when training has begun."""
-    return lambda epochs: small.Slowly(folder / "begun", wait_s)
+def slowly(folder: Path, wait_s: float, begins: int):
+    """A progress that waits, and says in a file when so many epochs are done."""
+    return lambda epochs: small.Slowly(folder / "begun", wait_s, begins)
 
 
 def chain(train, folder: Path, kills: int) -> dict:
@@ -63,7 +63,7 @@ def chain(train, folder: Path, kills: int) -> dict:
         begun.unlink(missing_ok=True)
         early = random.random() < 0.3  # while it starts, reads and compiles; else while it trains
         when = {"after_s": random.uniform(0, begins_s)} if early else {"after_s": random.uniform(0, 0.1), "sign": begun}
-        hits += killed(lambda: train(chained, WAIT_S), **when)
+        hits += killed(lambda begins=1 + hits % 3: train(chained, WAIT_S, begins), **when)
         paths = sorted(chained.rglob("*.ckpt"))
         starts.append(int(paths[-1].stem[-6:]) if paths else 0)
     killed(lambda: train(chained), after_s=None)

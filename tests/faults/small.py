@@ -80,10 +80,10 @@ def small_tail():
 
 
 class Slowly:
-    """A progress that waits after each epoch, so that a kill has something to hit; the first makes the file `begun`."""
+    """A progress that waits after each epoch, so that a kill has something to hit; the nth makes the file `begun`."""
 
-    def __init__(self, begun, wait_s):
-        self.begun, self.wait_s = begun, wait_s
+    def __init__(self, begun, wait_s, nth=1):
+        self.begun, self.wait_s, self.left = begun, wait_s, nth
 
     def __getattr__(self, name):
         if name.startswith("on_") or name in ("set_params", "set_model"):
@@ -91,6 +91,7 @@ class Slowly:
         raise AttributeError(name)
 
     def wait(self):
-        if not self.begun.exists():
+        self.left -= 1
+        if not self.left:
             self.begun.touch()
         time.sleep(self.wait_s)
