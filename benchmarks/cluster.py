@@ -25,8 +25,7 @@ import numpy as np
 from PIL import Image
 from tell import parser, tell, where
 
-from vggnb.census import take_census
-from vggnb.census.splits import Manifest, assign_splits
+from vggnb.census import Manifest, assign_splits, take_census
 from vggnb.cluster import fill_store
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe

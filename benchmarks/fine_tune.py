@@ -15,8 +15,7 @@ import keras
 from tell import main, parser, where
 from train_cost import EpochTimes
 
-from vggnb.census import take_census
-from vggnb.census.splits import Manifest, assign_splits
+from vggnb.census import Manifest, assign_splits, take_census
 from vggnb.generators import make_dataset
 from vggnb.model import build_classifier
 from vggnb.paths import sample_folder

@@ -21,8 +21,8 @@ import numpy as np
 import tensorflow as tf
 from tell import where
 
+from vggnb.census import Manifest
 from vggnb.census.rows import Row
-from vggnb.census.splits import Manifest
 from vggnb.features import Features
 from vggnb.generators import epoch_order
 from vggnb.model import build_head, compile_head, pool_columns

@@ -22,8 +22,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from vggnb import choose
-from vggnb.census import take_census
-from vggnb.census.splits import assign_splits
+from vggnb.census import assign_splits, take_census
 from vggnb.features import extract
 from vggnb.model import ALL_POOLS, build_base, build_head, compile_head, pool_columns
 from vggnb.paths import sample_folder

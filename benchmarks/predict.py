@@ -28,8 +28,7 @@ from vggnb.save.spec import read_manifest, read_spec
 
 def sample_bundle(folder: Path, size: int, weights: str) -> Path:
     """A bundle of the sample with every export."""
-    from vggnb.census import take_census
-    from vggnb.census.splits import assign_splits
+    from vggnb.census import assign_splits, take_census
     from vggnb.recipe import Recipe
     from vggnb.save import save_bundle
     from vggnb.train import train

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from tell import main, parser, where
 
-from vggnb.census import take_census
-from vggnb.census.splits import assign_splits
+from vggnb.census import assign_splits, take_census
 from vggnb.evaluate import compare, judge
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe

@@ -16,8 +16,7 @@ import keras
 import tensorflow as tf
 from tell import main, parser, where
 
-from vggnb.census import take_census
-from vggnb.census.splits import Manifest, assign_splits
+from vggnb.census import Manifest, assign_splits, take_census
 from vggnb.features import extract
 from vggnb.generators import make_dataset
 from vggnb.model import build_base, build_classifier, build_head

@@ -20,8 +20,7 @@ import ray
 import standin
 
 import vggnb
-from vggnb.census import take_census
-from vggnb.census.splits import Manifest, assign_splits
+from vggnb.census import Manifest, assign_splits, take_census
 from vggnb.cluster import fill_store
 from vggnb.cluster.rehearsal import Rehearsal
 from vggnb.recipe import Recipe

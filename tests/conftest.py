@@ -87,8 +87,7 @@ def own_photos(photos, tmp_path):
 @pytest.fixture(scope="session")
 def survey():
     """A function: folder -> manifest."""
-    from vggnb.census import take_census
-    from vggnb.census.splits import assign_splits
+    from vggnb.census import assign_splits, take_census
 
     return lambda folder: assign_splits(take_census(folder, progress=False))
 

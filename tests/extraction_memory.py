@@ -16,8 +16,8 @@ import keras
 from PIL import Image
 
 from vggnb import features as module
+from vggnb.census import Manifest
 from vggnb.census.rows import Row
-from vggnb.census.splits import Manifest
 from vggnb.model import build_base
 from vggnb.recipe import Recipe
 from vggnb.storage import sha256_bytes

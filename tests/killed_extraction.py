@@ -17,8 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from vggnb import features as module
-from vggnb.census import take_census
-from vggnb.census.splits import assign_splits
+from vggnb.census import assign_splits, take_census
 from vggnb.model import build_base
 from vggnb.recipe import Recipe
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vggnb.census import Manifest
 from vggnb.census.rows import Row
-from vggnb.census.splits import Manifest
 from vggnb.recipe import Recipe
 from vggnb.shards import write_shard
 from vggnb.storage import sha256_bytes

@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 from zoo import build_zoo, encoded, good_files, photo, save
 
-from vggnb.census import take_census, verdicts
-from vggnb.census.splits import assign_splits
+from vggnb.census import assign_splits, take_census, verdicts
 from vggnb.images import read_image
 from vggnb.staging import reading
 from vggnb.storage import VggnbError

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from vggnb import cli
+from vggnb.cli import parser, verbs
 from vggnb.save import load_bundle
 
-ROOT = Path(cli.__file__).resolve().parents[1]
+ROOT = Path(cli.__file__).resolve().parents[2]
 TINY = ["--weights", "none", "--image-size", "32", "--epochs", "2"]
 
 
@@ -176,7 +177,7 @@ def test_words_for_people_are_no_json(vggnb, saved, photos):
 
 
 def test_what_libraries_print_never_mixes_with_the_document(vggnb, monkeypatch, photos):
-    monkeypatch.setattr(cli, "versions", lambda: print("Downloading data from ...") or {})
+    monkeypatch.setattr(verbs, "versions", lambda: print("Downloading data from ...") or {})
     code, out, err = vggnb("paths", "--json")
     assert code == 0 and json.loads(out)["versions"] == {} and "Downloading data" in err
 
@@ -283,7 +284,7 @@ def test_an_interruption_exits_with_130(vggnb, monkeypatch):
     def interrupted(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "open_workspace", interrupted)
+    monkeypatch.setattr(verbs, "open_workspace", interrupted)
     code, out, err = vggnb("paths")
     assert (code, out) == (130, "") and "Interrupted" in err and "Traceback" not in err
 
@@ -292,7 +293,7 @@ def test_a_disk_that_fails_where_nobody_looked_is_told(vggnb, monkeypatch):
     def failing(**_):
         raise OSError(errno.EIO, "Input/output error", "/some/file")
 
-    monkeypatch.setattr(cli, "open_workspace", failing)
+    monkeypatch.setattr(verbs, "open_workspace", failing)
     code, out, err = vggnb("paths")
     assert (code, out) == (2, "") and "/some/file" in err and "what to do:" in err
 
@@ -314,16 +315,16 @@ def test_a_standard_output_that_takes_nothing_is_no_traceback(where, code, words
 
 def test_a_weights_file_is_remembered_by_its_whole_path(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    parse = cli._parser().parse_args
+    parse = parser.make_parser().parse_args
     for given, kept in [("mine.h5", str(tmp_path / "mine.h5")), ("none", "none"), ("imagenet", "imagenet")]:
         options = parse(["train", "x", "--out", "y", "--weights", given])
-        assert cli._weights(options, None) == kept
+        assert verbs._weights(options, None) == kept
 
 
 def test_a_new_run_folder_is_never_one_that_is_there(tmp_path):
-    first = cli._new_run_folder(tmp_path, "best")
+    first = verbs._new_run_folder(tmp_path, "best")
     first.mkdir()
-    assert cli._new_run_folder(tmp_path, "best") != first
+    assert verbs._new_run_folder(tmp_path, "best") != first
 
 
 LIGHT = """

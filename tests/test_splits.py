@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from zoo import ODD_NAMES, encoded, photo, save
 
-from vggnb.census import Census, take_census
+from vggnb.census import Census, Manifest, assign_splits, take_census
 from vggnb.census.rows import Pair, Row
-from vggnb.census.splits import Manifest, assign_splits
 from vggnb.storage import VggnbError, sha256_bytes
 
 CLASSES = ("ant", "bee", "cow")

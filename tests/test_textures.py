@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from vggnb import datasets
-from vggnb.census import take_census
-from vggnb.census.splits import assign_splits
+from vggnb.census import assign_splits, take_census
 from vggnb.datasets import made, patterns
 from vggnb.images import read_image
 from vggnb.paths import sample_folder

@@ -13,8 +13,7 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from vggnb.census import Row
-from vggnb.census.splits import Manifest
+from vggnb.census import Manifest, Row
 from vggnb.folders import shown
 from vggnb.generators import readable_batches, turned
 from vggnb.images import DECODER_VERSION

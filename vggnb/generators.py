@@ -10,8 +10,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must be set before TensorF
 import numpy as np
 import tensorflow as tf
 
-from vggnb.census import Row
-from vggnb.census.splits import Manifest, check_there
+from vggnb.census import Manifest, Row
+from vggnb.census.manifest import check_there
 from vggnb.images import read_image, read_unchanged
 from vggnb.machine import threads
 from vggnb.recipe import Recipe

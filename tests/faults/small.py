@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
+from vggnb.census import Manifest
 from vggnb.census.rows import Row
-from vggnb.census.splits import Manifest
 from vggnb.features import Features
 from vggnb.recipe import Recipe
 

@@ -5,12 +5,14 @@
 - `twins`: the same picture in other bytes
 - `rows`: one usable picture; pairs of them
 - `survey`: `take_census`: all of these together
-- `splits`: the manifest: which picture is for training, which for choosing, which for judging
+- `manifest`: every image that is used, with its split, in a file
+- `splits`: which picture is for training, which for choosing, which for judging
 """
 
 from vggnb.census.layout import read_layout
+from vggnb.census.manifest import Manifest
 from vggnb.census.rows import Pair, Row
-from vggnb.census.splits import Manifest, assign_splits, open_manifest
+from vggnb.census.splits import assign_splits, open_manifest
 from vggnb.census.survey import Census, take_census
 
 __all__ = ["Census", "Manifest", "Pair", "Row", "assign_splits", "open_manifest", "read_layout", "take_census"]

@@ -11,7 +11,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from vggnb.census import Row
-from vggnb.census.splits import COLUMNS, read_cells, read_header
+from vggnb.census.manifest import COLUMNS, read_cells, read_header
 from vggnb.storage import VggnbError, storage_errors
 
 UNIT_ROWS = 256  # at most; eight batches of 32, as in a shard of the local store

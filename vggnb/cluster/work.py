@@ -16,7 +16,7 @@ import numpy as np
 
 import vggnb
 from vggnb.census import Row
-from vggnb.census.splits import check_there
+from vggnb.census.manifest import check_there
 from vggnb.images import read_unchanged
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from sklearn import metrics as sk
 
-from vggnb.census import Census
-from vggnb.census.splits import Manifest, with_groups
+from vggnb.census import Census, Manifest
+from vggnb.census.splits import with_groups
 from vggnb.evaluate.intervals import DRAWS, Interval
 from vggnb.evaluate.metrics import baselines, honest_ece, measure, positive_class, said_classes, share_of
 from vggnb.evaluate.operating import OperatingPoint, choose_threshold

@@ -9,8 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vggnb.calibrate import at_temperature
-from vggnb.census import Row
-from vggnb.census.splits import Manifest
+from vggnb.census import Manifest, Row
 from vggnb.features import BATCH
 from vggnb.folders import shown
 from vggnb.generators import readable_batches

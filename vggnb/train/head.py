@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from vggnb.calibrate import TINY, Calibration, calibrate
-from vggnb.census.splits import Manifest
+from vggnb.census import Manifest
 from vggnb.checkpoints import Checkpoints, State
 from vggnb.choose import Choice, choose_ridge
 from vggnb.features import Features, extract

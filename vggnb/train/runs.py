@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from vggnb.calibrate import Calibration
-from vggnb.census.splits import Manifest
+from vggnb.census import Manifest
 from vggnb.checkpoints import read_state
 from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held

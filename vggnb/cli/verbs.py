@@ -1,152 +1,17 @@
-"""The command line: the notebooks' steps as verbs, for scripts. `vggnb --help` lists them."""
+"""What each verb does with its options: the steps of the pages, in their order."""
 
-import argparse
-import contextlib
-import json
 import os
 import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
 
+from vggnb.cli.output import show, tell, write
 from vggnb.folders import shown
 from vggnb.machine import device_words, versions
 from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, make_folder, mendable
-
-EPILOG = "Variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS. This teaches a method; it "
-EPILOG += "is not a diagnostic device."
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run one verb.
-
-    Returns:
-        0 done; 2 something the user can mend (told on stderr); 130 interrupted. Where nobody reads stdout any more
-        (`| head`), the program ends without a word and with 141, as others do.
-    """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed, whatever the terminal can show
-    options = _parser().parse_args(arguments)
-    options.stdout = sys.stdout
-    if options.threads:
-        os.environ["VGGNB_THREADS"] = str(options.threads)
-    try:
-        # Keras and our own notes print; with --json, stdout is for the document alone.
-        document = options.json or getattr(options, "csv", False)
-        with contextlib.redirect_stdout(sys.stderr) if document else contextlib.nullcontext():
-            options.verb(options)
-        return 0
-    except VggnbError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(mendable(error, error.filename), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        said = str(error) or "Interrupted. What was finished is kept; run the same command again."
-        print(said, file=sys.stderr)
-        return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vggnb", description="Retrain VGG-16 on your own images.", epilog=EPILOG)
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-
-    def verb(name, function, help_text, *, modelling=False, network=False):
-        sub = verbs.add_parser(name, help=help_text, description=help_text)
-        sub.set_defaults(verb=function)
-        sub.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
-        sub.add_argument("--quiet", action="store_true", help="no progress")
-        sub.add_argument("--threads", type=_positive, metavar="N", help="TensorFlow's threads")
-        if modelling or network:
-            sub.add_argument("--recipe", default="best", help="article or best (default)")
-            sub.add_argument("--image-size", type=_positive, metavar="N", help="pixels a side (224; the sample: 96)")
-            sub.add_argument("--seed", type=int, metavar="N")
-            sub.add_argument("--weights", metavar="W", help="imagenet, offline, none, or a file")
-            sub.add_argument("--store", type=Path, metavar="S", help="of features (default: under VGGNB_HOME)")
-        if modelling:
-            sub.add_argument("--epochs", type=_positive, metavar="N")
-            sub.add_argument(
-                "--fine-tune", metavar="BLOCK", help="then train the layers from this one on: block5_conv1"
-            )
-            sub.add_argument("--fresh", action="store_true", help="do not continue an unfinished training, begin anew")
-        return sub
-
-    verb("paths", _paths, "where things are, versions, device")
-    verb("census", _census, "look at every file of a dataset").add_argument("dataset", type=Path)
-    run = verb("run", _run, "everything from census to bundle (without DATASET: the sample)", modelling=True)
-    run.add_argument("dataset", type=Path, nargs="?")
-    run.add_argument("--out", type=Path, help="the run's folder (default: a new one under VGGNB_HOME)")
-    run.add_argument("--positive", metavar="CLASS")
-    train = verb("train", _train, "train the head on a dataset", modelling=True)
-    train.add_argument("dataset", type=Path)
-    train.add_argument("--out", type=Path, required=True, help="the run's folder")
-    extract = verb("extract", _extract, "fill the feature store: here, or on a Ray cluster", network=True)
-    extract.add_argument("dataset", type=Path, metavar="DATASET|MANIFEST", help="a dataset, or a run's manifest.csv")
-    extract.add_argument("--engine", default="local", help="local (default) or ray")
-    extract.add_argument("--address", help="of a Ray cluster: host:port or auto (default: start one on this machine)")
-    extract.add_argument("--gpus-per-worker", type=int, metavar="N", help="0 for none (default: 1 where there are any)")
-    evaluate = verb("evaluate", _evaluate, "judge a run on its test images, or on another folder")
-    evaluate.add_argument("run", type=Path)
-    evaluate.add_argument("--dataset", type=Path, help="another folder with the same classes")
-    report = verb("report", _report, "judge a run and write what was found as one HTML page")
-    report.add_argument("run", type=Path)
-    report.add_argument("--to", type=Path, metavar="FILE", help="the page (default: report.html in the run's folder)")
-    for judging in (evaluate, report):
-        judging.add_argument("--positive", metavar="CLASS")
-        judging.add_argument("--sensitivity", type=float, metavar="S", help="choose the threshold for it on validation")
-        judging.add_argument("--cost-ratio", type=float, metavar="R", help="or: a miss is as bad as R false alarms")
-        judging.add_argument("--prevalence", type=float, metavar="P", help="share of positives where it will be used")
-        judging.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
-    save = verb("save", _save, "write a bundle and prove that it comes back the same")
-    save.add_argument("run", type=Path)
-    save.add_argument("--to", type=Path, required=True)
-    save.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
-    save.add_argument("--formats", default="all", help="article, all, or a list such as keras,h5")
-    predict = verb("predict", _predict, "name the class of pictures")
-    predict.add_argument("bundle", type=Path)
-    predict.add_argument(
-        "paths", nargs="+", metavar="PATH", help="files or folders; - for a list on the standard input"
-    )
-    predict.add_argument("--csv", action="store_true", help="print CSV on stdout and nothing else")
-    predict.add_argument("--engine", default="tensorflow", help="tensorflow (default), or onnxruntime without it")
-    app = verb("app", _app, "try a run in the browser, on this machine only (extra: app)")
-    app.add_argument("run", type=Path)
-    app.add_argument("--port", type=_positive, default=8866, metavar="N")
-    return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-def _print(options, document: object, text: object) -> None:
-    """The JSON document, or the words for people."""
-    text = json.dumps(document, ensure_ascii=True, allow_nan=False) if options.json else text
-    _write(text, options.stdout)
-
-
-def _tell(options, text: object) -> None:
-    """A note for people: on stderr when stdout holds JSON, nowhere with --quiet."""
-    if not options.quiet:
-        _write(text, sys.stderr if options.json else sys.stdout)
-
-
-def _write(text: object, file, end: str = "\n") -> None:
-    """Write all of it now; where nobody reads it any more, the program ends."""
-    try:
-        print(text, file=file, end=end, flush=True)
-    except OSError as error:
-        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), file.fileno())  # Python flushes again at its exit, and would fail again
-        if isinstance(error, BrokenPipeError):
-            sys.exit(141)
-        raise mendable(error, "the standard output") from None
+from vggnb.storage import VggnbError, make_folder
 
 
 def _start_tensorflow() -> None:
@@ -171,11 +36,12 @@ def _start_tensorflow() -> None:
         os.close(kept)
 
 
-def _paths(options) -> None:
+def paths(options) -> None:
+    """Where things are, versions, device."""
     workspace = open_workspace()
     document = {**workspace.to_dict(), "versions": versions(), "device": device_words()}
     lines = {**document, "versions": ", ".join(f"{name} {v or 'absent'}" for name, v in document["versions"].items())}
-    _print(options, document, "\n".join(f"{name:<12} {value}" for name, value in lines.items()))
+    show(options, document, "\n".join(f"{name:<12} {value}" for name, value in lines.items()))
 
 
 def _take_census(options, workspace: Workspace):
@@ -186,9 +52,10 @@ def _take_census(options, workspace: Workspace):
     return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
 
 
-def _census(options) -> None:
+def census(options) -> None:
+    """Look at every file of a dataset."""
     census = _take_census(options, open_workspace(dataset=options.dataset))
-    _print(options, census.to_dict(), "\n".join([str(census), *_skipped(census)]))
+    show(options, census.to_dict(), "\n".join([str(census), *_skipped(census)]))
 
 
 def _skipped(census, most: int = 20) -> list[str]:
@@ -200,13 +67,13 @@ def _skipped(census, most: int = 20) -> list[str]:
 
 def _split(options, census, recipe: Recipe):
     """The manifest, with everything about it told."""
-    from vggnb.census.splits import assign_splits
+    from vggnb.census import assign_splits
 
     census.check_trainable()
-    _tell(options, "\n".join([str(census), *_skipped(census)]))
+    tell(options, "\n".join([str(census), *_skipped(census)]))
     manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
     for sentence in manifest.sentences:
-        _tell(options, sentence)
+        tell(options, sentence)
     return manifest
 
 
@@ -246,19 +113,20 @@ def _trained(options, dataset: Path | None, out: Path | None):
         fresh=options.fresh,
     )
     if run.source.pretrained:
-        _tell(options, run.source)
+        tell(options, run.source)
     else:
         print(run.source, file=sys.stderr)  # even with --quiet
-    _tell(options, features)
+    tell(options, features)
     history = run.history()
-    _tell(options, history)
+    tell(options, history)
     document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows)}
     if options.fine_tune:
         document["fine_tune"] = _fine_tuned(options, run, features, workspace)
     return run, document | {"timing": run.training()["timing"]}
 
 
-def _extract(options) -> None:
+def extract(options) -> None:
+    """Fill the feature store: here, or on a Ray cluster."""
     if options.engine == "local":  # Ray's workers each start their own
         _start_tensorflow()
     from vggnb.cluster import fill_store
@@ -281,7 +149,7 @@ def _extract(options) -> None:
             gpus_per_worker=options.gpus_per_worker,
             progress=not options.quiet,
         )
-    _print(options, filled.to_dict(), f"{filled}\nThe features are in {filled.folder}")
+    show(options, filled.to_dict(), f"{filled}\nThe features are in {filled.folder}")
 
 
 def _fine_tuned(options, run, features, workspace: Workspace) -> dict:
@@ -290,7 +158,7 @@ def _fine_tuned(options, run, features, workspace: Workspace) -> dict:
 
     quiet = {"progress": not options.quiet, "fresh": options.fresh}
     history = fine_tune(run, features, store=options.store or workspace.features, from_block=options.fine_tune, **quiet)
-    _tell(options, f"fine-tuned from {options.fine_tune}: {history}; epoch {run.fine_tuned()['best_epoch']} is kept")
+    tell(options, f"fine-tuned from {options.fine_tune}: {history}; epoch {run.fine_tuned()['best_epoch']} is kept")
     return {name: run.fine_tuned()[name] for name in ("from_block", "best_epoch", "history")}
 
 
@@ -307,12 +175,14 @@ def _new_run_folder(runs: Path, name: str) -> Path:
     return next(folder for folder in folders if not folder.exists())
 
 
-def _train(options) -> None:
+def train(options) -> None:
+    """Train the head on a dataset."""
     run, document = _trained(options, options.dataset, options.out)
-    _print(options, document, f"The run is in {run.folder}")
+    show(options, document, f"The run is in {run.folder}")
 
 
-def _run(options) -> None:
+def run(options) -> None:
+    """Everything from census to bundle (without DATASET: the sample)."""
     run, document = _trained(options, options.dataset, options.out)
     from vggnb.card import NOT_A_DEVICE
     from vggnb.evaluate import judge
@@ -320,17 +190,17 @@ def _run(options) -> None:
     from vggnb.save import load_bundle, save_bundle
 
     report = judge(run, positive=options.positive, progress=not options.quiet)
-    _tell(options, f"\n{report}\n")
+    tell(options, f"\n{report}\n")
     folder = run.folder / "bundle"
     files = save_bundle(run, folder)
-    _tell(options, _saved(files))
+    tell(options, _saved(files))
     rows = [run.manifest.of("test")[index] for index in _spread(len(run.manifest.of("test")))]
     answers = predict_files(load_bundle(folder), [run.manifest.dataset / row.path for row in rows])
-    _tell(options, "\nThree test images:")
+    tell(options, "\nThree test images:")
     for row, answer in zip(rows, answers, strict=True):
-        _tell(options, f"  {answer} (it is {row.class_name})")
+        tell(options, f"  {answer} (it is {row.class_name})")
     document |= {**report.to_dict(), "bundle": str(folder), "predictions": [answer.to_dict() for answer in answers]}
-    _print(options, document, f"\nThe run, with its bundle, is in {run.folder}\n{NOT_A_DEVICE}")
+    show(options, document, f"\nThe run, with its bundle, is in {run.folder}\n{NOT_A_DEVICE}")
 
 
 def _spread(count: int) -> list[int]:
@@ -348,7 +218,8 @@ def _saved(files) -> str:
     return "Saved, and loaded again in a fresh process:\n" + "\n".join(lines)
 
 
-def _evaluate(options) -> None:
+def evaluate(options) -> None:
+    """Judge a run on its test images, or on another folder."""
     _start_tensorflow()
     from vggnb.evaluate import judge, judge_folder
     from vggnb.train import open_run
@@ -358,9 +229,9 @@ def _evaluate(options) -> None:
         report = judge(run, **_judging(options))
     else:
         census = _take_census(options, open_workspace(dataset=options.dataset))
-        _tell(options, "\n".join([str(census), *_skipped(census), ""]))
+        tell(options, "\n".join([str(census), *_skipped(census), ""]))
         report = judge_folder(run, census, **_judging(options))
-    _print(options, report.to_dict(), report)
+    show(options, report.to_dict(), report)
 
 
 def _judging(options) -> dict:
@@ -369,16 +240,18 @@ def _judging(options) -> dict:
     return {name: getattr(options, name) for name in names} | {"progress": not options.quiet}
 
 
-def _report(options) -> None:
+def report(options) -> None:
+    """Judge a run and write what was found as one HTML page."""
     _start_tensorflow()
     from vggnb.report import write_report
     from vggnb.train import open_run
 
     path, report = write_report(open_run(options.run, weights=options.weights), options.to, **_judging(options))
-    _print(options, {**report.to_dict(), "report": str(path)}, f"{report}\n\nThe page is {path}")
+    show(options, {**report.to_dict(), "report": str(path)}, f"{report}\n\nThe page is {path}")
 
 
-def _save(options) -> None:
+def save(options) -> None:
+    """Write a bundle and prove that it comes back the same."""
     _start_tensorflow()
     from vggnb.save import ARTICLE, FORMATS, save_bundle
     from vggnb.save.exports import here
@@ -390,10 +263,11 @@ def _save(options) -> None:
     files = save_bundle(run, options.to, formats=sets.get(options.formats, formats))
     document = {"files": [vars(file) for file in files], "left_out": left_out if options.formats == "all" else {}}
     words = "".join(f"\n  left out: {kind}: {reason}" for kind, reason in document["left_out"].items())
-    _print(options, document, f"{_saved(files)}{words}\nThe bundle is in {options.to}")
+    show(options, document, f"{_saved(files)}{words}\nThe bundle is in {options.to}")
 
 
-def _predict(options) -> None:
+def predict(options) -> None:
+    """Name the class of pictures."""
     from vggnb.predict import MOST_NAMES, open_bundle, predict_files, predict_listed, read_names, to_csv
 
     if options.csv and options.json:
@@ -411,15 +285,16 @@ def _predict(options) -> None:
     if options.csv:
         if hasattr(options.stdout, "reconfigure"):
             options.stdout.reconfigure(encoding="utf-8", newline="")  # CSV brings its own line ends
-        _write(to_csv(answers, bundle.classes), options.stdout, end="")
+        write(to_csv(answers, bundle.classes), options.stdout, end="")
     else:
         words = "\n".join(f"{shown(answer.path)}: {answer.words}" for answer in answers)
-        _print(options, [answer.to_dict() for answer in answers], words)
+        show(options, [answer.to_dict() for answer in answers], words)
 
 
-def _app(options) -> None:
+def app(options) -> None:
+    """Try a run in the browser, on this machine only (extra: app)."""
     _start_tensorflow()
     from vggnb.widgets.app import HOST, serve
 
     document = {"address": f"http://{HOST}:{options.port}/"}
-    serve(options.run, port=options.port, tell=lambda text: _print(options, document, text))
+    serve(options.run, port=options.port, tell=lambda text: show(options, document, text))
