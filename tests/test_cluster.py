@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import standin
 
+from vggnb.census.manifest import stream_rows
 from vggnb.cluster import fill_store, rehearsal
 from vggnb.cluster.plan import Plan, Speed, on_paper, size
-from vggnb.cluster.units import Missing, is_manifest, stream_rows
+from vggnb.cluster.units import Missing, is_manifest
 from vggnb.features import extract
 from vggnb.folders import duration
 from vggnb.shards import whole_shards

@@ -11,7 +11,7 @@ from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
 from vggnb.machine import versions
 from vggnb.paths import SPLITS
-from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file
+from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file, unsealed
 from vggnb.train import Run
 
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
@@ -56,7 +56,7 @@ def _reports(run: Run) -> dict[str, dict]:
     for split, report in reports.items():
         if not isinstance(report, dict) or not TOLD <= report.keys():
             raise VggnbError("This file is no report.", paths[split], "Remove it and judge the run again.")
-    return reports
+    return {split: unsealed(report, paths[split]) for split, report in reports.items()}
 
 
 def card_markdown(card: dict) -> str:

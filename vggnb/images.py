@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from vggnb.storage import VggnbError, mendable, sha256_file
+from vggnb.storage import VggnbError, mendable, sha256_bytes
 
 DECODER_VERSION = "2"  # part of every feature key: raise it when the same bytes would give other pixels
 MAX_PIXELS = 50_000_000  # 7 000 x 7 000; read from the header, before anything is decoded
@@ -92,9 +92,10 @@ def read_unchanged(path: Path, sha256: str, *, size: int, resize: str) -> np.nda
     """
     try:
         _check_file(path)
-        if sha256_file(path) != sha256:
+        data = Path(path).read_bytes()
+        if sha256_bytes(data) != sha256:
             return "The file changed since the census."
-        return read_image(path, size=size, resize=resize)
+        return read_image(data, size=size, resize=resize)
     except OSError as error:
         if error.errno in (errno.ENOTCONN, errno.ESTALE):
             raise mendable(error, path) from error

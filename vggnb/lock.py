@@ -22,7 +22,7 @@ OWNER = "owner.json"
 BEAT_S = 30.0
 STALE_S = 90.0  # three beats missed
 UNSIGNED_S = 10.0  # a lock folder without an owner: its maker died between two steps
-PATIENCE_S = 5.0  # for another process that is just taking over
+PATIENCE_S = 5.0  # for another process that is just signing or taking over
 
 
 @contextlib.contextmanager
@@ -57,9 +57,10 @@ class Lock:
                 os.mkdir(self.path)
             except FileExistsError:
                 other = self._read()
-                if other and not _stale(other):
+                is_new = other is not None and "made" in other  # its maker is about to sign it
+                if other and not _stale(other) and (not is_new or time.monotonic() > patience):
                     raise self._in_use(other) from None
-                if other and not self._clear(other):
+                if other and not (_stale(other) and self._clear(other)):
                     if time.monotonic() > patience:
                         raise self._in_use(other) from None
                     time.sleep(0.05)

@@ -12,7 +12,7 @@ from pathlib import Path
 import vggnb
 from vggnb import machine
 from vggnb.machine import environment, mount_drive
-from vggnb.storage import VggnbError, make_folder, resolved
+from vggnb.storage import VggnbError, make_folder, resolved, storage_errors
 
 KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
 IMAGE_SIZES = {"quick": 96, "full": 224}
@@ -84,14 +84,18 @@ def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Wo
         VggnbError: an environment variable has an unknown value, a folder is missing or cannot be written to.
     """
     where = environment()
-    profile, weights, home = _profile(where), _weights(), _home(where, project)
+    weights, home = _weights(), _home(where, project)
+    profile = _profile(where, home)
     # Features are many small reads: on Colab they live on the local disk and are made again with the machine.
     on_drive = where == "colab" and home.is_relative_to(machine.CONTENT / "drive")
     local = machine.CONTENT / project if on_drive else home
     dataset = _dataset(where, profile, home) if dataset is None else Path(dataset).absolute()
     if dataset.is_dir():
         check_outside(home, dataset, "The folder for runs and features", "VGGNB_HOME")
-    runs, features = make_folder(home / "runs"), make_folder(local / "features")
+    # A run is of one dataset: those on the sample do not stand in the way of those on the learner's own pictures.
+    named = Path(os.path.abspath(dataset))  # not ".."
+    runs = make_folder(home / "runs" / (named.name if dataset.is_dir() else named.stem).lstrip("_"))
+    features = make_folder(local / "features")
     return Workspace(where, profile, dataset, home, runs, features, weights)
 
 
@@ -105,8 +109,12 @@ def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
         raise VggnbError(f"{what} would lie inside the dataset.", path, f"Name a place elsewhere with {option}.")
 
 
-def _profile(where: str) -> str:
-    profile = os.environ.get("VGGNB_PROFILE") or ("full" if where == "colab" else "quick")
+def _profile(where: str, home: Path) -> str:
+    """VGGNB_PROFILE; else, on Colab, full as soon as the learner has named a dataset or put a file into her own."""
+    profile = os.environ.get("VGGNB_PROFILE")
+    if not profile:
+        own = where == "colab" and (os.environ.get("VGGNB_DATASET") or _holds_a_file(home / "dataset"))
+        profile = "full" if own else "quick"
     if profile not in IMAGE_SIZES:
         remedy = "Set VGGNB_PROFILE to quick (the sample, seconds a page) or full (your dataset, 224 pixels)."
         raise VggnbError(f"There is no profile '{profile}'.", "VGGNB_PROFILE", remedy)
@@ -141,6 +149,11 @@ def _dataset(where: str, profile: str, home: Path) -> Path:
         return home / "dataset"
     remedy = "Set VGGNB_DATASET to the folder that holds train/ and test/, or VGGNB_PROFILE=quick for the sample."
     raise VggnbError("The full profile needs your dataset.", "VGGNB_DATASET", remedy)
+
+
+def _holds_a_file(folder: Path) -> bool:
+    with storage_errors(folder):
+        return any(names for *_, names in os.walk(folder))
 
 
 def _weights() -> str:

@@ -6,6 +6,7 @@ flushed to the disk, and takes its final name by one rename, so a reader finds t
 
 import contextlib
 import csv
+import ctypes
 import errno
 import hashlib
 import io
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -147,6 +149,24 @@ def write_json(path: Path, value: object) -> None:
     write_bytes(path, (text + "\n").encode("utf-8", "surrogateescape"))
 
 
+def sealed(document: dict) -> dict:
+    """The document and the hash of it, so that `unsealed` notices when a bit has turned over."""
+    return {**document, "sha256": sha256_bytes(json.dumps(document).encode())}
+
+
+def unsealed(document: object, path: Path) -> dict:
+    """What was sealed.
+
+    Raises:
+        VggnbError: it is not what was written.
+    """
+    rest = {name: value for name, value in document.items() if name != "sha256"} if isinstance(document, dict) else {}
+    if not rest or sealed(rest) != document:
+        remedy = "Make it again with the step that writes it."
+        raise VggnbError("This file is damaged or was changed: its hash is another.", path, remedy)
+    return rest
+
+
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """A table as CSV, with the line ends of that format: others would leave a carriage return in a name unquoted."""
     text = io.StringIO()
@@ -172,8 +192,9 @@ def read_json(path: Path) -> object:
 def replacing_folder(folder: Path):
     """Yield an empty temporary folder; when the block ends well it takes the place of `folder` as a whole.
 
-    A kill between the two renames leaves the old folder under a hidden name; the next call, and `recover_folder`,
-    put it back. What a killed call had begun to write is removed by the next call.
+    Where the system can swap two names, it is one step. Elsewhere a kill between two renames leaves the old folder
+    under a hidden name; the next call, and `recover_folder`, put it back. What a killed call had begun to write is
+    removed by the next call.
     """
     folder = resolved(folder)  # "." has no name to rename
     previous = _previous(folder)
@@ -193,13 +214,25 @@ def replacing_folder(folder: Path):
                 _sync(path)
             if folder.exists():
                 temporary.chmod(folder.stat().st_mode & 0o777)  # whom a folder is closed to is the user's choice
-                os.rename(folder, previous)
-            os.rename(temporary, folder)
+            if not (folder.exists() and _swapped(temporary, folder)):
+                if folder.exists():
+                    os.rename(folder, previous)
+                os.rename(temporary, folder)
             _sync(folder.parent)
             shutil.rmtree(previous, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             recover_folder(folder)
+
+
+def _swapped(one: Path, other: Path) -> bool:
+    """Let two names of one file system change places in one step; False where that cannot be done (Drive, macOS)."""
+    if not sys.platform.startswith("linux"):
+        return False
+    system = ctypes.CDLL(None)  # Python has no name for renameat2(2)
+    at_cwd, exchange = -100, 2
+    rename = getattr(system, "renameat2", None)
+    return rename is not None and rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) == 0
 
 
 def recover_folder(folder: Path) -> None:

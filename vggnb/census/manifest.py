@@ -1,19 +1,21 @@
 """Every image that is used, with its split: the manifest, written to a file and read back."""
 
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import re
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from vggnb.census.layout import SPLITS
 from vggnb.census.rows import Row
 from vggnb.folders import shown
-from vggnb.storage import VggnbError, csv_text, storage_errors, write_bytes
+from vggnb.storage import VggnbError, csv_text, sha256_bytes, storage_errors, write_bytes
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -55,43 +57,85 @@ class Manifest:
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
-        """Write the manifest as CSV; its first line, a comment, holds the class list and the dataset's place."""
-        header = {"vggnb_manifest": 1, "dataset": str(self.dataset), "classes": self.classes, "said": self.sentences}
-        rows = ([getattr(row, name) for name in Row.__slots__] for row in self.rows)
-        text = f"# {json.dumps(header)}\n{csv_text([COLUMNS, *rows])}"
-        write_bytes(path, text.encode("utf-8", "surrogateescape"))
+        """Write the manifest as CSV; its first line, a comment, holds classes, dataset and the hash of all the rest."""
+        header = {"vggnb_manifest": 2, "dataset": str(self.dataset), "classes": self.classes, "said": self.sentences}
+        body = csv_text([COLUMNS, *([getattr(row, name) for name in Row.__slots__] for row in self.rows)])
+        body = body.encode("utf-8", "surrogateescape")
+        header["sha256"] = sha256_bytes(_hashed(header) + body)
+        write_bytes(path, f"# {json.dumps(header)}\n".encode() + body)
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
         """Read what `write` wrote.
 
         Raises:
-            VggnbError: the file is missing or was changed so that it contradicts itself.
+            VggnbError: the file is missing, damaged, or was changed.
         """
-        with storage_errors(path):
-            text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
-        first, _, body = text.partition("\n")
-        dataset, classes, said = read_header(first, path)
-        try:
-            table = csv.reader(io.StringIO(body, newline=""))
-            if tuple(next(table)) != COLUMNS:
-                raise ValueError("other columns")
-            return cls(dataset, classes, tuple(read_cells(cells, classes) for cells in table), said)
-        except (ValueError, IndexError, StopIteration, csv.Error) as error:
-            raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
+        dataset, classes, said = read_header(path)
+        return cls(dataset, classes, tuple(stream_rows(path, SPLITS)), said)
 
 
-def read_header(line: str, path: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
+def read_header(path: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
     """The dataset, the classes and the sentences that a manifest's first line holds.
 
     Raises:
-        VggnbError: it is another line.
+        VggnbError: it is missing, or not a manifest.
     """
-    try:
-        header = json.loads(line.removeprefix("# "))
+    with storage_errors(path), _text(path) as file, _refusing(path):
+        header = _header(file.readline())
         return Path(header["dataset"]), tuple(header["classes"]), tuple(header["said"])
-    except (ValueError, KeyError, TypeError) as error:
+
+
+def stream_rows(path: Path, splits: Collection[str]) -> Iterator[Row]:
+    """The rows of some splits of a manifest file, one after the other; a changed file is told at the end of them.
+
+    Raises:
+        VggnbError: not a manifest, or one that contradicts itself or its hash.
+    """
+    with storage_errors(path), _text(path) as file, _refusing(path):
+        header = _header(file.readline())
+        wanted, classes = header.pop("sha256"), header["classes"]
+        digest = hashlib.sha256(_hashed(header))
+        table = csv.reader(_told(file, digest))
+        if tuple(next(table, ())) != COLUMNS:
+            raise ValueError("other columns")
+        for cells in table:
+            if (row := read_cells(cells, classes)).split in splits:
+                yield row
+        if digest.hexdigest() != wanted:
+            raise ValueError("its hash is another: it is damaged or was changed")
+
+
+def _text(path: Path) -> io.TextIOBase:
+    return open(path, encoding="utf-8", errors="surrogateescape", newline="")
+
+
+@contextlib.contextmanager
+def _refusing(path: Path):
+    """Whatever a file holds that `write` does not write, it is told as no manifest."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
         raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
+
+
+def _header(line: str) -> dict:
+    header = json.loads(line.removeprefix("# "))
+    if header["vggnb_manifest"] != 2:
+        raise ValueError("another version of vggnb made it")
+    return header
+
+
+def _hashed(header: dict) -> bytes:
+    """The first line as it is hashed: without the hash."""
+    return f"# {json.dumps(header)}\n".encode()
+
+
+def _told(lines: Iterable[str], digest) -> Iterator[str]:
+    """The lines, each told to a hash."""
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape"))
+        yield line
 
 
 def read_cells(cells: Sequence[str], classes: Sequence[str]) -> Row:

@@ -9,8 +9,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from vggnb.census import Row
+from vggnb.census.manifest import read_header, stream_rows
 from vggnb.cluster.local import LocalEngine
-from vggnb.cluster.units import UNIT_ROWS, Index, Missing, dataset_of, stream_rows
+from vggnb.cluster.units import UNIT_ROWS, Index, Missing
 from vggnb.cluster.work import Answer, Job, Network
 from vggnb.folders import counted, shown
 from vggnb.machine import threads
@@ -99,7 +100,7 @@ def fill_store(
     start = time.perf_counter()
     if engine not in ENGINES:
         raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
-    manifest, dataset = Path(manifest), dataset_of(manifest)
+    manifest, (dataset, *_) = Path(manifest), read_header(manifest)
     check_outside(store, dataset, "The feature store", "--store")
     store = make_folder(Path(store).absolute())
     job = Job(dataset, recipe, weights, network, threads(), cut, view)

@@ -109,8 +109,8 @@ def check_machines(store: Path, dataset: Path) -> None:
 
 def _compare(theirs: dict, mine: dict, store: Path, dataset: Path) -> None:
     """What one machine said beside what this one says."""
-    differ = [f"{name} {theirs[name]} there, {mine[name]} here" for name in ("python", "ray", "vggnb")
-              if theirs[name] != mine[name]]  # fmt: skip
+    differ = [f"{name} {found} there, {mine['versions'][name]} here" for name, found in theirs["versions"].items()
+              if found != mine["versions"][name] and mine["versions"][name]]  # fmt: skip
     if differ:
         remedy = "Install the same versions on all machines."
         raise VggnbError(f"Versions differ: {'; '.join(differ)}.", f"machine {theirs['host']}", remedy)

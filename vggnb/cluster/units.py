@@ -1,49 +1,16 @@
 """The rows of a manifest, a unit at a time: what is missing in the store, each picture once, never all in memory."""
 
 import contextlib
-import csv
-import io
 import json
 import sqlite3
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from pathlib import Path
 
 from vggnb.census import Row
-from vggnb.census.manifest import COLUMNS, read_cells, read_header
-from vggnb.storage import VggnbError, storage_errors
 
 UNIT_ROWS = 256  # at most; eight batches of 32, as in a shard of the local store
-
-
-def stream_rows(path: Path, splits: Collection[str]) -> Iterator[Row]:
-    """The rows of some splits of a manifest file, one after the other.
-
-    Raises:
-        VggnbError: not a manifest, or one that contradicts itself.
-    """
-    with storage_errors(path), _text(path) as file:
-        _, classes, _ = read_header(file.readline(), path)
-        table = csv.reader(file)
-        try:
-            if tuple(next(table, ())) != COLUMNS:
-                raise ValueError("other columns")
-            for cells in table:
-                if (row := read_cells(cells, classes)).split in splits:
-                    yield row
-        except (ValueError, IndexError, csv.Error) as error:
-            raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
-
-
-def dataset_of(path: Path) -> Path:
-    """The dataset folder that a manifest file names.
-
-    Raises:
-        VggnbError: not a manifest.
-    """
-    with storage_errors(path), _text(path) as file:
-        return read_header(file.readline(), path)[0]
 
 
 def is_manifest(path: Path) -> bool:
@@ -51,10 +18,6 @@ def is_manifest(path: Path) -> bool:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return file.read(20).startswith(b'# {"vggnb_manifest')
     return False
-
-
-def _text(path: Path) -> io.TextIOBase:
-    return open(path, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 class Index:

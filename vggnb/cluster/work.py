@@ -14,13 +14,14 @@ from typing import Protocol
 
 import numpy as np
 
-import vggnb
 from vggnb.census import Row
 from vggnb.census.manifest import check_there
 from vggnb.images import read_unchanged
+from vggnb.machine import versions
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
 
+MAKERS = ("python", "vggnb", "pillow", "tensorflow", "keras")  # what pixels and features depend on
 DECODERS = 2  # threads that decode one unit
 
 
@@ -130,5 +131,5 @@ def who_am_i(probe: Path, secret: str, dataset: Path) -> dict:
         store = probe.read_text() == secret
     with contextlib.suppress(OSError), os.scandir(dataset) as listing:
         pictures = any(listing)
-    versions = {"python": platform.python_version(), "ray": ray.__version__, "vggnb": vggnb.__version__}
-    return {**versions, "store": store, "dataset": pictures, "host": platform.node()}
+    found = {"ray": ray.__version__, **{name: versions()[name] for name in MAKERS}}
+    return {"versions": found, "store": store, "dataset": pictures, "host": platform.node()}

@@ -12,7 +12,7 @@ from vggnb.evaluate.metrics import baselines, honest_ece, measure, positive_clas
 from vggnb.evaluate.operating import OperatingPoint, choose_threshold
 from vggnb.evaluate.predictions import Predictions, predict_rows, predict_split
 from vggnb.folders import counted, shown
-from vggnb.storage import VggnbError, write_json
+from vggnb.storage import VggnbError, sealed, write_json
 from vggnb.train import Run
 
 
@@ -129,7 +129,7 @@ def judge(
     predictions = predict_split(run, split, progress=progress)
     leaking = {row.path for row in run.manifest.leaking(split)}
     report = _both_ways(predictions, leaking, run.classes, **options, draws=draws)
-    write_json(run.folder / f"report-{split}.json", report.to_dict())
+    write_json(run.folder / f"report-{split}.json", sealed(report.to_dict()))
     return report
 
 

@@ -1,9 +1,9 @@
 """What a model said about labelled images: asked once for each trained model, then read from the run's folder."""
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -14,8 +14,9 @@ from vggnb.features import BATCH
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.model import compiled
-from vggnb.storage import VggnbError, csv_text, storage_errors, write_bytes
+from vggnb.storage import VggnbError, csv_text, sha256_bytes, storage_errors, write_bytes
 from vggnb.train import Run
+from vggnb.train.head import HASH
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,19 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
     Raises:
         VggnbError: the split has no images that can be read, or the run is not trained.
     """
-    path, rows = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv", run.manifest.of(split)
-    if not path.is_file() or not _is_whole(_from_csv(path), rows, len(run.classes)):
-        predictions = predict_rows(run, run.manifest, rows, what=split, progress=progress)
-        write_bytes(path, _to_csv(predictions, run.classes))
-    return _grouped(_from_csv(path), rows)
+    name, rows = f"predictions-{split}-{run.model_sha256()[:12]}", run.manifest.of(split)
+    kept = sorted(run.folder.glob(f"{name}-{HASH}.csv"))
+    for path in kept:
+        with storage_errors(path):
+            data = path.read_bytes()
+        if path.stem.endswith(sha256_bytes(data)[:12]) and _is_whole(found := _from_csv(data), rows, len(run.classes)):
+            return _grouped(found, rows)
+    data = _to_csv(predict_rows(run, run.manifest, rows, what=split, progress=progress), run.classes)
+    write_bytes(run.folder / f"{name}-{sha256_bytes(data)[:12]}.csv", data)
+    for path in kept:  # damaged, or from before a renaming
+        if path.stem != f"{name}-{sha256_bytes(data)[:12]}":
+            path.unlink(missing_ok=True)
+    return _grouped(_from_csv(data), rows)
 
 
 def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str, progress: bool = True) -> Predictions:
@@ -80,7 +89,7 @@ def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str
 
 
 def _is_whole(predictions: Predictions, rows: Sequence[Row], classes: int) -> bool:
-    """Whether these are answers for exactly these rows; a cut file has fewer, one from before a renaming has others."""
+    """Whether these are answers for exactly these rows; those from before a renaming of pictures have others."""
     labels = {row.path: row.label for row in rows}
     paths, said = predictions.paths, predictions.probabilities
     told = [*paths, *(path for path, _ in predictions.unreadable)]
@@ -105,15 +114,11 @@ def _to_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _from_csv(path: Path) -> Predictions:
+def _from_csv(data: bytes) -> Predictions:
     """What `_to_csv` wrote."""
-    try:
-        with storage_errors(path), open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            _, *lines = csv.reader(file)
-        rows = [line for line in lines if len(line) > 2]
-        labels = np.array([int(row[1]) for row in rows])
-        probabilities = np.array([[float(p) for p in row[2:]] for row in rows])
-    except (ValueError, csv.Error) as error:
-        raise VggnbError(f"The file is damaged: {error}.", path, "Remove it and judge the run again.") from error
+    _, *lines = csv.reader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
+    rows = [line for line in lines if len(line) > 2]
+    labels = np.array([int(row[1]) for row in rows])
+    probabilities = np.array([[float(p) for p in row[2:]] for row in rows])
     unreadable = tuple((line[0], line[1]) for line in lines if len(line) == 2)
     return Predictions(tuple(row[0] for row in rows), labels, probabilities, unreadable)

@@ -17,13 +17,13 @@ import tensorflow as tf
 
 from vggnb.census.rows import Row
 from vggnb.checkpoints import Checkpoints, State, read_state, to_bytes
-from vggnb.features import Features, extract
+from vggnb.features import BATCH, Features, extract
 from vggnb.generators import epoch_order
 from vggnb.likeness import learn_likeness
 from vggnb.lock import Lock, held
 from vggnb.model import build_head, compile_head, features_of, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, sha256_bytes, write_bytes, write_json
+from vggnb.storage import VggnbError, sealed, sha256_bytes, write_bytes, write_json
 from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers
 from vggnb.train.head import CHECKPOINTS, HASH, calibrated_on, remove_stale, remove_unfinished, training_card
 from vggnb.train.keeper import CHECKPOINT_S
@@ -118,21 +118,22 @@ def _tuned(run, features, card, base, checkpoints, lock, store, progress, every_
     state = tune(tail, inputs, labels, **chosen, recipe=recipe, card=card, checkpoints=checkpoints, lock=lock,
                  progress=progress, every_s=every_s)  # fmt: skip
     some = chosen["validation"]
-    watched = [np.asarray(values[some]) for values in inputs]
-    calibration = calibrated_on(tail, watched, _integers(rows)[some], recipe.activation(len(run.classes)))
+    said = _seen(tail, inputs, some)
+    calibration = calibrated_on(said, _integers(rows)[some], recipe.activation(len(run.classes)))
     seen = columns[:, pool_columns(recipe)]
     if len(frozen_columns(recipe, block)) < seen.shape[1]:  # what enters the head has changed
-        seen = _seen(keras.Model(tail.inputs, features_of(tail, recipe)), inputs)
+        seen = _seen(keras.Model(tail.inputs, features_of(tail, recipe)), inputs, np.arange(len(rows)))
     likeness = learn_likeness(seen[chosen["train"]], seen[some])
     about = {**state.about, "calibration": calibration.to_dict(), "likeness": likeness.to_dict()}
     return State(state.epoch, numbers(tail, head), about)
 
 
-def _seen(part: keras.Model, inputs: Sequence[np.ndarray], size: int = 32) -> np.ndarray:
-    """What a part of the tail gives for all activations, a batch at a time from the disk."""
-    starts = range(0, len(inputs[0]), size)
-    batches = ([np.asarray(values[at : at + size]) for values in inputs] for at in starts)
-    return np.concatenate([part.predict_on_batch(batch) for batch in batches])
+def _seen(part: keras.Model, inputs: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """What the tail, or a part of it, gives for some activations, a batch at a time from the disk."""
+    if not len(rows):
+        return np.zeros((0, part.output_shape[-1]), np.float32)
+    pieces = np.split(rows, range(BATCH, len(rows), BATCH))
+    return np.concatenate([part.predict_on_batch([np.asarray(values[some]) for values in inputs]) for some in pieces])
 
 
 def tune(
@@ -210,5 +211,5 @@ def _keep(run: Run, name: str, state: State, choices: dict, seconds: float) -> N
         "likeness": state.about.get("likeness"),
         "history": state.about["history"],
     }
-    write_json(run.folder / TRAINING_FILE, document)
+    write_json(run.folder / TRAINING_FILE, sealed(document))
     remove_stale(run, f"fine-tuned-{HASH}.ckpt", kept=name)

@@ -1,5 +1,6 @@
 """Fit the head on stored features; the base is never touched. What is done is never lost."""
 
+import contextlib
 import hashlib
 import math
 import tempfile
@@ -18,11 +19,11 @@ from vggnb.choose import Choice, choose_ridge
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
 from vggnb.likeness import Likeness, learn_likeness
-from vggnb.lock import held
+from vggnb.lock import Lock, held
 from vggnb.model import build_base, build_head, compile_head, pool_columns
 from vggnb.paths import SPLITS
 from vggnb.recipe import Recipe
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, csv_text, sha256_bytes, write_bytes, write_json
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, csv_text, sealed, sha256_bytes, write_bytes, write_json
 from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import fit_on, in_graph
 from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
@@ -41,6 +42,7 @@ def fit(
     progress: bool | Callable[[int], keras.callbacks.Callback] = True,
     fresh: bool = False,
     checkpoint_s: float = CHECKPOINT_S,
+    lock: Lock | None = None,
 ) -> History:
     """Train the head on features of train, watch validation, and keep the result in the run's folder.
 
@@ -53,6 +55,7 @@ def fit(
             `widgets.TrainingProgress`.
         fresh: forget an unfinished training in this folder and begin anew.
         checkpoint_s: seconds from one checkpoint to the next; 0: after every epoch.
+        lock: the run's, if the caller holds it already.
 
     Returns:
         The history, one row an epoch.
@@ -75,7 +78,7 @@ def fit(
             print(choice)
         recipe = recipe.with_(ridge=choice.ridge)
     head = _untrained(recipe, classes, train[0])
-    with held(run.folder) as lock:
+    with contextlib.nullcontext(lock) if lock else held(run.folder) as lock:
         remove_unfinished(run)
         checkpoints = Checkpoints(run.folder / CHECKPOINTS, "head")
         if fresh:
@@ -97,7 +100,8 @@ def fit(
         )
         lock.check()
         watched = features.of("validation").labels
-        calibration = calibrated_on(head, validation[0], watched, recipe.activation(classes))
+        said = head.predict(validation[0], verbose=0) if len(watched) else np.zeros((0, classes))
+        calibration = calibrated_on(said, watched, recipe.activation(classes))
         likeness = learn_likeness(train[0], validation[0])
         _keep(run, head, state, features, time.perf_counter() - start, choice, calibration, likeness)
         checkpoints.clear()
@@ -114,16 +118,14 @@ def _untrained(recipe: Recipe, classes: int, values: np.ndarray) -> keras.Model:
     return head
 
 
-def calibrated_on(model: keras.Model, inputs, labels: np.ndarray, activation: str) -> Calibration:
+def calibrated_on(said: np.ndarray, labels: np.ndarray, activation: str) -> Calibration:
     """The temperature for a trained head, or tail, by what it says about the validation images.
 
     Args:
-        inputs: what the model takes, (n, ...). labels: int (n,).
+        said: float (n, classes). labels: int (n,).
         activation: of its output: "softmax" or "sigmoid", from which the numbers before it are found again.
     """
-    if not len(labels):
-        return calibrate(np.zeros((0, model.output_shape[-1])), labels)
-    said = model.predict(inputs, batch_size=32, verbose=0).astype(np.float64)
+    said = said.astype(np.float64)
     logits = np.log(np.maximum(said, TINY))
     if activation == "sigmoid":  # float32 ends at 1 - 6e-8
         logits -= np.log(np.maximum(1 - said, 6e-8))
@@ -132,7 +134,7 @@ def calibrated_on(model: keras.Model, inputs, labels: np.ndarray, activation: st
 
 def training_card(run: Run, features: Features) -> dict:
     """What a training is of, besides versions and threads: only an unfinished one with an equal card is continued."""
-    digest = hashlib.sha256(np.ascontiguousarray(features.values).tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(features.values))
     digest.update(repr([(row.sha256, row.label, row.split) for row in features.rows]).encode())
     card = {**run.recipe.to_dict(), "classes": list(run.classes), "images": len(features.rows)}
     return {**card, "features": digest.hexdigest()}
@@ -203,7 +205,7 @@ def _keep(
     document["likeness"] = likeness.to_dict()
     # Evidence of the whole way here: numbers, optimiser and history of equal trainings have equal hashes.
     document["state_sha256"] = state.sha256("model/", "optimizer/")
-    write_json(run.folder / TRAINING_FILE, document)
+    write_json(run.folder / TRAINING_FILE, sealed(document))
     remove_stale(run, f"head-{HASH}.weights.h5", kept=name)
 
 
@@ -214,8 +216,8 @@ def remove_stale(run: Run, pattern: str, *, kept: str) -> None:
         pattern: of their names, in which HASH stands for what differs.
     """
     stale = [path for path in run.folder.glob(pattern) if path.name != kept]
-    judged = [path for split in SPLITS for path in run.folder.glob(f"predictions-{split}-{HASH}.csv")]
-    stale += [path for path in judged if run.model_sha256()[:12] not in path.name]
+    judged = [path for split in SPLITS for path in run.folder.glob(f"predictions-{split}-{HASH}-{HASH}.csv")]
+    stale += [path for path in judged if f"-{run.model_sha256()[:12]}-" not in path.name]
     for path in [*stale, *(run.folder / name for name in REPORTS)] if stale else []:
         path.unlink(missing_ok=True)
 
@@ -230,11 +232,16 @@ def train(
     progress: bool = True,
     fresh: bool = False,
 ) -> tuple[Run, Features]:
-    """Everything from the manifest to a trained run: base, features, head."""
+    """Everything from the manifest to a trained run: base, features, head.
+
+    Raises:
+        VggnbError: as for `start_run`, `extract` and `fit`; a second process is told at once that the first is at it.
+    """
     base, source = build_base(recipe, weights)
     run = start_run(folder, manifest, recipe, weights=weights, source=source)
-    features = extract(manifest, recipe, base, source, store=store, progress=progress)
-    fit(run, features, progress=progress, fresh=fresh)
+    with held(run.folder) as lock:
+        features = extract(manifest, recipe, base, source, store=store, progress=progress)
+        fit(run, features, progress=progress, fresh=fresh, lock=lock)
     return run, features
 
 

@@ -12,11 +12,21 @@ from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
 from vggnb.model import build_base, build_classifier, build_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, read_json, sha256_bytes, sha256_file, write_json
+from vggnb.storage import (
+    TEMPORARY_PREFIX,
+    VggnbError,
+    make_folder,
+    read_json,
+    sealed,
+    sha256_bytes,
+    sha256_file,
+    unsealed,
+    write_json,
+)  # fmt: skip
 from vggnb.weights import WeightSource
 
 TRAINING_FILE = "training.json"  # written last: it names the head that belongs to it
-RUN_SCHEMA = 1
+RUN_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -162,8 +172,9 @@ def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str,
         raise VggnbError("This folder holds something else than a run.", folder, "Name a new folder for the run.")
     with held(make_folder(folder)):
         manifest.write(folder / "manifest.csv")
-        write_json(folder / "recipe.json", recipe.to_dict())
-        write_json(folder / "run.json", {"schema": RUN_SCHEMA, "weights": weights, "source": asdict(source)})
+        write_json(folder / "recipe.json", sealed(recipe.to_dict()))
+        about = {"schema": RUN_SCHEMA, "weights": weights, "source": asdict(source)}
+        write_json(folder / "run.json", sealed(about))
     return Run(folder, recipe, manifest, weights, source)
 
 
@@ -204,18 +215,19 @@ def open_run(folder: Path, *, weights: str | None = None) -> Run:
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise VggnbError("There is no run in this folder.", folder, "Train first: vggnb train DATASET --out RUN.")
-    about = _document(folder / "run.json", {"schema", "weights", "source"})
+    about = _with_keys(read_json(folder / "run.json"), {"schema", "weights", "source"}, folder / "run.json")
     if about["schema"] != RUN_SCHEMA:
         raise VggnbError("The run was made by another version of vggnb.", folder, "Train again into a new folder.")
+    about = unsealed(about, folder / "run.json")
     source = _filled(WeightSource, about["source"], folder / "run.json")
-    recipe = Recipe.from_dict(read_json(folder / "recipe.json"))
+    recipe = Recipe.from_dict(unsealed(read_json(folder / "recipe.json"), folder / "recipe.json"))
     manifest = Manifest.read(folder / "manifest.csv")
     return Run(folder, recipe, manifest, weights or about["weights"], source)
 
 
 def _document(path: Path, keys: set[str]) -> dict:
-    """A JSON file of a run, which must have these keys."""
-    return _with_keys(read_json(path), keys, path)
+    """A JSON file of a run, which must have these keys and be what was written."""
+    return unsealed(_with_keys(read_json(path), keys, path), path)
 
 
 def _with_keys(document: object, keys: set[str], path: Path) -> dict:
