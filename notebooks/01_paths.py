@@ -32,14 +32,17 @@ print(ws)
 # %% [markdown]
 # ## What the setup cell said
 #
-# Every page begins with the same cell. In Colab it asks for permission to use your Drive (step 5 explains it). Look for
-# three lines in what it printed:
+# Every page begins with the same cell. In Colab it asks for permission to use your Drive. **Choose the account whose
+# Drive holds your pictures**: Colab and Drive must belong to the same account, or your folder will not be there. (Step 5
+# says what to do when it fails.) Look for three lines in what it printed, and two names that come back on every page:
 #
-# | line | what it tells |
+# | line or name | what it tells |
 # |---|---|
-# | profile | **quick** works on the small sample with pictures of 96 pixels, in seconds; **full** works on your pictures with 224 pixels. Colab starts with full, everything else with quick; the numbers printed on these pages are quick's. |
+# | profile | **quick** works with pictures of 96 pixels, in seconds; **full** with pictures of 224 pixels. Colab works on the sample, in quick, while `MyDrive/vggnb/dataset` holds no file; as soon as there are pictures, it works on these, in full. Everywhere else it is quick, unless `VGGNB_PROFILE` says full. The numbers printed on these pages are quick's. |
 # | dataset | the pictures that the pages will use |
-# | runs | where everything that is trained will be kept |
+# | runs | where everything that is trained will be kept: a folder for each dataset, with its name (`sample` for the sample) |
+# | `<home>` | the folder of the whole series: in Colab `vggnb` on your Drive, elsewhere what `print(ws.home)` says |
+# | `ws` | the **workspace**, which the setup cell made: it knows all these places, and the pages ask it |
 #
 # The sample was **drawn by a program**. It looks a little like dermoscopy (skin photographed through a magnifying lens)
 # so that the pages have something to work on, and it teaches nothing about skin.
@@ -67,9 +70,9 @@ print(folders)
 #   test/        benign/ malignant/     looked at once, at the very end
 # ```
 #
-# Why three? Whatever you look at while deciding, you fit to, even if only a little. Only pictures that no decision has
-# seen can tell how the model will do on the next one. If you have no validation folder, leave it empty: the series cuts
-# a part off train for it (never off test) and says so.
+# (An **epoch** is one pass over all training pictures.) Why three? Whatever you look at while deciding, you fit to, even if
+# only a little. Only pictures that no decision has seen can tell how the model will do on the next one. If you have no
+# validation folder, leave it empty: the series cuts a part off train for it (never off test) and says so.
 
 # %% [markdown]
 # ## Step 3: put pictures in it
@@ -87,8 +90,11 @@ print(folders)
 #
 # Two hints that save an evening:
 #
-# - Upload **one .zip file** rather than thousands of pictures: Drive is slow with many small files.
+# - Upload **one .zip file** rather than thousands of pictures: Drive is slow with many small files. Put it beside the folder
+#   `dataset`, not into it, and name it in `VGGNB_DATASET`.
 # - Keep the originals somewhere else. The series never changes or deletes your pictures, but an upload can go wrong.
+#
+# When they are there, run the setup cell again and look at its line *dataset*.
 #
 # ## Step 4: a notebook
 #
@@ -98,8 +104,8 @@ print(folders)
 # %% [markdown]
 # ## Step 5: mount Google Drive
 #
-# In Colab this cell asks for permission. **Choose the account whose Drive holds your pictures**: Colab and Drive must
-# belong to the same account, or your folder will not be there. Elsewhere the cell has nothing to do.
+# In Colab the setup cell has asked for permission already; this cell asks again only if the connection was lost.
+# Elsewhere it has nothing to do.
 
 # %%
 from vggnb.paths import mount_drive
@@ -144,6 +150,7 @@ print(layout)
 # %% [markdown]
 # Folders named `val`, `valid`, `Training` or `TEST` are understood too, and so are class folders that are not split at
 # all. And when a name is wrong, you hear it now, with what to do. The next cell **fails on purpose**: its red box is right.
+# If *Run all* stops at it in Colab, click the cell after it and choose **Runtime > Run cell and below**.
 
 # %% tags=["raises-exception"]
 read_layout(ws.home / "datasett")
@@ -151,14 +158,20 @@ read_layout(ws.home / "datasett")
 # %% [markdown]
 # ## Use your own pictures
 #
-# Put these lines in a new cell **above** the setup cell and run the page from the top (in Colab: Runtime > Restart
-# session and run all). Each page is a session of its own, so do it on each. The name is a folder or a .zip.
+# In Colab, class folders in `MyDrive/vggnb/dataset` are found without more. For pictures in another place, for a .zip, and
+# everywhere but in Colab, put these lines in a new cell **above** the setup cell and run the page from the top (in Colab:
+# Runtime > Restart session and run all). Each page is a session of its own, so do it on each. The name is a folder or a .zip
+# (with a .zip, go on with page 2, which unpacks it; step 7 above reads folders only).
 #
 # ```python
 # import os
-# os.environ["VGGNB_DATASET"] = "/content/drive/MyDrive/vggnb/dataset"
+# os.environ["VGGNB_DATASET"] = "/content/drive/MyDrive/my_pictures"
 # os.environ["VGGNB_PROFILE"] = "full"
 # ```
+#
+# What page 5 trains, a **run**, belongs to one set of pictures, one size and one split. If you change any of them afterwards
+# (for example, take a leak away as page 2 advises), page 5 stops with *This folder holds another run*. Then rename or remove
+# the folder that it names; it lies in `ws.runs` (in Colab `vggnb/runs/dataset` on your Drive).
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise

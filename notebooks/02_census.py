@@ -152,6 +152,9 @@ print(*census.profiles(), sep="\n")
 figures.sizes_and_brightness(census)
 
 # %% [markdown]
+# On the sample: hardly. The medians of brightness over all pictures are 133 and 126, and both classes spread almost alike. The
+# larger gap in validation, 138 and 107, comes from 20 pictures of each class, and in train it is turned round, 116 and 127.
+#
 # Brightness, shape and sharpness should not tell the classes apart. If they do in your pictures, the network will use them, and fail
 # on pictures from another camera.
 

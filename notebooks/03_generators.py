@@ -122,8 +122,8 @@ figures.batch_grid(eight, [raw_labels[0]] * 8, manifest.classes)
 
 # %% [markdown]
 # The article does not augment, and neither do we: the frozen part of the network then has to see every copy, and page 5
-# tells what a mirrored copy of each picture gained (little, for twice the work). It is worth more when the convolutions
-# themselves are trained, or when pictures are few.
+# tells what a mirrored copy of each picture gained (nothing clear, for twice the work). It is worth more when the
+# convolutions themselves are trained (page 4 says what these are), or when pictures are few.
 
 # %% [markdown]
 # > **In the article** the number of batches of an epoch is given as `steps_per_epoch=(total_train//batch_size)`. The

@@ -37,9 +37,11 @@ recipe = Recipe.article().with_(image_size=ws.image_size)
 # %% [markdown]
 # ## Step 13: VGG-16 without its top
 #
-# VGG-16 (Simonyan and Zisserman, Oxford 2014) names 1 000 kinds of things on photographs. Its first 13 layers with weights, the
-# **base**, turn pixels into descriptions: edges first, then textures, then parts of things. Its last three layers, the
-# **top**, turn descriptions into the 1 000 names. You have other names, so the top is left off (`include_top=False`) and the
+# VGG-16 (Simonyan and Zisserman, Oxford 2014) names 1 000 kinds of things on photographs. **Weights** are the numbers in a network
+# that training sets. The first 13 layers that have any, the **base**, are *convolutions*: each passes windows of 3 x 3 places over
+# the whole picture, everywhere with the same weights, and notes how strongly each window shows what it looks for. They turn
+# pixels into descriptions: edges first, then textures, then parts of things. The last three layers, the **top**, turn
+# descriptions into the 1 000 names. You have other names, so the top is left off (`include_top=False`) and the
 # descriptions are kept: that is *transfer learning*, and it is why a few hundred pictures can be enough.
 
 # %%
@@ -179,8 +181,9 @@ model.summary(line_length=88)
 # ## Our recipe
 #
 # `Recipe.best()` keeps the same frozen base and asks more of it. It scales pixels the way VGG-16 was trained, pools *all
-# five* blocks (textures live in the middle ones, and lesions are textures), brings every number to the same scale, and
-# puts **one** linear layer on top, held back by a penalty on large weights. Fewer weights to learn, more to learn from.
+# five* blocks (textures live in the middle ones, and lesions are textures), each description by its average and by its maximum:
+# 2 x (64 + 128 + 256 + 512 + 512) = 2 x 1,472 = 2,944 numbers. It brings every number to the same scale, and puts **one** linear
+# layer on top, held back by a penalty on large weights. Fewer weights to learn, more to learn from.
 
 # %%
 best = Recipe.best().with_(image_size=ws.image_size)

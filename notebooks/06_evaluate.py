@@ -45,6 +45,9 @@ print(*(f"{name}: {run.history()}" for name, run in runs.items()), sep="\n")
 #
 # The assembled model, raw pixels in and probabilities out, sees the test pictures for the first time. `evaluate` gives the
 # loss and the accuracy.
+#
+# (This page is about two classes. With three or more, skip the cells from the ROC curve to the slider, and the exercise: they
+# ask about *the* positive class, and there is none. Page 11 has what takes their place.)
 
 # %%
 from vggnb.generators import make_dataset
@@ -112,6 +115,8 @@ figures.differences(comparison, names=("article", "best"))
 # ## Which mistakes?
 
 # %%
+said = {name: predict_split(run, "test") for name, run in runs.items()}
+best_said = said["best"]
 figures.confusion_matrix(reports["best"])
 
 # %% [markdown]
@@ -120,7 +125,6 @@ figures.confusion_matrix(reports["best"])
 # probability 0.5) trades one for the other; the curve shows all the trades there are.
 
 # %%
-said = {name: predict_split(run, "test") for name, run in runs.items()}
 figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, each in said.items()})
 
 # %% [markdown]
@@ -137,11 +141,10 @@ print("on test: sensitivity", chosen.metrics["sensitivity"], " specificity", cho
 print("if 5 of 100 have it, a yes is right with", chosen.metrics["ppv"])
 
 # %%
-best_said = said["best"]
 figures.threshold_curves(best_said.labels == 1, best_said.probabilities[:, 1], threshold=chosen.threshold)
 
 # %% [markdown]
-# The last number printed above is low although the model is not bad: where few have it, most alarms are false. The half
+# The 0.08 printed above the curves is low although the model is not bad: where few have it, most alarms are false. The half
 # of positives in our test folder hides that.
 #
 # Try it: move the threshold and watch the four numbers of the matrix and the mark on the curve; then say that a miss costs
@@ -176,7 +179,7 @@ figures.reliability_diagram({"before": before, "calibrated": best_said})
 # of it: that would be deciding on test. To improve a recipe, look at the mistakes on validation.
 
 # %%
-figures.prediction_gallery(said["best"], manifest)
+figures.prediction_gallery(best_said, manifest)
 
 # %% [markdown]
 # A sure "mistake" may be a wrong label. On *validation* such pictures are worth a second look; here is a list of them for a
@@ -225,7 +228,9 @@ print(f"true accuracy 0.75; the best of 20 on 80 test pictures shows {scores.max
 # ## All of it on one page
 #
 # One HTML file with every figure inside, which works without network, and beside it a *model card*: what a stranger must know
-# before using the model. `vggnb report RUN` does the same.
+# before using the model. The page is `report.html` in the run's folder, here `ws.runs / "best"`. In Colab that is on your Drive, in
+# `vggnb/runs/dataset/best` (for the sample, `vggnb/runs/sample/best`): download it and open it in your browser.
+# `vggnb report RUN` does the same.
 
 # %%
 from vggnb.report import write_report

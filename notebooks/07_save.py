@@ -42,7 +42,13 @@ print(run.history())
 # ## Step 21: save
 #
 # Besides the article's formats there are three for other programs; two of them need packages that not every machine has
-# (the extra `export`; Colab does not come with it). What is not here is left out, and said:
+# (the extra `export`). In Colab, put this line in a new cell **above** the setup cell to have them:
+#
+# ```
+# %pip install -q "vggnb[export] @ git+https://github.com/vggnb/vggnb"
+# ```
+#
+# What is not here is left out, and said:
 
 # %%
 from vggnb.save.exports import here
@@ -125,7 +131,7 @@ for line, ours in zip(said, predict_files(load_bundle(run.folder / "bundle"), ph
     difference = max(abs(theirs[name] - ours.probabilities[name]) for name in theirs)
     print(f"{ours}; the other program differs by less than 0.0001: {difference < 1e-4}")
 if not said:
-    print('Left out: it needs onnxruntime and the ONNX file (pip install "vggnb[export]").')
+    print("Left out: it needs onnxruntime and the ONNX file (the extra export; step 21 says how to get it).")
 
 # %% [markdown]
 # How fast is each? Loading, and then images a second without decoding, on the machine that made this page. TensorFlow was
@@ -158,7 +164,8 @@ print("limits:", *card["limits"], sep="\n- ")
 #
 # A broken download or a full disk can change a file without anybody noticing: one flipped bit in an `.h5` file usually
 # loads without a word, and the model then answers differently. The checksums notice. The next cell damages a
-# copy and **fails on purpose**:
+# copy and **fails on purpose** (if *Run all* stops at it in Colab, click the cell after it and choose **Runtime > Run cell and
+# below**):
 
 # %% tags=["raises-exception"]
 import shutil
@@ -209,8 +216,9 @@ write_manifest(copy, document)
 verify(copy)
 
 # %% [markdown]
-# The bundle lies in `ws.runs / "best" / "bundle"`; in Colab that is `vggnb/runs/best/bundle` on your Drive. A file that was just written needs some minutes to
-# arrive there; wait until you see it in Drive's own window before you close the tab.
+# The bundle lies in `ws.runs / "best" / "bundle"`; in Colab that is `vggnb/runs/dataset/best/bundle` on your Drive (for the
+# sample, `vggnb/runs/sample/best/bundle`). A file that was just written needs some minutes to arrive there; wait until you see
+# it in Drive's own window before you close the tab.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
@@ -233,6 +241,19 @@ verify(copy)
 # file.write_bytes(file.read_bytes()[:-1])  # its last byte is gone
 # load_bundle(run.folder / "article-files")
 # ```
+#
+# You read *The file is damaged, or of another model: its checksum differs.* Now the other file; save again first, since the weights
+# are broken:
+#
+# ```python
+# save_bundle(run, run.folder / "article-files", name="Skin", formats=("json", "h5", "weights"))
+# file = run.folder / "article-files" / "VGG_Skin.json"
+# file.write_bytes(file.read_bytes()[:-1])
+# load_bundle(run.folder / "article-files")  # says nothing
+# verify(run.folder / "article-files")
+# ```
+#
+# `verify` does say something: it checks every file and refuses the broken `VGG_Skin.json` with the same sentence.
 #
 # Any change of any bit gives another SHA-256, so none goes unnoticed, unless the checksums in `manifest.json` are changed,
 # too. Then the answers are compared: the manifest holds what the saved model said of eight generated pictures; the two about

@@ -155,7 +155,9 @@ TryYourOwn(bundle)
 # vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg --engine onnxruntime
 # ```
 #
-# The last one starts without TensorFlow and so answers several times sooner; it needs the bundle's ONNX file (page 7).
+# `print(bundle.folder)` says what to put for FOLDER_OF_THE_BUNDLE; in Colab it is
+# `/content/drive/MyDrive/vggnb/runs/dataset/best/bundle` (for the sample, `sample` in the place of `dataset`).
+# The last line starts without TensorFlow and so answers several times sooner; it needs the bundle's ONNX file (page 7).
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise

@@ -45,9 +45,8 @@ print(bundle)
 # %% [markdown]
 # ## Ask for the evidence, class by class
 #
-# **Grad-CAM** looks inside: where in the picture would a little more of what the last convolution found have raised the score of a
-# class? You choose the class; it need not be the one that was said. We look at *validation* pictures, as always when something
-# might be decided afterwards.
+# **Grad-CAM**, which page 8 explains, looks inside. You choose the class; it need not be the one that was said. We look at
+# *validation* pictures, as always when something might be decided afterwards.
 
 # %%
 from vggnb import figures
@@ -60,9 +59,9 @@ maps = {f"for {name}": grad_cam(bundle.model, image, class_index=k) for k, name 
 figures.heatmap_overlay(image, maps)
 
 # %% [markdown]
-# The picture is one of the class whose map is on the right. The cross marks the hottest place, the line encloses what is at least
-# half as hot; each map is scaled by its own hottest place, so two maps do not tell which class has more evidence. The last
-# block of VGG-16 sees a picture as a grid of few cells (6 x 6 at 96 pixels, 14 x 14 at 224), and so the map is as coarse.
+# The picture is one of the class whose map is on the right. Cross and line mean what they mean on page 8, and the map is as coarse
+# as there (6 x 6 cells at 96 pixels, 14 x 14 at 224). Each map is scaled by its own hottest place, so two maps do not tell which
+# class has more evidence.
 #
 # ## A second opinion
 #
@@ -113,8 +112,9 @@ for name, model in forgetful.items():
     print(f"shuffled: {name:<12} mean likeness to the map as trained {np.mean(likeness):.2f}")
 
 # %% [markdown]
-# (Where no place is warm at all, nothing spoke for the class.) The likeness must fall, and it does. If it stayed near 1, the map would be worthless, however well it sits on the lesion. It need
-# not reach 0: a random network, too, reacts to where something is and where nothing is.
+# The likeness must fall, and it does: on the sample all four are 0 or below. If it stayed near 1, the map would be worthless,
+# however well it sits on the lesion. Do not read much into the sign: a random network, too, reacts to where something is and
+# where nothing is. And where a map has no heat at all, since nothing spoke for the class, the likeness is given as 0.
 #
 # ## Test 2: does the map find what is known to decide?
 #
@@ -213,8 +213,8 @@ figures.heatmap_overlay(pixels, maps)
 #
 # ## What a heat map cannot say
 #
-# Here is a malignant lesion, without sticker. Both models call it malignant (the next cell says how surely). One of them was trained on
-# stickers, and to it whatever has no sticker is malignant. Which one is it?
+# Here is a malignant lesion, without sticker. Both models call it malignant (how surely stands under the pictures). One of them
+# was trained on stickers, and to it whatever has no sticker is malignant. Which one is it?
 
 # %%
 lesions = np.stack([read_row(marked, row, recipe) for row in marked.of("test") if row.class_name == "malignant"][::4])

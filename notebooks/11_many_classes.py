@@ -34,6 +34,8 @@ print(ws)
 # The article's dataset has two classes and comes in parts. Most folders have neither property: one folder for each class, and
 # that is all. In quick, a program draws such a folder: three pairs of patterns that are hard to tell apart on purpose (a grid
 # and hardly shifted bricks; dots and rings with a small hole; stripes and waves that hardly bend). In full, this is your folder.
+# This page is for three classes or more: if your folder has only two, set `VGGNB_PROFILE` to `quick` for this page (in a cell
+# above the setup cell, as on page 1), and it draws the patterns.
 
 # %%
 from vggnb.census import take_census
@@ -87,7 +89,7 @@ for n in (2, len(manifest.classes)):
 # %%
 import keras, numpy as np
 
-labels = np.array([0, 1, 2, 3])
+labels = np.arange(4) % len(manifest.classes)
 head = build_head(article, len(manifest.classes))
 head.compile(loss="categorical_crossentropy")
 try:

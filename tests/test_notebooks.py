@@ -426,6 +426,11 @@ def test_setup_cell_is_twelve_lines_of_python():
     ast.parse(build.setup_source())
 
 
+def test_whatever_a_page_tells_to_install_from_git_is_this_project():
+    pages = "".join((NOTEBOOKS / f"{stem}.py").read_text("utf-8") for stem in STEMS)
+    assert set(re.findall(r"git\+([^\s\"]+)", pages)) == {build.address()}
+
+
 @pytest.mark.parametrize("inside", [True, False], ids=["in a checkout", "elsewhere"])
 def test_setup_cell_uses_the_checkout_around_it_else_pip(inside, tmp_path, monkeypatch):
     folder = tmp_path / "copy" / "notebooks"
