@@ -64,7 +64,7 @@ MORE_CLASS_METRICS = {"accuracy", "balanced_accuracy", "macro_f1", "auc_ovr", "e
 def test_paths_tells_where_things_are(document, tmp_path):
     found = document("paths")
     assert {"environment", "dataset", "runs", "weights", "versions"} <= set(found)
-    assert found["runs"] == str(tmp_path / "home" / "runs") and found["weights"] == "offline"
+    assert found["runs"] == str(tmp_path / "home" / "runs" / "sample") and found["weights"] == "offline"
     assert found["versions"]["keras"] and "tensorflow" in found["versions"]
 
 

@@ -46,7 +46,7 @@ def test_page_runs_on_colab(path, colab):
     assert "environment  colab" in said
     assert (content / "drive" / "MyDrive" / "vggnb").is_dir(), "the project folder belongs on Drive"
     if path.stem == "07_save":
-        assert (content / "drive/MyDrive/vggnb/runs/best/bundle/VGG_Skin.keras").is_file()
+        assert (content / "drive/MyDrive/vggnb/runs/sample/best/bundle/VGG_Skin.keras").is_file()
     assert not (content / "drive/MyDrive/vggnb/features").exists(), "features belong on the local disk"
 
 

@@ -24,7 +24,7 @@ from vggnb.evaluate import (
 from vggnb.evaluate.predictions import _from_csv, _to_csv
 from vggnb.features import Features
 from vggnb.generators import make_dataset
-from vggnb.storage import VggnbError
+from vggnb.storage import VggnbError, read_json, unsealed
 from vggnb.train import fit
 
 TWO = ("benign", "malignant")
@@ -259,7 +259,8 @@ def test_the_model_is_asked_once_and_again_after_training_in_the_same_folder(jud
     run, built = judged
     first = judge(run, draws=20, progress=False)
     assert judge(run, draws=20, progress=False).to_dict() == first.to_dict() and len(built) == 1
-    assert json.loads((run.folder / "report-test.json").read_text()) == first.to_dict()
+    kept = unsealed(read_json(run.folder / "report-test.json"), run.folder)
+    assert kept == json.loads(json.dumps(first.to_dict()))
     before = predict_split(run)
     features = best_run[1]
     # Another head, and a very different one: the labels are turned round.
@@ -278,11 +279,10 @@ def test_kept_predictions_come_back_bit_for_bit(judged):
     assert kept.paths == fresh.paths and kept.labels.tolist() == fresh.labels.tolist()
 
 
-def test_any_name_survives_the_file_of_predictions(tmp_path):
+def test_any_name_survives_the_file_of_predictions():
     names = ["a,b.jpg", 'q"q".jpg', "line\nbreak.jpg", "return\rhere.jpg", "\udc80raw.jpg", "日本.jpg", "-rf", " "]
     given = Predictions(tuple(names), np.arange(8) % 2, np.full((8, 2), 1 / 3), (("x,\r\ny.jpg", 'It said: "no"\n'),))
-    (tmp_path / "a.csv").write_bytes(_to_csv(given, ("a,b", "c\n")))
-    back = _from_csv(tmp_path / "a.csv")
+    back = _from_csv(_to_csv(given, ("a,b", "c\n")))
     assert back.paths == given.paths and back.unreadable == given.unreadable
     assert np.array_equal(back.labels, given.labels) and np.array_equal(back.probabilities, given.probabilities)
 
@@ -296,17 +296,6 @@ def test_one_unreadable_image_is_named_and_the_others_are_judged(judged, own_pho
     for _ in range(2):  # fresh, then kept
         ((path, reason),) = predict_split(run).unreadable
         assert path == "test/cat/cat_2.jpg" and reason
-
-
-@pytest.mark.parametrize("damage", ["a.jpg,0,half,0.5\n", "x" * 200_000])
-def test_damaged_predictions_are_told_and_named(damage, judged):
-    run, _ = judged
-    predict_split(run)
-    (path,) = run.folder.glob("predictions-test-*.csv")
-    path.write_text(path.read_text() + damage)
-    with pytest.raises(VggnbError, match="damaged") as told:
-        predict_split(run)
-    assert told.value.where == str(path)
 
 
 def test_a_dataset_that_is_gone_or_emptied_is_told_with_a_file_and_its_reason(judged, own_photos):
@@ -393,7 +382,7 @@ def test_in_another_folder_training_images_and_twins_are_seen(judged, own_photos
 
 @pytest.mark.parametrize("spoil", [
     lambda lines: lines[:-1], lambda lines: lines[:1], lambda lines: [*lines, lines[-1]],
-    lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",nan\n"],
+    lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",nan\n"], lambda lines: [*lines, "x" * 200_000],
     lambda lines: [line.replace("test/cat/", "test/cat/old_") for line in lines],
 ])  # fmt: skip
 def test_what_was_said_of_other_images_or_is_cut_is_asked_again(spoil, judged):
@@ -404,3 +393,4 @@ def test_what_was_said_of_other_images_or_is_cut_is_asked_again(spoil, judged):
     path.write_text("".join(spoil(lines)))
     again = predict_split(run, progress=False)
     assert again.paths == whole.paths and np.array_equal(again.probabilities, whole.probabilities)
+    assert list(run.folder.glob("predictions-test-*.csv")) == [path] and path.read_text() == "".join(lines)

@@ -157,15 +157,20 @@ def test_project_folders_are_made_once_and_left_alone_after(tmp_path):
     assert (own / "1.jpg").read_bytes() == b"picture"
 
 
-def test_colab_keeps_runs_on_drive_and_features_on_the_local_disk(colab, tmp_path, capsys):
+def test_colab_keeps_runs_on_drive_and_features_on_the_local_disk(colab, sample, tmp_path, capsys):
     ws = paths.open_workspace(project="skin")
-    assert (ws.environment, ws.profile) == ("colab", "full")
-    assert ws.runs == tmp_path / "content/drive/MyDrive/skin/runs"
+    assert (ws.environment, ws.profile, ws.dataset) == ("colab", "quick", sample), "no pictures of her own yet"
+    folders = paths.make_project_folders(project="skin")
+    assert paths.open_workspace(project="skin").profile == "quick", "three empty folders"
+    (folders.dataset / "train" / "cats").mkdir()
+    (folders.dataset / "train" / "cats" / "1.jpg").write_bytes(b"picture")
+    ws = paths.open_workspace(project="skin")
+    assert (ws.profile, ws.image_size) == ("full", 224)
+    assert ws.runs == tmp_path / "content/drive/MyDrive/skin/runs/dataset"
     assert ws.features == tmp_path / "content/skin/features"
     assert ws.staged == tmp_path / "content/skin/staged"
     assert ws.dataset == tmp_path / "content/drive/MyDrive/skin/dataset"
     assert "account whose Drive holds your pictures" in capsys.readouterr().out
-    folders = paths.make_project_folders(project="skin")
     assert folders.dataset == ws.dataset and str(folders).startswith("MyDrive/skin/\n")
 
 
@@ -173,7 +178,7 @@ def test_colab_without_drive_works_with_a_home_of_ones_own(colab, sample, monkey
     monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "content" / "vggnb"))
     monkeypatch.setenv("VGGNB_PROFILE", "quick")
     ws = paths.open_workspace()
-    assert ws.runs.parent == ws.features.parent == tmp_path / "content" / "vggnb"
+    assert ws.runs.parent.parent == ws.features.parent == tmp_path / "content" / "vggnb"
     assert not colab.calls
 
 

@@ -194,8 +194,10 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     assert names(tmp_path) == ["bundle"] and names(tmp_path / "bundle") == ["sub"]
 
 
-@pytest.mark.parametrize("operation", ["rename", "fsync", "mkdir"])
-def test_the_old_folder_survives_every_failing_step(operation, tmp_path, monkeypatch):
+@pytest.mark.parametrize("operation, swaps", [("rename", False), ("fsync", True), ("fsync", False), ("mkdir", True)])
+def test_the_old_folder_survives_every_failing_step(operation, swaps, tmp_path, monkeypatch):
+    if not swaps:
+        monkeypatch.setattr(storage, "_swapped", lambda *_: False)
     for nth in itertools.count(1):
         place = tmp_path / str(nth)
         place.mkdir()
@@ -216,6 +218,19 @@ def test_the_old_folder_survives_every_failing_step(operation, tmp_path, monkeyp
     assert names(place / "bundle") == ["new"]
 
 
+def test_where_names_can_be_swapped_the_folder_is_never_away(tmp_path, monkeypatch):
+    make_old(tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    if not storage._swapped(tmp_path / "one", tmp_path / "two"):
+        pytest.skip("needs renameat2 and a file system that can exchange names")
+    assert names(tmp_path / "one") == [] and names(tmp_path / "two") == ["old"]
+    assert not storage._swapped(tmp_path / "one", tmp_path / "three"), "there is nothing to swap with"
+    monkeypatch.setattr(os, "rename", lambda *_: pytest.fail("a rename leaves a moment without the folder"))
+    with replacing_folder(tmp_path / "two") as temporary:
+        (temporary / "new").write_text("new")
+    assert names(tmp_path / "two") == ["new"] and names(tmp_path) == ["one", "two"]
+
+
 def test_a_failure_inside_leaves_the_old_folder(tmp_path):
     make_old(tmp_path / "bundle")
     with pytest.raises(RuntimeError), replacing_folder(tmp_path / "bundle") as temporary:
@@ -227,6 +242,7 @@ def test_a_failure_inside_leaves_the_old_folder(tmp_path):
 DYING = """
 import os, sys
 from pathlib import Path
+from vggnb import storage
 from vggnb.storage import replacing_folder
 
 folder, last = Path(sys.argv[1]), int(sys.argv[2])
@@ -241,6 +257,7 @@ def dying(*paths):
         os._exit(9)
 
 os.rename = dying
+storage._swapped = lambda *_: False  # as on Drive
 with replacing_folder(folder) as temporary:
     (temporary / "new").write_text("new")
 """

@@ -25,9 +25,9 @@ from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, sha256_file
+from vggnb.storage import VggnbError, sealed, sha256_file, unsealed
 from vggnb.train import Stopped, fit, keeper, open_or_train, open_run, start_run, train
-from vggnb.train.head import _keep, _ordered_batches
+from vggnb.train.head import _keep, _ordered_batches, class_weight
 from vggnb.weights import weights_sha256
 
 NO_LIMIT = Likeness(np.zeros(1, np.float32), np.ones(1, np.float32), None, 0, "none")
@@ -172,7 +172,7 @@ def test_nothing_to_train_on_is_told(best_run, own_run):
 
 def test_training_again_the_same_way_keeps_what_was_judged(best_run, own_run):
     digest = own_run.training()["head_sha256"]
-    kept = [own_run.folder / name for name in (f"predictions-test-{digest[:12]}.csv", "report-test.json")]
+    kept = [own_run.folder / name for name in (f"predictions-test-{digest[:12]}-{12 * '0'}.csv", "report-test.json")]
     for path in kept:
         path.write_text("{}")
     fit(own_run, best_run[1], progress=False)
@@ -182,8 +182,9 @@ def test_training_again_the_same_way_keeps_what_was_judged(best_run, own_run):
 def test_another_head_in_the_same_folder_removes_what_belonged_to_the_old_one(best_run, own_run):
     features = best_run[1]
     old = own_run.training()
-    names = [f"predictions-test-{old['head_sha256'][:12]}.csv", "report-test.json", "report.html", "report-card.json"]
-    stale = [own_run.folder / name for name in (*names, "report-card.md")]
+    said = f"predictions-test-{old['head_sha256'][:12]}-{12 * '0'}.csv"
+    names = (said, "report-test.json", "report.html", "report-card.json", "report-card.md")
+    stale = [own_run.folder / name for name in names]
     names = ("report-2026.json", "predictions-2026.csv", "head-mine.weights.h5", "report-relabel-test.csv")
     users = [own_run.folder / name for name in names]
     for path in (*stale, *users):
@@ -281,6 +282,55 @@ def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, own_run):
     assert name in str(told.value)
 
 
+@pytest.mark.parametrize("name", ["run.json", "recipe.json", "manifest.csv", "training.json"])
+def test_a_bit_that_turned_over_in_a_file_of_a_run_is_told_by_name_or_means_nothing(name, own_run):
+    """64 random places, and 20 where the file is cut; what only looks different (a space) may pass."""
+    path, random = own_run.folder / name, np.random.default_rng(3)
+    whole, before = path.read_bytes(), open_run(own_run.folder)
+    training, refused = before.training(), 0
+    spoilt = [(int(at), 1 << int(random.integers(8))) for at in random.integers(0, len(whole), 64)]
+    for at, bit in [*spoilt, *((int(at), 0) for at in random.integers(1, len(whole) - 1, 20))]:
+        path.write_bytes(whole[:at] + (bytes([whole[at] ^ bit]) + whole[at + 1 :]) * bool(bit))
+        try:
+            after = open_run(own_run.folder)
+            assert (after.recipe, after.manifest, after.source) == (before.recipe, before.manifest, before.source)
+            assert after.training() == training
+        except VggnbError as told:
+            assert name in str(told) or "another version" in str(told)
+            refused += 1
+    assert refused > 50
+
+
+def test_with_patience_the_head_of_the_best_epoch_is_kept(tmp_path):
+    recipe = small.SMALL.with_(epochs=60, patience=3, learning_rate=0.003)
+    run = small.start_small(tmp_path / "patient", recipe)
+    losses = [row["val_loss"] for row in fit(run, small.features(), progress=False).rows]
+    best = run.training()["best_epoch"]
+    assert len(losses) == best + 3 < 60 and losses[best - 1] == min(losses)
+    inputs, labels = small.features().of("validation").values[:, pool_columns(recipe)], np.arange(44, 64) % 2
+    head = run.head()
+    compile_head(head, recipe)
+    assert head.evaluate(inputs, labels, verbose=0)[0] == pytest.approx(min(losses), abs=1e-6)
+    with pytest.raises(VggnbError, match="patience = 3 is out of range"):
+        recipe.with_(decay=True)
+
+
+def test_with_class_weights_each_class_counts_the_same(tmp_path):
+    assert class_weight(np.array([0, 0, 0, 1]), small.SMALL) is None
+    weighted = small.SMALL.with_(class_weights=True)
+    assert class_weight(np.array([0, 0, 0, 1]), weighted) == {0: pytest.approx(2 / 3), 1: 2.0}
+    whole = small.features()
+    few = [k for k, row in enumerate(whole.rows) if row.split == "validation" or row.label == 0 or k % 8 == 1]
+    uneven = Features(tuple(whole.rows[k] for k in few), whole.values[few], 0, len(few), 0.0)
+    said = {}
+    for name, recipe in (("plain", small.SMALL), ("weighted", weighted)):
+        run = small.start_small(tmp_path / name, recipe)
+        fit(run, uneven, progress=False)
+        watched = uneven.of("validation").values[:, pool_columns(recipe)]
+        said[name] = run.head().predict(watched, verbose=0)[:, 1].mean()
+    assert said["weighted"] > said["plain"] + 0.03, "the rare class is said more often"
+
+
 @pytest.mark.parametrize(
     "name, changes",
     [
@@ -295,8 +345,8 @@ def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, own_run):
 )
 def test_a_file_of_a_run_that_holds_something_else_is_told_by_name(name, changes, own_run):
     path = own_run.folder / name
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    with pytest.raises(VggnbError, match="damaged|lacks") as told:
+    path.write_text(json.dumps(sealed(unsealed(json.loads(path.read_text()), path) | changes)))
+    with pytest.raises(VggnbError, match="file is damaged: |lacks") as told:
         open_run(own_run.folder).model_sha256()
     assert told.value.where == str(path)
 

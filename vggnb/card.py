@@ -16,6 +16,7 @@ from vggnb.train import Run
 
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
 LIMITS = "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds."
+TUNING = ("learning_rate", "epochs", "patience")
 TOLD = {"n", "metrics", "baselines", "positive", "threshold", "prevalence", "cannot_be_said"}  # of a report, here
 
 
@@ -41,7 +42,8 @@ def build_card(run: Run, name: str) -> dict:
         "recipe": run.recipe.to_dict(),
         "seed": run.recipe.seed,
         "model_sha256": run.model_sha256(),
-        "training": {key: run.training()[key] for key in ("timing", "left_out")},
+        "training": {key: run.training().get(key) for key in ("timing", "left_out", "choice")},
+        "fine_tune": tuned and {key: tuned[key] for key in ("from_block", *TUNING, "best_epoch")},
         "calibration": run.calibration().to_dict(),
         "results": reports,
         "versions": {**versions(), "decoder": DECODER_VERSION},
@@ -83,7 +85,12 @@ def card_markdown(card: dict) -> str:
             lines += ["", f"{said}; ppv and npv are for a prevalence of {report['prevalence']:.2f}."]
         lines.append("")
     lines += ["## Limits", "", *(f"- {plain(sentence)}" for sentence in card["limits"]), "", "## How it was made", ""]
-    facts = {**card["recipe"], "temperature": card["calibration"]["temperature"], **card["versions"]}
+    facts = dict(card["recipe"])
+    if card["training"]["choice"]:
+        facts["ridge"] = f"{card['training']['choice']['ridge']}, chosen from {facts['ridge']}"
+    if card["fine_tune"]:
+        facts |= {f"fine-tuning: {name}": value for name, value in card["fine_tune"].items()}
+    facts |= {"temperature": card["calibration"]["temperature"], **card["versions"]}
     lines += ["| choice or version | value |", "|---|---|"]
     lines += [f"| {plain(name)} | {plain(str(value))} |" for name, value in facts.items()]
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ import tensorflow as tf
 from vggnb.census import Manifest, Row
 from vggnb.census.manifest import check_there
 from vggnb.images import read_image, read_unchanged
-from vggnb.machine import threads
+from vggnb.machine import cores, threads
 from vggnb.recipe import Recipe
 
 if wanted := threads():
@@ -100,7 +100,7 @@ def readable_batches(
     if rows:
         check_there(manifest.dataset)
     batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(max(2, cores())) as pool:
         ahead: list = [pool.submit(read, row) for row in rows[:batch]]
         for index, some in enumerate(batches):
             jobs, ahead = ahead, [pool.submit(read, row) for row in (batches + [[]])[index + 1]]

@@ -5,6 +5,7 @@ Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, 
 
 import dataclasses
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
 IMAGE_SIZES = {"quick": 96, "full": 224}
 WEIGHTS = ("imagenet", "offline", "none")
 SPLITS = ("train", "validation", "test")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # "s3://bucket" as a path has one slash; "C:/" is a disk
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,15 @@ def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Wo
 
 
 def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
-    """Refuse to write among a dataset's pictures, where it would be taken for one of its classes.
+    """Refuse to write among a dataset's pictures, where it would be taken for one of its classes, or to an address.
 
     Raises:
-        VggnbError: `path` is the dataset's folder or lies in it; `what` and `option` say what was to be put there.
+        VggnbError: `path` is the dataset's folder or lies in it, or begins like s3://; `what` and `option` say what was
+            to be put there.
     """
+    if _ADDRESS.match(os.fspath(path)):
+        remedy = f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}."
+        raise VggnbError(f"{what} must be a folder; this is an address.", path, remedy)
     if resolved(path).is_relative_to(resolved(dataset)):
         raise VggnbError(f"{what} would lie inside the dataset.", path, f"Name a place elsewhere with {option}.")
 

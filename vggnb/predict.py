@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from vggnb.folders import plain_cell, shown, walk
 from vggnb.images import read_image
+from vggnb.machine import cores
 from vggnb.storage import VggnbError, csv_text
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _decoded(bundle, sources: Sequence) -> Iterator[tuple[Sequence, list[np.ndar
             return f"{error.what} {error.remedy}"
 
     batches = [*(sources[at : at + BATCH] for at in range(0, len(sources), BATCH)), []]
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(max(2, cores())) as pool:
         ahead = [pool.submit(read, source) for _, source in batches[0]]
         for batch, after in itertools.pairwise(batches):
             jobs, ahead = ahead, [pool.submit(read, source) for _, source in after]

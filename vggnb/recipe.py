@@ -37,7 +37,11 @@ class Recipe:
         learning_rate: Adam's.
         decay: whether the learning rate falls to zero over the epochs, along half a cosine; with a constant one the
             head never comes to rest.
-        epochs: passes over the training images.
+        epochs: passes over the training images, at most.
+        patience: stop when the validation loss has not improved for so many epochs, halving the learning rate at each
+            of them, and return to the best epoch; None: all epochs. Needs validation images, and no `decay`.
+        class_weights: let each class count the same in the loss, however few its images are. The probabilities are
+            then as if the classes were equally frequent.
         validation_share: share of train that becomes validation when the dataset has none.
         seed: of the split, the initial weights, the order and dropout.
     """
@@ -56,6 +60,8 @@ class Recipe:
     learning_rate: float = 1e-3
     decay: bool = False
     epochs: int = 5
+    patience: int | None = None
+    class_weights: bool = False
     validation_share: float = 0.2
     seed: int = 0
 
@@ -146,6 +152,10 @@ class Recipe:
             ),
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "epochs": (self.epochs >= 1, "1 or more"),
+            "patience": (
+                self.patience is None or (self.patience >= 1 and not self.decay),
+                "None, or 1 or more with decay=False: either the epochs or the validation loss make the rate fall",
+            ),
             "validation_share": (0 < self.validation_share < 1, "between 0 and 1"),
             "seed": (0 <= self.seed < 2**32, f"0 to {2**32 - 1}"),
         }

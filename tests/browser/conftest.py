@@ -70,7 +70,7 @@ def lab(serve, tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(environment):
     """A run on the sample, where the pages look for it."""
-    folder = Path(environment["VGGNB_HOME"]) / "runs" / "best"
+    folder = Path(environment["VGGNB_HOME"]) / "runs" / "sample" / "best"
     command = [sys.executable, "-m", "vggnb", "run", "--out", str(folder), "--quiet"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

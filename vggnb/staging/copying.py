@@ -63,7 +63,7 @@ def near_copy(dataset: Path, staged: Path, *, progress: bool = True) -> Path:
 
 
 def _archive(source: Path) -> Path | None:
-    """The archive that the source is or, alone, holds."""
+    """The archive that the source is or, alone but for empty folders, holds."""
     if not os.path.lexists(source):
         remedy = "Check the name; on Colab, run the mount cell first."
         raise VggnbError("There is no such dataset to stage.", source, remedy)
@@ -72,6 +72,7 @@ def _archive(source: Path) -> Path | None:
             return source
         raise VggnbError("It is neither a folder nor a .zip or .tar.", source, "Name the folder of the pictures.")
     inside = [path for path in source.iterdir() if not path.name.startswith(".")]
+    inside = [path for path in inside if not path.is_dir() or any(path.iterdir())]  # those of `make_project_folders`
     return inside[0] if len(inside) == 1 and inside[0].is_file() and is_archive(inside[0]) else None
 
 

@@ -25,7 +25,15 @@ from vggnb.model import build_head, compile_head, features_of, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sealed, sha256_bytes, write_bytes, write_json
 from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers
-from vggnb.train.head import CHECKPOINTS, HASH, calibrated_on, remove_stale, remove_unfinished, training_card
+from vggnb.train.head import (
+    CHECKPOINTS,
+    HASH,
+    calibrated_on,
+    class_weight,
+    remove_stale,
+    remove_unfinished,
+    training_card,
+)
 from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import Progress, fit_on
 from vggnb.train.runs import TRAINING_FILE, History, Run
@@ -70,8 +78,7 @@ def fine_tune(
     choices = {"from_block": from_block, "epochs": epochs, "learning_rate": learning_rate, "patience": patience}
     with held(run.folder) as lock:
         remove_unfinished(run)
-        card = {**choices, **training_card(run, features), "epochs": epochs, "learning_rate": learning_rate}
-        card["head"] = run.training()["head_sha256"]
+        card = {**training_card(run, features), **choices, "head": run.training()["head_sha256"]}
         name = f"fine-tuned-{sha256_bytes(json.dumps(card).encode())[:12]}.ckpt"
         checkpoints = Checkpoints(run.folder / CHECKPOINTS, "fine-tune")
         if fresh:
@@ -178,6 +185,7 @@ def tune(
         lock=lock,
         validation=watched if len(validation) else None,
         patience=card["patience"] if len(validation) else None,
+        class_weight=class_weight(labels[train] if labels.ndim == 1 else labels[train].argmax(1), recipe),
         progress=(lambda epochs: Progress(epochs, "Fine-tuning")) if progress is True else progress,
         every_s=every_s,
     )

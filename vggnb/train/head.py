@@ -58,7 +58,7 @@ def fit(
         lock: the run's, if the caller holds it already.
 
     Returns:
-        The history, one row an epoch.
+        The history, one row an epoch; with the recipe's patience also of those after the best one, which is kept.
 
     Raises:
         VggnbError: train has no images, the run is in use by another process, what is unfinished in its folder is of
@@ -95,6 +95,8 @@ def fit(
             validation=tf.data.Dataset.from_tensor_slices(validation).batch(1024).cache()
             if len(validation[0])
             else None,
+            patience=recipe.patience if len(validation[0]) else None,
+            class_weight=class_weight(features.of("train").labels, recipe),
             progress=progress,
             every_s=checkpoint_s,
         )
@@ -116,6 +118,14 @@ def _untrained(recipe: Recipe, classes: int, values: np.ndarray) -> keras.Model:
     compile_head(head, recipe, images=len(values))
     in_graph(head, math.ceil(len(values) / recipe.batch_size))
     return head
+
+
+def class_weight(labels: np.ndarray, recipe: Recipe) -> dict[int, float] | None:
+    """Label -> what an image of it counts, 1 on average over the images; None where all count the same."""
+    if not recipe.class_weights:
+        return None
+    found, counts = np.unique(labels, return_counts=True)
+    return {int(k): len(labels) / (len(found) * int(n)) for k, n in zip(found, counts, strict=True)}
 
 
 def calibrated_on(said: np.ndarray, labels: np.ndarray, activation: str) -> Calibration:
@@ -201,6 +211,8 @@ def _keep(
     left_out = [list(pair) for pair in features.unreadable]
     document = {"head": name, "head_sha256": digest, "history": rows, "timing": timing, "left_out": left_out}
     document["choice"] = choice and choice.to_dict()
+    if run.recipe.patience:
+        document["best_epoch"] = state.about["best_epoch"]
     document["calibration"] = calibration.to_dict()
     document["likeness"] = likeness.to_dict()
     # Evidence of the whole way here: numbers, optimiser and history of equal trainings have equal hashes.

@@ -47,6 +47,7 @@ def fit_on(
     lock: Lock,
     validation: tf.data.Dataset | None = None,
     patience: int | None = None,
+    class_weight: dict[int, float] | None = None,
     progress: bool | Callable = False,
     every_s: float = CHECKPOINT_S,
 ) -> State:
@@ -59,6 +60,7 @@ def fit_on(
         validation: batches to look at after each epoch.
         patience: stop when the validation loss has not improved for so many epochs, halving the learning rate at each
             of them, and return to the best epoch, the untrained beginning included; None: all epochs, no return.
+        class_weight: label -> what an image of it counts in the loss; None: all the same.
         progress: True for a bar, False for none, or a function from the number of epochs to a Keras callback.
 
     Returns:
@@ -94,6 +96,7 @@ def fit_on(
                 steps_per_epoch=steps,
                 validation_data=validation,
                 callbacks=[keeper, *bars],
+                class_weight=class_weight,
                 shuffle=False,  # the order is ours; Keras would warn that it cannot shuffle a dataset
                 verbose=0,
             )
