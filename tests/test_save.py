@@ -409,6 +409,20 @@ def test_the_fresh_process_finds_the_library_from_any_folder(saved, tmp_path, mo
     assert os.path.isfile(os.path.join(first, "vggnb", "save", "proof.py"))
 
 
+def test_on_drive_a_bundle_is_made_on_the_local_disk_and_copied_whole(
+    best_run, saved, tmp_path, monkeypatch, quick_verify
+):
+    drive, places = tmp_path / "content" / "drive" / "MyDrive", []
+    drive.mkdir(parents=True)
+    monkeypatch.setattr(save.machine, "CONTENT", tmp_path / "content")
+    real = save._write_model
+    monkeypatch.setattr(save, "_write_model", lambda *all_: places.append(all_[1]) or real(*all_))
+    save_bundle(best_run[0], drive / "pets", name="pets")
+    assert not places[0].is_relative_to(tmp_path / "content") and not places[0].exists()
+    assert names(drive / "pets") == names(saved[0]) and names(drive) == ["pets"]
+    assert load_bundle(drive / "pets").classes == ("cat", "dog")
+
+
 DONE = subprocess.CompletedProcess([], 0, "{}\n", "")
 
 

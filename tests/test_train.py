@@ -27,6 +27,7 @@ from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sealed, sha256_file, unsealed
 from vggnb.train import Stopped, fit, keeper, open_or_train, open_run, start_run, train
+from vggnb.train import head as head_module
 from vggnb.train.head import _keep, _ordered_batches, class_weight
 from vggnb.weights import weights_sha256
 
@@ -515,6 +516,22 @@ def test_a_run_in_use_is_refused_before_anything_is_written(small_run):
             with pytest.raises(VggnbError, match="Run 'small' is in use by pid"):
                 act()
         assert folder_of(small_run) == before
+
+
+def test_a_second_training_is_refused_while_the_first_reads_its_pictures(manifest, best, tmp_path, monkeypatch):
+    options = {"weights": "none", "store": tmp_path / "store", "progress": False}
+    real, tried = head_module.extract, []
+
+    def extract(*arguments, **named):
+        assert not tried
+        tried.append(True)
+        with pytest.raises(VggnbError, match=f"Run 'run' is in use by pid {os.getpid()} "):
+            train(manifest, best, tmp_path / "run", **options)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(head_module, "extract", extract)
+    run, _ = train(manifest, best, tmp_path / "run", **options)
+    assert tried and run.history().rows and not (run.folder / LOCK).exists()
 
 
 def test_who_lost_the_lock_writes_nothing_more(small_run):

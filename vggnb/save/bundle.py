@@ -4,18 +4,21 @@ Class names, the recipe and a checksum of every file lie beside the weights. A b
 or not at all. Loading builds the network in our own code and reads numbers into it; no file is run.
 """
 
+import contextlib
 import functools
 import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from vggnb import machine
 from vggnb.card import NOT_A_DEVICE, build_card
 from vggnb.generators import tf
 from vggnb.images import DECODER_VERSION
@@ -29,7 +32,15 @@ from vggnb.save.filling import read_numbers, rebuild
 from vggnb.save.proof import SavedFile, verify
 from vggnb.save.runtimes import LIKENESS, Forward, check_images, read_likeness
 from vggnb.save.spec import ENDINGS, EXPORTS, FORMATS, MANIFEST, is_manifest, read_spec, write_manifest
-from vggnb.storage import VggnbError, recover_folder, replacing_folder, sha256_file, write_json
+from vggnb.storage import (
+    VggnbError,
+    recover_folder,
+    replacing_folder,
+    resolved,
+    sha256_file,
+    write_bytes,
+    write_json,
+)  # fmt: skip
 from vggnb.train import Run
 
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
@@ -95,24 +106,41 @@ def save_bundle(
     with replacing_folder(folder) as temporary:
         names = {kind: f"VGG_{name}{ENDINGS[kind]}" for kind in formats}
         _check_space(model, len(names), temporary, folder)
-        _write_model(model, temporary, names, run.recipe)
-        write_json(temporary / "labels.json", list(run.classes))
-        write_json(temporary / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
-        write_json(temporary / "card.json", build_card(run, name))
-        if likeness := run.likeness():
-            write_json(temporary / LIKENESS, likeness.to_dict())
-        expected = model.predict(check_images(run.recipe.image_size), verbose=0)
-        document = {
-            "name": name,
-            "classes": list(run.classes),
-            "decoder": DECODER_VERSION,
-            "versions": versions(),
-            "files": _listed(temporary),
-            "models": names,
-            "check": np.asarray(expected, np.float64).round(9).tolist(),
-        }
-        write_manifest(temporary, document)
+        with _local_first(temporary) as place:
+            _write_model(model, place, names, run.recipe)
+            write_json(place / "labels.json", list(run.classes))
+            write_json(place / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
+            write_json(place / "card.json", build_card(run, name))
+            if likeness := run.likeness():
+                write_json(place / LIKENESS, likeness.to_dict())
+            expected = model.predict(check_images(run.recipe.image_size), verbose=0)
+            document = {
+                "name": name,
+                "classes": list(run.classes),
+                "decoder": DECODER_VERSION,
+                "versions": versions(),
+                "files": _listed(place),
+                "models": names,
+                "check": np.asarray(expected, np.float64).round(9).tolist(),
+            }
+            write_manifest(place, document)
         return _proven(temporary, folder)
+
+
+@contextlib.contextmanager
+def _local_first(target: Path) -> Iterator[Path]:
+    """Yield where to write: `target`, or, for Google Drive, a local folder whose files are then copied and read back.
+
+    Keras writes its files here and there, which Drive is not made for.
+    """
+    if not target.is_relative_to(resolved(machine.CONTENT / "drive")):
+        yield target
+        return
+    with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
+        yield Path(scratch)
+        for path in sorted(Path(scratch).rglob("*")):
+            if path.is_file():
+                write_bytes(target / path.relative_to(scratch), path.read_bytes())
 
 
 def _listed(folder: Path) -> dict[str, dict]:

@@ -23,7 +23,16 @@ from vggnb.lock import Lock, held
 from vggnb.model import build_base, build_head, compile_head, pool_columns
 from vggnb.paths import SPLITS
 from vggnb.recipe import Recipe
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, csv_text, sealed, sha256_bytes, write_bytes, write_json
+from vggnb.storage import (
+    TEMPORARY_PREFIX,
+    VggnbError,
+    csv_text,
+    sealed,
+    sha256_bytes,
+    storage_errors,
+    write_bytes,
+    write_json,
+)
 from vggnb.train.keeper import CHECKPOINT_S
 from vggnb.train.loop import fit_on, in_graph
 from vggnb.train.runs import TRAINING_FILE, History, Run, check_same, open_run, start_run
@@ -230,8 +239,10 @@ def remove_stale(run: Run, pattern: str, *, kept: str) -> None:
     stale = [path for path in run.folder.glob(pattern) if path.name != kept]
     judged = [path for split in SPLITS for path in run.folder.glob(f"predictions-{split}-{HASH}-{HASH}.csv")]
     stale += [path for path in judged if f"-{run.model_sha256()[:12]}-" not in path.name]
-    for path in [*stale, *(run.folder / name for name in REPORTS)] if stale else []:
-        path.unlink(missing_ok=True)
+    # What is said of a model goes before the model: a kill between them leaves what makes the next call go on here.
+    for path in [*(run.folder / name for name in REPORTS), *stale] if stale else []:
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
 
 
 def train(
