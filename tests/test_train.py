@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from faults import inject, small
+from faults import CUTS, FLIPS, damaged, inject, small
 
 from vggnb.calibrate import Calibration
 from vggnb.checkpoints import State, read_state, to_bytes
@@ -275,6 +275,21 @@ def test_a_damaged_head_is_refused_by_name(damage, own_run):
     with pytest.raises(VggnbError, match="damaged or gone") as told:
         own_run.head()
     assert told.value.where == str(path)
+
+
+def test_every_flipped_bit_and_every_cut_of_a_head_is_seen_before_it_is_loaded(straight, tmp_path):
+    run = open_run(shutil.copytree(straight.folder, tmp_path / "run"))
+    path, tried = run.folder / run.training()["head"], 0
+    data = path.read_bytes()
+    for what, other in damaged(data, "head"):
+        path.write_bytes(other)
+        with pytest.raises(VggnbError, match="damaged or gone") as told:
+            run.head()
+        assert told.value.where == str(path), what
+        tried += 1
+    assert tried >= FLIPS + CUTS
+    path.write_bytes(data)
+    assert is_same(run.head(), straight.head())
 
 
 @pytest.mark.parametrize("name", ["run.json", "recipe.json", "manifest.csv", "training.json"])
