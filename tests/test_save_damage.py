@@ -151,5 +151,6 @@ def test_after_thirty_kills_while_saving_over_a_bundle_it_is_the_old_or_the_new_
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["kills"] == 30 and found["renames"] >= 6
+    assert found["neither"] == 0, "so often no bundle was there before somebody asked for it"
     assert set(found["states"]) == {"old", "new"} and found["left_by_kills"] > 0
     assert found["left_at_the_end"] == ["pets"]

@@ -51,12 +51,13 @@ def main(parent: Path, kills: int) -> dict:
     folder, begun, seeds = parent / "pets", parent.with_name("begun"), itertools.count()
     killed(lambda: save(folder, next(seeds), begun), after_s=None)
     needed_s = time.time() - begun.stat().st_mtime
-    was, found, left, hits = state(folder), [], 0, 0
+    was, found, left, hits, neither = state(folder), [], 0, 0, 0
     random = np.random.default_rng(11)
 
     def look() -> None:
-        nonlocal was, left
+        nonlocal was, left, neither
         left += len(list(parent.glob(".vggnb-tmp-*")))
+        neither += not folder.is_dir()  # before `state`, which puts the old one back
         now = state(folder)
         found.append("old" if now == was else "new")
         was = now
@@ -73,7 +74,8 @@ def main(parent: Path, kills: int) -> dict:
         look()
     look()
     names = sorted(path.name for path in parent.iterdir())
-    return {"kills": hits, "renames": nth - 1, "states": found, "left_by_kills": left, "left_at_the_end": names}
+    told = {"kills": hits, "renames": nth - 1, "neither": neither, "states": found}
+    return told | {"left_by_kills": left, "left_at_the_end": names}
 
 
 if __name__ == "__main__":
