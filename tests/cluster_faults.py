@@ -5,6 +5,7 @@ python tests/cluster_faults.py FOLDER [DATASET]
 With DATASET, VGG-16 is run on some of its pictures, too.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from vggnb.cluster import fill_store
 from vggnb.cluster.rehearsal import Rehearsal
 from vggnb.recipe import Recipe
 from vggnb.shards import whole_shards
-from vggnb.storage import VggnbError
+from vggnb.storage import VggnbError, is_alive
 
 UNIT = 2  # pictures
 LOG = Path(standin.LOG)
@@ -66,6 +67,19 @@ def begun(skip=0):
     return [(int(line[1]), line[2:]) for line in lines if line and line[0] == "begin"]
 
 
+def workers():
+    """The processes that made a network; each is in the log before its first unit."""
+    lines = [line.split() for line in LOG.read_text().splitlines()]
+    return {int(line[1]) for line in lines if line[0] == "made"}
+
+
+def is_running(process):
+    """Whether a process is there and not only waits for its parent to hear of its end."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return is_alive(process)
+
+
 def under_faults(manifest, store, expected, fault, workers):
     """Fill a store while a fault happens five times, each at a random moment after `workers` are at work again."""
     LOG.unlink(missing_ok=True)
@@ -100,10 +114,10 @@ def driver_killed(manifest, store, expected, address):
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    size = -1
-    while size != LOG.stat().st_size:  # Ray ends the workers of a driver that is gone
-        size = LOG.stat().st_size
-        time.sleep(3)
+    end = time.monotonic() + 300
+    while working := list(filter(is_running, workers())):  # Ray ends the workers of a driver that is gone
+        assert time.monotonic() < end, f"still at work: {working}"
+        time.sleep(0.1)
     left = stored(store)[1]
     pace(0)
     again = fill(manifest, store)

@@ -28,7 +28,7 @@ class Standin:
     key = "standin"
 
     def __init__(self, job):
-        pass
+        told("made", ())
 
     def forward(self, folder, hashes, pixels):
         told("begin", hashes)
@@ -41,18 +41,18 @@ class Standin:
 
 
 class Together(Standin):
-    """No unit begins before a second process is there, however slowly it starts."""
+    """No unit begins before a second process was given one, too, however slowly it starts.
 
-    def __init__(self, job):
-        told(f"made-{type(self).__name__}", ())
+    A worker holds two units at most, so there are some for the second one, and the first waits for it.
+    """
 
     def forward(self, folder, hashes, pixels):
-        made, end = f"made-{type(self).__name__} ", time.monotonic() + 120
-        while len({line for line in Path(LOG).read_text().splitlines() if line.startswith(made)}) < 2:
+        given, end = f"given-{type(self).__name__}", time.monotonic() + 300
+        told(given, ())
+        while len({line for line in Path(LOG).read_text().splitlines() if line.startswith(f"{given} ")}) < 2:
             if time.monotonic() > end:
                 raise TimeoutError("no second process")
             time.sleep(0.02)
-        time.sleep(0.02)  # 50 units of this are longer than the news of the second one takes
         return super().forward(folder, hashes, pixels)
 
 

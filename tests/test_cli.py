@@ -328,18 +328,16 @@ def test_a_new_run_folder_is_never_one_that_is_there(tmp_path):
 
 
 LIGHT = """
-import sys, time
-start = time.perf_counter()
+import sys
 {what}
 heavy = {{"tensorflow", "keras", "sklearn", "matplotlib", "pandas", "scipy"}} & set(sys.modules)
 assert not heavy, heavy
-assert time.perf_counter() - start < {limit}, time.perf_counter() - start
 """
 
 
 def test_a_census_starts_no_tensorflow(photos):
     what = f"from vggnb.cli import main\nassert main(['census', {str(photos)!r}, '--json', '--quiet']) == 0"
-    done = python("-c", LIGHT.format(what=what, limit=30))
+    done = python("-c", LIGHT.format(what=what))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["used"] == 36 and done.stderr == ""
 

@@ -1,11 +1,13 @@
 """Probabilities become a judgement: the numbers are scikit-learn's, the intervals honest, the classes not mixed up."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from faults import every
 from sklearn import metrics as sk
 
 from vggnb.census import take_census
@@ -17,6 +19,7 @@ from vggnb.evaluate import (
     judge_predictions,
     predict_rows,
     predict_split,
+    predictions,
     weighted_auc,
     weighted_ece,
     wilson,
@@ -227,18 +230,37 @@ def test_a_report_is_plain_json_and_words(classes, given):
 
 
 @pytest.mark.parametrize("which", ["best_run", "article_run", "run3"])
-def test_kerass_own_evaluate_finds_the_accuracy_of_the_report(which, request, base, monkeypatch):
+def test_kerass_own_evaluate_finds_the_accuracy_of_matrix_and_table_in_any_order(which, request, base, monkeypatch):
+    """The trap: what is said of a shuffled dataset, matched with labels in the manifest's order, is another matrix."""
     run, _ = request.getfixturevalue(which)
     model = run.classifier(base[0])
     monkeypatch.setattr(type(run), "classifier", lambda self: model)
-    predictions = predict_rows(run, run.manifest, run.manifest.of("test"), what="test", progress=False)
-    report = judge_predictions(predictions, run.classes, draws=20)
+    rows = run.manifest.of("test")
+    given = predict_rows(run, run.manifest, rows, what="test", progress=False)
+    report = judge_predictions(given, run.classes, draws=20)
+    straight = make_dataset(run.manifest, "test", run.recipe)
+    shuffled = make_dataset(run.manifest, "test", run.recipe, training=True)
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    loss, accuracy = model.evaluate(make_dataset(run.manifest, "test", run.recipe), verbose=0)
-    assert accuracy == pytest.approx(report.metrics["accuracy"].value)
-    mine = -np.log(predictions.probabilities[np.arange(report.n), predictions.labels]).mean()
-    assert loss == pytest.approx(mine, abs=1e-4)
-    assert [*map(tuple, predictions.probabilities)] != [tuple(predictions.probabilities[0])] * report.n
+    right, seen = report.confusion.diagonal(), report.confusion.sum(axis=1)
+    for dataset in (straight, shuffled):
+        loss, accuracy = model.evaluate(dataset, verbose=0)
+        assert accuracy == pytest.approx(report.metrics["accuracy"].value) == right.sum() / report.n
+        recalls = [report.per_class[name]["recall"]["value"] for name in run.classes]
+        assert recalls == pytest.approx(right / seen) and accuracy == pytest.approx(recalls @ seen / report.n)
+        precisions = [report.per_class[name]["precision"] or 0 for name in run.classes]  # None: never said
+        assert precisions == pytest.approx(right / np.maximum(report.confusion.sum(axis=0), 1))
+        mine = -np.log(given.probabilities[np.arange(report.n), given.labels]).mean()
+        assert loss == pytest.approx(mine, abs=1e-4)
+    assert [*map(tuple, given.probabilities)] != [tuple(given.probabilities[0])] * report.n
+
+    def confusion(dataset):
+        return sk.confusion_matrix(labels, model.predict(dataset, verbose=0).argmax(axis=1))
+
+    labels = [row.label for row in rows]
+    assert confusion(straight).tolist() == report.confusion.tolist()
+    again = predict_rows(run, run.manifest, rows[::-1], what="test", progress=False)
+    assert judge_predictions(again, run.classes, draws=20).confusion.tolist() == report.confusion.tolist()
+    assert confusion(shuffled).tolist() != report.confusion.tolist()
 
 
 @pytest.fixture
@@ -296,6 +318,44 @@ def test_one_unreadable_image_is_named_and_the_others_are_judged(judged, own_pho
     for _ in range(2):  # fresh, then kept
         ((path, reason),) = predict_split(run).unreadable
         assert path == "test/cat/cat_2.jpg" and reason
+
+
+FAULTS = [(operation, errno.EIO) for operation in ("open", "read", "write", "fsync", "rename", "unlink", "mkdir")]
+FAULTS += [("write", "short"), ("write", errno.ENOSPC), ("stat", errno.EIO)]
+
+
+@pytest.mark.parametrize("operation, error", FAULTS)
+def test_whatever_fails_while_answers_are_kept_they_are_whole_or_absent(
+    operation, error, best_run, tmp_path, monkeypatch
+):
+    """It is told, and the next call gives what the model said, asking it again only if nothing was kept."""
+    rows, asked = best_run[0].manifest.of("test"), []
+    labels, answered = np.array([row.label for row in rows]), np.random.default_rng(0).random((len(rows), 2))
+    said = Predictions(tuple(row.path for row in rows), labels, answered)
+    monkeypatch.setattr(predictions, "predict_rows", lambda *_, **__: asked.append(1) or said)
+    without = shutil.ignore_patterns("predictions-*")
+    for plan in every(operation, error, under=tmp_path):
+        plan.armed, told = False, False
+        run = replace(best_run[0], folder=tmp_path / str(plan.nth))
+        shutil.copytree(best_run[0].folder, run.folder, ignore=without)
+        before = {path.name for path in run.folder.iterdir()}
+        plan.armed = True
+        try:
+            predict_split(run, progress=False)
+        except VggnbError as error_:
+            told = bool(error_.where and error_.remedy)
+        plan.disarm()
+        assert told or not plan.fired or operation in ("fsync", "mkdir"), "of a folder, which does no harm"
+        kept = [_from_csv(path.read_bytes()) for path in run.folder.glob("predictions-*")]
+        assert len(kept) == 1 or told and not kept
+        asked.clear()
+        for found in (*kept, predict_split(run, progress=False)):
+            assert found.paths == said.paths and np.array_equal(found.labels, labels)
+            assert np.array_equal(found.probabilities, answered)
+        assert len(asked) == 1 - len(kept)
+        left = {path.name for path in run.folder.iterdir()} - before
+        assert len(left) == 1 or operation == "unlink", left
+    assert plan.nth > 1
 
 
 def test_a_dataset_that_is_gone_or_emptied_is_told_with_a_file_and_its_reason(judged, own_photos):

@@ -6,10 +6,10 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from faults import small
+from faults import CUTS, FLIPS, damaged, small
 from test_train import chained, interrupting
 
-from vggnb.checkpoints import Checkpoints, read_state
+from vggnb.checkpoints import Checkpoints, State, read_state
 from vggnb.evaluate import judge, predict_split
 from vggnb.explain import grad_cam
 from vggnb.features import extract
@@ -18,7 +18,7 @@ from vggnb.lock import held
 from vggnb.model import build_classifier, build_head, compile_head, preprocessing_layer
 from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
-from vggnb.train import finetune, fit, train
+from vggnb.train import finetune, fit, runs, train
 from vggnb.train.cut import CONVOLUTIONS, build_tail, frozen_columns, numbers
 from vggnb.train.finetune import fine_tune
 from vggnb.train.keeper import Stopped
@@ -243,26 +243,66 @@ def test_without_validation_images_all_epochs_are_done(tmp_path):
     assert len(state.about["history"]) == 4 and "val_loss" not in state.about["history"][0]
 
 
-def test_not_a_number_stops_within_a_batch(tmp_path):
-    _, inputs, labels, _ = small.small_tail()
-    poisoned = []
-    original = small.small_tail
+class Ended(keras.callbacks.Callback):
+    """Which batches and epochs ended well."""
 
-    def poison():
-        tail, inputs, labels, recipe = original()
-        inputs[0][3] = np.nan
+    def __init__(self):
+        super().__init__()
+        self.batches, self.epochs = [], []
 
-        class Count(keras.callbacks.Callback):
-            def on_train_batch_end(self, batch, logs=None):
-                poisoned.append(batch)
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches.append(batch)
 
-        return tail, inputs, labels, recipe
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(epoch)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(small, "small_tail", poison)
-        with pytest.raises(VggnbError, match="stopped being a number in epoch 1"):
-            tune_small(tmp_path / "nan", every_s=0)
-    assert not list(tmp_path.rglob("*.ckpt"))
+
+def test_a_loss_that_is_no_number_stops_within_a_batch(tmp_path):
+    class Poisoned(Ended):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                self.model.weights[-1].assign([np.nan, 0])  # the last layer's bias: after it, no relu hides anything
+
+    ended = Poisoned()
+    with pytest.raises(VggnbError, match="stopped being a number in epoch 1"):
+        tune_small(tmp_path / "nan", progress=lambda epochs: ended, every_s=0)
+    assert ended.batches == [0, 1] and not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_what_relu_hides_is_seen_before_the_epoch_is_kept(tmp_path, monkeypatch):
+    """On a CPU, relu makes a zero of what is no number, and the loss stays one; the weights do not."""
+    tail, inputs, labels, recipe = small.small_tail()
+    inputs[0][3], ended = np.nan, Ended()
+    monkeypatch.setattr(small, "small_tail", lambda: (tail, inputs, labels, recipe))
+    with pytest.raises(VggnbError, match="stopped being a number in epoch 1"):
+        tune_small(tmp_path / "nan", progress=lambda epochs: ended, every_s=0)
+    assert ended.batches and not ended.epochs and not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_every_flipped_bit_and_every_cut_of_a_fine_tuned_file_is_seen_before_it_is_used(tmp_path, monkeypatch):
+    run = small.start_small(tmp_path / "run", small.SMALL.with_(epochs=1))
+    fit(run, small.features(), progress=False)
+    base, head, built, tried = small.small_base(), run.head(), [], 0
+    parts = zip(("kernel", "bias"), base.get_layer("block5_conv3").get_weights(), strict=True)
+    arrays = {f"base/block5_conv3/{part}": value + 1 for part, value in parts}
+    arrays |= {f"head/{number:03d}": value for number, value in enumerate(head.get_weights())}
+    about = {"best_epoch": 1, "calibration": run.training()["calibration"], "history": [{"epoch": 1}]}
+    path = run.folder / "fine-tuned-0123456789ab.ckpt"
+    finetune._keep(run, path.name, State(1, arrays, about), {"from_block": "block5_conv3"}, 0.0)
+    monkeypatch.setattr(runs, "build_classifier", lambda base, *_, **__: built.append(base))
+    data = path.read_bytes()
+    for what, other in damaged(data, path.name):
+        path.write_bytes(other)
+        with pytest.raises(VggnbError, match="damaged or gone") as told:
+            run.classifier(base)
+        assert told.value.where == str(path) and not built, what
+        assert finetune._finished(path) is None, f"{what}: it is trained again"
+        tried += 1
+    assert tried >= FLIPS + CUTS
+    path.write_bytes(data)
+    run.classifier(base)
+    assert np.array_equal(built[0].get_layer("block5_conv3").get_weights()[0], arrays["base/block5_conv3/kernel"])
+    assert finetune._finished(path).about == {**about, "epoch": 1}
 
 
 def test_an_image_that_cannot_be_read_any_more_is_left_out(base, best, own_photos, survey, tmp_path):

@@ -1,9 +1,11 @@
 """Rows on disk: those that were written, or none."""
 
+import errno
 import os
 
 import numpy as np
 import pytest
+from faults import OPERATIONS, every, killed_at
 
 from vggnb.shards import StoredRows, find_rows, write_shard
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_bytes
@@ -77,6 +79,54 @@ def test_64_flipped_bits_and_20_cuts_are_all_noticed(tmp_path, capsys):
     write_shard(tmp_path, names(12), values)
     shards, found = find_rows(tmp_path, set(names(12)))
     assert len(found) == 12 and np.array_equal(StoredRows(shards, list(found.values()))[:], values)
+
+
+FAULTS = [(operation, errno.EIO) for operation in OPERATIONS if operation != "listdir"]  # nothing is listed
+FAULTS += [("write", "short"), ("write", errno.ENOSPC), ("mkdir", errno.ENOSPC)]
+
+
+@pytest.mark.parametrize("operation, error", FAULTS)
+def test_whatever_fails_while_writing_the_shard_is_there_whole_or_not_at_all(operation, error, tmp_path, capsys):
+    """It is told, unless only a folder's own list of names was not flushed; the next try succeeds."""
+    values = np.random.default_rng(0).normal(size=(7, 40)).astype(np.float32)
+    for plan in every(operation, error, under=tmp_path):
+        folder, told = tmp_path / str(plan.nth), False
+        plan.armed = False
+        write_shard(folder, names(3), values[:3])
+        plan.armed = True
+        try:
+            write_shard(folder, names(4, 3), values[3:])
+        except VggnbError as error_:
+            told = bool(error_.where and error_.remedy)
+        plan.disarm()
+        check_whole(folder, values, {3, 7} if told else {7})
+        assert told or not plan.fired or operation in ("fsync", "mkdir", "stat")
+        write_shard(folder, names(4, 3), values[3:])
+        check_whole(folder, values, {7})
+        assert len(os.listdir(folder)) == 2 or operation == "unlink", "nothing else is left"
+    assert plan.nth > 1 and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("operation", ["open", "write", "fsync", "rename", "unlink"])
+def test_a_kill_at_each_step_of_writing_leaves_the_shard_whole_or_not_at_all(operation, tmp_path, capsys):
+    values, died = np.random.default_rng(0).normal(size=(7, 40)).astype(np.float32), True
+    for nth in range(1, 20):
+        folder = tmp_path / str(nth)
+        write_shard(folder, names(3), values[:3])
+        died = killed_at(lambda at=folder: write_shard(at, names(4, 3), values[3:]), operation, nth, under=folder)
+        check_whole(folder, values, {3, 7} if died else {7})
+        write_shard(folder, names(4, 3), values[3:])
+        check_whole(folder, values, {7})
+        if not died:
+            break
+    assert not died and nth > 1 and capsys.readouterr().out == ""
+
+
+def check_whole(folder, values, counts):
+    """So many rows are found, each with its values."""
+    shards, found = find_rows(folder, set(names(7)))
+    assert len(found) in counts and set(found) == set(names(len(found)))
+    assert np.array_equal(StoredRows(shards, [found[name] for name in names(len(found))])[:], values[: len(found)])
 
 
 def test_what_another_process_is_writing_is_left_alone_and_old_leavings_are_swept(folder):

@@ -217,9 +217,8 @@ def test_files_that_cannot_be_read_are_listed_and_the_rest_is_kept(source, tmp_p
         check_whole(source, stage(source, tmp_path / "staged", progress=False))
 
 
-@pytest.mark.parametrize(("error", "options"), [(errno.ENOTCONN, {"forever": True}), ("hang", {"hang_s": 1})])
+@pytest.mark.parametrize(("error", "options"), [(errno.ENOTCONN, {"forever": True}), ("hang", {"hang_s": 3600})])
 def test_a_dropped_mount_gives_one_line_and_keeps_what_is_staged(source, tmp_path, monkeypatch, error, options):
-    monkeypatch.setattr(reading, "DEADLINE", 0.3)
     monkeypatch.setattr(reading, "AHEAD", 1)
     with inject("read", 6, error, under=source, **options), pytest.raises(VggnbError) as caught:
         stage(source, tmp_path / "staged", progress=False)

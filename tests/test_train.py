@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from faults import inject, small
+from faults import CUTS, FLIPS, damaged, inject, small
 
 from vggnb.calibrate import Calibration
 from vggnb.checkpoints import State, read_state, to_bytes
@@ -32,6 +33,10 @@ from vggnb.train.head import _keep, _ordered_batches, class_weight
 from vggnb.weights import weights_sha256
 
 NO_LIMIT = Likeness(np.zeros(1, np.float32), np.ones(1, np.float32), None, 0, "none")
+
+
+def is_same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
 
 
 def heads(folder):
@@ -272,6 +277,21 @@ def test_a_damaged_head_is_refused_by_name(damage, own_run):
     with pytest.raises(VggnbError, match="damaged or gone") as told:
         own_run.head()
     assert told.value.where == str(path)
+
+
+def test_every_flipped_bit_and_every_cut_of_a_head_is_seen_before_it_is_loaded(straight, tmp_path):
+    run = open_run(shutil.copytree(straight.folder, tmp_path / "run"))
+    path, tried = run.folder / run.training()["head"], 0
+    data = path.read_bytes()
+    for what, other in damaged(data, "head"):
+        path.write_bytes(other)
+        with pytest.raises(VggnbError, match="damaged or gone") as told:
+            run.head()
+        assert told.value.where == str(path), what
+        tried += 1
+    assert tried >= FLIPS + CUTS
+    path.write_bytes(data)
+    assert is_same(run.head(), straight.head())
 
 
 @pytest.mark.parametrize("name", ["run.json", "recipe.json", "manifest.csv", "training.json"])
@@ -598,24 +618,29 @@ def test_checkpoints_are_written_from_time_to_time_and_take_a_small_share(small_
 
 
 @pytest.mark.parametrize("operation", ["open", "write", "fsync", "rename", "unlink"])
-def test_keeping_fails_at_every_step_and_the_run_is_old_or_new(operation, straight, tmp_path):
-    whole, count = small.features(), 0
-    template = shutil.copytree(straight.folder, tmp_path / "template")
-    before = straight.training()["head_sha256"]
-    another = build_head(straight.recipe, 2)
+def test_keeping_fails_at_every_step_is_told_and_the_run_is_old_or_new(operation, straight, tmp_path):
+    """And then it succeeds; nothing of what was there before is left, nor what was said of it."""
+    another, old, faults = build_head(straight.recipe, 2), straight.head(), 0
+    state = State(12, {}, {"history": list(straight.history().rows)})
     for number in itertools.count(1):
-        folder = shutil.copytree(template, tmp_path / str(number))
-        run = open_run(folder)
-        state = State(12, {}, {"history": list(straight.history().rows)})
-        with inject(operation, number, errno.EIO, under=folder) as plan:
+        run = open_run(shutil.copytree(straight.folder, tmp_path / str(number)))
+        (report := run.folder / "report-test.json").write_text("{}")
+        keep = partial(_keep, run, another, state, small.features(), 0.0, None, Calibration(), NO_LIMIT)
+        told = False
+        with inject(operation, number, errno.EIO, under=run.folder) as plan:
             try:
-                _keep(run, another, state, whole, 0.0, None, Calibration(), NO_LIMIT)
-            except (VggnbError, OSError):
-                count += 1
+                keep()
+            except VggnbError:
+                told = True
             plan.disarm()
-        run.head()  # raises if what is named is not there
-        assert not plan.fired or run.training()["head_sha256"] == before or operation in ("open", "fsync", "unlink")
+        is_new = is_same(run.head(), another)
+        assert is_new or is_same(run.head(), old)
         if not plan.fired:
-            assert run.training()["head_sha256"] != before
+            assert is_new and not told and not report.exists()
             break
-    assert count or operation == "fsync"
+        faults += told
+        assert told or (is_new and operation == "fsync"), "only a folder's may fail in silence"
+        assert not (told and is_new) or operation == "unlink", "what is removed last"
+        keep()
+        assert is_same(run.head(), another) and heads(run.folder) == [run.training()["head"]] and not report.exists()
+    assert faults >= 3, "head, history and the file that names them"

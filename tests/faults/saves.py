@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import tensorflow as tf
 from small_bundle import save_small, small_model, small_vgg
 
 from faults import killed, killed_at
+from vggnb import storage
 from vggnb.save.spec import check_file, read_manifest, read_spec
 
 
@@ -45,18 +47,28 @@ def state(folder: Path) -> str:
     return json.dumps(document["check"])
 
 
+def can_swap(parent: Path) -> bool:
+    """Whether this place can exchange two names in one step."""
+    one, other = tempfile.mkdtemp(dir=parent), tempfile.mkdtemp(dir=parent)
+    swapped = storage._swapped(Path(one), Path(other))
+    os.rmdir(one)
+    os.rmdir(other)
+    return swapped
+
+
 def main(parent: Path, kills: int) -> dict:
     """Save in peace, then with kills; each new bundle has other numbers than the one before."""
     parent.mkdir()
     folder, begun, seeds = parent / "pets", parent.with_name("begun"), itertools.count()
     killed(lambda: save(folder, next(seeds), begun), after_s=None)
     needed_s = time.time() - begun.stat().st_mtime
-    was, found, left, hits = state(folder), [], 0, 0
+    was, found, left, hits, neither = state(folder), [], 0, 0, 0
     random = np.random.default_rng(11)
 
     def look() -> None:
-        nonlocal was, left
+        nonlocal was, left, neither
         left += len(list(parent.glob(".vggnb-tmp-*")))
+        neither += not folder.is_dir()  # before `state`, which puts the old one back
         now = state(folder)
         found.append("old" if now == was else "new")
         was = now
@@ -73,7 +85,8 @@ def main(parent: Path, kills: int) -> dict:
         look()
     look()
     names = sorted(path.name for path in parent.iterdir())
-    return {"kills": hits, "renames": nth - 1, "states": found, "left_by_kills": left, "left_at_the_end": names}
+    told = {"kills": hits, "renames": nth - 1, "neither": neither, "swaps": can_swap(parent), "states": found}
+    return told | {"left_by_kills": left, "left_at_the_end": names}
 
 
 if __name__ == "__main__":

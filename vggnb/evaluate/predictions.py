@@ -51,7 +51,8 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
         VggnbError: the split has no images that can be read, or the run is not trained.
     """
     name, rows = f"predictions-{split}-{run.model_sha256()[:12]}", run.manifest.of(split)
-    kept = sorted(run.folder.glob(f"{name}-{HASH}.csv"))
+    with storage_errors(run.folder):
+        kept = sorted(run.folder.glob(f"{name}-{HASH}.csv"))
     for path in kept:
         with storage_errors(path):
             data = path.read_bytes()
@@ -61,7 +62,8 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
     write_bytes(run.folder / f"{name}-{sha256_bytes(data)[:12]}.csv", data)
     for path in kept:  # damaged, or from before a renaming
         if path.stem != f"{name}-{sha256_bytes(data)[:12]}":
-            path.unlink(missing_ok=True)
+            with storage_errors(path):
+                path.unlink(missing_ok=True)
     return _grouped(_from_csv(data), rows)
 
 

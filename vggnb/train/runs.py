@@ -20,6 +20,7 @@ from vggnb.storage import (
     sealed,
     sha256_bytes,
     sha256_file,
+    storage_errors,
     unsealed,
     write_json,
 )  # fmt: skip
@@ -83,7 +84,9 @@ class Run:
         Raises:
             VggnbError: the run is not trained.
         """
-        if not (self.folder / TRAINING_FILE).is_file():
+        with storage_errors(self.folder):
+            is_trained = (self.folder / TRAINING_FILE).is_file()
+        if not is_trained:
             raise VggnbError("This run is not trained yet.", self.folder, "Run the training step (notebook 05) first.")
         return _document(self.folder / TRAINING_FILE, {"head", "head_sha256", "history", "timing", "left_out"})
 
@@ -213,7 +216,9 @@ def open_run(folder: Path, *, weights: str | None = None) -> Run:
         VggnbError: there is no run in this folder, or its files are damaged.
     """
     folder = Path(folder)
-    if not (folder / "run.json").is_file():
+    with storage_errors(folder):
+        is_run = (folder / "run.json").is_file()
+    if not is_run:
         raise VggnbError("There is no run in this folder.", folder, "Train first: vggnb train DATASET --out RUN.")
     about = _with_keys(read_json(folder / "run.json"), {"schema", "weights", "source"}, folder / "run.json")
     if about["schema"] != RUN_SCHEMA:
