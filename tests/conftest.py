@@ -84,6 +84,17 @@ def own_photos(photos, tmp_path):
     return shutil.copytree(photos, tmp_path / "own_pets")
 
 
+@pytest.fixture
+def noisy_files(monkeypatch):
+    """Figures take any path for a picture of noise, always the same one."""
+
+    def read(path) -> np.ndarray:
+        return np.random.default_rng(len(str(path))).integers(0, 256, (30, 40, 3), np.uint8)
+
+    for module in ("galleries", "closeups"):
+        monkeypatch.setattr(f"vggnb.figures.{module}.read_image", read)
+
+
 @pytest.fixture(scope="session")
 def survey():
     """A function: folder -> manifest."""

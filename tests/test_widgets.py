@@ -156,11 +156,11 @@ def test_a_stopped_training_says_how_it_goes_on():
 # Dataset browser
 
 
-def test_dataset_browser_shows_what_the_census_flags():
+def test_dataset_browser_shows_what_the_census_flags(noisy_files):
     rows = [Thing(path=f"{k}.jpg", split="train", class_name="a", label=0, notes="") for k in range(3)]
     pair = Thing(paths=("0.jpg", "2.jpg"))
-    data = Thing(dataset=None, classes=("a",), rows=rows, pairs=[pair], leaks=[], conflicts=[])
-    browser = DatasetBrowser(data, read=lambda path: np.zeros((9, 9, 3), np.uint8))
+    data = Thing(dataset=Path("x"), classes=("a",), rows=rows, pairs=[pair], leaks=[], conflicts=[])
+    browser = DatasetBrowser(data)
     browser.flag_choice.value = "there twice"
     assert [row.path for row in browser.rows()] == ["0.jpg", "2.jpg"]
     assert captions(browser) == "train, all classes, there twice: images 1 to 2 of 2"
@@ -190,10 +190,10 @@ def test_dataset_browser_turns_pages(manifest):
     assert Image.open(io.BytesIO(browser.image.value)).format == "JPEG"
 
 
-def test_dataset_browser_without_images_of_a_class_and_with_hostile_names():
+def test_dataset_browser_without_images_of_a_class_and_with_hostile_names(noisy_files):
     rows = [Thing(path="a.jpg", split="train", class_name=HOSTILE, label=0)]
-    data = Thing(dataset=None, classes=(HOSTILE, "dog"), rows=rows)
-    browser = DatasetBrowser(data, read=lambda path: np.zeros((9, 9, 3), np.uint8))
+    data = Thing(dataset=Path("x"), classes=(HOSTILE, "dog"), rows=rows)
+    browser = DatasetBrowser(data)
     browser.class_choice.value = HOSTILE
     assert "<" not in captions(browser) and "&lt;img src=x" in captions(browser)
     browser.show(class_name="dog")
@@ -250,23 +250,24 @@ def test_a_batch_is_seen_in_eight_ways(manifest, best):
     assert preview.views() != first and "each picture its own" in preview.words.value
 
 
-def test_a_batch_without_a_file_and_with_hostile_names():
+def test_a_batch_without_a_file_and_with_hostile_names(monkeypatch):
     row = Thing(path="a.jpg", split="train", class_name=HOSTILE, label=0)
     manifest = Thing(dataset="x", classes=(HOSTILE, "dog"), of=lambda split: [row, row] if split == "train" else [])
     recipe = Thing(seed=0, batch_size=2, image_size=32)
     found = iter([np.zeros((32, 32, 3), np.uint8)])
 
-    def read(one):
+    def read(manifest, one, recipe):
         for pixels in found:
             return pixels
         raise VggnbError("The file is gone.", one.path, "Look for it.")
 
-    preview = BatchPreview(manifest, recipe, read=read)
+    monkeypatch.setattr("vggnb.generators.read_row", read)
+    preview = BatchPreview(manifest, recipe)
     assert preview.words.value.endswith("dog 0; 1 cannot be read") and "<" not in preview.words.value
     preview.epoch_box.value = 2
     assert preview.image.value == b""
     with pytest.raises(VggnbError, match="no images in test"):
-        BatchPreview(manifest, recipe, split="test", read=read)
+        BatchPreview(manifest, recipe, split="test")
 
 
 # Threshold explorer
