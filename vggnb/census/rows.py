@@ -77,11 +77,6 @@ class Profile:
     brightness: np.ndarray
     sharpness: np.ndarray
 
-    @property
-    def aspects(self) -> np.ndarray:
-        """Width over height."""
-        return self.widths / self.heights
-
     def __str__(self) -> str:
         medians = [float(np.median(v)) for v in (self.widths, self.heights, self.brightness, self.sharpness)]
         width, height, brightness, sharpness = medians

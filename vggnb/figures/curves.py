@@ -88,7 +88,8 @@ def precision_recall_curve(scored, *, ax: Axes | None = None) -> Drawing:
         found, alarmed = true[1:] * truth.sum(), false[1:] * (~truth).sum()
         precision = found / (found + alarmed)
         average, share = float(np.sum(np.diff(true) * precision)), truth.mean()
-        line = ax.step(true, np.append(1, precision), where="pre", lw=2, ls=LINES[index % len(LINES)], **_colour(index))
+        look = {"ls": LINES[index % len(LINES)], "color": cue(index)["color"]}
+        line = ax.step(true, np.append(1, precision), where="pre", lw=2, **look)
         ax.axhline(share, color=FAINT, ls=":", lw=1)
         ax.text(0.02, share, f"guessing: {share:.2f}", color=FAINT, fontsize=10, va="bottom")
         handles += line
@@ -99,10 +100,6 @@ def precision_recall_curve(scored, *, ax: Axes | None = None) -> Drawing:
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
     ax.set(xlabel="positives found (recall, sensitivity)", ylabel="right when called positive (precision)")
     return drawing(ax, "; ".join(words) + ".")
-
-
-def _colour(index: int) -> dict:
-    return {"color": cue(index)["color"]}
 
 
 @styled
