@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vggnb.predict import UNLIKE, Prediction
 from vggnb.storage import VggnbError
 from vggnb.widgets import (
     BatchPreview,
@@ -338,8 +339,9 @@ def test_try_your_own_ranks_classes_and_names_broken_files(bundle):
     assert "<b>page.jpg</b>: Not a photograph: it is a web page or a drawing." in text
     assert "<b>empty.jpg</b>: The file is empty (0 bytes)." in text
     (_, ranked), *_ = panel.answers
-    assert sorted(ranked.replace(",", "").split()[::2]) == ["cat", "dog"]
-    shares = [float(share) for share in ranked.replace(",", "").split()[1::2]]
+    words = ranked.removesuffix(f" ({UNLIKE})").replace(",", "").split()
+    assert sorted(words[::2]) == ["cat", "dog"]
+    shares = [float(share) for share in words[1::2]]
     assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=0.02)
 
 
@@ -365,7 +367,7 @@ def test_names_are_shown_escaped_and_never_used_as_paths(bundle, tmp_path, monke
 
 
 def test_class_names_are_escaped(monkeypatch):
-    answer = Thing(error=None, probabilities={HOSTILE: 0.75, "dog": 0.25})
+    answer = Prediction("a.jpg", {HOSTILE: 0.75, "dog": 0.25})
     monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files: [answer for _ in files])
     panel = TryYourOwn(None)
     panel.answer([("a.jpg", jpeg())])
@@ -416,14 +418,12 @@ def test_a_hostile_upload_is_refused_at_once_with_a_sentence(name, bundle, bomb,
 
 
 def test_a_picture_unlike_the_training_data_is_warned_about(monkeypatch):
-    answer = Thing(error=None, probabilities={"dog": 1.0}, unlike=True)
-    monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files: [answer for _ in files])
     panel = TryYourOwn(None)
-    panel.answer([("a.jpg", jpeg())])
-    assert uploads.UNLIKE in panel.words.value
-    answer.unlike = False
-    panel.answer([("a.jpg", jpeg())])
-    assert uploads.UNLIKE not in panel.words.value
+    for unlike in (True, False):
+        answer = Prediction("a.jpg", {"dog": 1.0}, unlike=unlike)
+        monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files, answer=answer: [answer])
+        ((_, said),) = panel.answer([("a.jpg", jpeg())])
+        assert (uploads.UNLIKE in panel.words.value) == (UNLIKE in said) == unlike
 
 
 # The app
