@@ -99,7 +99,7 @@ def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
 
     For `Recipe.article()` and two classes: Dense 512 relu, Dropout 0.5, Dense(2, sigmoid): 263 682 weights.
     """
-    features = x = keras.Input((len(pool_columns(recipe)),), name="features")
+    features = x = keras.Input((recipe.width,), name="features")
     if recipe.standardise:
         x = keras.layers.Normalization(name="standardise")(x)
     if recipe.hidden:

@@ -84,7 +84,7 @@ def parse_json(data: bytes) -> object:
 
 def check_config(config: object, path: Path, recipe: Recipe, classes: int) -> None:
     """Walk an architecture: every class, function, registered name and size must be one of this network's."""
-    widest = max(recipe.image_size, sum(BLOCKS[block] for block, _ in recipe.pools), recipe.hidden, classes, 512)
+    widest = max(recipe.image_size, recipe.width, recipe.hidden, classes, 512)
     waiting = [config]
     while waiting:
         node = waiting.pop()
@@ -246,7 +246,7 @@ def shapes(recipe: Recipe, classes: int) -> list[tuple[int, ...]]:
         for _ in range(CONVOLUTIONS[block]):
             found += [(3, 3, channels, wide), (wide,)]
             channels = wide
-    width = sum(BLOCKS[block] for block, _ in recipe.pools)
+    width = recipe.width
     if recipe.standardise:
         found += [(width,), (width,)]
     for units in [recipe.hidden] * bool(recipe.hidden) + [classes]:
