@@ -47,12 +47,12 @@ class Pair:
 
     @property
     def paths(self) -> tuple[str, str]:
-        """Of both files."""
+        """Their paths."""
         return self.first.path, self.second.path
 
     @property
     def splits(self) -> tuple[str, str]:
-        """Of both files."""
+        """Their splits."""
         return self.first.split, self.second.split
 
     def __str__(self) -> str:
