@@ -221,7 +221,7 @@ def test_reliability_is_the_calibration_error_of_evaluate(predictions):
     error = weighted_ece(probabilities, right, np.ones((1, len(labels)), np.int64))[0]
     drawing = figures.reliability_diagram(predictions)
     assert f"calibration error {error:.2f} over 80 images" in drawing.sentence
-    confidence, share, count = curves.reliability(labels, probabilities, 10)
+    confidence, share, count = curves.reliability(labels, probabilities)
     assert count.sum() == 80 and is_drawn(drawing, np.stack([confidence, share], axis=1))
     assert [text for text in texts(drawing) if text.isdigit()] == [str(n) for n in count]
 

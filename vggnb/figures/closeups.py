@@ -16,6 +16,7 @@ from vggnb.folders import shown
 from vggnb.images import read_image, resize_image
 
 MOST_BARS = 8  # classes with a bar
+MOST_PICTURES = 4  # with bars
 
 
 @styled
@@ -101,16 +102,15 @@ def operating_point(report, scored, *, threshold: float) -> Drawing:
 
 
 @styled
-def probability_bars(predictions: Sequence, *, truths: Sequence[str] = (), most: int = 4) -> Drawing:
+def probability_bars(predictions: Sequence, *, truths: Sequence[str] = ()) -> Drawing:
     """Pictures, and under each a bar for every class: what a model of many classes hesitates between.
 
     Args:
         predictions: what `predict.predict_files` gave; those without an answer are left out.
         truths: the true class of each, where it is known: its bar says so.
-        most: pictures.
     """
     truth = dict(zip((one.path for one in predictions), truths, strict=bool(truths)))
-    drawn = [one for one in predictions if not one.error][:most]
+    drawn = [one for one in predictions if not one.error][:MOST_PICTURES]
     highest: dict[str, float] = {}
     for one in drawn:
         highest |= {name: max(p, highest.get(name, 0.0)) for name, p in one.probabilities.items()}

@@ -20,6 +20,7 @@ THUMBNAIL = 200  # pixels of a tile's longer side
 LARGEST_TILE = 2.0  # inches
 LINE = 0.155  # inches of a line of caption
 MOST_GROUPS = 12
+MOST_PAIRS = 6
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def pictures(data, rows: Sequence) -> Drawing:
 
 
 @styled
-def duplicate_pairs(census, *, most: int = 6) -> Drawing:
+def duplicate_pairs(census) -> Drawing:
     """Pictures that are there twice, side by side; pairs that lie in two splits first.
 
     Args:
@@ -138,7 +139,7 @@ def duplicate_pairs(census, *, most: int = 6) -> Drawing:
         ax.text(0, 0.5, "no picture is there twice", va="center")
         return drawing(ax, f"No picture is there twice among {counted(len(census.rows), 'image')}.")
     tiles, words = [], []
-    for number, pair in enumerate(pairs[:most], 1):
+    for number, pair in enumerate(pairs[:MOST_PAIRS], 1):
         leak = pair.first.split != pair.second.split
         verdict = "same bytes" if pair.kind == "exact" else f"distance {pair.distance} bits"
         verdict = f"LEAK: {verdict}" if leak else verdict
