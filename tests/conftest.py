@@ -4,13 +4,9 @@ Most tests need no real weights: VGG-16 at 32 pixels with `weights="none"` is th
 numbers every time. What a session fixture gives is not to be changed; a test that must change it takes a copy.
 """
 
-import contextlib
-import io
 import os
 import shutil
 import signal
-import subprocess
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -82,6 +78,17 @@ def photos3(draw_photos, tmp_path_factory):
 def own_photos(photos, tmp_path):
     """Two classes, in a copy that a test may spoil."""
     return shutil.copytree(photos, tmp_path / "own_pets")
+
+
+@pytest.fixture
+def noisy_files(monkeypatch):
+    """Figures take any path for a picture of noise, always the same one."""
+
+    def read(path) -> np.ndarray:
+        return np.random.default_rng(len(str(path))).integers(0, 256, (30, 40, 3), np.uint8)
+
+    for module in ("galleries", "closeups"):
+        monkeypatch.setattr(f"vggnb.figures.{module}.read_image", read)
 
 
 @pytest.fixture(scope="session")
@@ -199,16 +206,11 @@ def bundle(saved):
 @pytest.fixture
 def quick_verify(monkeypatch):
     """`verify` does in this process what it does in a fresh one; the fixture `saved` had a fresh one."""
-    from vggnb.save import proof, runtimes
+    from small_bundle import in_this_process
 
-    def run(command, **_):
-        out = io.StringIO()
-        module, *words, folder = command[3:]
-        with contextlib.redirect_stdout(out):
-            {"vggnb.save.proof": proof, "vggnb.save.runtimes": runtimes}[module]._main(*words, Path(folder))
-        return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
+    from vggnb.save import proof
 
-    monkeypatch.setattr(proof.subprocess, "run", run)
+    monkeypatch.setattr(proof.subprocess, "run", in_this_process)
 
 
 @pytest.fixture(scope="session")

@@ -25,29 +25,35 @@ def small_vgg():
     """While the block runs, VGG-16 is small, and what `verify` does in a fresh process is done in this one."""
     from vggnb.save import bundle, proof
 
-    def run(command, **_):
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            proof._main(Path(command[-1]))
-        return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(BLOCKS, WIDTHS))
         stack.enter_context(mock.patch.object(proof.keras.applications, "VGG16", small_base))
-        stack.enter_context(mock.patch.object(proof.subprocess, "run", run))
+        stack.enter_context(mock.patch.object(proof.subprocess, "run", in_this_process))
         stack.enter_context(mock.patch.object(bundle, "build_card", lambda run, name: {"name": name}))
         yield
 
 
-def small_base(*, include_top, weights, input_shape):
+def in_this_process(command, **_):
+    """What `verify` does in a fresh process, done in this one."""
+    from vggnb.save import proof, runtimes
+
+    out = io.StringIO()
+    module, *words, folder = command[3:]
+    with contextlib.redirect_stdout(out):
+        {"vggnb.save.proof": proof, "vggnb.save.runtimes": runtimes}[module]._main(*words, Path(folder))
+    return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
+
+
+def small_base(*, include_top=False, weights=None, input_shape=(32, 32, 3), widths=WIDTHS, start="GlorotUniform"):
     """VGG-16's layers and names with these widths; takes what `keras.applications.VGG16` is told here."""
     import keras
 
     x = images = keras.Input(input_shape)
-    for block, count in zip(WIDTHS, (2, 2, 3, 3, 3), strict=True):
+    for block, count in zip(widths, (2, 2, 3, 3, 3), strict=True):
         for number in range(1, count + 1):
-            name = f"block{block}_conv{number}"
-            x = keras.layers.Conv2D(BLOCKS[block], 3, padding="same", activation="relu", name=name)(x)
+            first = getattr(keras.initializers, start)(seed=10 * block + number)
+            look = {"padding": "same", "activation": "relu", "kernel_initializer": first}
+            x = keras.layers.Conv2D(widths[block], 3, name=f"block{block}_conv{number}", **look)(x)
         x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
     return keras.Model(images, x, name="small_vgg")
 
@@ -56,7 +62,7 @@ def small_model(*, seed=0, classes=CLASSES, recipe=RECIPE):
     """A classifier with random numbers."""
     from vggnb.model import build_classifier, build_head
 
-    base = small_base(include_top=False, weights=None, input_shape=(recipe.image_size, recipe.image_size, 3))
+    base = small_base(input_shape=(recipe.image_size, recipe.image_size, 3))
     model = build_classifier(base, build_head(recipe, len(classes)), recipe)
     random = np.random.default_rng(seed)
     for layer in model.layers:

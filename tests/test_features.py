@@ -1,16 +1,13 @@
 """The frozen part of the network is run once for each picture; what is stored is what would be computed."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import TESTS, told_by
 
 from vggnb import features as module
 from vggnb.features import extract, store_key
@@ -234,17 +231,11 @@ def test_features_and_head_say_what_the_assembled_model_says(which, request, bas
 
 
 def test_ten_kills_leave_whole_shards_or_none(photos, tmp_path):
-    script = Path(__file__).with_name("killed_extraction.py")
-    done = subprocess.run(
-        [sys.executable, script, photos, tmp_path / "store"], capture_output=True, text=True, timeout=1200,
-        env={**os.environ, "PYTHONPATH": str(script.parent.parent)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    told, printed = told_by(TESTS / "killed_extraction.py", photos, tmp_path / "store", timeout=1200)
     assert told["same"] and told["of"] == 24
     assert told["run"] == 24 - told["left"][-1], "what a killed try had stored was used"
     assert told["left"] == sorted(told["left"]) and 0 < told["left"][0] < told["left"][-1]
-    assert "damaged" not in done.stdout
+    assert "damaged" not in printed
 
 
 @pytest.mark.parametrize("cut", ["block5_conv1", "block3_conv2", "block1_pool"])
@@ -290,11 +281,5 @@ def test_a_shard_of_large_activations_is_closed_early(monkeypatch):
 
 def test_memory_does_not_grow_with_the_number_of_images(photos, tmp_path):
     """Ten times the images need no more than their pools (12 KB each) on top; a cheap network stands for VGG-16."""
-    script = Path(__file__).with_name("extraction_memory.py")
-    done = subprocess.run(
-        [sys.executable, script, tmp_path, "200", "2000"], capture_output=True, text=True, timeout=1200,
-        env={**os.environ, "PYTHONPATH": str(script.parent.parent)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    few, many = json.loads(done.stdout.splitlines()[-1])
+    (few, many), _ = told_by(TESTS / "extraction_memory.py", tmp_path, 200, 2000, timeout=1200)
     assert many - few < 1800 * 2944 * 4 / 1e6 + 20, (few, many)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, features
+from zoo import encoded
 
 from vggnb.images import MAX_BYTES, decode, read_image, read_unchanged, resize_image
 from vggnb.storage import VggnbError
@@ -20,12 +21,6 @@ NASTY = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasty"
 def colours():
     """An upright RGB picture of 3 x 2 pixels, all different."""
     return np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 12
-
-
-def encoded(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])

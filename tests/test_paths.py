@@ -48,16 +48,27 @@ def colab(monkeypatch, tmp_path):
     return drive
 
 
-def where(env=(), shell="", existing=()):
-    return paths.environment(dict(env), shell, lambda path: path in existing)
+@pytest.fixture
+def where(monkeypatch, tmp_path):
+    """A function: which environment it is with these variables, this shell and, or not, Kaggle's folder."""
+
+    def where(env=(), shell="", working=tmp_path / "nowhere"):
+        with monkeypatch.context() as patch:
+            patch.setattr(machine, "_running_shell", lambda: shell)
+            patch.setattr(machine, "KAGGLE_WORKING", working)
+            for name, value in dict(env).items():
+                patch.setenv(name, value)
+            return machine.environment()
+
+    return where
 
 
-def test_environment_is_read_from_what_it_is_given():
+def test_environment_is_told_by_variables_shell_and_folders(where, tmp_path):
     assert where() == "local"
     assert where(shell="<google.colab._shell.Shell object at 0x7f>") == "colab"
     assert where({"COLAB_RELEASE_TAG": "x"}) == "colab", "a subprocess has no shell"
     assert where({"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "COLAB_RELEASE_TAG": "x"}) == "kaggle"
-    assert where({"COLAB_RELEASE_TAG": "x"}, existing={"/kaggle/working"}) == "kaggle"
+    assert where({"COLAB_RELEASE_TAG": "x"}, working=tmp_path) == "kaggle"
     assert where({"BINDER_SERVICE_HOST": "10.0.0.1"}) == "binder"
     assert where({"VSCODE_PID": "4711"}, shell="<ipykernel.zmqshell.ZMQInteractiveShell object>") == "local"
 

@@ -76,14 +76,14 @@ def noise(path):
 
 
 @CLASSES
-def test_figures_of_six_classes_can_be_read(classes):
+def test_figures_of_six_classes_can_be_read(classes, noisy_files):
     report = judged(classes)
     maps = {f"for {name}": np.random.default_rng(2).random((96, 96)) for name in classes[:3]}
     for drawing in (
         figures.confusion_matrix(report),
         figures.class_results(report),
         figures.metric_intervals({"article": report, "best": report}),
-        figures.probability_bars(answers(classes), truths=classes[:4], read=noise),
+        figures.probability_bars(answers(classes), truths=classes[:4]),
         figures.heatmap_overlay(noise("x").repeat(3, axis=0), maps),
     ):
         assert unreadable(drawing) == []
@@ -136,9 +136,9 @@ def test_a_class_that_is_never_said():
     assert "precision never said" in drawing.sentence and drawing.image()
 
 
-def test_bars_are_the_probabilities():
+def test_bars_are_the_probabilities(noisy_files):
     some = answers(SHORT)
-    drawing = figures.probability_bars(some, truths=SHORT[:4], read=noise)
+    drawing = figures.probability_bars(some, truths=SHORT[:4])
     for below, one, truth in zip(drawing.axes[4:], some, SHORT, strict=False):
         widths = {SHORT[round(bar.get_y() + bar.get_height() / 2)]: bar.get_width() for bar in below.patches}
         assert widths == pytest.approx(one.probabilities)
@@ -150,8 +150,8 @@ def test_bars_are_the_probabilities():
     )
 
 
-def test_bars_without_answers_or_truths():
+def test_bars_without_answers_or_truths(noisy_files):
     broken = Prediction("a.jpg", {}, "It is empty.")
     assert figures.probability_bars([broken]).sentence == "No answer to show."
-    drawing = figures.probability_bars([broken, *answers(SHORT)], read=noise)
+    drawing = figures.probability_bars([broken, *answers(SHORT)])
     assert "a.jpg" not in drawing.sentence and "it is" not in drawing.sentence

@@ -158,20 +158,6 @@ def test_leaks_are_marked_on_the_test_side_and_kept(leaking):
     assert {split_of(manifest)[f"train/ant/00{k}.png"] for k in (0, 1)} == {"train"}
 
 
-def test_leaks_can_be_dropped_from_train(leaking):
-    manifest = assign_splits(leaking, drop_leaks=True)
-    assert {r.path for r in leaking.rows} - set(split_of(manifest)) == {"train/ant/000.png", "train/ant/001.png"}
-    assert manifest.leaking("test") == ()
-    assert len(manifest.of("test")) == 10
-    assert any("2 images left out" in sentence for sentence in manifest.sentences)
-
-
-def test_dropping_leaks_never_empties_a_class():
-    rows = many(5, labels=(0,)) + many(1, labels=(1,)) + many(2, "validation") + many(2, "test")
-    with pytest.raises(VggnbError, match="Without its leaks, class 'bee' has no train image"):
-        assign_splits(census(rows, [(rows[5], rows[-1])]), drop_leaks=True)
-
-
 def test_a_manifest_survives_writing_and_reading_whatever_the_names(tmp_path):
     names = [*ODD_NAMES, "bytes-\udce9.png", "carriage\rreturn.png", "cr\r\nlf.png", "nul-like \\0.png"]
     rows = [replace(row(f"ant/{name}", 0), notes='odd; "quoted"\nline') for name in names]

@@ -18,7 +18,7 @@ def hashed(image: Image.Image) -> np.ndarray:
 
 def distance(a: np.ndarray, b: np.ndarray) -> int:
     """By the search itself; 999 where it finds no pair."""
-    pairs = near_pairs(np.stack([a, b]), limit=255)
+    pairs = near_pairs(np.stack([a, b]))
     return int(pairs[0, 2]) if len(pairs) else 999
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vggnb.predict import UNLIKE, Prediction
 from vggnb.storage import VggnbError
 from vggnb.widgets import (
     BatchPreview,
@@ -156,11 +157,11 @@ def test_a_stopped_training_says_how_it_goes_on():
 # Dataset browser
 
 
-def test_dataset_browser_shows_what_the_census_flags():
+def test_dataset_browser_shows_what_the_census_flags(noisy_files):
     rows = [Thing(path=f"{k}.jpg", split="train", class_name="a", label=0, notes="") for k in range(3)]
     pair = Thing(paths=("0.jpg", "2.jpg"))
-    data = Thing(dataset=None, classes=("a",), rows=rows, pairs=[pair], leaks=[], conflicts=[])
-    browser = DatasetBrowser(data, read=lambda path: np.zeros((9, 9, 3), np.uint8))
+    data = Thing(dataset=Path("x"), classes=("a",), rows=rows, pairs=[pair], leaks=[], conflicts=[])
+    browser = DatasetBrowser(data)
     browser.flag_choice.value = "there twice"
     assert [row.path for row in browser.rows()] == ["0.jpg", "2.jpg"]
     assert captions(browser) == "train, all classes, there twice: images 1 to 2 of 2"
@@ -190,10 +191,10 @@ def test_dataset_browser_turns_pages(manifest):
     assert Image.open(io.BytesIO(browser.image.value)).format == "JPEG"
 
 
-def test_dataset_browser_without_images_of_a_class_and_with_hostile_names():
+def test_dataset_browser_without_images_of_a_class_and_with_hostile_names(noisy_files):
     rows = [Thing(path="a.jpg", split="train", class_name=HOSTILE, label=0)]
-    data = Thing(dataset=None, classes=(HOSTILE, "dog"), rows=rows)
-    browser = DatasetBrowser(data, read=lambda path: np.zeros((9, 9, 3), np.uint8))
+    data = Thing(dataset=Path("x"), classes=(HOSTILE, "dog"), rows=rows)
+    browser = DatasetBrowser(data)
     browser.class_choice.value = HOSTILE
     assert "<" not in captions(browser) and "&lt;img src=x" in captions(browser)
     browser.show(class_name="dog")
@@ -250,23 +251,24 @@ def test_a_batch_is_seen_in_eight_ways(manifest, best):
     assert preview.views() != first and "each picture its own" in preview.words.value
 
 
-def test_a_batch_without_a_file_and_with_hostile_names():
+def test_a_batch_without_a_file_and_with_hostile_names(monkeypatch):
     row = Thing(path="a.jpg", split="train", class_name=HOSTILE, label=0)
     manifest = Thing(dataset="x", classes=(HOSTILE, "dog"), of=lambda split: [row, row] if split == "train" else [])
     recipe = Thing(seed=0, batch_size=2, image_size=32)
     found = iter([np.zeros((32, 32, 3), np.uint8)])
 
-    def read(one):
+    def read(manifest, one, recipe):
         for pixels in found:
             return pixels
         raise VggnbError("The file is gone.", one.path, "Look for it.")
 
-    preview = BatchPreview(manifest, recipe, read=read)
+    monkeypatch.setattr("vggnb.generators.read_row", read)
+    preview = BatchPreview(manifest, recipe)
     assert preview.words.value.endswith("dog 0; 1 cannot be read") and "<" not in preview.words.value
     preview.epoch_box.value = 2
     assert preview.image.value == b""
     with pytest.raises(VggnbError, match="no images in test"):
-        BatchPreview(manifest, recipe, split="test", read=read)
+        BatchPreview(manifest, recipe, split="test")
 
 
 # Threshold explorer
@@ -337,8 +339,9 @@ def test_try_your_own_ranks_classes_and_names_broken_files(bundle):
     assert "<b>page.jpg</b>: Not a photograph: it is a web page or a drawing." in text
     assert "<b>empty.jpg</b>: The file is empty (0 bytes)." in text
     (_, ranked), *_ = panel.answers
-    assert sorted(ranked.replace(",", "").split()[::2]) == ["cat", "dog"]
-    shares = [float(share) for share in ranked.replace(",", "").split()[1::2]]
+    words = ranked.removesuffix(f" ({UNLIKE})").replace(",", "").split()
+    assert sorted(words[::2]) == ["cat", "dog"]
+    shares = [float(share) for share in words[1::2]]
     assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=0.02)
 
 
@@ -364,7 +367,7 @@ def test_names_are_shown_escaped_and_never_used_as_paths(bundle, tmp_path, monke
 
 
 def test_class_names_are_escaped(monkeypatch):
-    answer = Thing(error=None, probabilities={HOSTILE: 0.75, "dog": 0.25})
+    answer = Prediction("a.jpg", {HOSTILE: 0.75, "dog": 0.25})
     monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files: [answer for _ in files])
     panel = TryYourOwn(None)
     panel.answer([("a.jpg", jpeg())])
@@ -415,14 +418,12 @@ def test_a_hostile_upload_is_refused_at_once_with_a_sentence(name, bundle, bomb,
 
 
 def test_a_picture_unlike_the_training_data_is_warned_about(monkeypatch):
-    answer = Thing(error=None, probabilities={"dog": 1.0}, unlike=True)
-    monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files: [answer for _ in files])
     panel = TryYourOwn(None)
-    panel.answer([("a.jpg", jpeg())])
-    assert uploads.UNLIKE in panel.words.value
-    answer.unlike = False
-    panel.answer([("a.jpg", jpeg())])
-    assert uploads.UNLIKE not in panel.words.value
+    for unlike in (True, False):
+        answer = Prediction("a.jpg", {"dog": 1.0}, unlike=unlike)
+        monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files, answer=answer: [answer])
+        ((_, said),) = panel.answer([("a.jpg", jpeg())])
+        assert (uploads.UNLIKE in panel.words.value) == (UNLIKE in said) == unlike
 
 
 # The app

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+from scipy.stats import spearmanr
 
 from vggnb.model import compiled
 from vggnb.storage import VggnbError
@@ -125,13 +126,8 @@ def shuffled(model: keras.Model, *, from_layer: str, seed: int = 0) -> keras.Mod
 
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
     """Do two maps call the same places hot? Spearman's rank correlation, -1 to 1; 0 where one of them is flat."""
-    ranks = []
-    for heat in (first, second):
-        _, places, counts = np.unique(heat, return_inverse=True, return_counts=True)
-        ranks.append((np.cumsum(counts) - counts / 2)[places.ravel()])  # equal values share a rank
-        ranks[-1] -= ranks[-1].mean()
-    spread = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
-    return float(ranks[0] @ ranks[1] / spread) if spread else 0.0
+    flat = np.ptp(first) == 0 or np.ptp(second) == 0
+    return 0.0 if flat else float(spearmanr(first, second, axis=None).statistic)
 
 
 def share_of_heat(heat: np.ndarray, place: np.ndarray) -> float:

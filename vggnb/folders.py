@@ -3,6 +3,8 @@
 Links are not followed, nothing is opened, and what operating systems and tools leave behind is counted apart.
 """
 
+import csv
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -42,13 +44,17 @@ class Folder:
     folders: dict[str, "Folder"] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
 
-    def all_files(self) -> Iterator[str]:
-        """Relative paths of the regular files at any depth."""
+    def all_folders(self) -> Iterator["Folder"]:
+        """Itself and the folders at any depth, each before those in it."""
         waiting = [self]
         while waiting:
             folder = waiting.pop()
-            yield from (_join(folder.path, name) for name in folder.files)
+            yield folder
             waiting.extend(folder.folders.values())
+
+    def all_files(self) -> Iterator[str]:
+        """Relative paths of the regular files at any depth."""
+        return (_join(folder.path, name) for folder in self.all_folders() for name in folder.files)
 
     def is_filled(self) -> bool:
         """Whether there is a file at any depth."""
@@ -71,6 +77,14 @@ def shown(name: str) -> str:
 def plain_cell(text: str) -> str:
     """A cell of a CSV file; an apostrophe stands before what a spreadsheet would take for a formula."""
     return f"'{text}" if text.lstrip(" ").startswith(FORMULA) or text.startswith("'") else text
+
+
+def user_table(data: bytes) -> tuple[Iterator[list[str]], str]:
+    """A reader (`csv.reader`) of a user's table, and what divides its cells: semicolons where those are more."""
+    text = data.decode("utf-8-sig", "surrogateescape")
+    head = text.partition("\n")[0]
+    delimiter = ";" if head.count(";") > head.count(",") else ","
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), delimiter
 
 
 def counted(n: int, noun: str) -> str:

@@ -5,41 +5,33 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import vggnb
 from vggnb.storage import VggnbError
 
 CONTENT = Path("/content")  # Colab's fast local disk; what is on it is lost with the machine
+KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
+MOUNT_S = 120  # patience with Drive
 WITHOUT_DRIVE = "To work without Drive, set VGGNB_HOME=/content/vggnb and VGGNB_DATASET, and download what you make."
 
 
-def environment(
-    env: Mapping[str, str] = os.environ, shell: str | None = None, exists: Callable[[str], bool] = os.path.exists
-) -> str:
-    """Say where this code runs: "colab", "kaggle", "binder" or "local".
-
-    Args:
-        env: environment variables.
-        shell: repr of the running IPython shell, "" for none; by default looked up.
-        exists: file system probe.
-    """
-    shell = _running_shell() if shell is None else shell
+def environment() -> str:
+    """Say where this code runs: "colab", "kaggle", "binder" or "local"."""
     # Kaggle first: its machines are built on Colab's and carry Colab's variables.
-    if "KAGGLE_KERNEL_RUN_TYPE" in env or exists("/kaggle/working"):
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ or os.path.exists(KAGGLE_WORKING):
         return "kaggle"
-    if "google.colab" in shell or "COLAB_RELEASE_TAG" in env:
+    if "google.colab" in _running_shell() or "COLAB_RELEASE_TAG" in os.environ:
         return "colab"
-    return "binder" if "BINDER_SERVICE_HOST" in env else "local"
+    return "binder" if "BINDER_SERVICE_HOST" in os.environ else "local"
 
 
 def _running_shell() -> str:
-    """The IPython shell we run under, found without importing IPython."""
+    """The repr of the IPython shell we run under, "" for none, found without importing IPython."""
     return str(sys.modules["IPython"].get_ipython() or "") if "IPython" in sys.modules else ""
 
 
-def mount_drive(*, mountpoint: Path | None = None, timeout_s: int = 120, quiet: bool = False) -> Path | None:
+def mount_drive(*, quiet: bool = False) -> Path | None:
     """Mount Google Drive on Colab and give its MyDrive folder; elsewhere say so and give None (article step 5).
 
     Raises:
@@ -48,14 +40,14 @@ def mount_drive(*, mountpoint: Path | None = None, timeout_s: int = 120, quiet: 
     if environment() != "colab":
         print("Not on Colab: there is no Drive to mount.")
         return None
-    mountpoint = mountpoint or CONTENT / "drive"
+    mountpoint = CONTENT / "drive"
     mounted = _mount_state(mountpoint)
     if mounted != "alive":
         print("Mount with the account whose Drive holds your pictures.")
         try:
             from google.colab import drive
 
-            drive.mount(str(mountpoint), force_remount=mounted == "dropped", timeout_ms=timeout_s * 1000)
+            drive.mount(str(mountpoint), force_remount=mounted == "dropped", timeout_ms=MOUNT_S * 1000)
         except Exception as error:  # the shell's own MessageError has no public name
             raise _mount_error(error, mountpoint) from error
         if _mount_state(mountpoint) != "alive":

@@ -25,10 +25,6 @@ class CaffePreprocessing(keras.layers.Layer):
         """float32 (b, h, w, 3) in and out."""
         return images[..., ::-1] - keras.ops.convert_to_tensor(IMAGENET_MEAN_BGR, images.dtype)
 
-    def compute_output_shape(self, input_shape):
-        """The input's."""
-        return input_shape
-
 
 def preprocessing_layer(recipe: Recipe) -> keras.layers.Layer:
     """The recipe's scaling as a layer: "rescale" divides by 255, "caffe" is what VGG-16 was trained with."""
@@ -103,7 +99,7 @@ def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
 
     For `Recipe.article()` and two classes: Dense 512 relu, Dropout 0.5, Dense(2, sigmoid): 263 682 weights.
     """
-    features = x = keras.Input((len(pool_columns(recipe)),), name="features")
+    features = x = keras.Input((recipe.width,), name="features")
     if recipe.standardise:
         x = keras.layers.Normalization(name="standardise")(x)
     if recipe.hidden:

@@ -104,6 +104,11 @@ class Recipe:
         return "sparse_categorical_crossentropy" if classes == 2 else "categorical_crossentropy"
 
     @property
+    def width(self) -> int:
+        """Features that enter the head: the channels of all its pools."""
+        return sum(BLOCKS[block] for block, _ in self.pools)
+
+    @property
     def is_open(self) -> bool:
         """Whether training has to choose among candidates first."""
         return isinstance(self.ridge, tuple)

@@ -3,11 +3,12 @@
 import time
 
 import numpy as np
+import small_bundle
 
 from vggnb.census import Manifest
 from vggnb.census.rows import Row
 from vggnb.features import Features
-from vggnb.recipe import Recipe
+from vggnb.recipe import BLOCKS, Recipe
 
 SMALL = Recipe(
     name="small", image_size=32, batch_size=8, pools=((1, "average"),), standardise=True, hidden=16, epochs=12, seed=5
@@ -42,22 +43,8 @@ def start_small(folder, recipe=SMALL):
 
 
 def small_base():
-    """A net with VGG-16's layer names and a hundredth of its channels, 16 pixels a side."""
-    import keras
-
-    from vggnb.recipe import BLOCKS
-
-    x = images = keras.Input((32, 32, 3))
-    for block, count in zip(BLOCKS, (2, 2, 3, 3, 3), strict=True):
-        for number in range(1, count + 1):
-            start = keras.initializers.HeNormal(seed=10 * block + number)
-            name = f"block{block}_conv{number}"
-            convolution = keras.layers.Conv2D(
-                4 + block, 3, padding="same", activation="relu", kernel_initializer=start, name=name
-            )
-            x = convolution(x)
-        x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
-    return keras.Model(images, x, name="small_vgg")
+    """A net with VGG-16's layer names and a hundredth of its channels, 32 pixels a side."""
+    return small_bundle.small_base(widths={block: 4 + block for block in BLOCKS}, start="HeNormal")
 
 
 def small_tail():

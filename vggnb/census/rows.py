@@ -47,12 +47,12 @@ class Pair:
 
     @property
     def paths(self) -> tuple[str, str]:
-        """Of both files."""
+        """Their paths."""
         return self.first.path, self.second.path
 
     @property
     def splits(self) -> tuple[str, str]:
-        """Of both files."""
+        """Their splits."""
         return self.first.split, self.second.split
 
     def __str__(self) -> str:
@@ -76,11 +76,6 @@ class Profile:
     heights: np.ndarray
     brightness: np.ndarray
     sharpness: np.ndarray
-
-    @property
-    def aspects(self) -> np.ndarray:
-        """Width over height."""
-        return self.widths / self.heights
 
     def __str__(self) -> str:
         medians = [float(np.median(v)) for v in (self.widths, self.heights, self.brightness, self.sharpness)]

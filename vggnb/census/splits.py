@@ -25,18 +25,12 @@ def open_manifest(workspace: Workspace, *, seed: int = 0) -> Manifest:
     return assign_splits(take_census(dataset, cache=workspace.census_file, progress=False), seed=seed)
 
 
-def assign_splits(
-    census: Census, *, validation_share: float = 0.2, test_share: float = 0.2, seed: int = 0, drop_leaks: bool = False
-) -> Manifest:
+def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: float = 0.2, seed: int = 0) -> Manifest:
     """Give every image a split; a pure function of the rows, the shares and the seed.
 
     The user's own validation and test images stay what they are. What is missing is cut from train (or from the unsplit
     folders), by class: `test_share` of it for test, then `validation_share` of what is left for validation. Twins and
-    rows of one group stay together.
-
-    Args:
-        drop_leaks: leave out a train image that is in validation or test too, and a validation image that is in test;
-            otherwise the later one of the two is kept and marked (`Manifest.leaking`).
+    rows of one group stay together. Of a picture that is in two splits the later one is marked (`Manifest.leaking`).
 
     Raises:
         VggnbError: the census cannot be trained on, or a class is too small to be cut.
@@ -44,12 +38,12 @@ def assign_splits(
     census.check_trainable()
     _check_shares(validation_share=validation_share, test_share=test_share)
     said: list[str] = []
-    rows = _without_leaks(census, said) if drop_leaks else list(census.rows)
+    rows = census.rows
     blocks = _blocks(rows, census)
     free = [block for block in blocks if all(row.split in ("train", UNSPLIT) for row in block)]
     own = {row.split for row in rows}
     missing = [split for split in ("test", "validation") if split not in own]
-    _check_sizes(census, rows, free, missing)
+    _check_sizes(census, free, missing)
     free = [free[k] for k in np.random.default_rng(seed).permutation(len(free))]
     where = {row.path: "train" if row.split == UNSPLIT else row.split for row in rows}
     for split, share in (("test", test_share), ("validation", validation_share)):
@@ -74,18 +68,9 @@ def _earlier_first(census: Census) -> list[tuple[Row, Row]]:
     return [sorted((pair.first, pair.second), key=lambda row: order.index(row.split)) for pair in census.leaks]
 
 
-def _without_leaks(census: Census, said: list[str]) -> list[Row]:
-    """The rows less the earlier one of each leak."""
-    dropped = {early.path for early, _ in _earlier_first(census)}
-    if dropped:
-        said.append(f"Leaks: {counted(len(dropped), 'image')} left out, because a later split holds the same picture.")
-    return [row for row in census.rows if row.path not in dropped]
-
-
 def _mark_leaks(rows: list[Row], census: Census, said: list[str]) -> Iterable[Row]:
     """Write into the notes of the later row of each leak where else its picture is."""
-    kept = {row.path for row in rows}
-    marks = {late.path: early for early, late in _earlier_first(census) if {early.path, late.path} <= kept}
+    marks = {late.path: early for early, late in _earlier_first(census)}
     if marks:
         said.append(f"Leaks: {counted(len(marks), 'image')} in an earlier split too, marked in the notes.")
     for row in rows:
@@ -124,10 +109,9 @@ def _check_shares(**shares: float) -> None:
             raise VggnbError(f"{name} = {share} is out of range.", name, "Use a share between 0 and 1, such as 0.2.")
 
 
-def _check_sizes(census: Census, rows: list[Row], free: list[list[Row]], missing: list[str]) -> None:
+def _check_sizes(census: Census, free: list[list[Row]], missing: list[str]) -> None:
     """Refuse a class that has fewer blocks than parts are to be made of it."""
     blocks = Counter(label for block in free for label in {row.label for row in block})
-    train = Counter(row.label for row in rows if row.split in ("train", UNSPLIT))
     for label, name in enumerate(census.classes):
         n = blocks[label]
         if missing and n <= len(missing):
@@ -135,9 +119,6 @@ def _check_sizes(census: Census, rows: list[Row], free: list[list[Row]], missing
             what += f" too few to cut {' and '.join(missing)} from."
             remedy = "Add pictures of it, remove the class, or bring your own split folders."
             raise VggnbError(what, census.dataset, remedy)
-        if not train[label]:
-            what = f"Without its leaks, class '{shown(name)}' has no train image."
-            raise VggnbError(what, census.dataset, "Add pictures of it, or keep the leaks (drop_leaks=False).")
 
 
 def _cut(blocks: list[list[Row]], share: float, *, keep: int) -> tuple[list[list[Row]], list[list[Row]]]:

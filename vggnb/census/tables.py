@@ -1,13 +1,12 @@
 """A dataset given as a table: a .csv file of path,label[,split][,group], with paths relative to the file."""
 
 import csv
-import io
 import os
 import stat
 from pathlib import Path, PurePosixPath
 
 from vggnb.census.layout import SPLITS, UNSPLIT, Entry, Layout, check_names, split_word
-from vggnb.folders import LINK, SPECIAL, Skipped, counted, shown
+from vggnb.folders import LINK, SPECIAL, Skipped, counted, shown, user_table
 from vggnb.storage import VggnbError, storage_errors
 
 
@@ -47,9 +46,7 @@ def read_table(file: Path) -> Layout:
 def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and the four cells of each row; absent cells are ''."""
     with storage_errors(file):
-        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
+        reader, _ = user_table(file.read_bytes())
     try:
         head = [name.strip().lower() for name in next(reader, [])]
         lines = [(reader.line_num, cells) for cells in reader if any(cells)]

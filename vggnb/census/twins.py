@@ -66,8 +66,8 @@ def hash_of(grey: Image.Image) -> np.ndarray | None:
     return _pack(np.stack([waves, waves.T]) > 0)
 
 
-def near_pairs(hashes: np.ndarray, *, kinds: np.ndarray | None = None, limit: int = LIMIT) -> np.ndarray:
-    """Pairs of pictures whose hashes differ in at most `limit` of 255 bits in one of the eight orientations.
+def near_pairs(hashes: np.ndarray, *, kinds: np.ndarray | None = None) -> np.ndarray:
+    """Pairs of pictures whose hashes differ in at most LIMIT of 255 bits in one of the eight orientations.
 
     Among many that look the same (frames of a film) not every pair is given: enough to connect them all, and for each
     picture one of every other kind.
@@ -92,7 +92,7 @@ def near_pairs(hashes: np.ndarray, *, kinds: np.ndarray | None = None, limit: in
             for probe in [0, *(1 << bit for bit in range(_BAND_BITS))]:
                 first, after = starts[asked ^ probe], starts[(asked ^ probe) + 1]
                 for i, j in _candidates(order, first, after - first):
-                    near = np.bitwise_count(hashes[i, 0] ^ turned[j]).sum(axis=1) <= limit
+                    near = np.bitwise_count(hashes[i, 0] ^ turned[j]).sum(axis=1) <= LIMIT
                     enough.add(i[near], j[near])
     i, j = enough.pairs()
     return np.column_stack([i, j, distances(hashes, i, j)])

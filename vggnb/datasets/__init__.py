@@ -1,6 +1,6 @@
 """Where images come from: the sample, Kaggle, the ISIC Archive, or any URL -> a dataset folder.
 
-- `sources`: the four of them
+- `sources`: Kaggle, or any address with a checksum
 - `fetching`: one download: resumed, verified, with progress
 - `isic_archive`: the ISIC Archive's public interface
 - `flawed`: the sample with faults planted in it
@@ -13,6 +13,7 @@ from vggnb.datasets.flawed import flawed_sample
 from vggnb.datasets.isic_archive import isic
 from vggnb.datasets.patterns import textures
 from vggnb.datasets.shortcut import marked_sample
-from vggnb.datasets.sources import kaggle, sample, url
+from vggnb.datasets.sources import kaggle, url
+from vggnb.paths import sample_folder as sample
 
 __all__ = ["flawed_sample", "isic", "kaggle", "marked_sample", "sample", "textures", "url"]

@@ -3,8 +3,6 @@
 The archive has no checksums; a file counts as whole when its length is what the archive says and it decodes.
 """
 
-import csv
-import io
 import os
 import re
 import urllib.parse
@@ -16,7 +14,7 @@ from pathlib import Path
 
 from vggnb.datasets.fetching import download, fetch_json
 from vggnb.images import decode
-from vggnb.storage import VggnbError, make_folder, storage_errors, write_bytes
+from vggnb.storage import VggnbError, csv_text, make_folder, storage_errors, write_bytes
 
 API = "https://api.isic-archive.com/api/v2"
 DERMOSCOPY = {
@@ -88,7 +86,8 @@ def isic(
     with storage_errors(target):
         scratch.rmdir()
     write_bytes(target / "ATTRIBUTION.txt", _attribution(records.values()).encode())
-    write_bytes(target / TABLE, _table(records.values()).encode())
+    rows = [(record.path, record.class_name, record.group) for record in records.values()]
+    write_bytes(target / TABLE, csv_text([("path", "label", "group"), *rows]).encode())
     return target / TABLE
 
 
@@ -188,14 +187,6 @@ def _is_whole(file: Path, size: int) -> bool:
     except (OSError, VggnbError):
         return False
     return True
-
-
-def _table(records) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "label", "group"])
-    writer.writerows((record.path, record.class_name, record.group) for record in records)
-    return buffer.getvalue()
 
 
 def _attribution(records) -> str:

@@ -1,21 +1,15 @@
-"""Where images come from: the sample, Kaggle, the ISIC Archive, or any address with a checksum."""
+"""Where images come from: Kaggle, or any address with a checksum."""
 
 import re
 import shutil
 from pathlib import Path
 
-from vggnb import paths
 from vggnb.datasets.fetching import download
 from vggnb.staging.archives import extract, is_archive
 from vggnb.storage import VggnbError, make_folder, read_json, storage_errors, write_json
 
 ARTICLE_SET = "fanconic/skin-cancer-malignant-vs-benign"
 _SOURCE = ".vggnb-source.json"  # hidden: a census counts it as a system file
-
-
-def sample() -> Path:
-    """The dataset folder of generated pictures that comes with vggnb. It teaches nothing about skin."""
-    return paths.sample_folder()
 
 
 def kaggle(slug: str = ARTICLE_SET) -> Path:

@@ -18,7 +18,6 @@ from vggnb.evaluate.mistakes import (
     confused_pairs,
     find_mistakes,
     least_certain,
-    mistakes_by_class,
     relabel_list,
 )
 from vggnb.evaluate.operating import OperatingPoint, choose_threshold
@@ -40,7 +39,6 @@ __all__ = [
     "judge_folder",
     "judge_predictions",
     "least_certain",
-    "mistakes_by_class",
     "positive_class",
     "predict_rows",
     "predict_split",

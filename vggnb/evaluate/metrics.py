@@ -20,6 +20,7 @@ from vggnb.evaluate.predictions import Predictions
 from vggnb.storage import VggnbError
 
 BINS = 10  # of confidence, for the calibration error (Guo et al. 2017, doi 10.48550/arXiv.1706.04599)
+HONEST_DRAWS = 500
 SMALLER_IS_BETTER = ("ece", "brier")
 
 
@@ -73,21 +74,23 @@ def _steps(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tup
 def weighted_ece(probabilities: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Expected calibration error for each draw: |confidence - accuracy| by bins of confidence, averaged."""
     confidence = probabilities.max(axis=1)
+    return _binned_gaps(confidence, weights * (confidence - right)) / weights.sum(axis=1)
+
+
+def _binned_gaps(confidence: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """The gaps (draws, n) of each bin of confidence, as far as they do not cancel out, all bins together: (draws,)."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = weights * (confidence - right)
-    return sum(np.abs(gaps[:, bins == b].sum(axis=1)) for b in np.unique(bins)) / weights.sum(axis=1)
+    return sum(np.abs(gaps[:, bins == b].sum(axis=1)) for b in np.unique(bins))
 
 
-def honest_ece(probabilities: np.ndarray, *, draws: int = 500) -> float:
+def honest_ece(probabilities: np.ndarray) -> float:
     """The calibration error that a model which is exactly as often right as it says would show, on average.
 
     It is not 0: few images in a bin are never right exactly as often as expected.
     """
     confidence = probabilities.max(axis=1)
-    right = np.random.default_rng(0).random((draws, len(confidence))) < confidence
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = confidence - right
-    return float(np.mean(sum(np.abs(gaps[:, bins == b].sum(axis=1)) for b in np.unique(bins))) / len(confidence))
+    right = np.random.default_rng(0).random((HONEST_DRAWS, len(confidence))) < confidence
+    return float(np.mean(_binned_gaps(confidence, confidence - right)) / len(confidence))
 
 
 def values_of(

@@ -33,12 +33,6 @@ def least_certain(predictions: Predictions, classes: tuple[str, ...], *, most: i
     return _told(predictions, classes, surest=False)[:most]
 
 
-def mistakes_by_class(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, list[Mistake]]:
-    """The mistakes by the class an image really has."""
-    found = find_mistakes(predictions, classes)
-    return {name: [one for one in found if one.class_name == name] for name in classes}
-
-
 def confused_pairs(report) -> list[tuple[str, str, int]]:
     """Which two classes are taken for each other, and how often, either way; the most frequent first.
 

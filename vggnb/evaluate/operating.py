@@ -42,7 +42,7 @@ def choose_threshold(
         VggnbError: not exactly one wish, one out of range, or images of one class only.
     """
     if (sensitivity is None) == (cost_ratio is None):
-        raise VggnbError("Wish for a sensitivity or for a cost ratio.", "the threshold", "Give one of the two.")
+        raise VggnbError("Give either a sensitivity or a cost ratio.", "the threshold", "Give one of the two.")
     if sensitivity is not None and not 0 < sensitivity <= 1:
         remedy = "Use a share above 0 and up to 1, such as 0.9."
         raise VggnbError(f"A sensitivity of {sensitivity} cannot be reached.", "--sensitivity", remedy)

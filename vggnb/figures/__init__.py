@@ -4,8 +4,8 @@ A drawing that is the last line of a cell shows itself and prints, under it, one
 
     figures.learning_curves(history)
 
-Functions that draw in one pair of axes also take yours: `figures.roc_curve(scored, ax=ax)`. `drawing.image()` is the
-figure as a file, `drawing.sentence` its words.
+Some also take axes of yours: `figures.roc_curve(scored, ax=ax)`. `drawing.image()` is the figure as a file,
+`drawing.sentence` its words.
 """
 
 from vggnb.figures.canvas import Drawing

@@ -143,14 +143,14 @@ def _confusion_words(counts: np.ndarray, names) -> str:
 
 
 @styled
-def class_results(report, *, ax: Axes | None = None) -> Drawing:
+def class_results(report) -> Drawing:
     """Class by class: how many of it are found (recall, a dot with its interval), how often its name is right (square).
 
     Args:
         report: anything with `per_class`, as a report of `evaluate.judge` has.
     """
     table = report.per_class
-    ax = new_axes(ax, size=(WIDTH, 1.2 + 0.52 * len(table)))
+    ax = new_axes(size=(WIDTH, 1.2 + 0.52 * len(table)))
     found, right = cue(0), {**cue(1), "mfc": "white", "mew": 2}
     handles, words = [], []
     for row, (name, one) in enumerate(table.items()):

@@ -1,6 +1,6 @@
 """Figures of single pictures: made small in two ways, what was said about them, and where a model looked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,6 +16,7 @@ from vggnb.folders import shown
 from vggnb.images import read_image, resize_image
 
 MOST_BARS = 8  # classes with a bar
+MOST_PICTURES = 4  # with bars
 
 
 @styled
@@ -101,19 +102,15 @@ def operating_point(report, scored, *, threshold: float) -> Drawing:
 
 
 @styled
-def probability_bars(
-    predictions: Sequence, *, truths: Sequence[str] = (), read: Callable[[str], np.ndarray] | None = None, most: int = 4
-) -> Drawing:
+def probability_bars(predictions: Sequence, *, truths: Sequence[str] = ()) -> Drawing:
     """Pictures, and under each a bar for every class: what a model of many classes hesitates between.
 
     Args:
         predictions: what `predict.predict_files` gave; those without an answer are left out.
         truths: the true class of each, where it is known: its bar says so.
-        read: path -> uint8 (h, w, 3); default the library's decoder.
-        most: pictures.
     """
     truth = dict(zip((one.path for one in predictions), truths, strict=bool(truths)))
-    drawn = [one for one in predictions if not one.error][:most]
+    drawn = [one for one in predictions if not one.error][:MOST_PICTURES]
     highest: dict[str, float] = {}
     for one in drawn:
         highest |= {name: max(p, highest.get(name, 0.0)) for name, p in one.probabilities.items()}
@@ -122,7 +119,7 @@ def probability_bars(
     axes = figure.subplots(2, max(1, len(drawn)), squeeze=False, sharey="row", height_ratios=(1.5, 0.27 * len(names)))
     words = []
     for (above, below), one in zip(axes.T, drawn, strict=False):
-        pixels = thumbnail(lambda one=one: (read or read_image)(one.path))
+        pixels = thumbnail(lambda one=one: read_image(one.path))
         if pixels is not None:
             above.imshow(pixels, extent=(0, pixels.shape[1] / pixels.shape[0], 1, 0))
         above.set_title(label(PurePosixPath(one.path).name, 20), fontsize=10, loc="center")

@@ -22,6 +22,8 @@ from vggnb.figures.charts import SMALLER_IS_BETTER, metric_name
 from vggnb.folders import shown
 from vggnb.storage import VggnbError
 
+BINS = 10  # of confidence, of equal width (Guo et al. 2017)
+
 
 @styled
 def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) -> Drawing:
@@ -74,13 +76,13 @@ def roc_points(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 @styled
-def precision_recall_curve(scored, *, ax: Axes | None = None) -> Drawing:
+def precision_recall_curve(scored) -> Drawing:
     """Every threshold at once: how many positives are found against how many of those called positive are.
 
     Args:
         scored: as for `roc_curve`.
     """
-    ax = new_axes(ax, size=(6.4, 4.8))
+    ax = new_axes(size=(6.4, 4.8))
     handles, labels, words = [], [], []
     for index, (name, (truth, scores)) in enumerate(scored.items()):
         truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
@@ -88,7 +90,8 @@ def precision_recall_curve(scored, *, ax: Axes | None = None) -> Drawing:
         found, alarmed = true[1:] * truth.sum(), false[1:] * (~truth).sum()
         precision = found / (found + alarmed)
         average, share = float(np.sum(np.diff(true) * precision)), truth.mean()
-        line = ax.step(true, np.append(1, precision), where="pre", lw=2, ls=LINES[index % len(LINES)], **_colour(index))
+        look = {"ls": LINES[index % len(LINES)], "color": cue(index)["color"]}
+        line = ax.step(true, np.append(1, precision), where="pre", lw=2, **look)
         ax.axhline(share, color=FAINT, ls=":", lw=1)
         ax.text(0.02, share, f"guessing: {share:.2f}", color=FAINT, fontsize=10, va="bottom")
         handles += line
@@ -101,12 +104,8 @@ def precision_recall_curve(scored, *, ax: Axes | None = None) -> Drawing:
     return drawing(ax, "; ".join(words) + ".")
 
 
-def _colour(index: int) -> dict:
-    return {"color": cue(index)["color"]}
-
-
 @styled
-def threshold_curves(truth, scores, *, threshold: float = 0.5, ax: Axes | None = None) -> Drawing:
+def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
     """What moving the threshold does: sensitivity falls, specificity rises.
 
     Args:
@@ -115,7 +114,7 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5, ax: Axes | None =
     """
     truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
     roc_points(truth, scores)  # refuses images of one class
-    ax = new_axes(ax, size=(WIDTH, 4.0))
+    ax = new_axes(size=(WIDTH, 4.0))
     cuts = np.unique(np.concatenate([[0, threshold, 1], scores, np.nextafter(scores, 2)]))
     curves = {
         "sensitivity": [(scores[truth] >= cut).mean() for cut in cuts],
@@ -139,7 +138,7 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5, ax: Axes | None =
 
 
 @styled
-def differences(comparison, *, names: tuple[str, str] = ("first", "second"), ax: Axes | None = None) -> Drawing:
+def differences(comparison, *, names: tuple[str, str] = ("first", "second")) -> Drawing:
     """Second minus first for every metric, with its interval: one that holds 0 may be luck.
 
     Args:
@@ -147,7 +146,7 @@ def differences(comparison, *, names: tuple[str, str] = ("first", "second"), ax:
         names: of the two models.
     """
     values, words = comparison.differences, []
-    ax = new_axes(ax, size=(WIDTH, 1.3 + 0.42 * len(values)))
+    ax = new_axes(size=(WIDTH, 1.3 + 0.42 * len(values)))
     for row, (metric, one) in enumerate(values.items()):
         sure = one.low > 0 or one.high < 0
         look = {"color": VERMILION if sure else BLUE}
@@ -169,18 +168,17 @@ def differences(comparison, *, names: tuple[str, str] = ("first", "second"), ax:
 
 
 @styled
-def reliability_diagram(predictions, *, bins: int = 10, ax: Axes | None = None) -> Drawing:
+def reliability_diagram(predictions, *, ax: Axes | None = None) -> Drawing:
     """Is it right as often as it says? Confidence against the share that is right, with the number of images at each.
 
     Args:
         predictions: anything with `labels` (n,) and `probabilities` (n, classes), or {name: one of these}.
-        bins: of confidence, of equal width (Guo et al. 2017).
     """
     ax = new_axes(ax, size=(6.4, 4.8))
     handles, labels = ax.plot([0, 1], [0, 1], color=FAINT, ls=":"), ["right as often as it says"]
     words, lowest = [], 1.0
     for index, (name, one) in enumerate(named(predictions).items()):
-        confidence, share, count = reliability(one.labels, one.probabilities, bins)
+        confidence, share, count = reliability(one.labels, one.probabilities)
         error, look = float(np.sum(count * np.abs(confidence - share)) / count.sum()), cue(index)
         handles += ax.plot(confidence, share, lw=1.2, ms=6, ls=LINES[index % len(LINES)], **look)
         ax.scatter(confidence, share, s=60 + 300 * count / count.sum(), edgecolor="white", alpha=0.9, zorder=3, **look)
@@ -200,12 +198,12 @@ def reliability_diagram(predictions, *, bins: int = 10, ax: Axes | None = None) 
     return drawing(ax, "; ".join(words) + ".")
 
 
-def reliability(labels, probabilities, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def reliability(labels, probabilities) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean confidence, share right and number of images in each bin of confidence that has any."""
     probabilities = np.asarray(probabilities)
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == np.asarray(labels)
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
     filled = np.unique(which)
     mean = [[values[which == b].mean() for b in filled] for values in (confidence, right)]
     return np.array(mean[0]), np.array(mean[1]), np.array([int((which == b).sum()) for b in filled])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ THUMBNAIL = 200  # pixels of a tile's longer side
 LARGEST_TILE = 2.0  # inches
 LINE = 0.155  # inches of a line of caption
 MOST_GROUPS = 12
+MOST_PAIRS = 6
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,9 @@ def thumbnail(read: Callable[[], np.ndarray]) -> np.ndarray | None:
     return np.asarray(picture)
 
 
-def _reader(data, read: Callable | None) -> Callable[[str], np.ndarray]:
-    """The function that reads a path of a dataset: the one that was given, or the library's decoder."""
-    return read or (lambda path: read_image(data.dataset / path))
-
-
-def _tile(read: Callable[[str], np.ndarray], path: str, *lines: str, right: bool | None = None) -> Tile:
-    """The picture of a path with its name and these lines under it."""
-    name = label(PurePosixPath(path).name, 20)
-    return Tile(thumbnail(lambda: read(path)), "\n".join([name, *lines]), right)
+def _tile(file: Path, *lines: str, right: bool | None = None) -> Tile:
+    """The picture in a file with its name and these lines under it."""
+    return Tile(thumbnail(lambda: read_image(file)), "\n".join([label(file.name, 20), *lines]), right)
 
 
 def _wrap(tiles: list[Tile], columns: int) -> list[list[Tile]]:
@@ -102,21 +97,20 @@ def _wrap(tiles: list[Tile], columns: int) -> list[list[Tile]]:
 
 
 @styled
-def contact_sheet(data, *, read: Callable[[str], np.ndarray] | None = None, examples: int = 6) -> Drawing:
+def contact_sheet(data, *, examples: int = 6) -> Drawing:
     """Some pictures of each class in each split, spread evenly over the list of names.
 
     Args:
         data: a census or a manifest.
-        read: path in the dataset -> uint8 (h, w, 3); default the library's decoder.
     """
-    read, groups = _reader(data, read), {}
+    groups = {}
     for row in sorted(data.rows, key=lambda row: ((*SPLITS, UNSPLIT).index(row.split), row.label)):
         groups.setdefault((row.split, row.class_name), []).append(row)
     rows, names, words = [], [], []
     for (split, kind), members in list(groups.items())[:MOST_GROUPS]:
         chosen = np.unique(np.linspace(0, len(members) - 1, min(examples, len(members))).round().astype(int))
         some = [members[k] for k in chosen]
-        rows.append([_tile(read, row.path) for row in some])
+        rows.append([_tile(data.dataset / row.path) for row in some])
         names.append(f"{split}\n{label(kind, 16)}\n{counted(len(members), 'image')}")
         words.append(f"{split}/{shown(kind)} {len(some)} of {len(members)}")
     more = f"; {len(groups) - len(rows)} more groups are not drawn" if len(groups) > len(rows) else ""
@@ -124,20 +118,19 @@ def contact_sheet(data, *, read: Callable[[str], np.ndarray] | None = None, exam
 
 
 @styled
-def pictures(data, rows: Sequence, *, read: Callable[[str], np.ndarray] | None = None) -> Drawing:
+def pictures(data, rows: Sequence) -> Drawing:
     """These rows of a census or a manifest as pictures, with name and class."""
-    tiles = [_tile(_reader(data, read), row.path, f"{row.split}/{label(row.class_name, 14)}") for row in rows]
+    tiles = [_tile(data.dataset / row.path, f"{row.split}/{label(row.class_name, 14)}") for row in rows]
     text = f"{counted(len(rows), 'image')}: {', '.join(shown(row.path) for row in rows)}."
     return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
 
 
 @styled
-def duplicate_pairs(census, *, read: Callable[[str], np.ndarray] | None = None, most: int = 6) -> Drawing:
+def duplicate_pairs(census) -> Drawing:
     """Pictures that are there twice, side by side; pairs that lie in two splits first.
 
     Args:
         census: anything with `pairs` (first, second, kind, distance) and `dataset`.
-        read: path in the dataset -> uint8 (h, w, 3); default the library's decoder.
     """
     pairs = sorted(census.pairs, key=lambda pair: (pair.first.split == pair.second.split, pair.distance))
     if not pairs:
@@ -145,14 +138,14 @@ def duplicate_pairs(census, *, read: Callable[[str], np.ndarray] | None = None, 
         ax.set_axis_off()
         ax.text(0, 0.5, "no picture is there twice", va="center")
         return drawing(ax, f"No picture is there twice among {counted(len(census.rows), 'image')}.")
-    read, tiles, words = _reader(census, read), [], []
-    for number, pair in enumerate(pairs[:most], 1):
+    tiles, words = [], []
+    for number, pair in enumerate(pairs[:MOST_PAIRS], 1):
         leak = pair.first.split != pair.second.split
         verdict = "same bytes" if pair.kind == "exact" else f"distance {pair.distance} bits"
         verdict = f"LEAK: {verdict}" if leak else verdict
         for row in (pair.first, pair.second):
             place = f"{row.split}/{label(row.class_name, 14)}"
-            tiles.append(_tile(read, row.path, place, f"pair {number}: {verdict}"))
+            tiles.append(_tile(census.dataset / row.path, place, f"pair {number}: {verdict}"))
         words.append(f"{shown(pair.first.path)} and {shown(pair.second.path)} ({verdict})")
     text = f"{len(words)} of {counted(len(pairs), 'pair')}: {'; '.join(words)}."
     return drawing(draw_tiles(_wrap(tiles, 4)), text, photos=True)
@@ -177,14 +170,14 @@ def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Dra
 
 
 @styled
-def prediction_gallery(predictions, data, *, read: Callable | None = None, most: int = 12) -> Drawing:
+def prediction_gallery(predictions, data, *, most: int = 12) -> Drawing:
     """What was said about labelled pictures: the surest mistakes, then, as many, the least sure of the right ones.
 
     Args:
         predictions: what `evaluate.predict_split` gave.
         data: the manifest (its classes, and its dataset for reading).
     """
-    read, classes = _reader(data, read), data.classes
+    classes = data.classes
     said, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
     right = said == predictions.labels
     order = np.lexsort((np.where(right, sure, -sure), right))
@@ -193,7 +186,8 @@ def prediction_gallery(predictions, data, *, read: Callable | None = None, most:
     tiles = []
     for k in order:
         truth, answer = classes[predictions.labels[k]], f"said {label(classes[said[k]], 14)} {sure[k]:.2f}"
-        tiles.append(_tile(read, predictions.paths[k], f"is {label(truth, 16)}", answer, right=bool(right[k])))
+        file = data.dataset / predictions.paths[k]
+        tiles.append(_tile(file, f"is {label(truth, 16)}", answer, right=bool(right[k])))
     text = f"{counted(len(wrong), 'mistake')} among {counted(len(right), 'image')}"
     names = [f"{shown(predictions.paths[k])} (said {shown(classes[said[k]])} {sure[k]:.2f})" for k in wrong[:3]]
     text += f"; the surest: {', '.join(names)}." if names else "."
@@ -201,12 +195,11 @@ def prediction_gallery(predictions, data, *, read: Callable | None = None, most:
 
 
 @styled
-def answers(predictions, *, read: Callable | None = None, most: int = 12) -> Drawing:
+def answers(predictions, *, most: int = 12) -> Drawing:
     """What was said about pictures without a label, and which could not be read.
 
     Args:
         predictions: what `predict.predict_files` gave.
-        read: path -> uint8 (h, w, 3); default the library's decoder.
     """
     tiles, words = [], []
     for one in predictions:
@@ -214,7 +207,7 @@ def answers(predictions, *, read: Callable | None = None, most: int = 12) -> Dra
         foreign = getattr(one, "unlike", None)
         said += "\n(unlike the training data)" if foreign else ""
         if len(tiles) < most:
-            tiles.append(_tile(read or read_image, one.path, said))
+            tiles.append(_tile(Path(one.path), said))
         answer = one.error or f"{shown(one.class_name)} {one.probability:.2f}"
         answer += " (unlike the training data)" if foreign else ""
         words.append(f"{shown(PurePosixPath(one.path).name)}: {answer}")

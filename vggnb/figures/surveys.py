@@ -6,10 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vggnb.figures.canvas import (
+    BLUE,
     COLOURS,
     FAINT,
+    GREEN,
     HATCHES,
     INK,
+    VERMILION,
     WIDTH,
     Drawing,
     drawing,
@@ -23,7 +26,7 @@ from vggnb.folders import counted, shown
 
 MOST_CLASSES = 24  # drawn; the sentence says how many there are besides
 ORDER = {"caffe": "BGR"}  # of the channels after a preprocessing; the others keep RGB
-CHANNEL = {"R": ("red", "#D55E00", "-"), "G": ("green", "#009E73", "--"), "B": ("blue", "#0072B2", ":")}
+CHANNEL = {"R": ("red", VERMILION, "-"), "G": ("green", GREEN, "--"), "B": ("blue", BLUE, ":")}
 
 
 @styled

@@ -10,6 +10,7 @@ import math
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import IO
 
 from vggnb.recipe import BLOCKS, Recipe
 from vggnb.storage import VggnbError
@@ -41,7 +42,7 @@ def check_model_file(path: Path, kind: str, recipe: Recipe, classes: int) -> Non
         VggnbError: too large, cut, not of its format, of another network, or with a layer, function or link that is
             not allowed.
     """
-    checks = {"json": _check_json, "keras": _check_keras, "weights": _check_weights, "h5": _check_h5}
+    checks = {"json": _check_json, "keras": _check_keras, "weights": _check_hdf5, "h5": _check_h5}
     numbers = 0 if kind == "json" else 4 * sum(map(math.prod, shapes(recipe, classes)))
     most = numbers + MOST_MORE if kind in checks else MOST_BYTES
     if path.is_symlink() or path.stat().st_size > most:
@@ -84,7 +85,7 @@ def parse_json(data: bytes) -> object:
 
 def check_config(config: object, path: Path, recipe: Recipe, classes: int) -> None:
     """Walk an architecture: every class, function, registered name and size must be one of this network's."""
-    widest = max(recipe.image_size, sum(BLOCKS[block] for block, _ in recipe.pools), recipe.hidden, classes, 512)
+    widest = max(recipe.image_size, recipe.width, recipe.hidden, classes, 512)
     waiting = [config]
     while waiting:
         node = waiting.pop()
@@ -111,7 +112,7 @@ def _check_node(node: dict, path: Path) -> None:
         raise _refuse(f"it names the function {node['activation']!r}", path)
     policy = node.get("config", {}).get("name") if name == "DTypePolicy" else node.get("dtype", "float32")
     if not isinstance(policy, dict) and policy != "float32":
-        raise _refuse(f"it names the kind of numbers {policy!r}", path)
+        raise _refuse(f"it names the data type {policy!r}", path)
 
 
 def _check_layers(config: object, path: Path, recipe: Recipe, classes: int) -> None:
@@ -168,15 +169,11 @@ def _check_keras(path: Path, recipe: Recipe, classes: int) -> None:
                 raise _refuse(f"{member.filename} is far too large", path)
         check_config(parse_json(archive.read("config.json")), path, recipe, classes)
         with archive.open("model.weights.h5") as file:
-            _check_hdf5(file, path, recipe, classes)
-
-
-def _check_weights(path: Path, recipe: Recipe, classes: int) -> None:
-    _check_hdf5(path, path, recipe, classes)
+            _check_hdf5(path, recipe, classes, within=file)
 
 
 def _check_h5(path: Path, recipe: Recipe, classes: int) -> None:
-    _check_hdf5(path, path, recipe, classes)
+    _check_hdf5(path, recipe, classes)
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -187,12 +184,16 @@ def _check_h5(path: Path, recipe: Recipe, classes: int) -> None:
     check_config(parse_json(text.encode("utf-8", "surrogateescape")), path, recipe, classes)
 
 
-def _check_hdf5(source, path: Path, recipe: Recipe, classes: int) -> None:
-    """Only plain arrays, without links to elsewhere, of exactly the shapes of this network."""
+def _check_hdf5(path: Path, recipe: Recipe, classes: int, *, within: IO[bytes] | None = None) -> None:
+    """Only plain arrays, without links to elsewhere, of exactly the shapes of this network.
+
+    Args:
+        within: the open part of the file that is HDF5; None for all of it.
+    """
     import h5py
 
     found = []
-    with contextlib.closing(h5py.File(source, "r")) as file:
+    with contextlib.closing(h5py.File(within or path, "r")) as file:
         groups, seen = [file], 0
         while groups:
             group = groups.pop()
@@ -246,7 +247,7 @@ def shapes(recipe: Recipe, classes: int) -> list[tuple[int, ...]]:
         for _ in range(CONVOLUTIONS[block]):
             found += [(3, 3, channels, wide), (wide,)]
             channels = wide
-    width = sum(BLOCKS[block] for block, _ in recipe.pools)
+    width = recipe.width
     if recipe.standardise:
         found += [(width,), (width,)]
     for units in [recipe.hidden] * bool(recipe.hidden) + [classes]:

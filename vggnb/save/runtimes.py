@@ -18,7 +18,7 @@ import numpy as np
 from vggnb.images import resize_image
 from vggnb.likeness import Likeness
 from vggnb.machine import cores, threads
-from vggnb.recipe import BLOCKS, Recipe
+from vggnb.recipe import Recipe
 from vggnb.save.onnx_file import check_onnx
 from vggnb.save.spec import CHECK_IMAGES, MOST_FACTS, Spec, check_file, read_manifest, read_spec
 from vggnb.storage import VggnbError, read_json
@@ -72,8 +72,7 @@ def read_likeness(spec: Spec) -> Likeness | None:
     if path.stat().st_size > MOST_FACTS:
         raise VggnbError("The file is far too large.", path, "Copy it again, or save the run again.")
     check_file(spec.folder, spec.document, LIKENESS)
-    width = sum(BLOCKS[block] for block, _ in spec.recipe.pools)
-    return Likeness.from_dict(read_json(path), width=width, where=path)
+    return Likeness.from_dict(read_json(path), width=spec.recipe.width, where=path)
 
 
 def load_export(kind: str, path: Path) -> Forward:

@@ -6,11 +6,10 @@ target is complete or absent. A staged file is named by the SHA-256 of its bytes
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vggnb import machine
-from vggnb.folders import Folder, shown, walk
+from vggnb.folders import shown, walk
 from vggnb.images import MAX_BYTES
 from vggnb.staging.archives import check_room, extract, is_archive
 from vggnb.staging.reading import GONE, SourceFile, read_ahead, read_patiently
@@ -145,7 +144,7 @@ def _sync(source: Path, target: Path, work: Path, origin: str, progress: bool) -
     files = _without_giants(files)
     if is_complete(target, origin, files):
         return
-    folder, folders = work / "files", list(_folders(tree))
+    folder, folders = work / "files", [inside.path for inside in tree.all_folders()]
     make_folder(work)
     if target.exists():  # what is good in it is kept
         shutil.rmtree(folder, ignore_errors=True)
@@ -173,15 +172,6 @@ def _without_giants(files: list[SourceFile]) -> list[SourceFile]:
         if file.size > MAX_BYTES:
             print(f"Not staged: {shown(file.path)} has {file.size / 1e6:,.0f} MB, too much for a picture.")
     return [file for file in files if file.size <= MAX_BYTES]
-
-
-def _folders(tree: Folder) -> Iterator[str]:
-    """Relative paths of all folders, parents first."""
-    waiting = [tree]
-    while waiting:
-        for folder in waiting.pop().folders.values():
-            yield folder.path
-            waiting.append(folder)
 
 
 def _copy(source: Path, folder: Path, files: list[SourceFile], rows: dict[str, Staged], progress: bool) -> None:

@@ -167,9 +167,7 @@ def _check_sum(block: bytes) -> None:
 def _number(field: bytes) -> int:
     """Octal digits, or base 256 where the first bit is set."""
     if field[0] in (0x80, 0xFF):
-        return int.from_bytes(field, "big", signed=field[0] == 0xFF) - (
-            0 if field[0] == 0xFF else 0x80 << 8 * (len(field) - 1)
-        )
+        return int.from_bytes(field[field[0] == 0x80 :], "big", signed=field[0] == 0xFF)
     digits = field.split(b"\0", 1)[0].strip()
     return int(digits, 8) if digits else 0
 

@@ -10,6 +10,7 @@ import posixpath
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vggnb.folders import user_table
 from vggnb.staging.reading import SourceFile
 from vggnb.storage import sha256_file, write_bytes
 
@@ -86,10 +87,9 @@ def translate_tables(folder: Path, rows: dict[str, Staged]) -> None:
     for name, row in rows.items():
         if not name.lower().endswith(".csv"):
             continue
-        text = (folder / row.staged).read_bytes().decode("utf-8-sig", "surrogateescape")
-        delimiter = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
+        reader, delimiter = user_table((folder / row.staged).read_bytes())
         try:
-            lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+            lines = list(reader)
         except csv.Error:  # no table, only named like one
             continue
         head = [cell.strip().lower() for cell in lines[0]] if lines else []

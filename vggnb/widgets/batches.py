@@ -1,7 +1,6 @@
 """Look at what training gets: the batches of each epoch, and the same pictures turned and mirrored."""
 
 import math
-from collections.abc import Callable
 from html import escape
 
 import numpy as np
@@ -20,20 +19,13 @@ CHOICES = (*VIEWS, "each picture its own, another one in each epoch")
 
 
 class BatchPreview(Panel):
-    """The batches of an epoch in the order of training, as they are or seen in one of eight ways (augmentation).
+    """The batches of an epoch in the order of training, as they are or seen in one of eight ways (augmentation)."""
 
-    Args:
-        read: a row -> uint8 (size, size, 3); default what training reads.
-    """
-
-    def __init__(self, manifest, recipe, *, split: str = "train", read: Callable | None = None):
-        from vggnb.generators import read_row  # TensorFlow: not before it is needed
-
+    def __init__(self, manifest, recipe, *, split: str = "train"):
         self.manifest, self.recipe, self.members = manifest, recipe, manifest.of(split)
         if not self.members:
             remedy = "Look at the census for the reasons."
             raise VggnbError(f"There are no images in {split}.", manifest.dataset, remedy)
-        self.read = read or (lambda one: read_row(manifest, one, recipe))
         self.batches = math.ceil(len(self.members) / recipe.batch_size)
         self.epoch, self.batch, self.seen = 1, 1, 0
         if ipywidgets:
@@ -59,7 +51,7 @@ class BatchPreview(Panel):
 
     def rows(self) -> list:
         """The rows of the batch, in the order of training."""
-        from vggnb.generators import epoch_order
+        from vggnb.generators import epoch_order  # TensorFlow: not before it is needed
 
         order = epoch_order(len(self.members), seed=self.recipe.seed, epoch=self.epoch - 1)
         first = (self.batch - 1) * self.recipe.batch_size
@@ -74,12 +66,13 @@ class BatchPreview(Panel):
 
     def pictures(self) -> tuple[np.ndarray, np.ndarray]:
         """What is shown: pixels uint8 (b, size, size, 3) and labels int (b,), without files that cannot be read."""
-        from vggnb.generators import turned
+        from vggnb.generators import read_row, turned
 
         images, labels = [], []
         for one, view in zip(self.rows(), self.views(), strict=True):
             try:
-                images.append(turned(self.read(one)[None], view)[0])
+                pixels = read_row(self.manifest, one, self.recipe)
+                images.append(turned(pixels[None], view)[0])
             except (VggnbError, OSError):
                 continue
             labels.append(one.label)

@@ -5,7 +5,7 @@ that stand in where there is no kernel or no ipywidgets. All text from data is e
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from types import SimpleNamespace
 
@@ -21,14 +21,10 @@ PAGE = 12  # pictures
 
 
 class DatasetBrowser(Panel):
-    """The pictures of a census or a manifest, by split and class, a page at a time.
+    """The pictures of a census or a manifest, by split and class, a page at a time."""
 
-    Args:
-        read: path in the dataset -> uint8 (h, w, 3); default the library's decoder.
-    """
-
-    def __init__(self, data, *, read: Callable[[str], np.ndarray] | None = None):
-        self.data, self.read = data, read
+    def __init__(self, data):
+        self.data = data
         self.splits = sorted({row.split for row in data.rows}, key=(*SPLITS, UNSPLIT).index)
         if not self.splits:
             raise VggnbError("There are no images to show.", data.dataset, "Look at the census for the reasons.")
@@ -82,7 +78,7 @@ class DatasetBrowser(Panel):
         self.flag_choice.value = self.flag
         rows = self.rows()
         some = rows[self.page * PAGE : (self.page + 1) * PAGE]
-        picture = figures.pictures(self.data, some, read=self.read).image() if some else b""
+        picture = figures.pictures(self.data, some).image() if some else b""
         self.image.value, self.words.value = picture, escape(str(self))
         self.back.disabled, self.forward.disabled = self.page == 0, (self.page + 1) * PAGE >= len(rows)
 

@@ -4,13 +4,13 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
-from types import SimpleNamespace
 
 from PIL import Image
 
 from vggnb import figures, predict
 from vggnb.folders import counted, shown
 from vggnb.images import decode, read_image
+from vggnb.predict import Prediction
 from vggnb.widgets.panels import Panel, ipywidgets
 
 MAX_UPLOAD = 8_000_000  # bytes; all files together are one message, and Jupyter silently drops those above 10 MB
@@ -49,13 +49,13 @@ class TryYourOwn(Panel):
             self.words.value = f"Looking at {counted(len(files), 'file')} ..."
         good = [(name, data) for name, data in files if len(data) <= MAX_UPLOAD]
         said = iter(predict.predict_images(self.bundle, good))
-        answers = [next(said) if len(data) <= MAX_UPLOAD else _too_large(data) for _, data in files]
-        self.answers = [(name, one.error or _ranked(one)) for (name, _), one in zip(files, answers, strict=True)]
+        answers = [next(said) if len(data) <= MAX_UPLOAD else _too_large(name, data) for name, data in files]
+        self.answers = [(name, one.words) for (name, _), one in zip(files, answers, strict=True)]
         if self.view is not None and files:
             self.words.value = self._html(files, answers)
         return self.answers
 
-    def _html(self, files: Sequence[tuple[str, bytes]], answers: Sequence) -> str:
+    def _html(self, files: Sequence[tuple[str, bytes]], answers: Sequence[Prediction]) -> str:
         """All answers, those that can have a heat map with one, up to MOST_MAPS."""
         parts, maps = [], 0
         for (name, data), one in zip(files, answers, strict=True):
@@ -67,13 +67,13 @@ class TryYourOwn(Panel):
         more = f"<p>Where the model looked is shown for the first {MOST_MAPS} pictures.</p>"
         return "".join(parts) + (more if maps > MOST_MAPS else "")
 
-    def _heat(self, data: bytes, answer) -> str:
+    def _heat(self, data: bytes, answer: Prediction) -> str:
         """Where the model looked for the most probable class, as a figure with its words."""
         if self.bundle is None:
             return ""
         from vggnb.explain import grad_cam  # TensorFlow: not before it is needed
 
-        recipe, kind = self.bundle.recipe, next(iter(answer.probabilities))
+        recipe, kind = self.bundle.recipe, answer.class_name
         pixels = read_image(data, size=recipe.image_size, resize=recipe.resize)
         heat = grad_cam(self.bundle.model, pixels, class_index=self.bundle.classes.index(kind))
         drawing = figures.heatmap_overlay(pixels, {f"for {kind}": heat})
@@ -90,16 +90,12 @@ def uploaded(upload) -> list[tuple[str, bytes]]:
     return [(name, bytes(file["content"])) for name, file in items]
 
 
-def _too_large(data: bytes) -> SimpleNamespace:
+def _too_large(name: str, data: bytes) -> Prediction:
     limit = f"{len(data) / 1e6:.1f} MB; the limit is {MAX_UPLOAD // 10**6} MB. Make the picture smaller."
-    return SimpleNamespace(error=limit, probabilities={})
+    return Prediction(name, {}, limit)
 
 
-def _ranked(answer) -> str:
-    return ", ".join(f"{shown(kind)} {p:.2f}" for kind, p in answer.probabilities.items())
-
-
-def _answer_html(name: str, data: bytes, answer, heat: str) -> str:
+def _answer_html(name: str, data: bytes, answer: Prediction, heat: str) -> str:
     """One picture's answer: its name, a small copy, a bar for each class, the most probable first, and the heat map."""
     bars = []
     for kind, share in list(answer.probabilities.items())[:MOST_CLASSES]:
@@ -107,7 +103,7 @@ def _answer_html(name: str, data: bytes, answer, heat: str) -> str:
         cell = f'<td style="width:8em;background:#8883">{bar}</td>'
         number = f'<td style="text-align:right">{share:.2f}</td>'
         bars.append(f"<tr><td>{escape(shown(kind))}</td>{cell}{number}</tr>")
-    warning = f"<p>⚠ <b>{UNLIKE}</b></p>" if getattr(answer, "unlike", None) else ""
+    warning = f"<p>⚠ <b>{UNLIKE}</b></p>" if answer.unlike else ""
     title = f"<p><b>{escape(shown(name))}</b></p>"
     said = f'<div style="flex:0 1 17em">{title}{_thumbnail(data)}<table>{"".join(bars)}</table>{warning}</div>'
     style = "display:flex;flex-wrap:wrap;gap:1em 2em;margin:1em 0;line-height:1.4;overflow-wrap:anywhere"
