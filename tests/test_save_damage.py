@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from faults import CUTS, FLIPS, damaged
+from programs import told_by
 from small_bundle import CLASSES, NAME, RECIPE, WIDTHS, save_small, small_model, small_vgg
 
 from vggnb.likeness import learn_likeness
@@ -145,11 +144,7 @@ def test_zeros_elsewhere_in_a_manifest_do_not_disturb(own_small):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
 def test_after_thirty_kills_while_saving_over_a_bundle_it_is_the_old_or_the_new_one(tmp_path):
     """And after one at each rename; what they left is gone after the next save. Takes half a minute."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    command = [sys.executable, "-m", "faults.saves", str(tmp_path / "bundles"), "30"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found, _ = told_by("-m", "faults.saves", tmp_path / "bundles", 30)
     assert found["kills"] == 30 and found["renames"] >= 5
     assert found["neither"] == 0 or not found["swaps"], "so often no bundle was there before somebody asked for it"
     assert set(found["states"]) == {"old", "new"} and found["left_by_kills"] > 0

@@ -7,16 +7,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from faults import CUTS, FLIPS, damaged, inject, small
+from programs import told_by
 
 from vggnb.calibrate import Calibration
 from vggnb.checkpoints import State, read_state, to_bytes
@@ -405,12 +403,7 @@ def test_a_trained_run_is_opened_and_not_trained_again(own_run, manifest, best, 
 
 def chained(kind, folder, kills):
     """What `faults.chains` found, in a process of its own."""
-    root = Path(__file__).resolve().parents[1]
-    path = os.pathsep.join([str(root), str(root / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "faults.chains", kind, str(folder), str(kills)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return told_by("-m", "faults.chains", kind, folder, kills)[0]
 
 
 def interrupting(epoch, *, how=signal.raise_signal):

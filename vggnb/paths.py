@@ -12,10 +12,9 @@ from pathlib import Path
 
 import vggnb
 from vggnb import machine
-from vggnb.machine import environment, mount_drive
+from vggnb.machine import KAGGLE_WORKING, environment, mount_drive
 from vggnb.storage import VggnbError, make_folder, resolved, storage_errors
 
-KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
 IMAGE_SIZES = {"quick": 96, "full": 224}
 WEIGHTS = ("imagenet", "offline", "none")
 SPLITS = ("train", "validation", "test")
