@@ -40,7 +40,7 @@ Data = tuple[list[np.ndarray], np.ndarray, list]  # features of each view, label
 
 def answers(
     views: list[np.ndarray], labels: np.ndarray, folds, *, weigh=None, smooth=0.0, balanced=False, share=1.0,
-    learn_views=1, judge_views=1,
+    rare=1.0, learn_views=1, judge_views=1,
 ) -> dict[float, np.ndarray]:  # fmt: skip
     """Probabilities of every image, (n, classes), from heads that did not see it, for each ridge.
 
@@ -48,13 +48,14 @@ def answers(
         weigh: a factor for each column, after standardising.
         smooth: share of each label that is spread over all classes.
         balanced: every class weighs the same.
-        share: of the images to learn from that are used.
+        share: of the images to learn from that are used; `rare` of those of the last class.
         learn_views, judge_views: how many views are learnt from, and averaged.
     """
     classes = labels.max() + 1
     said = {ridge: np.zeros((len(labels), classes)) for ridge in RIDGES}
     for learn, judge in folds:
-        learn = learn[np.random.default_rng(0).random(len(learn)) < share] if share < 1 else learn
+        wanted = np.where(labels[learn] == classes - 1, share * rare, share)
+        learn = learn[np.random.default_rng(0).random(len(learn)) < wanted]
         truth, rows = np.tile(labels[learn], learn_views), np.concatenate([v[learn] for v in views[:learn_views]])
         mean, spread = rows.mean(axis=0), rows.std(axis=0)
         scale = (1 if weigh is None else weigh) / np.where(spread > 1e-7 * np.maximum(1, np.abs(mean)), spread, np.inf)
@@ -130,6 +131,8 @@ def ideas(data: Data, views: int) -> Iterator[tuple[str, dict]]:
         yield f"label smoothing {smooth}", exact(one, smooth=smooth)
     yield "classes weigh the same", exact(one, balanced=True)
     yield "four fifths of train (no validation rows)", exact(one, share=0.8)
+    yield "a fifth of the last class", exact(one, rare=0.2)
+    yield "a fifth of it, classes weigh the same", exact(one, rare=0.2, balanced=True)
     for count in range(2, views + 1):
         yield f"{count} views learnt from", exact(data, learn_views=count)
         yield f"{count} views averaged", exact(data, judge_views=count)

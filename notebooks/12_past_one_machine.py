@@ -181,10 +181,10 @@ cluster.close()
 # %% [markdown]
 # ## On your own machines
 #
-# All machines need the same Python, Ray and vggnb, and must see the pictures and the store under the same path: a disk, a
-# network drive (NFS for one), or a bucket that is mounted as a folder. Whatever of that is not so is told in the first seconds,
-# with the machine's name. An address such as `s3://bucket` is refused: taken as a path it would be a folder of that name on each
-# machine's own disk. Mount the bucket.
+# All machines need the same Python, Ray, vggnb, TensorFlow, Keras and Pillow (the last three make pixels and features), and must
+# see the pictures and the store under the same path: a disk, a network drive (NFS for one), or a bucket that is mounted as a
+# folder. Whatever of that is not so is told in the first seconds, with the machine's name. An address such as `s3://bucket` is
+# refused: taken as a path it would be a folder of that name on each machine's own disk. Mount the bucket.
 #
 # ```
 # ray start --head --port 6379                    # on the first machine
