@@ -57,13 +57,12 @@ class Lock:
                 os.mkdir(self.path)
             except FileExistsError:
                 other = self._read()
-                is_new = other is not None and "made" in other  # its maker is about to sign it
-                if other and not _stale(other) and (not is_new or time.monotonic() > patience):
+                if other is None or (_stale(other) and self._clear(other)):
+                    continue
+                # Another process may be just about to sign a new lock, or to take over an old one.
+                if time.monotonic() > patience or not ("made" in other or _stale(other)):
                     raise self._in_use(other) from None
-                if other and not (_stale(other) and self._clear(other)):
-                    if time.monotonic() > patience:
-                        raise self._in_use(other) from None
-                    time.sleep(0.05)
+                time.sleep(0.05)
                 continue
             self.owner["since"] = self.owner["heartbeat"] = time.time()
             with contextlib.suppress(FileNotFoundError):  # so slow that it was taken over
