@@ -47,10 +47,10 @@ stores = Path(scratch.name)
 # ## Only one thing grows
 #
 # On page 5 a picture went through VGG-16 once, and its features were kept. The head then trained on the features, in
-# seconds. Give it a hundred times the pictures and it still is a matter of minutes. (It reads all features into memory, though:
-# 11.8 kB a picture, 12 GB for a million. That is the limit of `vggnb train` on one machine.) What takes a hundred times as long is
-# the one pass through VGG-16. But that pass is the easiest kind of work there is: what comes out for a picture depends on
-# that picture alone. Any machine may do any part, in any order, and doing a part twice does no harm.
+# seconds. Give it a hundred times the pictures and it still is a matter of minutes. (It holds all features in memory, though, about
+# four times over at the peak: 46 kB a picture, 46 GB for a million. That is the limit of `vggnb train` on one machine.) What takes
+# a hundred times as long is the one pass through VGG-16. But that pass is the easiest kind of work there is: what comes out for a
+# picture depends on that picture alone. Any machine may do any part, in any order, and doing a part twice does no harm.
 #
 # So the list of pictures (the **manifest** of page 2) is cut into **units**. A unit is decoded, run through the network, and
 # written to the feature store as one whole file, whose name is the hash (page 7: checksum) of what is in it. Here are eight units of 15 pictures,
