@@ -1,13 +1,12 @@
 """A temperature makes probabilities keep their word and changes nothing else."""
 
-import json
-
 import numpy as np
 import pytest
 
 from vggnb.calibrate import at_temperature, calibrate, fit_temperature, log_loss, softmax
 from vggnb.evaluate import weighted_ece
 from vggnb.model import build_classifier
+from vggnb.storage import read_json, sealed, unsealed, write_json
 
 
 def boastful(n=400, classes=3, boast=3.0, seed=0):
@@ -61,11 +60,11 @@ def test_probabilities_go_there_and_back():
 
 def test_the_assembled_model_speaks_with_the_temperature_of_the_run(own_run, base, best):
     path = own_run.folder / "training.json"
-    document = json.loads(path.read_text())
+    document = unsealed(read_json(path), path)
     assert document["calibration"]["temperature"] == 1 and document["calibration"]["images"] == 8
     before, name = own_run.classifier(base[0]), own_run.model_sha256()
     document["calibration"]["temperature"] = 2.0
-    path.write_text(json.dumps(document))
+    write_json(path, sealed(document))
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
     cold, warm = (model.predict_on_batch(pixels) for model in (before, own_run.classifier(base[0])))
     assert warm == pytest.approx(at_temperature(cold, 2.0), abs=1e-5)
