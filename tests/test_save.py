@@ -18,6 +18,7 @@ from vggnb.recipe import Recipe
 from vggnb.save import ARTICLE, FORMATS, check_images, load_bundle, open_or_save, proof, save_bundle, verify
 from vggnb.save import bundle as save
 from vggnb.save.spec import write_manifest
+from vggnb.staging import stage
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_file
 
 
@@ -456,6 +457,13 @@ def test_a_bundle_among_the_pictures_is_refused(best_run, model, tmp_path):
     with pytest.raises(VggnbError, match="inside the dataset"):
         save_bundle(run, tmp_path / "new" / "bundle", model=model)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_among_the_pictures_of_which_there_is_a_copy_is_refused(best_run, own_photos, model, tmp_path):
+    copy = stage(own_photos, tmp_path / "copy", progress=False)
+    run = replace(best_run[0], manifest=replace(best_run[0].manifest, dataset=copy))
+    with pytest.raises(VggnbError, match="inside the dataset"):
+        save_bundle(run, own_photos / "bundle", model=model)
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(best_run, model, tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ from vggnb.save.filling import read_numbers, rebuild
 from vggnb.save.proof import SavedFile, verify
 from vggnb.save.runtimes import LIKENESS, Forward, check_images, read_likeness
 from vggnb.save.spec import ENDINGS, EXPORTS, FORMATS, MANIFEST, is_manifest, read_spec, write_manifest
+from vggnb.staging import original
 from vggnb.storage import (
     VggnbError,
     recover_folder,
@@ -97,7 +98,8 @@ def save_bundle(
             back the same.
     """
     formats = _known_formats(formats)
-    check_outside(folder, run.manifest.dataset, "The bundle", "--to")
+    for pictures in (run.manifest.dataset, original(run.manifest.dataset)):
+        check_outside(folder, pictures, "The bundle", "--to")
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
     if others := _not_of_a_bundle(folder):
         what = f"This folder holds something else than a bundle: {others[0]}."

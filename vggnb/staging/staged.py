@@ -51,6 +51,12 @@ def read_list(folder: Path) -> tuple[str, dict[str, Staged]]:
     return origin, rows
 
 
+def original(dataset: Path) -> Path:
+    """The folder of which a dataset is the staged copy; a dataset that is no copy is its own."""
+    origin, _ = read_list(dataset)
+    return Path(origin) if origin else dataset
+
+
 def write_list(folder: Path, origin: str, rows: dict[str, Staged]) -> None:
     """Write the whole list anew."""
     lines = [(json.dumps({"origin": origin}) + "\n").encode(), *(row.line() for row in rows.values())]
