@@ -144,6 +144,14 @@ def test_a_lock_whose_maker_died_before_it_signed_opens_after_a_moment(content, 
         pass
 
 
+def test_a_link_that_leads_nowhere_in_place_of_the_lock_is_told(folder, monkeypatch):
+    monkeypatch.setattr(lock_module, "PATIENCE_S", 0.1)
+    (folder / LOCK).symlink_to(folder / "nowhere")
+    with pytest.raises(VggnbError, match="stands where this run's lock") as told, held(folder):
+        pass
+    assert told.value.where == str(folder / LOCK)
+
+
 def test_a_heartbeat_ahead_of_the_clock_is_told_with_the_folder_to_remove(folder):
     locked_by(folder, heartbeat=time.time() + 7200)
     with pytest.raises(VggnbError, match=r"heartbeat 7[12]\d\d s ahead of this computer's clock") as told, held(folder):
@@ -192,4 +200,4 @@ def test_who_lost_the_lock_notices_and_leaves_it_alone(folder, monkeypatch):
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):
     with pytest.raises(VggnbError) as told, held(tmp_path / "gone"):
         pass
-    assert told.value.where == str(tmp_path / "gone")
+    assert told.value.where == str(tmp_path / "gone" / LOCK)

@@ -174,6 +174,10 @@ def test_colab_keeps_runs_on_drive_and_features_on_the_local_disk(colab, sample,
     folders = paths.make_project_folders(project="skin")
     assert paths.open_workspace(project="skin").profile == "quick", "three empty folders"
     (folders.dataset / "train" / "cats").mkdir()
+    (folders.dataset / "train" / ".DS_Store").write_bytes(b"x")
+    (folders.dataset / "lost").symlink_to(tmp_path / "nowhere")
+    assert paths.open_workspace(project="skin").profile == "quick", "still no picture"
+    (folders.dataset / "lost").unlink()
     (folders.dataset / "train" / "cats" / "1.jpg").write_bytes(b"picture")
     ws = paths.open_workspace(project="skin")
     assert (ws.profile, ws.image_size) == ("full", 224)
@@ -267,6 +271,16 @@ def test_importing_takes_nothing_along():
     code = "import sys; before = set(sys.modules); import vggnb; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["vggnb"]
+
+
+def test_addresses_are_no_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("VGGNB_HOME", "s3://bucket/home")
+    with pytest.raises(VggnbError, match="this is an address") as told:
+        paths.open_workspace()
+    assert "Mount" in told.value.remedy and "VGGNB_HOME" in told.value.remedy
+    with pytest.raises(VggnbError, match="this is an address"):
+        paths.check_outside(Path("gs://bucket/store"), tmp_path, "The feature store", "--store")
+    paths.check_outside(Path("a:b"), tmp_path, "The feature store", "--store")
 
 
 def test_runs_and_features_are_not_put_among_the_pictures(monkeypatch, tmp_path):

@@ -88,6 +88,23 @@ def test_a_choice_out_of_range_is_told_by_name_and_value(change):
     assert told.value.remedy.startswith("Allowed: ") and (name != "image_size" or "32 to 1024" in told.value.remedy)
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"epochs": 2.5}, "epochs = 2.5 is not a whole number"),
+        ({"epochs": "5"}, "epochs = '5' is not a whole number"),
+        ({"patience": True}, "patience = True is not a whole number"),
+        ({"class_weights": {0: 1.0, 1: 9.0}}, "class_weights = .* is not True or False"),
+        ({"decay": "no"}, "decay = 'no' is not True or False"),
+        ({"learning_rate": "1e-3"}, "learning_rate = '1e-3' is not a number"),
+        ({"epoch": 5}, "no choice 'epoch'"),
+    ],
+)
+def test_a_value_of_another_kind_and_an_unknown_choice_are_told(change, words):
+    with pytest.raises(VggnbError, match=words):
+        Recipe.article().with_(**change)
+
+
 @pytest.mark.parametrize("ridge", [(), (0.0, 1.0), (-1.0,), (float("nan"),)], ids=str)
 def test_candidates_are_numbers_above_nought(ridge):
     with pytest.raises(VggnbError, match="ridge"):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -450,6 +451,25 @@ def test_a_bundle_of_an_earlier_training_is_saved_anew_and_that_is_said(best_run
     open_or_save(best_run[0], own_bundle, name="pets")
     assert "of an earlier training: saving it anew" in capsys.readouterr().out
     assert json.loads((own_bundle / "card.json").read_text())["model_sha256"] == best_run[0].model_sha256()
+
+
+def test_what_was_put_into_the_folder_while_saving_is_kept(best_run, own_bundle, model, monkeypatch, quick_verify):
+    real = save._proven
+    monkeypatch.setattr(save, "_proven", lambda *all_: (own_bundle / "notes.txt").write_text("mine") and real(*all_))
+    with pytest.raises(VggnbError, match="something else than a bundle: notes.txt"):
+        save_bundle(best_run[0], own_bundle, model=model)
+    assert (own_bundle / "notes.txt").read_text() == "mine" and load_bundle(own_bundle)
+
+
+def test_the_folder_in_which_one_is_and_a_mounted_disk_are_not_replaced(best_run, own_bundle, model, monkeypatch):
+    monkeypatch.chdir(own_bundle)
+    with pytest.raises(VggnbError, match="the folder in which you are"):
+        save_bundle(best_run[0], Path(), model=model)
+    monkeypatch.chdir(own_bundle.parent)
+    monkeypatch.setattr(save.os.path, "ismount", lambda path: path == own_bundle)
+    with pytest.raises(VggnbError, match="a disk is mounted") as told:
+        save_bundle(best_run[0], own_bundle, model=model)
+    assert str(own_bundle / "bundle") in told.value.remedy
 
 
 def test_a_bundle_among_the_pictures_is_refused(best_run, model, tmp_path):

@@ -24,7 +24,7 @@ from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, sealed, sha256_file, unsealed
+from vggnb.storage import VggnbError, sealed, sha256_file, unsealed, write_json
 from vggnb.train import Stopped, fit, keeper, open_or_train, open_run, start_run, train
 from vggnb.train import head as head_module
 from vggnb.train.head import _keep, _ordered_batches, class_weight
@@ -293,7 +293,7 @@ def test_every_flipped_bit_and_every_cut_of_a_head_is_seen_before_it_is_loaded(s
 
 
 @pytest.mark.parametrize("name", ["run.json", "recipe.json", "manifest.csv", "training.json"])
-@pytest.mark.parametrize("damage", [b"", b'{"half', b"[]", b"\xff\xfe"])
+@pytest.mark.parametrize("damage", [b"", b'{"half', b"[]", b"\xff\xfe", b"[" * 200_000])
 def test_a_damaged_file_of_a_run_is_told_by_name(name, damage, own_run):
     (own_run.folder / name).write_bytes(damage)
     with pytest.raises(VggnbError) as told:
@@ -330,7 +330,7 @@ def test_with_patience_the_head_of_the_best_epoch_is_kept(tmp_path):
     head = run.head()
     compile_head(head, recipe)
     assert head.evaluate(inputs, labels, verbose=0)[0] == pytest.approx(min(losses), abs=1e-6)
-    with pytest.raises(VggnbError, match="patience = 3 is out of range"):
+    with pytest.raises(VggnbError, match=r"not both.\n.*\n.*decay=False"):
         recipe.with_(decay=True)
 
 
@@ -368,6 +368,31 @@ def test_a_file_of_a_run_that_holds_something_else_is_told_by_name(name, changes
     with pytest.raises(VggnbError, match="file is damaged: |lacks") as told:
         open_run(own_run.folder).model_sha256()
     assert told.value.where == str(path)
+
+
+def test_files_of_two_runs_are_not_mixed(own_run, best_run, manifest, best, base, tmp_path):
+    other = manifest.rows[0], *(replace(row, split="train") for row in manifest.rows[1:])
+    for name, write in (
+        ("manifest.csv", lambda path: replace(manifest, rows=other).write(path)),
+        ("recipe.json", lambda path: write_json(path, sealed(best.with_(image_size=64).to_dict()))),
+    ):
+        whole = (own_run.folder / name).read_bytes()
+        write(own_run.folder / name)
+        with pytest.raises(VggnbError, match="of another run") as told:
+            open_run(own_run.folder).classifier(base[0])
+        assert told.value.where.endswith("training.json") and "new folder" in told.value.remedy
+        (own_run.folder / name).write_bytes(whole)
+    moved = replace(own_run.manifest, dataset=tmp_path / "elsewhere")
+    moved.write(own_run.folder / "manifest.csv")
+    assert open_run(own_run.folder).head(), "a dataset may be moved"
+
+
+@pytest.mark.parametrize("name", ["run.json", "recipe.json", "manifest.csv"])
+def test_a_missing_file_of_a_run_is_told_with_what_to_do(name, own_run):
+    (own_run.folder / name).unlink()
+    with pytest.raises(VggnbError, match="A file of this run is missing") as told:
+        open_run(own_run.folder)
+    assert told.value.where.endswith(name) and "new folder" in told.value.remedy
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

@@ -33,7 +33,7 @@ def held(folder: Path) -> Iterator["Lock"]:
         VggnbError: another process holds it; the message says which one and since when.
     """
     lock = Lock(Path(folder))
-    with storage_errors(folder):
+    with storage_errors(lock.path):
         lock.take()
     try:
         yield lock
@@ -57,7 +57,11 @@ class Lock:
                 os.mkdir(self.path)
             except FileExistsError:
                 other = self._read()
+                if other is None and time.monotonic() > patience:
+                    what = "Something stands where this run's lock would be."
+                    raise VggnbError(what, self.path, "Remove it.") from None
                 if other is None or (_stale(other) and self._clear(other)):
+                    time.sleep(0.001)
                     continue
                 # Another process may be just about to sign a new lock, or to take over an old one.
                 if time.monotonic() > patience or not ("made" in other or _stale(other)):
@@ -110,7 +114,9 @@ class Lock:
 
     def _read(self) -> dict | None:
         """Who holds the lock; {"made": seconds} when that is not written yet or damaged, None when it is open."""
-        with contextlib.suppress(FileNotFoundError, ValueError):  # a storage that does not keep its promises cuts short
+        with contextlib.suppress(
+            FileNotFoundError, ValueError, RecursionError
+        ):  # a storage that does not keep its promises cuts short
             if _is_owner(owner := json.loads((self.path / OWNER).read_bytes())):
                 return owner
         with contextlib.suppress(FileNotFoundError):

@@ -95,7 +95,8 @@ def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Wo
         check_outside(home, dataset, "The folder for runs and features", "VGGNB_HOME")
     # A run is of one dataset: those on the sample do not stand in the way of those on the learner's own pictures.
     named = Path(os.path.abspath(dataset))  # not ".."
-    runs = make_folder(home / "runs" / (named.name if dataset.is_dir() else named.stem).lstrip("_"))
+    name = "sample" if dataset in _samples() else named.name if dataset.is_dir() else named.stem
+    runs = make_folder(home / "runs" / name)
     features = make_folder(local / "features")
     return Workspace(where, profile, dataset, home, runs, features, weights)
 
@@ -107,11 +108,18 @@ def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
         VggnbError: `path` is the dataset's folder or lies in it, or begins like s3://; `what` and `option` say what was
             to be put there.
     """
-    if _ADDRESS.match(os.fspath(path)):
-        remedy = f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}."
-        raise VggnbError(f"{what} must be a folder; this is an address.", path, remedy)
+    _check_no_address(path, what, option)
     if resolved(path).is_relative_to(resolved(dataset)):
         raise VggnbError(f"{what} would lie inside the dataset.", path, f"Name a place elsewhere with {option}.")
+
+
+def _check_no_address(path: Path | str, what: str, option: str) -> None:
+    if _ADDRESS.match(os.fspath(path)):
+        remedy = (
+            f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}. For a"
+        )
+        remedy += " folder that really has such a name, give its whole path."
+        raise VggnbError(f"{what} must lie on a disk; this is an address.", path, remedy)
 
 
 def _profile(where: str, home: Path) -> str:
@@ -129,6 +137,7 @@ def _profile(where: str, home: Path) -> str:
 def _home(where: str, project: str) -> Path:
     """VGGNB_HOME; else a folder of Drive on Colab, what Kaggle keeps, or a folder in the user's cache folder."""
     if named := os.environ.get("VGGNB_HOME"):
+        _check_no_address(named, "The folder for runs and features", "VGGNB_HOME")
         return Path(named).expanduser().absolute()
     if where == "colab":
         return mount_drive(quiet=True) / project
@@ -157,8 +166,13 @@ def _dataset(where: str, profile: str, home: Path) -> Path:
 
 
 def _holds_a_file(folder: Path) -> bool:
+    """Whether there is more in a folder than empty folders, hidden files and links that lead nowhere."""
     with storage_errors(folder):
-        return any(names for *_, names in os.walk(folder))
+        for place, folders, names in os.walk(folder):
+            inside = [Path(place, name) for name in (*names, *folders) if name[:1] != "."]
+            if any(path.exists() and (path.is_file() or path.is_symlink()) for path in inside):
+                return True
+    return False
 
 
 def _weights() -> str:

@@ -92,7 +92,14 @@ class Recipe:
         return getattr(cls, name)()
 
     def with_(self, **changes) -> "Recipe":
-        """The same recipe with some choices changed."""
+        """The same recipe with some choices changed.
+
+        Raises:
+            VggnbError: there is no such choice, or it is out of range.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        if unknown := [name for name in changes if name not in known]:
+            raise VggnbError(f"A recipe has no choice '{unknown[0]}'.", "with_", f"There are {', '.join(known)}.")
         return dataclasses.replace(self, **changes)
 
     def activation(self, classes: int) -> str:
@@ -139,6 +146,7 @@ class Recipe:
             raise VggnbError(f"Not a recipe: {error}.", "recipe.json", remedy) from error
 
     def __post_init__(self):
+        self._check_kinds()
         rules = {
             "image_size": (32 <= self.image_size <= 1024, "32 to 1024"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
@@ -157,10 +165,7 @@ class Recipe:
             ),
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "epochs": (self.epochs >= 1, "1 or more"),
-            "patience": (
-                self.patience is None or (self.patience >= 1 and not self.decay),
-                "None, or 1 or more with decay=False: either the epochs or the validation loss make the rate fall",
-            ),
+            "patience": (self.patience is None or self.patience >= 1, "None, or 1 or more"),
             "validation_share": (0 < self.validation_share < 1, "between 0 and 1"),
             "seed": (0 <= self.seed < 2**32, f"0 to {2**32 - 1}"),
         }
@@ -168,6 +173,21 @@ class Recipe:
             if not kept:
                 what = f"The choice {choice} = {getattr(self, choice)!r} is out of range."
                 raise VggnbError(what, f"recipe '{self.name}'", f"Allowed: {allowed}.")
+        if self.patience and self.decay:
+            what = "With patience the validation loss makes the learning rate fall, with decay the epochs do: not both."
+            raise VggnbError(what, f"recipe '{self.name}'", "Say with_(patience=..., decay=False).")
+
+    def _check_kinds(self) -> None:
+        """Refuse a text where a number is wanted, and the like: much of it would pass as something else."""
+        words = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), int if field.name == "patience" else field.type
+            wanted = (int, float) if kind is float else kind
+            if kind not in words or (field.name == "patience" and value is None):
+                continue
+            if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+                what = f"The choice {field.name} = {value!r} is not {words[kind]}."
+                raise VggnbError(what, "a recipe", f"Give {field.name} as {words[kind]}.")
 
     def _candidates_kept(self) -> bool:
         """Whether the candidates can be chosen from: a convex problem has one answer, so the choice is repeatable."""

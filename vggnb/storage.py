@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".vggnb-tmp-"
+AGAIN = "Make it again with the step that writes it."
 
 
 class VggnbError(Exception):
@@ -154,7 +155,7 @@ def sealed(document: dict) -> dict:
     return {**document, "sha256": sha256_bytes(json.dumps(document).encode())}
 
 
-def unsealed(document: object, path: Path) -> dict:
+def unsealed(document: object, path: Path, remedy: str = AGAIN) -> dict:
     """What was sealed.
 
     Raises:
@@ -162,7 +163,6 @@ def unsealed(document: object, path: Path) -> dict:
     """
     rest = {name: value for name, value in document.items() if name != "sha256"} if isinstance(document, dict) else {}
     if not rest or sealed(rest) != document:
-        remedy = "Make it again with the step that writes it."
         raise VggnbError("This file is damaged or was changed: its hash is another.", path, remedy)
     return rest
 
@@ -174,7 +174,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path, remedy: str = AGAIN) -> object:
     """Read a JSON file that this library wrote.
 
     Raises:
@@ -183,8 +183,7 @@ def read_json(path: Path) -> object:
     try:
         with storage_errors(path):
             return json.loads(Path(path).read_bytes().decode("utf-8", "surrogateescape"))
-    except ValueError as error:
-        remedy = "Make it again with the step that writes it."
+    except (ValueError, RecursionError) as error:
         raise VggnbError(f"This file is damaged: {error}.", path, remedy) from error
 
 

@@ -19,6 +19,7 @@ from vggnb.storage import VggnbError, csv_text, sha256_bytes, storage_errors, wr
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
 _SHA256 = re.compile("[0-9a-f]{64}")
+AGAIN = "Put it back from a copy, or make it again: vggnb train DATASET --out RUN writes it into a new folder."
 LEAK = "leak: also in"  # begins the remark on a row whose picture is in an earlier split too
 
 
@@ -115,8 +116,8 @@ def _refusing(path: Path):
     """Whatever a file holds that `write` does not write, it is told as no manifest."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
-        raise VggnbError(f"Not a manifest: {error}.", path, "Make it again with a census.") from error
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError, csv.Error) as error:
+        raise VggnbError(f"Not a manifest: {error}.", path, AGAIN) from error
 
 
 def _header(line: str) -> dict:

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
-        print(mendable(error, error.filename), file=sys.stderr)
+        print(mendable(error, error.filename or "the current folder"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         said = str(error) or "Interrupted. What was finished is kept; run the same command again."

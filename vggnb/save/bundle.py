@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -101,9 +102,13 @@ def save_bundle(
     for pictures in (run.manifest.dataset, original(run.manifest.dataset)):
         check_outside(folder, pictures, "The bundle", "--to")
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
-    if others := _not_of_a_bundle(folder):
-        what = f"This folder holds something else than a bundle: {others[0]}."
-        raise VggnbError(what, folder, "Name a new folder with --to.")
+    _check_only_a_bundle(folder)
+    if os.path.ismount(folder):
+        what = "This is where a disk is mounted, which cannot be replaced."
+        raise VggnbError(what, folder, f"Name a folder in it: {folder / 'bundle'}.")
+    if folder.exists() and resolved(Path()).is_relative_to(resolved(folder)):
+        remedy = "Go to another folder (cd ..) and name this one with --to, or name a new folder."
+        raise VggnbError("The bundle would replace the folder in which you are.", folder, remedy)
     model = run.classifier() if model is None else model
     with replacing_folder(folder) as temporary:
         names = {kind: f"VGG_{name}{ENDINGS[kind]}" for kind in formats}
@@ -126,7 +131,9 @@ def save_bundle(
                 "check": np.asarray(expected, np.float64).round(9).tolist(),
             }
             write_manifest(place, document)
-        return _proven(temporary, folder)
+        files = _proven(temporary, folder)
+        _check_only_a_bundle(folder)  # the user may have put something there meanwhile
+        return files
 
 
 @contextlib.contextmanager
@@ -257,14 +264,21 @@ def _write_model(model: keras.Model, folder: Path, names: dict[str, str], recipe
             raise VggnbError(f"{file} could not be written ({str(error)[:200]}).", folder.parent, remedy) from error
 
 
+def _check_only_a_bundle(folder: Path) -> None:
+    """Refuse to replace a folder in which there is anything that no bundle put there."""
+    if others := _not_of_a_bundle(folder):
+        what = f"This folder holds something else than a bundle: {others[0]}."
+        raise VggnbError(what, folder, "Name a new folder with --to.")
+
+
 def _not_of_a_bundle(folder: Path) -> list[str]:
-    """Names in a folder that no bundle put there: replacing the folder would lose them."""
+    """Names in a folder that are not a bundle's."""
     if not folder.is_dir():
         return []
     names = sorted(path.name for path in folder.iterdir())
     try:
         document = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         document = None
     ours = {MANIFEST, *document["files"]} if is_manifest(document) else set()
     folders = {file.partition("/")[0] for file in ours if "/" in file}

@@ -219,6 +219,7 @@ def _keep(
     }
     left_out = [list(pair) for pair in features.unreadable]
     document = {"head": name, "head_sha256": digest, "history": rows, "timing": timing, "left_out": left_out}
+    document["of"] = run.sha256
     document["choice"] = choice and choice.to_dict()
     if run.recipe.patience:
         document["best_epoch"] = state.about["best_epoch"]

@@ -1,5 +1,7 @@
 """A run: the folder of one training, what was decided when it began, and what came out of it."""
 
+import functools
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from vggnb.weights import WeightSource
 
 TRAINING_FILE = "training.json"  # written last: it names the head that belongs to it
 RUN_SCHEMA = 2
+ANEW = "Put it back from a copy of the run, or train again into a new folder."
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,18 @@ class Run:
             is_trained = (self.folder / TRAINING_FILE).is_file()
         if not is_trained:
             raise VggnbError("This run is not trained yet.", self.folder, "Run the training step (notebook 05) first.")
-        return _document(self.folder / TRAINING_FILE, {"head", "head_sha256", "history", "timing", "left_out"})
+        path = self.folder / TRAINING_FILE
+        training = _document(path, {"head", "head_sha256", "history", "timing", "left_out", "of"})
+        if training["of"] != self.sha256:
+            what = "This file is of another run: its recipe, pictures or weights are not those of the files beside it."
+            raise VggnbError(what, path, ANEW)
+        return training
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all that was decided before training, wherever the pictures lie now."""
+        decided = [self.recipe.to_dict(), self.classes, sorted(_images(self.manifest)), self.source.sha256]
+        return sha256_bytes(json.dumps(decided).encode())
 
     def history(self) -> History:
         """The training's course, as `fit` returned it."""
@@ -218,21 +232,26 @@ def open_run(folder: Path, *, weights: str | None = None) -> Run:
     folder = Path(folder)
     with storage_errors(folder):
         is_run = (folder / "run.json").is_file()
+    if not is_run and (folder / TRAINING_FILE).exists():
+        raise VggnbError("A file of this run is missing.", folder / "run.json", ANEW)
     if not is_run:
         raise VggnbError("There is no run in this folder.", folder, "Train first: vggnb train DATASET --out RUN.")
-    about = _with_keys(read_json(folder / "run.json"), {"schema", "weights", "source"}, folder / "run.json")
+    for name in ("recipe.json", "manifest.csv"):
+        if not (folder / name).exists():
+            raise VggnbError("A file of this run is missing.", folder / name, ANEW)
+    about = _with_keys(read_json(folder / "run.json", ANEW), {"schema", "weights", "source"}, folder / "run.json")
     if about["schema"] != RUN_SCHEMA:
         raise VggnbError("The run was made by another version of vggnb.", folder, "Train again into a new folder.")
-    about = unsealed(about, folder / "run.json")
+    about = unsealed(about, folder / "run.json", ANEW)
     source = _filled(WeightSource, about["source"], folder / "run.json")
-    recipe = Recipe.from_dict(unsealed(read_json(folder / "recipe.json"), folder / "recipe.json"))
+    recipe = Recipe.from_dict(unsealed(read_json(folder / "recipe.json", ANEW), folder / "recipe.json", ANEW))
     manifest = Manifest.read(folder / "manifest.csv")
     return Run(folder, recipe, manifest, weights or about["weights"], source)
 
 
 def _document(path: Path, keys: set[str]) -> dict:
     """A JSON file of a run, which must have these keys and be what was written."""
-    return unsealed(_with_keys(read_json(path), keys, path), path)
+    return unsealed(_with_keys(read_json(path, ANEW), keys, path), path, ANEW)
 
 
 def _with_keys(document: object, keys: set[str], path: Path) -> dict:
