@@ -114,9 +114,8 @@ class Lock:
 
     def _read(self) -> dict | None:
         """Who holds the lock; {"made": seconds} when that is not written yet or damaged, None when it is open."""
-        with contextlib.suppress(
-            FileNotFoundError, ValueError, RecursionError
-        ):  # a storage that does not keep its promises cuts short
+        # A storage that does not keep its promises cuts a file short.
+        with contextlib.suppress(FileNotFoundError, ValueError, RecursionError):
             if _is_owner(owner := json.loads((self.path / OWNER).read_bytes())):
                 return owner
         with contextlib.suppress(FileNotFoundError):

@@ -115,10 +115,8 @@ def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
 
 def _check_no_address(path: Path | str, what: str, option: str) -> None:
     if _ADDRESS.match(os.fspath(path)):
-        remedy = (
-            f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}. For a"
-        )
-        remedy += " folder that really has such a name, give its whole path."
+        remedy = f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}."
+        remedy += " For a folder that really has such a name, give its whole path."
         raise VggnbError(f"{what} must lie on a disk; this is an address.", path, remedy)
 
 
