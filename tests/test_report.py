@@ -12,7 +12,7 @@ from vggnb import cli
 from vggnb.card import build_card, card_markdown, plain
 from vggnb.evaluate import judge
 from vggnb.report import build_page, write_report
-from vggnb.storage import VggnbError
+from vggnb.storage import VggnbError, sealed, write_json
 
 HOSTILE = "<img src=x onerror=alert(1)>$x_$\u202e"
 TAGS = "html head meta title style body h1 h2 h3 p strong ul li table thead tbody tr th td figure img figcaption"
@@ -60,6 +60,7 @@ def test_hostile_names_are_only_shown(judged):
     classes = (HOSTILE, "dog")
     rows = tuple(replace(row, class_name=classes[row.label]) for row in judged.manifest.rows)
     hostile = replace(judged, manifest=replace(judged.manifest, classes=classes, rows=rows))
+    write_json(hostile.folder / "training.json", sealed(judged.training() | {"of": hostile.sha256}))
     named = {HOSTILE: report.per_class["cat"], "dog": report.per_class["dog"]}
     report = replace(report, classes=classes, positive=HOSTILE, per_class=named)
     card = build_card(hostile, HOSTILE)
