@@ -180,11 +180,12 @@ class Recipe:
     def _check_kinds(self) -> None:
         """Refuse a text where a number is wanted, and the like: much of it would pass as something else."""
         words = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+        words[int | None] = "a whole number or None"
         for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), int if field.name == "patience" else field.type
-            wanted = (int, float) if kind is float else kind
-            if kind not in words or (field.name == "patience" and value is None):
+            value, kind = getattr(self, field.name), field.type
+            if kind not in words:  # pools and ridge have rules of their own
                 continue
+            wanted = int | float if kind is float else kind
             if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
                 what = f"The choice {field.name} = {value!r} is not {words[kind]}."
                 raise VggnbError(what, "a recipe", f"Give {field.name} as {words[kind]}.")

@@ -14,8 +14,7 @@ from vggnb.evaluate import Report, find_mistakes, judge, predict_split, relabel_
 from vggnb.explain import grad_cam
 from vggnb.folders import counted, shown
 from vggnb.images import read_image
-from vggnb.paths import check_outside
-from vggnb.staging import original
+from vggnb.staging import check_apart
 from vggnb.storage import VggnbError, resolved, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 
@@ -68,8 +67,7 @@ def _check_place(path: Path, run: Run) -> None:
         raise VggnbError("There is a folder of this name.", path, "Name a file, such as report.html.")
     if path.suffix.lower() not in (".html", ".htm"):
         raise VggnbError("The page is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
-    for pictures in (run.manifest.dataset, original(run.manifest.dataset)):
-        check_outside(path, pictures, "The page", "--to")
+    check_apart(path, run.manifest.dataset, "The page", "--to")
     ours = resolved(path) == resolved(run.folder / "report.html")  # whatever has these names in a run is its own
     if path.exists():
         with open(path, "rb") as file:

@@ -211,10 +211,10 @@ def replacing_folder(folder: Path):
             yield temporary
             for path in [*temporary.rglob("*"), temporary]:
                 _sync(path)
-            if folder.exists():
+            if replaces := folder.exists():
                 temporary.chmod(folder.stat().st_mode & 0o777)  # whom a folder is closed to is the user's choice
-            if not (folder.exists() and _swapped(temporary, folder)):
-                if folder.exists():
+            if not (replaces and _swapped(temporary, folder)):
+                if replaces:
                     os.rename(folder, previous)
                 os.rename(temporary, folder)
             _sync(folder.parent)

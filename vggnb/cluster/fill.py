@@ -15,9 +15,9 @@ from vggnb.cluster.units import UNIT_ROWS, Index, Missing
 from vggnb.cluster.work import Answer, Job, Network
 from vggnb.folders import counted, shown
 from vggnb.machine import threads
-from vggnb.paths import check_outside
 from vggnb.recipe import Recipe
 from vggnb.shards import whole_shards
+from vggnb.staging import check_apart
 from vggnb.storage import VggnbError, make_folder
 
 ENGINES = ("local", "ray")
@@ -101,7 +101,7 @@ def fill_store(
     if engine not in ENGINES:
         raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
     manifest, (dataset, *_) = Path(manifest), read_header(manifest)
-    check_outside(store, dataset, "The feature store", "--store")
+    check_apart(store, dataset, "The feature store", "--store")
     store = make_folder(Path(store).absolute())
     job = Job(dataset, recipe, weights, network, threads(), cut, view)
     with _engine(engine, job, store, address, gpus_per_worker) as run, tempfile.TemporaryDirectory() as place:

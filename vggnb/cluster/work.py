@@ -131,5 +131,6 @@ def who_am_i(probe: Path, secret: str, dataset: Path) -> dict:
         store = probe.read_text() == secret
     with contextlib.suppress(OSError), os.scandir(dataset) as listing:
         pictures = any(listing)
-    found = {"ray": ray.__version__, **{name: versions()[name] for name in MAKERS}}
+    installed = versions()
+    found = {"ray": ray.__version__, **{name: installed[name] for name in MAKERS}}
     return {"versions": found, "store": store, "dataset": pictures, "host": platform.node()}

@@ -59,11 +59,10 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
         if path.stem.endswith(sha256_bytes(data)[:12]) and _is_whole(found := _from_csv(data), rows, len(run.classes)):
             return _grouped(found, rows)
     data = _to_csv(predict_rows(run, run.manifest, rows, what=split, progress=progress), run.classes)
-    write_bytes(run.folder / f"{name}-{sha256_bytes(data)[:12]}.csv", data)
-    for path in kept:  # damaged, or from before a renaming
-        if path.stem != f"{name}-{sha256_bytes(data)[:12]}":
-            with storage_errors(path):
-                path.unlink(missing_ok=True)
+    write_bytes(new := run.folder / f"{name}-{sha256_bytes(data)[:12]}.csv", data)
+    for path in set(kept) - {new}:  # damaged, or from before a renaming
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
     return _grouped(_from_csv(data), rows)
 
 

@@ -26,14 +26,13 @@ from vggnb.images import DECODER_VERSION
 from vggnb.likeness import Likeness
 from vggnb.machine import versions
 from vggnb.model import compiled, features_of
-from vggnb.paths import check_outside
 from vggnb.recipe import Recipe
 from vggnb.save import exports
 from vggnb.save.filling import read_numbers, rebuild
 from vggnb.save.proof import SavedFile, verify
 from vggnb.save.runtimes import LIKENESS, Forward, check_images, read_likeness
 from vggnb.save.spec import ENDINGS, EXPORTS, FORMATS, MANIFEST, is_manifest, read_spec, write_manifest
-from vggnb.staging import original
+from vggnb.staging import check_apart
 from vggnb.storage import (
     VggnbError,
     recover_folder,
@@ -42,7 +41,7 @@ from vggnb.storage import (
     sha256_file,
     write_bytes,
     write_json,
-)  # fmt: skip
+)
 from vggnb.train import Run
 
 TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
@@ -99,8 +98,7 @@ def save_bundle(
             back the same.
     """
     formats = _known_formats(formats)
-    for pictures in (run.manifest.dataset, original(run.manifest.dataset)):
-        check_outside(folder, pictures, "The bundle", "--to")
+    check_apart(folder, run.manifest.dataset, "The bundle", "--to")
     folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
     _check_only_a_bundle(folder)
     if os.path.ismount(folder):

@@ -9,6 +9,6 @@
 
 from vggnb.staging.archives import extract, is_archive
 from vggnb.staging.copying import near_copy, stage
-from vggnb.staging.staged import original, staged_files
+from vggnb.staging.staged import check_apart, staged_files
 
-__all__ = ["extract", "is_archive", "near_copy", "original", "stage", "staged_files"]
+__all__ = ["check_apart", "extract", "is_archive", "near_copy", "stage", "staged_files"]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vggnb.folders import user_table
+from vggnb.paths import check_outside
 from vggnb.staging.reading import SourceFile
 from vggnb.storage import sha256_file, write_bytes
 
@@ -51,10 +52,11 @@ def read_list(folder: Path) -> tuple[str, dict[str, Staged]]:
     return origin, rows
 
 
-def original(dataset: Path) -> Path:
-    """The folder of which a dataset is the staged copy; a dataset that is no copy is its own."""
+def check_apart(path: Path, dataset: Path, what: str, option: str) -> None:
+    """`paths.check_outside` for a dataset and, if it is a staged copy, for the folder that was copied, too."""
     origin, _ = read_list(dataset)
-    return Path(origin) if origin else dataset
+    for pictures in (dataset, Path(origin)) if origin else (dataset,):
+        check_outside(path, pictures, what, option)
 
 
 def write_list(folder: Path, origin: str, rows: dict[str, Staged]) -> None:

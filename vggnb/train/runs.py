@@ -25,7 +25,7 @@ from vggnb.storage import (
     storage_errors,
     unsealed,
     write_json,
-)  # fmt: skip
+)
 from vggnb.weights import WeightSource
 
 TRAINING_FILE = "training.json"  # written last: it names the head that belongs to it
