@@ -59,8 +59,8 @@ COLAB_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python
 	touch $@
 
 # What depends on the versions of Python's packages; what only moves files about is tested by `make test`.
-COLAB_TESTS = $(addprefix tests/test_,$(addsuffix .py,calibrate choose cli evaluate evaluate_more explain features figures \
-	finetune generators images model packaging predict report save save_damage save_hostile stacks train weights widgets))
+COLAB_TESTS = $(addprefix tests/test_,$(addsuffix .py,choose cli evaluate evaluate_more explain features figures \
+	finetune generators images model packaging predict report save save_damage save_hostile stacks temperature train weights widgets))
 
 test-colab: .venv-colab/.installed ## on the versions that Colab has (Python 3.13): every page, and the tests that could differ
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; failed=; \

@@ -16,12 +16,12 @@ import pytest
 from faults import CUTS, FLIPS, damaged, inject, small
 from programs import told_by
 
-from vggnb.calibrate import Calibration
 from vggnb.checkpoints import State, read_state, to_bytes
 from vggnb.features import Features
 from vggnb.generators import epoch_order
 from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
+from vggnb.metrics.temperature import Calibration
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sealed, sha256_file, unsealed, write_json

@@ -144,7 +144,7 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe, *, te
     numbers before the sigmoid), so softmax of the same numbers is the probability that was fitted; rows add up to 1.
 
     Args:
-        temperature: divides what enters the softmax (see `calibrate`); it is folded into the layer's numbers.
+        temperature: divides what enters the softmax (see `metrics.temperature`); it is folded into the layer's numbers.
     """
     images = keras.Input((recipe.image_size, recipe.image_size, 3), name="raw_rgb")
     *inner, output = head.layers[1:]

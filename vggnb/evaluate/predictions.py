@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm.auto import tqdm
 
-from vggnb.calibrate import at_temperature
 from vggnb.census import Manifest, Row
 from vggnb.features import BATCH
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
+from vggnb.metrics.temperature import at_temperature
 from vggnb.model import compiled
 from vggnb.storage import VggnbError, csv_text, sha256_bytes, storage_errors, write_bytes
 from vggnb.train import Run

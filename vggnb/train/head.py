@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vggnb.calibrate import TINY, Calibration, calibrate
 from vggnb.census import Manifest
 from vggnb.checkpoints import Checkpoints, State
 from vggnb.choose import Choice, choose_ridge
@@ -20,6 +19,7 @@ from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
 from vggnb.likeness import Likeness, learn_likeness
 from vggnb.lock import Lock, held
+from vggnb.metrics.temperature import TINY, Calibration, calibrate
 from vggnb.model import build_base, build_head, compile_head, pool_columns
 from vggnb.paths import SPLITS
 from vggnb.recipe import Recipe

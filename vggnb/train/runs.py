@@ -7,11 +7,11 @@ from pathlib import Path
 
 import keras
 
-from vggnb.calibrate import Calibration
 from vggnb.census import Manifest
 from vggnb.checkpoints import read_state
 from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
+from vggnb.metrics.temperature import Calibration
 from vggnb.model import build_base, build_classifier, build_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import (
