@@ -33,7 +33,7 @@ print(ws)
 # ## What the setup cell said
 #
 # Every page begins with the same cell. In Colab it asks for permission to use your Drive. **Choose the account whose
-# Drive holds your pictures**: Colab and Drive must belong to the same account, or your folder will not be there. (Step 5
+# Drive holds your images**: Colab and Drive must belong to the same account, or your folder will not be there. (Step 5
 # says what to do when it fails.) Look for three lines in what it printed, and two names that come back on every page:
 #
 # | line or name | what it tells |

@@ -15,7 +15,7 @@ from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-from vggnb.machine import versions
+from vggnb.paths import versions
 from vggnb.predict import predict_files
 from vggnb.save import load_bundle, save_bundle
 from vggnb.save.spec import NUMBERS

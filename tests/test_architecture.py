@@ -6,9 +6,9 @@ import importlib.util
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
-GROUND = "storage lock checkpoints images recipe".split()
+GROUND = "storage folders lock checkpoints images recipe".split()
 WAY = (
-    "machine paths folders staging datasets census metrics shards generators weights model features cluster choose "
+    "paths staging datasets census metrics shards generators weights model features cluster choose "
     "likeness train evaluate card save predict"
 ).split()
 LEAVES = "figures explain report widgets".split()

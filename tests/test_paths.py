@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vggnb import datasets, machine, paths
+from vggnb import datasets, paths
 from vggnb.storage import VggnbError
 
 STUB = Path(__file__).parent / "colab_stub"
@@ -16,11 +16,10 @@ STUB = Path(__file__).parent / "colab_stub"
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch, tmp_path):
-    """No VGGNB_ variable, an own cache folder, no trace of Colab."""
+    """No VGGNB_ variable, its own data folder, no trace of Colab."""
     for name in [name for name in os.environ if name.startswith(("VGGNB_", "COLAB_", "KAGGLE_", "BINDER_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def colab(monkeypatch, tmp_path):
     import google
 
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_2026")
-    monkeypatch.setattr(machine, "CONTENT", tmp_path / "content")
+    monkeypatch.setattr(paths, "CONTENT", tmp_path / "content")
     monkeypatch.syspath_prepend(str(STUB))
     monkeypatch.setattr(google, "__path__", [str(STUB / "google"), *google.__path__])
     from google.colab import drive
@@ -54,11 +53,11 @@ def where(monkeypatch, tmp_path):
 
     def where(env=(), shell="", working=tmp_path / "nowhere"):
         with monkeypatch.context() as patch:
-            patch.setattr(machine, "_running_shell", lambda: shell)
-            patch.setattr(machine, "KAGGLE_WORKING", working)
+            patch.setattr(paths, "_running_shell", lambda: shell)
+            patch.setattr(paths, "KAGGLE_WORKING", working)
             for name, value in dict(env).items():
                 patch.setenv(name, value)
-            return machine.environment()
+            return paths.environment()
 
     return where
 
@@ -77,8 +76,8 @@ def test_default_workspace_is_quick_on_the_sample(sample, tmp_path):
     ws = paths.open_workspace()
     assert (ws.environment, ws.profile, ws.image_size, ws.weights) == ("local", "quick", 96, "imagenet")
     assert ws.dataset == sample == datasets.sample()
-    assert ws.home == tmp_path / "cache" / "vggnb"
-    assert ws.runs.is_dir() and ws.features.is_dir()
+    assert ws.home == tmp_path / "data" / "vggnb"
+    assert not ws.home.exists(), "looking makes no folder"
     assert ws.to_dict()["runs"] == str(ws.runs)
 
 
@@ -131,22 +130,22 @@ def test_weights_file_and_threads(sample, monkeypatch, tmp_path):
     file.touch()
     monkeypatch.setenv("VGGNB_WEIGHTS", str(file))
     assert paths.open_workspace().weights == str(file)
-    assert machine.threads() is None
+    assert paths.threads() is None
     monkeypatch.setenv("VGGNB_THREADS", "2")
-    assert machine.threads() == 2
+    assert paths.threads() == 2
     for wrong in ("0", "two", "-1", "1.5", "²"):
         monkeypatch.setenv("VGGNB_THREADS", wrong)
         with pytest.raises(VggnbError, match="whole number"):
-            machine.threads()
+            paths.threads()
 
 
-def test_run_folder_that_cannot_be_made_is_said_at_once(sample, monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["file", "file/deeper", "closed/vggnb"])
+def test_a_home_that_cannot_be_written_to_is_refused_at_once(sample, monkeypatch, tmp_path, name):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "file"))
-    with pytest.raises(VggnbError, match="A file stands where a folder is needed"):
-        paths.open_workspace()
-    monkeypatch.setenv("VGGNB_HOME", "/proc/vggnb")
-    with pytest.raises(VggnbError, match="/proc/vggnb/runs"):
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(paths.os, "access", lambda path, mode: path != tmp_path / "closed")  # root may write anywhere
+    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / name))
+    with pytest.raises(VggnbError, match="A file stands where a folder is needed|You lack the permission"):
         paths.open_workspace()
 
 
@@ -185,7 +184,7 @@ def test_colab_keeps_runs_on_drive_and_features_on_the_local_disk(colab, sample,
     assert ws.features == tmp_path / "content/skin/features"
     assert ws.staged == tmp_path / "content/skin/staged"
     assert ws.dataset == tmp_path / "content/drive/MyDrive/skin/dataset"
-    assert "account whose Drive holds your pictures" in capsys.readouterr().out
+    assert "account whose Drive holds your images" in capsys.readouterr().out
     assert folders.dataset == ws.dataset and str(folders).startswith("MyDrive/skin/\n")
 
 
@@ -204,7 +203,7 @@ def test_mounting_elsewhere_is_no_error(capsys):
 
 def test_mounting_and_mounting_again(colab, tmp_path, capsys):
     assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
-    assert "account whose Drive holds your pictures" in capsys.readouterr().out
+    assert "account whose Drive holds your images" in capsys.readouterr().out
     assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
     assert len(colab.calls) == 1, "what is mounted is not mounted again"
     assert "Drive is mounted" in capsys.readouterr().out
@@ -236,7 +235,7 @@ def test_mountpoint_with_files_in_it_is_explained(colab, tmp_path):
 
 def test_dropped_mount_is_mounted_by_force(colab, monkeypatch, tmp_path):
     states = iter(["dropped", "alive"])
-    monkeypatch.setattr(machine, "_mount_state", lambda mountpoint: next(states))
+    monkeypatch.setattr(paths, "_mount_state", lambda mountpoint: next(states))
     assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
     assert colab.calls[0]["force_remount"] is True
 
@@ -245,23 +244,23 @@ def test_mount_state_knows_a_dead_connection(monkeypatch, tmp_path):
     def stat(path, **kwargs):
         raise OSError(107, "Transport endpoint is not connected")
 
-    assert machine._mount_state(tmp_path) == "absent"
-    monkeypatch.setattr(machine.os, "stat", stat)
-    assert machine._mount_state(tmp_path) == "dropped"
+    assert paths._mount_state(tmp_path) == "absent"
+    monkeypatch.setattr(paths.os, "stat", stat)
+    assert paths._mount_state(tmp_path) == "dropped"
 
 
 def test_subprocess_on_colab_is_told_to_mount_in_a_cell(monkeypatch, tmp_path):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
-    monkeypatch.setattr(machine, "CONTENT", tmp_path)
+    monkeypatch.setattr(paths, "CONTENT", tmp_path)
     monkeypatch.setitem(sys.modules, "google.colab", None)
     with pytest.raises(VggnbError, match="not a Colab kernel"):
         paths.mount_drive()
 
 
 def test_versions_and_device_are_found_without_importing():
-    found = machine.versions()
+    found = paths.versions()
     assert found["python"] and found["numpy"] and "tensorflow" in found
-    assert "CPU cores" in machine.device_words()
+    assert "CPU cores" in paths.device_words()
 
 
 def test_importing_takes_nothing_along():

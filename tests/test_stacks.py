@@ -14,7 +14,7 @@ import pytest
 from other_stack import answers, each_alone, weights_sha256
 from packaging.requirements import Requirement
 
-from vggnb.machine import versions
+from vggnb.paths import versions
 from vggnb.save import load_bundle
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,4 +5,4 @@ map. A step that does not fit one page is a folder whose `__init__` says what li
 `import vggnb` alone imports nothing heavy: name the module you need, as in `from vggnb.recipe import Recipe`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

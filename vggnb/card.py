@@ -9,8 +9,7 @@ from datetime import date
 
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
-from vggnb.machine import versions
-from vggnb.paths import SPLITS
+from vggnb.paths import SPLITS, versions
 from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file, unsealed
 from vggnb.train import Run
 

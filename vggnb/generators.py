@@ -13,7 +13,7 @@ import tensorflow as tf
 from vggnb.census import Manifest, Row
 from vggnb.census.manifest import check_there
 from vggnb.images import read_image, read_unchanged
-from vggnb.machine import cores, threads
+from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 
 if wanted := threads():

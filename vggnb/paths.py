@@ -1,20 +1,27 @@
-"""Where things are on Colab, Kaggle, Binder and a laptop: the profile, the folders, Google Drive, the versions.
+"""Where things are on Colab, Kaggle, Binder and a laptop: profile, folders, Google Drive, cores, versions.
 
-Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS.
+Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS. Imports nothing heavy.
 """
 
 import dataclasses
+import errno
+import importlib.metadata
 import os
+import platform
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 import vggnb
-from vggnb import machine
-from vggnb.machine import KAGGLE_WORKING, environment, mount_drive
 from vggnb.storage import VggnbError, make_folder, resolved, storage_errors
 
+CONTENT = Path("/content")  # Colab's fast local disk; what is on it is lost with the runtime
+KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
+MOUNT_S = 120  # seconds to wait for Drive
+WITHOUT_DRIVE = "To work without Drive, set VGGNB_HOME=/content/vggnb and VGGNB_DATASET, and download what you make."
 IMAGE_SIZES = {"quick": 96, "full": 224}
 WEIGHTS = ("imagenet", "offline", "none")
 SPLITS = ("train", "validation", "test")
@@ -23,7 +30,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # "s3://bucket" as a path h
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where one learner's things are. Printed, it names folders from `<home>`; the attributes hold whole paths."""
+    """Where everything is. Printed, it names folders from `<home>`; the attributes hold whole paths."""
 
     environment: str
     profile: str
@@ -75,10 +82,12 @@ class Workspace:
 
 
 def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Workspace:
-    """Find the dataset and make the folders for runs and features; on Colab, mount Drive if it is not yet.
+    """Find the dataset and the folders for runs and features; on Colab, mount Drive if it is not mounted yet.
+
+    No folder is made: each is made when something is first written to it.
 
     Args:
-        dataset: taken as it is, instead of looking for one.
+        dataset: used as given, instead of looking for one.
         project: on Colab, the folder of Drive (`MyDrive/<project>`) that holds `dataset` and `runs`.
 
     Raises:
@@ -88,21 +97,32 @@ def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Wo
     weights, home = _weights(), _home(where, project)
     profile = _profile(where, home)
     # Features are many small reads: on Colab they live on the local disk and are made again with the machine.
-    on_drive = where == "colab" and home.is_relative_to(machine.CONTENT / "drive")
-    local = machine.CONTENT / project if on_drive else home
+    on_drive = where == "colab" and home.is_relative_to(CONTENT / "drive")
+    local = CONTENT / project if on_drive else home
     dataset = _dataset(where, profile, home) if dataset is None else Path(dataset).absolute()
     if dataset.is_dir():
         check_outside(home, dataset, "The folder for runs and features", "VGGNB_HOME")
-    # A run is of one dataset: those on the sample do not stand in the way of those on the learner's own pictures.
+    # A run is of one dataset: those on the sample do not stand in the way of those on the images of the user.
     named = Path(os.path.abspath(dataset))  # not ".."
     name = "sample" if dataset in _samples() else named.name if dataset.is_dir() else named.stem
-    runs = make_folder(home / "runs" / name)
-    features = make_folder(local / "features")
-    return Workspace(where, profile, dataset, home, runs, features, weights)
+    _check_writable(home)
+    return Workspace(where, profile, dataset, home, home / "runs" / name, local / "features", weights)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a folder that could not be made, or not be written to, later."""
+    place = folder
+    while not os.path.lexists(place):
+        place = place.parent
+    with storage_errors(place):
+        if not place.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
-    """Refuse to write among a dataset's pictures, where it would be taken for one of its classes, or to an address.
+    """Refuse to write among a dataset's images, where it would be taken for one of its classes, or to an address.
 
     Raises:
         VggnbError: `path` is the dataset's folder or lies in it, or begins like s3://; `what` and `option` say what was
@@ -121,7 +141,7 @@ def _check_no_address(path: Path | str, what: str, option: str) -> None:
 
 
 def _profile(where: str, home: Path) -> str:
-    """VGGNB_PROFILE; else, on Colab, full as soon as the learner has named a dataset or put a file into her own."""
+    """VGGNB_PROFILE; else, on Colab, full as soon as the user has named a dataset or put a file into their own."""
     profile = os.environ.get("VGGNB_PROFILE")
     if not profile:
         own = where == "colab" and (os.environ.get("VGGNB_DATASET") or _holds_a_file(home / "dataset"))
@@ -133,7 +153,7 @@ def _profile(where: str, home: Path) -> str:
 
 
 def _home(where: str, project: str) -> Path:
-    """VGGNB_HOME; else a folder of Drive on Colab, what Kaggle keeps, or a folder in the user's cache folder."""
+    """VGGNB_HOME; else a folder of Drive on Colab, what Kaggle keeps, or a folder in the user's data directory."""
     if named := os.environ.get("VGGNB_HOME"):
         _check_no_address(named, "The folder for runs and features", "VGGNB_HOME")
         return Path(named).expanduser().absolute()
@@ -141,10 +161,7 @@ def _home(where: str, project: str) -> Path:
         return mount_drive(quiet=True) / project
     if where == "kaggle":
         return KAGGLE_WORKING / project
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / project
-    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    return Path(os.environ.get(variable) or Path.home() / ".cache").absolute() / project
+    return platformdirs.user_data_path(project, appauthor=False)  # not the cache: the system may empty that
 
 
 def _dataset(where: str, profile: str, home: Path) -> Path:
@@ -204,7 +221,7 @@ def sample_folder() -> Path:
 
 @dataclass(frozen=True)
 class ProjectFolders:
-    """The folders of a learner's own project (article steps 1 and 2)."""
+    """The folders of a project (article steps 1 and 2)."""
 
     project: Path
     dataset: Path
@@ -213,7 +230,7 @@ class ProjectFolders:
         inside = [path.name for path in self.dataset.iterdir() if path.is_dir() and path.name[:1] != "."]
         inside.sort(key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
         parts = self.project.parts
-        # On Drive the learner looks for the folder by its name; elsewhere the whole path is hers: folders.project.
+        # On Drive people look for the folder by its name; elsewhere they need the whole path: folders.project.
         top = "/".join(parts[parts.index("MyDrive") :]) if "MyDrive" in parts else "<project>"
         lines = [f"{top}/", f"  {self.dataset.name}/", *(f"    {name}/" for name in inside[:10])]
         return "\n".join(lines + (["    ..."] if len(inside) > 10 else []))
@@ -236,3 +253,124 @@ def make_project_folders(folder: Path | None = None, *, project: str = "vggnb") 
         for split in SPLITS:
             make_folder(dataset / split)
     return ProjectFolders(root, dataset)
+
+
+def environment() -> str:
+    """Where this code runs: "colab", "kaggle", "binder" or "local"."""
+    # Kaggle first: its machines are built on Colab's and carry Colab's variables.
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ or os.path.exists(KAGGLE_WORKING):
+        return "kaggle"
+    if "google.colab" in _running_shell() or "COLAB_RELEASE_TAG" in os.environ:
+        return "colab"
+    return "binder" if "BINDER_SERVICE_HOST" in os.environ else "local"
+
+
+def _running_shell() -> str:
+    """The repr of the IPython shell that this runs in, "" for none, without importing IPython."""
+    return str(sys.modules["IPython"].get_ipython() or "") if "IPython" in sys.modules else ""
+
+
+def mount_drive(*, quiet: bool = False) -> Path | None:
+    """Mount Google Drive on Colab and return its MyDrive folder; elsewhere print that there is none (article step 5).
+
+    Raises:
+        VggnbError: Drive could not be mounted; the text says what to do.
+    """
+    if environment() != "colab":
+        print("Not on Colab: there is no Drive to mount.")
+        return None
+    mountpoint = CONTENT / "drive"
+    mounted = _mount_state(mountpoint)
+    if mounted != "alive":
+        print("Mount with the account whose Drive holds your images.")
+        try:
+            from google.colab import drive
+
+            drive.mount(str(mountpoint), force_remount=mounted == "dropped", timeout_ms=MOUNT_S * 1000)
+        except Exception as error:  # the shell's own MessageError has no public name
+            raise _mount_error(error, mountpoint) from error
+        if _mount_state(mountpoint) != "alive":
+            remedy = f"Runtime > Restart session, then mount again. {WITHOUT_DRIVE}"
+            raise VggnbError("Drive was mounted but its MyDrive folder is not there.", mountpoint, remedy)
+    if not quiet or mounted != "alive":
+        print("Drive is mounted: your files are in MyDrive.")
+    return mountpoint / "MyDrive"
+
+
+def _mount_state(mountpoint: Path) -> str:
+    """Of a mount: "alive", "dropped" (it was there and its connection died) or "absent"."""
+    try:
+        os.stat(mountpoint / "MyDrive")
+    except OSError as error:
+        return "dropped" if error.errno in (errno.ENOTCONN, errno.EIO) else "absent"
+    return "alive"
+
+
+def _mount_error(error: Exception, mountpoint: Path) -> VggnbError:
+    """Explain a failed mount in words that the user can act on."""
+    text = f"{type(error).__name__}: {error}"
+    known = {
+        "credential propagation was unsuccessful": (
+            "Drive refused: the permission was not given.",
+            "Run the cell again, choose the account whose Drive holds your images and tick every box; allow pop-ups "
+            "and third-party cookies for colab.research.google.com.",
+        ),
+        "must not already contain files": (
+            "The mount folder holds files, so Drive cannot be mounted on it.",
+            "Runtime > Disconnect and delete runtime, then run the pages from the top; nothing on Drive is lost.",
+        ),
+        "timeout": (
+            "Drive did not answer in time.",
+            "Run the cell again. If it persists, My Drive holds too many files at its top: move them into folders.",
+        ),
+        "NotImplementedError": ("This runtime cannot mount Drive.", "Use a hosted Colab runtime in the browser."),
+        "ImportError": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
+        "ModuleNotFoundError": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
+    }
+    default = (f"Drive could not be mounted ({text}).", "Run the cell again and allow access in the window that opens.")
+    what, remedy = next((words for key, words in known.items() if key.lower() in text.lower()), default)
+    return VggnbError(what, mountpoint, f"{remedy} {WITHOUT_DRIVE}")
+
+
+def python_path() -> str:
+    """PYTHONPATH with which a fresh process finds this same library."""
+    home = str(Path(vggnb.__file__).resolve().parent.parent)
+    return os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def versions() -> dict[str, str | None]:
+    """Version of each package that matters, None where it is not installed; nothing is imported."""
+    found = {"python": platform.python_version(), "vggnb": vggnb.__version__}
+    for name in ("numpy", "pillow", "matplotlib", "tensorflow", "keras", "onnxruntime", "ipywidgets"):
+        found[name] = _version(name)
+    found["tensorflow"] = found["tensorflow"] or _version("tensorflow-cpu")
+    return found
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_words() -> str:
+    """The processor cores and the graphics card that can be seen without starting TensorFlow."""
+    devices = os.listdir("/dev") if os.path.isdir("/dev") else []
+    gpus = sum(name.startswith("nvidia") and name[6:].isdigit() for name in devices)
+    return f"{cores()} CPU cores, " + (f"{gpus} NVIDIA GPU" if gpus else "no GPU seen")
+
+
+def threads() -> int | None:
+    """Threads for TensorFlow, from VGGNB_THREADS; None leaves it to TensorFlow."""
+    text = os.environ.get("VGGNB_THREADS")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise VggnbError(f"Not a number of threads: '{text}'.", "VGGNB_THREADS", "Set it to a whole number from 1.")
+    return int(text)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from vggnb.folders import plain_cell, shown, walk
 from vggnb.images import read_image
-from vggnb.machine import cores
+from vggnb.paths import cores
 from vggnb.storage import VggnbError, csv_text
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from vggnb.census.layout import SPLITS
 from vggnb.census.rows import Row
 from vggnb.folders import shown
+from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError, csv_text, sha256_bytes, storage_errors, write_bytes
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")

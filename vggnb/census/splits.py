@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from vggnb.census.layout import SPLITS, UNSPLIT
+from vggnb.census.layout import UNSPLIT
 from vggnb.census.manifest import LEAK, Manifest
 from vggnb.census.rows import Row, tied_together
 from vggnb.census.survey import Census, take_census
 from vggnb.folders import counted, shown
-from vggnb.paths import Workspace
+from vggnb.paths import SPLITS, Workspace
 from vggnb.staging import near_copy
 from vggnb.storage import VggnbError
 

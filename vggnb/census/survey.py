@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnb.census.layout import OUTSIDE, SPLITS, UNSPLIT, Entry, read_layout
+from vggnb.census.layout import OUTSIDE, UNSPLIT, Entry, read_layout
 from vggnb.census.rows import Pair, Profile, Row, find_pairs, tied_together
 from vggnb.census.tables import read_table
 from vggnb.census.verdict_store import VerdictCache
 from vggnb.census.verdicts import Verdict, judge_files
 from vggnb.folders import Skipped, counted, is_named_like_a_picture, shown
+from vggnb.paths import SPLITS
 from vggnb.staging import staged_files
 from vggnb.storage import VggnbError
 

@@ -5,8 +5,9 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from vggnb.census.layout import SPLITS, UNSPLIT, Entry, Layout, check_names, split_word
+from vggnb.census.layout import UNSPLIT, Entry, Layout, check_names, split_word
 from vggnb.folders import LINK, SPECIAL, Skipped, counted, shown, user_table
+from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError, storage_errors
 
 

@@ -26,6 +26,7 @@ class VerdictCache:
         if self._file is not None:
             columns = ", ".join(("path BLOB PRIMARY KEY", "size", "mtime_ns", "version", *Verdict.__slots__))
             with self._troubles():
+                self._file.parent.mkdir(parents=True, exist_ok=True)
                 self._base = sqlite3.connect(self._file, timeout=10)
                 self._base.execute(f"CREATE TABLE IF NOT EXISTS verdicts ({columns})")
         return self

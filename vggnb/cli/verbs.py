@@ -8,8 +8,7 @@ from pathlib import Path
 
 from vggnb.cli.output import show, tell, write
 from vggnb.folders import shown
-from vggnb.machine import device_words, versions
-from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace
+from vggnb.paths import WEIGHTS, Workspace, check_outside, device_words, open_workspace, versions
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, make_folder
 

@@ -14,7 +14,7 @@ from vggnb.cluster.local import LocalEngine
 from vggnb.cluster.units import UNIT_ROWS, Index, Missing
 from vggnb.cluster.work import Answer, Job, Network
 from vggnb.folders import counted, shown
-from vggnb.machine import threads
+from vggnb.paths import threads
 from vggnb.recipe import Recipe
 from vggnb.shards import whole_shards
 from vggnb.staging import check_apart

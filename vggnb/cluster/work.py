@@ -17,7 +17,7 @@ import numpy as np
 from vggnb.census import Row
 from vggnb.census.manifest import check_there
 from vggnb.images import read_unchanged
-from vggnb.machine import versions
+from vggnb.paths import versions
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
 

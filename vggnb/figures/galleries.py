@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from vggnb.census.layout import SPLITS, UNSPLIT
+from vggnb.census.layout import UNSPLIT
 from vggnb.figures.canvas import BLUE, VERMILION, WIDTH, Drawing, drawing, label, new_axes, styled
 from vggnb.folders import counted, shown
 from vggnb.images import read_image
+from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
 
 THUMBNAIL = 200  # pixels of a tile's longer side

@@ -19,13 +19,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from vggnb import machine
+from vggnb import paths
 from vggnb.card import NOT_A_DEVICE, build_card
 from vggnb.generators import tf
 from vggnb.images import DECODER_VERSION
 from vggnb.likeness import Likeness
-from vggnb.machine import versions
 from vggnb.model import compiled, features_of
+from vggnb.paths import versions
 from vggnb.recipe import Recipe
 from vggnb.save import exports
 from vggnb.save.filling import read_numbers, rebuild
@@ -140,7 +140,7 @@ def _local_first(target: Path) -> Iterator[Path]:
 
     Keras writes its files here and there, which Drive is not made for.
     """
-    if not target.is_relative_to(resolved(machine.CONTENT / "drive")):
+    if not target.is_relative_to(resolved(paths.CONTENT / "drive")):
         yield target
         return
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
-from vggnb.machine import python_path
+from vggnb.paths import python_path
 from vggnb.recipe import Recipe
 from vggnb.save.filling import rebuild
 from vggnb.save.guard import check_model_file

@@ -17,7 +17,7 @@ import numpy as np
 
 from vggnb.images import resize_image
 from vggnb.likeness import Likeness
-from vggnb.machine import cores, threads
+from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 from vggnb.save.onnx_file import check_onnx
 from vggnb.save.spec import CHECK_IMAGES, MOST_FACTS, Spec, check_file, read_manifest, read_spec

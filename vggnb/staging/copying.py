@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
-from vggnb import machine
+from vggnb import paths
 from vggnb.folders import shown, walk
 from vggnb.images import MAX_BYTES
 from vggnb.staging.archives import check_room, extract, is_archive
@@ -54,7 +54,7 @@ def near_copy(dataset: Path, staged: Path, *, progress: bool = True) -> Path:
         staged: folder for staged copies, on the local disk; each dataset gets one of its own in it.
     """
     dataset = Path(os.path.abspath(dataset))
-    on_drive = dataset.is_relative_to(machine.CONTENT / "drive")
+    on_drive = dataset.is_relative_to(paths.CONTENT / "drive")
     if not on_drive and (not dataset.exists() or dataset.suffix.lower() == ".csv" or _archive(dataset) is None):
         return dataset  # also one that is not there: who reads it says so
     name = f"{dataset.name.partition('.')[0][:40]}-{sha256_bytes(os.fsencode(dataset))[:8]}"

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from vggnb.checkpoints import Checkpoints, State
 from vggnb.lock import Lock
-from vggnb.machine import cores, versions
+from vggnb.paths import cores, versions
 from vggnb.storage import VggnbError
 
 CHECKPOINT_S = 5.0  # a kill loses at most this much training...

@@ -18,7 +18,7 @@ from html import escape
 from pathlib import Path
 
 from vggnb.folders import shown
-from vggnb.machine import python_path
+from vggnb.paths import python_path
 from vggnb.storage import VggnbError
 from vggnb.widgets.panels import ipywidgets
 

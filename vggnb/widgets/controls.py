@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from vggnb import figures
-from vggnb.census.layout import SPLITS, UNSPLIT
+from vggnb.census.layout import UNSPLIT
 from vggnb.folders import shown
+from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
 from vggnb.widgets.panels import Panel, ipywidgets, side_by_side
 

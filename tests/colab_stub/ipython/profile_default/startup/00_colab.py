@@ -8,6 +8,6 @@ from google.colab._shell import Shell
 get_ipython().__class__ = Shell  # noqa: F821  a name that IPython provides
 
 if "VGGNB_STUB_CONTENT" in os.environ:
-    import vggnb.machine
+    import vggnb.paths
 
-    vggnb.machine.CONTENT = Path(os.environ["VGGNB_STUB_CONTENT"])
+    vggnb.paths.CONTENT = Path(os.environ["VGGNB_STUB_CONTENT"])
