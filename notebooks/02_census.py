@@ -1,8 +1,6 @@
 # %% [markdown]
 # # 2. Census: look at every picture before you train
 #
-# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/vggnb/vggnb/blob/main/notebooks/02_census.ipynb)
-#
 # After this page you can
 #
 # - count pictures rather than files, and say of every file that is not used why it is not,
@@ -19,11 +17,25 @@
 import importlib.util, os, pathlib, subprocess, sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
-    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
-    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+https://github.com/vggnb/vggnb"]
-    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+found, here, address = importlib.util.find_spec("vggnb"), pathlib.Path.cwd(), ""
+if not getattr(found, "origin", None):  # not installed: a checkout around this page, or a wheel, or an address
+    checkouts = [folder for folder in (here, *here.parents) if (folder / "vggnb/paths.py").is_file()]
+    wheels = list(pathlib.Path("/content").glob("vggnb-*.whl"))
+    if not checkouts and not wheels and "google.colab" in sys.modules:
+        try:
+            from google.colab import drive as google_drive
+            google_drive.mount("/content/drive")
+        except Exception as error:
+            print(f"Google Drive was not mounted: {error}")
+        drive = pathlib.Path("/content/drive/MyDrive")
+        wheels = [wheel for depth in ("", "vggnb*/", "vggnb*/*/") for wheel in drive.glob(f"{depth}vggnb-*.whl")]
+    source = str(max(wheels, key=os.path.getmtime)) if wheels else address
+    if checkouts:
+        sys.path.insert(0, str(checkouts[0]))
+    elif not source or subprocess.run([sys.executable, "-m", "pip", "install", "-q", source]).returncode:
+        sys.exit("vggnb is not installed: put the file vggnb-...-py3-none-any.whl into /content or into the folder "
+                 "vggnb in My Drive, then run this cell again; on your own computer, open the page inside the project.")
+    importlib.invalidate_caches()
 from vggnb.paths import open_workspace
 ws = open_workspace()
 print(ws)

@@ -13,11 +13,12 @@ import os
 import re
 import tempfile
 import time
-import tomllib
 from pathlib import Path
 
 import jupytext
 import nbformat
+
+from vggnb import __version__
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
@@ -37,11 +38,25 @@ SETUP = """\
 import importlib.util, os, pathlib, subprocess, sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-if not getattr(importlib.util.find_spec("vggnb"), "origin", None):  # not installed: use this checkout, else pip
-    folders = [pathlib.Path.cwd(), *pathlib.Path.cwd().parents, pathlib.Path("/content/drive/MyDrive/vggnb")]
-    checkout = next((folder for folder in folders if (folder / "vggnb/paths.py").is_file()), None)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "vggnb @ git+ADDRESS"]
-    sys.path.insert(0, str(checkout)) if checkout else subprocess.run(pip, check=True)
+found, here, address = importlib.util.find_spec("vggnb"), pathlib.Path.cwd(), "ADDRESS"
+if not getattr(found, "origin", None):  # not installed: a checkout around this page, or a wheel, or an address
+    checkouts = [folder for folder in (here, *here.parents) if (folder / "vggnb/paths.py").is_file()]
+    wheels = list(pathlib.Path("/content").glob("vggnb-*.whl"))
+    if not checkouts and not wheels and "google.colab" in sys.modules:
+        try:
+            from google.colab import drive as google_drive
+            google_drive.mount("/content/drive")
+        except Exception as error:
+            print(f"Google Drive was not mounted: {error}")
+        drive = pathlib.Path("/content/drive/MyDrive")
+        wheels = [wheel for depth in ("", "vggnb*/", "vggnb*/*/") for wheel in drive.glob(f"{depth}vggnb-*.whl")]
+    source = str(max(wheels, key=os.path.getmtime)) if wheels else address
+    if checkouts:
+        sys.path.insert(0, str(checkouts[0]))
+    elif not source or subprocess.run([sys.executable, "-m", "pip", "install", "-q", source]).returncode:
+        sys.exit("vggnb is not installed: put the file vggnb-...-py3-none-any.whl into /content or into the folder "
+                 "vggnb in My Drive, then run this cell again; on your own computer, open the page inside the project.")
+    importlib.invalidate_caches()
 from vggnb.paths import open_workspace
 ws = open_workspace()
 print(ws)"""
@@ -64,21 +79,24 @@ NOISE = {
 
 
 def address() -> str:
-    """The project's public address, from the one place where it stands."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return project["urls"]["Repository"]
+    """Where the project is published, with a tag or commit: VGGNB_REPOSITORY, or nothing.
+
+    `https://github.com/OWNER/NAME` means the tag of this version; `...@REF` a tag or commit of one's own.
+    """
+    repository, _, ref = os.environ.get("VGGNB_REPOSITORY", "").strip().rstrip("/").partition("@")
+    return f"{repository}@{ref or f'v{__version__}'}" if repository else ""
 
 
-def setup_source() -> str:
+def setup_source(address: str) -> str:
     """The setup cell, the same on every page."""
-    return SETUP.replace("ADDRESS", address())
+    return SETUP.replace("ADDRESS", f"vggnb @ git+{address}" if address else "")
 
 
-def badge_line(name: str) -> str:
-    """The Colab badge of one page, a line of Markdown; `name` is the file's without its ending."""
-    repository = address().removeprefix("https://github.com/")
+def badge_line(name: str, address: str) -> str:
+    """The Colab badge of one page, a line of Markdown; `name` is the file's without its ending. Nothing without one."""
+    repository, _, ref = address.removeprefix("https://github.com/").partition("@")
     image = f"{BADGE}({COLAB}/assets/colab-badge.svg)]"
-    return f"{image}({COLAB}/github/{repository}/blob/main/notebooks/{name}.ipynb)"
+    return f"{image}({COLAB}/github/{repository}/blob/{ref}/notebooks/{name}.ipynb)" if address else ""
 
 
 def tags(cell) -> list[str]:
@@ -87,13 +105,14 @@ def tags(cell) -> list[str]:
 
 
 def stamp(script, name: str) -> None:
-    """Put the badge under the title and the setup cell after the first cell, in place of what stands there."""
+    """Put the badge, if there is one, under the title, and the setup cell after the first cell."""
     if not script.cells or script.cells[0].cell_type != "markdown" or not script.cells[0].source.startswith("# "):
         raise SystemExit(f"{name}.py: the first cell must be Markdown and start with the title, '# ...'.")
     first, *others = script.cells
     title, *lines = [line for line in first.source.splitlines() if not line.startswith(BADGE)]
-    first.source = "\n\n".join((title, badge_line(name), "\n".join(lines).strip("\n"))).strip()
-    setup = nbformat.v4.new_code_cell(setup_source(), metadata={"tags": ["setup"]})
+    parts = (title, badge_line(name, address()), "\n".join(lines).strip("\n"))
+    first.source = "\n\n".join(filter(None, parts))
+    setup = nbformat.v4.new_code_cell(setup_source(address()), metadata={"tags": ["setup"]})
     script.cells = [first, setup, *(cell for cell in others if "setup" not in tags(cell))]
 
 

@@ -36,6 +36,7 @@ def colab(tmp_path_factory):
     }
 
 
+@pytest.mark.colab
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_page_runs_on_colab(path, colab):
