@@ -99,7 +99,7 @@ print("no other format differs by 0.0001:", max(differences[kind] for kind in ex
 # | `labels.json` | which output is which class | **no**, and without it the outputs mean nothing |
 # | `recipe.json` | size and way of resizing: how a picture must be prepared (scaling is inside the model) | **no**, and without it the answers are wrong |
 # | `card.json` | what it was trained on, how it did, what it must not be used for | no |
-# | `likeness.json` | what the features of the training pictures were like; page 8 uses it | no |
+# | `feature_ranges.json` | what the features of the training pictures were like; page 8 uses it | no |
 # | `VGG_Skin.savedmodel/` | for TensorFlow's own servers; a folder, and twice as large, since Keras writes the numbers twice | no |
 # | `VGG_Skin.onnx` | for almost every other program; below | no |
 # | `VGG_Skin.tflite` | for LiteRT, which runs on telephones | no |

@@ -4,7 +4,7 @@
 # After this page you can
 #
 # - open a saved bundle and let it name the class of any picture, or of a whole folder, as a table,
-# - read a probability, know when not to believe it, and be warned of pictures unlike the training data,
+# - read a probability, know when not to believe it, and be warned of out-of-distribution images,
 # - see which part of the picture decided,
 # - try it with your own photo, here in the page.
 #
@@ -84,7 +84,7 @@ figures.answers(answers)
 # ## A picture that is no lesion
 #
 # So the bundle also knows what its training pictures were like: of each of the features that enter the head, the lowest and
-# the highest value. A picture is *unlike the training data* when more of its features lie outside than of almost all
+# the highest value. An image is *out-of-distribution* when more of its features lie outside than of almost all
 # validation pictures (98 of 100). Here is the portrait that comes with matplotlib; look at what the probability says, and at
 # the words behind it:
 
@@ -95,7 +95,7 @@ from matplotlib.cbook import get_sample_data
 album = ws.features.parent / "holiday"
 album.mkdir(exist_ok=True)
 shutil.copy(get_sample_data("grace_hopper.jpg", asfileobj=False), album / "portrait.jpg")
-print(bundle.likeness)
+print(bundle.ranges)
 print(predict_files(bundle, album / "portrait.jpg")[0])
 
 # %%
@@ -105,7 +105,7 @@ figures.answers(predict_files(bundle, [manifest.dataset / rows[0].path, album / 
 # The warning is a help and no proof. A model of real photographs of skin warned of 3 of its 120 test pictures, and of all
 # 330 pictures of rubbish, though it was more than 0.9 sure of every second one of them. But a model of rubbish, which has
 # seen so many different things, warned only of every third skin picture: the more varied the training data, the less
-# there is that it can call unlike. And a picture of the right kind can be misjudged without any warning.
+# there is that it can call out-of-distribution. And a picture of the right kind can be misjudged without any warning.
 #
 # ## A folder, with a broken file in it
 #

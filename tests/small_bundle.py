@@ -82,7 +82,7 @@ def save_small(folder, *, model=None, classes=CLASSES, recipe=RECIPE, formats=tu
 
     dataset = Path(NAME.removeprefix("VGG_"))
     run = SimpleNamespace(
-        classes=classes, recipe=recipe, manifest=SimpleNamespace(dataset=dataset), likeness=lambda: None
+        classes=classes, recipe=recipe, manifest=SimpleNamespace(dataset=dataset), ranges=lambda: None
     )
     model = small_model(classes=classes, recipe=recipe) if model is None else model
     return save_bundle(run, folder, formats=formats, model=model)

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage folders lock checkpoints images recipe".split()
 WAY = (
     "paths staging datasets census metrics shards generators weights model features cluster choose "
-    "likeness train evaluate card save predict"
+    "train evaluate card save predict"
 ).split()
 LEAVES = "figures explain report widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]

@@ -163,7 +163,7 @@ def test_predict_answers_good_and_bad_files_alike(document, saved, own_photos):
     for answer in found:
         bad = answer["path"].endswith("cat_1.png")
         assert set(answer) == (
-            {"path", "error"} if bad else {"path", "class", "probability", "probabilities", "unlike"}
+            {"path", "error"} if bad else {"path", "class", "probability", "probabilities", "out_of_distribution"}
         )
 
 

@@ -106,7 +106,7 @@ def test_an_export_in_one_command(best_run, capsys, tmp_path, quick_verify):
 
 
 @pytest.mark.parametrize(
-    "gone", ["VGG_pets.savedmodel", "VGG_pets.onnx", "VGG_pets.tflite", "likeness.json", "card.json"]
+    "gone", ["VGG_pets.savedmodel", "VGG_pets.onnx", "VGG_pets.tflite", "feature_ranges.json", "card.json"]
 )
 def test_the_bundle_works_without_any_optional_file(gone, own, pictures):
     path = own / gone
@@ -167,7 +167,9 @@ def test_a_missing_runtime_is_told(exported, monkeypatch):
 # Damaged and hostile files
 
 
-@pytest.mark.parametrize("name", ["VGG_pets.onnx", "VGG_pets.savedmodel/variables/variables.index", "likeness.json"])
+@pytest.mark.parametrize(
+    "name", ["VGG_pets.onnx", "VGG_pets.savedmodel/variables/variables.index", "feature_ranges.json"]
+)
 def test_a_flipped_bit_is_seen(name, own):
     data = bytearray((own / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -289,7 +291,7 @@ def test_a_wrong_number_of_threads_is_not_the_files_fault(exported, monkeypatch)
 def test_both_engines_give_the_same_answers(bundle, in_onnx, pictures):
     for keras, onnx in zip(predict_files(bundle, pictures), predict_files(in_onnx, pictures), strict=True):
         assert keras.path == onnx.path and keras.probabilities == pytest.approx(onnx.probabilities, abs=1e-5)
-        assert keras.unlike == onnx.unlike
+        assert keras.out_of_distribution == onnx.out_of_distribution
 
 
 def test_both_engines_give_the_same_features(bundle, in_onnx):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vggnb import cli, predict
 from vggnb.generators import read_row
-from vggnb.likeness import Likeness
+from vggnb.metrics.ood import FeatureRanges
 from vggnb.predict import Prediction, open_bundle, predict_files, predict_images, predict_listed, read_names, to_csv
 from vggnb.storage import VggnbError
 
@@ -169,7 +169,7 @@ def test_an_answer_is_plain_json():
             "class": "dog",
             "probability": 0.75,
             "probabilities": {"dog": 0.75, "cat": 0.25},
-            "unlike": None,
+            "out_of_distribution": None,
         },
         {"path": "b.jpg", "error": "It is empty."},
     ]
@@ -177,7 +177,7 @@ def test_an_answer_is_plain_json():
 
 
 def test_a_class_of_a_strangers_bundle_sends_nothing_to_the_terminal():
-    assert str(Prediction("a.jpg", {"\x1b[2J\n": 1.0}, unlike=True)).isprintable()
+    assert str(Prediction("a.jpg", {"\x1b[2J\n": 1.0}, out_of_distribution=True)).isprintable()
 
 
 # Batches, lists, tables
@@ -244,12 +244,12 @@ def test_an_empty_list_is_told(data):
 
 def test_a_table_comes_back_from_csv_whatever_the_names_are():
     answers = [
-        Prediction('a,b\r\n"c".jpg', {"dog": 0.75, "cat": 0.25}, unlike=True),
+        Prediction('a,b\r\n"c".jpg', {"dog": 0.75, "cat": 0.25}, out_of_distribution=True),
         Prediction("x.jpg", {}, "It is empty."),
-        Prediction("y.jpg", {"cat": 1.0, "dog": 0.0}, unlike=False),
+        Prediction("y.jpg", {"cat": 1.0, "dog": 0.0}, out_of_distribution=False),
     ]
     header, *rows = csv.reader(io.StringIO(to_csv(answers, ("cat", "dog")), newline=""))
-    assert header == ["path", "class", "probability", "unlike", "error", "p(cat)", "p(dog)"]
+    assert header == ["path", "class", "probability", "out_of_distribution", "error", "p(cat)", "p(dog)"]
     assert rows[0] == ['a,b\r\n"c".jpg', "dog", "0.750000", "yes", "", "0.250000", "0.750000"]
     assert rows[1] == ["x.jpg", "", "", "", "It is empty.", "", ""]
     assert rows[2] == ["y.jpg", "cat", "1.000000", "no", "", "1.000000", "0.000000"]
@@ -272,16 +272,20 @@ def test_a_name_that_is_no_text_can_be_printed_as_csv():
 def limited(bundle, low, high):
     """The bundle with ranges of its own, the same for every feature."""
     wide = np.ones(2944, np.float32)
-    return replace(bundle, likeness=Likeness(low * wide, high * wide, 0.1, 50))
+    return replace(bundle, ranges=FeatureRanges(low * wide, high * wide, 0.1, 50))
 
 
 def test_a_picture_unlike_the_training_data_is_flagged_and_said(bundle, manifest, rows):
     path = manifest.dataset / rows[0].path
     (like,) = predict_files(limited(bundle, -1e9, 1e9), path)
     (unlike,) = predict_files(limited(bundle, 5e8, 1e9), path)
-    assert like.unlike is False and unlike.unlike is True and like.probabilities == unlike.probabilities
-    assert "unlike" not in str(like) and str(unlike).endswith("(unlike the training data: this may mean nothing)")
-    assert predict_files(bundle, path)[0].unlike is None, "8 validation pictures are too few to say"
+    assert (
+        like.out_of_distribution is False
+        and unlike.out_of_distribution is True
+        and like.probabilities == unlike.probabilities
+    )
+    assert "out-of" not in str(like) and str(unlike).endswith("(out-of-distribution: this may mean nothing)")
+    assert predict_files(bundle, path)[0].out_of_distribution is None, "8 validation pictures are too few to say"
 
 
 # The command
@@ -369,6 +373,9 @@ def test_an_unknown_engine_is_told(saved):
 def test_a_figure_of_answers_shows_the_warning_and_says_it(noisy_files):
     from vggnb import figures
 
-    said = [Prediction("a.jpg", {"cat": 0.9, "dog": 0.1}, unlike=True), Prediction("b.jpg", {"dog": 1.0}, unlike=False)]
+    said = [
+        Prediction("a.jpg", {"cat": 0.9, "dog": 0.1}, out_of_distribution=True),
+        Prediction("b.jpg", {"dog": 1.0}, out_of_distribution=False),
+    ]
     sentence = figures.answers(said).sentence
-    assert sentence == "a.jpg: cat 0.90 (unlike the training data); b.jpg: dog 1.00."
+    assert sentence == "a.jpg: cat 0.90 (out-of-distribution); b.jpg: dog 1.00."

@@ -339,7 +339,7 @@ def test_saving_over_a_bundle_keeps_the_old_one_when_saving_fails(
 def test_a_bundle_replaces_another_as_a_whole(best_run, model, own_bundle, quick_verify):
     save_bundle(best_run[0], own_bundle, name="again", formats=["json"], model=model)
     assert names(own_bundle) == [
-        "VGG_again.json", "VGG_again.weights.h5", "card.json", "labels.json", "likeness.json", "manifest.json",
+        "VGG_again.json", "VGG_again.weights.h5", "card.json", "labels.json", "feature_ranges.json", "manifest.json",
         "recipe.json",
     ]  # fmt: skip
     assert load_bundle(own_bundle).name == "again"

@@ -13,7 +13,7 @@ from faults import CUTS, FLIPS, damaged
 from programs import told_by
 from small_bundle import CLASSES, NAME, RECIPE, WIDTHS, save_small, small_model, small_vgg
 
-from vggnb.likeness import learn_likeness
+from vggnb.metrics.ood import fit_ranges
 from vggnb.save import bundle, exports, load_bundle, open_onnx, proof, runtimes, save_bundle, verify
 from vggnb.save.spec import EXPORTS, FORMATS, MANIFEST, NUMBERS, read_manifest, read_spec, write_manifest
 from vggnb.storage import VggnbError
@@ -22,7 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELS = {f"{NAME}{ending}": kind for kind, ending in FORMATS.items()}
 FILES = [*MODELS, "labels.json", "recipe.json", "card.json", MANIFEST]
 INSIDE = ("fingerprint.pb", "saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index")
-FOR_OTHERS = [f"{NAME}.onnx", f"{NAME}.tflite", "likeness.json", *(f"{NAME}.savedmodel/{file}" for file in INSIDE)]
+FOR_OTHERS = [
+    f"{NAME}.onnx",
+    f"{NAME}.tflite",
+    "feature_ranges.json",
+    *(f"{NAME}.savedmodel/{file}" for file in INSIDE),
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +58,8 @@ def for_others(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "pets"
     with small_vgg():
         seen = np.random.default_rng(0).random((60, sum(WIDTHS[block] for block, _ in RECIPE.pools)), np.float32)
-        likeness, manifest = learn_likeness(seen[:40], seen[40:]), SimpleNamespace(dataset=Path("pets"))
-        run = SimpleNamespace(classes=CLASSES, recipe=RECIPE, manifest=manifest, likeness=lambda: likeness)
+        ranges, manifest = fit_ranges(seen[:40], seen[40:]), SimpleNamespace(dataset=Path("pets"))
+        run = SimpleNamespace(classes=CLASSES, recipe=RECIPE, manifest=manifest, ranges=lambda: ranges)
         save_bundle(run, folder, formats=EXPORTS, model=small_model())
     return folder
 
@@ -81,16 +86,16 @@ def openings_for_others(file):
     yield verify
     if file.endswith(".onnx"):
         yield open_onnx
-    if file == "likeness.json":
-        yield lambda folder: runtimes.read_likeness(read_spec(folder))
-        yield lambda folder: runtimes.read_likeness(read_spec(folder, ("onnx",)))
+    if file == "feature_ranges.json":
+        yield lambda folder: runtimes.read_ranges(read_spec(folder))
+        yield lambda folder: runtimes.read_ranges(read_spec(folder, ("onnx",)))
 
 
 def test_these_are_all_files_and_whole_ones_are_opened(for_others):
     with small_vgg():
         files = {file.path for file in verify(for_others)}
         assert files == {*FOR_OTHERS, f"{NAME}.weights.h5", "labels.json", "recipe.json", "card.json"}
-        assert load_bundle(for_others).likeness.limit is not None
+        assert load_bundle(for_others).ranges.limit is not None
         opened = open_onnx(for_others)
     answers = opened.run(runtimes.check_images(RECIPE.image_size))[0]
     assert np.abs(answers - np.array(read_manifest(for_others)["check"])).max() <= exports.TOLERANCE

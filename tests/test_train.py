@@ -19,8 +19,8 @@ from programs import told_by
 from vggnb.checkpoints import State, read_state, to_bytes
 from vggnb.features import Features
 from vggnb.generators import epoch_order
-from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
+from vggnb.metrics.ood import FeatureRanges
 from vggnb.metrics.temperature import Calibration
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
@@ -30,7 +30,7 @@ from vggnb.train import head as head_module
 from vggnb.train.head import _keep, _ordered_batches, class_weight
 from vggnb.weights import weights_sha256
 
-NO_LIMIT = Likeness(np.zeros(1, np.float32), np.ones(1, np.float32), None, 0, "none")
+NO_LIMIT = FeatureRanges(np.zeros(1, np.float32), np.ones(1, np.float32), None, 0, "none")
 
 
 def is_same(one, other):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggnb.predict import UNLIKE, Prediction
+from vggnb.predict import OUT_OF_DISTRIBUTION, Prediction
 from vggnb.storage import VggnbError
 from vggnb.widgets import (
     BatchPreview,
@@ -339,7 +339,7 @@ def test_try_your_own_ranks_classes_and_names_broken_files(bundle):
     assert "<b>page.jpg</b>: Not a photograph: it is a web page or a drawing." in text
     assert "<b>empty.jpg</b>: The file is empty (0 bytes)." in text
     (_, ranked), *_ = panel.answers
-    words = ranked.removesuffix(f" ({UNLIKE})").replace(",", "").split()
+    words = ranked.removesuffix(f" ({OUT_OF_DISTRIBUTION})").replace(",", "").split()
     assert sorted(words[::2]) == ["cat", "dog"]
     shares = [float(share) for share in words[1::2]]
     assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=0.02)
@@ -420,10 +420,10 @@ def test_a_hostile_upload_is_refused_at_once_with_a_sentence(name, bundle, bomb,
 def test_a_picture_unlike_the_training_data_is_warned_about(monkeypatch):
     panel = TryYourOwn(None)
     for unlike in (True, False):
-        answer = Prediction("a.jpg", {"dog": 1.0}, unlike=unlike)
+        answer = Prediction("a.jpg", {"dog": 1.0}, out_of_distribution=unlike)
         monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files, answer=answer: [answer])
         ((_, said),) = panel.answer([("a.jpg", jpeg())])
-        assert (uploads.UNLIKE in panel.words.value) == (UNLIKE in said) == unlike
+        assert (uploads.OUT_OF_DISTRIBUTION in panel.words.value) == (OUT_OF_DISTRIBUTION in said) == unlike
 
 
 # The app

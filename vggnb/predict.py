@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 MOST_NAMES = 100_000_000  # bytes of a list of names
-UNLIKE = "unlike the training data: this may mean nothing"
+OUT_OF_DISTRIBUTION = "out-of-distribution: this may mean nothing"
 ENGINES = ("tensorflow", "onnxruntime")
 
 
@@ -31,13 +31,13 @@ class Prediction:
     """The answer for one picture: classes from most to least probable, or why there is none.
 
     Attributes:
-        unlike: whether the picture is unlike the training data (see `likeness`); None: that is not known.
+        out_of_distribution: whether the picture is out-of-distribution (see `metrics.ood`); None: unknown.
     """
 
     path: str
     probabilities: dict[str, float]
     error: str | None = None
-    unlike: bool | None = None
+    out_of_distribution: bool | None = None
 
     @property
     def class_name(self) -> str | None:
@@ -53,7 +53,7 @@ class Prediction:
     def words(self) -> str:
         """The answer without the file's name."""
         ranked = ", ".join(f"{shown(kind)} {p:.2f}" for kind, p in self.probabilities.items())
-        return self.error or (f"{ranked} ({UNLIKE})" if self.unlike else ranked)
+        return self.error or (f"{ranked} ({OUT_OF_DISTRIBUTION})" if self.out_of_distribution else ranked)
 
     def __str__(self) -> str:
         return f"{shown(Path(self.path).name)}: {self.words}"
@@ -67,7 +67,7 @@ class Prediction:
             "class": self.class_name,
             "probability": self.probability,
             "probabilities": self.probabilities,
-            "unlike": self.unlike,
+            "out_of_distribution": self.out_of_distribution,
         }
 
 
@@ -164,14 +164,23 @@ def files_of(path: Path) -> list[Path]:
 
 
 def to_csv(answers: Iterable[Prediction], classes: Sequence[str]) -> str:
-    """One row a file: path, class, probability, unlike, error, and the probability of each class.
+    """One row a file: path, class, probability, out_of_distribution, error, and the probability of each class.
 
     In a cell that a spreadsheet would take for a formula, an apostrophe stands first; what is no text is escaped.
     """
-    rows = [["path", "class", "probability", "unlike", "error", *(plain_cell(f"p({name})") for name in classes)]]
+    rows = [
+        [
+            "path",
+            "class",
+            "probability",
+            "out_of_distribution",
+            "error",
+            *(plain_cell(f"p({name})") for name in classes),
+        ]
+    ]
     for one in answers:
-        unlike = {True: "yes", False: "no", None: ""}[one.unlike]
-        cells = [one.path, one.class_name or "", _number(one.probability), unlike, one.error or ""]
+        outside = {True: "yes", False: "no", None: ""}[one.out_of_distribution]
+        cells = [one.path, one.class_name or "", _number(one.probability), outside, one.error or ""]
         rows.append([*map(plain_cell, cells), *(_number(one.probabilities.get(name)) for name in classes)])
     return csv_text(rows).encode("utf-8", "backslashreplace").decode()
 
@@ -188,8 +197,8 @@ def _answer(bundle, sources: Sequence[tuple[str, Path | bytes | VggnbError]], pr
             good = [index for index, pixels in enumerate(read) if isinstance(pixels, np.ndarray)]
             rows = dict(zip(good, _rows(bundle, [read[index] for index in good]), strict=True))
             for index, (name, _) in enumerate(batch):
-                ranked, unlike = rows.get(index, ({}, None))
-                answers.append(Prediction(name, ranked, None if index in rows else read[index], unlike))
+                ranked, outside = rows.get(index, ({}, None))
+                answers.append(Prediction(name, ranked, None if index in rows else read[index], outside))
             bar.update(len(batch))
     return answers
 
@@ -214,12 +223,12 @@ def _decoded(bundle, sources: Sequence) -> Iterator[tuple[Sequence, list[np.ndar
 
 
 def _rows(bundle, pictures: list[np.ndarray]) -> list[tuple[dict[str, float], bool | None]]:
-    """Of each picture the classes, the most probable first, and whether it is unlike the training data."""
+    """Of each picture the classes, the most probable first, and whether it is out-of-distribution."""
     if not pictures:
         return []
     said, features = bundle.run(np.stack(pictures))
-    unlike = bundle.likeness.unlike(features) if bundle.likeness else [None] * len(said)
-    return [(_ranked(bundle.classes, row), foreign) for row, foreign in zip(said, unlike, strict=True)]
+    outside = bundle.ranges.out_of_distribution(features) if bundle.ranges else [None] * len(said)
+    return [(_ranked(bundle.classes, row), foreign) for row, foreign in zip(said, outside, strict=True)]
 
 
 def _ranked(classes: tuple[str, ...], row: np.ndarray) -> dict[str, float]:

@@ -205,11 +205,11 @@ def answers(predictions, *, most: int = 12) -> Drawing:
     tiles, words = [], []
     for one in predictions:
         said = "no answer" if one.error else f"{label(one.class_name, 14)} {one.probability:.2f}"
-        foreign = getattr(one, "unlike", None)
-        said += "\n(unlike the training data)" if foreign else ""
+        foreign = getattr(one, "out_of_distribution", None)
+        said += "\n(out-of-distribution)" if foreign else ""
         if len(tiles) < most:
             tiles.append(_tile(Path(one.path), said))
         answer = one.error or f"{shown(one.class_name)} {one.probability:.2f}"
-        answer += " (unlike the training data)" if foreign else ""
+        answer += " (out-of-distribution)" if foreign else ""
         words.append(f"{shown(PurePosixPath(one.path).name)}: {answer}")
     return drawing(draw_tiles(_wrap(tiles, 4)), "; ".join(words).rstrip(".") + ".", photos=True)

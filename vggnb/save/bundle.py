@@ -23,14 +23,14 @@ from vggnb import paths
 from vggnb.card import NOT_A_DEVICE, build_card
 from vggnb.generators import tf
 from vggnb.images import DECODER_VERSION
-from vggnb.likeness import Likeness
+from vggnb.metrics.ood import FeatureRanges
 from vggnb.model import compiled, features_of
 from vggnb.paths import versions
 from vggnb.recipe import Recipe
 from vggnb.save import exports
 from vggnb.save.filling import read_numbers, rebuild
 from vggnb.save.proof import SavedFile, verify
-from vggnb.save.runtimes import LIKENESS, Forward, check_images, read_likeness
+from vggnb.save.runtimes import RANGES, Forward, check_images, read_ranges
 from vggnb.save.spec import ENDINGS, EXPORTS, FORMATS, MANIFEST, is_manifest, read_spec, write_manifest
 from vggnb.staging import check_apart
 from vggnb.storage import (
@@ -63,7 +63,7 @@ class Bundle:
     classes: tuple[str, ...]
     recipe: Recipe
     model: keras.Model
-    likeness: Likeness | None = None
+    ranges: FeatureRanges | None = None
 
     @functools.cached_property
     def run(self) -> Forward:
@@ -116,8 +116,8 @@ def save_bundle(
             write_json(place / "labels.json", list(run.classes))
             write_json(place / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
             write_json(place / "card.json", build_card(run, name))
-            if likeness := run.likeness():
-                write_json(place / LIKENESS, likeness.to_dict())
+            if ranges := run.ranges():
+                write_json(place / RANGES, ranges.to_dict())
             expected = model.predict(check_images(run.recipe.image_size), verbose=0)
             document = {
                 "name": name,
@@ -185,7 +185,7 @@ def load_bundle(folder: Path) -> Bundle:
     spec = read_spec(folder)
     model = rebuild(spec.recipe, len(spec.classes))
     read_numbers(model, spec, check_images(spec.recipe.image_size))
-    return Bundle(spec.folder, spec.name, spec.classes, spec.recipe, model, read_likeness(spec))
+    return Bundle(spec.folder, spec.name, spec.classes, spec.recipe, model, read_ranges(spec))
 
 
 def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from vggnb.images import resize_image
-from vggnb.likeness import Likeness
+from vggnb.metrics.ood import FeatureRanges
 from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 from vggnb.save.onnx_file import check_onnx
 from vggnb.save.spec import CHECK_IMAGES, MOST_FACTS, Spec, check_file, read_manifest, read_spec
 from vggnb.storage import VggnbError, read_json
 
-LIKENESS = "likeness.json"
+RANGES = "feature_ranges.json"
 INSTALL = 'Install the extra: pip install "vggnb[export]".'
 RUNTIMES = {"savedmodel": "tensorflow", "onnx": "onnxruntime", "litert": "ai_edge_litert"}  # modules
 Forward = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
@@ -41,7 +41,7 @@ class OnnxBundle:
     name: str
     classes: tuple[str, ...]
     recipe: Recipe
-    likeness: Likeness | None
+    ranges: FeatureRanges | None
     run: Forward
 
 
@@ -57,22 +57,22 @@ def open_onnx(folder: Path) -> OnnxBundle:
     spec = read_spec(folder, kinds=("onnx",))
     check_onnx(spec.model_file)
     run = load_export("onnx", spec.model_file)
-    return OnnxBundle(spec.folder, spec.name, spec.classes, spec.recipe, read_likeness(spec), run)
+    return OnnxBundle(spec.folder, spec.name, spec.classes, spec.recipe, read_ranges(spec), run)
 
 
-def read_likeness(spec: Spec) -> Likeness | None:
+def read_ranges(spec: Spec) -> FeatureRanges | None:
     """What a bundle knows of pictures like its training data; None where the file is not there.
 
     Raises:
         VggnbError: the file is damaged.
     """
-    path = spec.folder / LIKENESS
-    if LIKENESS not in spec.document["files"] or not path.exists():
+    path = spec.folder / RANGES
+    if RANGES not in spec.document["files"] or not path.exists():
         return None
     if path.stat().st_size > MOST_FACTS:
         raise VggnbError("The file is far too large.", path, "Copy it again, or save the run again.")
-    check_file(spec.folder, spec.document, LIKENESS)
-    return Likeness.from_dict(read_json(path), width=spec.recipe.width, where=path)
+    check_file(spec.folder, spec.document, RANGES)
+    return FeatureRanges.from_dict(read_json(path), width=spec.recipe.width, where=path)
 
 
 def load_export(kind: str, path: Path) -> Forward:

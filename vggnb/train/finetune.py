@@ -19,8 +19,8 @@ from vggnb.census.rows import Row
 from vggnb.checkpoints import Checkpoints, State, read_state, to_bytes
 from vggnb.features import BATCH, Features, extract
 from vggnb.generators import epoch_order
-from vggnb.likeness import learn_likeness
 from vggnb.lock import Lock, held
+from vggnb.metrics.ood import fit_ranges
 from vggnb.model import build_head, compile_head, features_of, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sealed, sha256_bytes, write_bytes, write_json
@@ -130,8 +130,8 @@ def _tuned(run, features, card, base, checkpoints, lock, store, progress, every_
     seen = columns[:, pool_columns(recipe)]
     if len(frozen_columns(recipe, block)) < seen.shape[1]:  # what enters the head has changed
         seen = _seen(keras.Model(tail.inputs, features_of(tail, recipe)), inputs, np.arange(len(rows)))
-    likeness = learn_likeness(seen[chosen["train"]], seen[some])
-    about = {**state.about, "calibration": calibration.to_dict(), "likeness": likeness.to_dict()}
+    ranges = fit_ranges(seen[chosen["train"]], seen[some])
+    about = {**state.about, "calibration": calibration.to_dict(), "feature_ranges": ranges.to_dict()}
     return State(state.epoch, numbers(tail, head), about)
 
 
@@ -216,7 +216,7 @@ def _keep(run: Run, name: str, state: State, choices: dict, seconds: float) -> N
         "sha256": hashlib.sha256(data).hexdigest(),
         "best_epoch": state.about["best_epoch"],
         "calibration": state.about["calibration"],
-        "likeness": state.about.get("likeness"),
+        "feature_ranges": state.about.get("feature_ranges"),
         "history": state.about["history"],
     }
     write_json(run.folder / TRAINING_FILE, sealed(document))

@@ -17,8 +17,8 @@ from vggnb.checkpoints import Checkpoints, State
 from vggnb.choose import Choice, choose_ridge
 from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
-from vggnb.likeness import Likeness, learn_likeness
 from vggnb.lock import Lock, held
+from vggnb.metrics.ood import FeatureRanges, fit_ranges
 from vggnb.metrics.temperature import TINY, Calibration, calibrate
 from vggnb.model import build_base, build_head, compile_head, pool_columns
 from vggnb.paths import SPLITS
@@ -113,8 +113,8 @@ def fit(
         watched = features.of("validation").labels
         said = head.predict(validation[0], verbose=0) if len(watched) else np.zeros((0, classes))
         calibration = calibrated_on(said, watched, recipe.activation(classes))
-        likeness = learn_likeness(train[0], validation[0])
-        _keep(run, head, state, features, time.perf_counter() - start, choice, calibration, likeness)
+        ranges = fit_ranges(train[0], validation[0])
+        _keep(run, head, state, features, time.perf_counter() - start, choice, calibration, ranges)
         checkpoints.clear()
     return run.history()
 
@@ -197,7 +197,7 @@ def _keep(
     seconds: float,
     choice: Choice | None,
     calibration: Calibration,
-    likeness: Likeness,
+    ranges: FeatureRanges,
 ) -> None:
     """Write the head under a name of its own, then the file that names it, then remove heads of earlier trainings."""
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
@@ -224,7 +224,7 @@ def _keep(
     if run.recipe.patience:
         document["best_epoch"] = state.about["best_epoch"]
     document["calibration"] = calibration.to_dict()
-    document["likeness"] = likeness.to_dict()
+    document["feature_ranges"] = ranges.to_dict()
     # Evidence of the whole way here: numbers, optimiser and history of equal trainings have equal hashes.
     document["state_sha256"] = state.sha256("model/", "optimizer/")
     write_json(run.folder / TRAINING_FILE, sealed(document))

@@ -9,8 +9,8 @@ import keras
 
 from vggnb.census import Manifest
 from vggnb.checkpoints import read_state
-from vggnb.likeness import Likeness
 from vggnb.lock import LOCK, held
+from vggnb.metrics.ood import FeatureRanges
 from vggnb.metrics.temperature import Calibration
 from vggnb.model import build_base, build_classifier, build_head, pool_columns
 from vggnb.recipe import Recipe
@@ -130,11 +130,11 @@ class Run:
             raise VggnbError(what, self.folder / TRAINING_FILE, "Train again into a new folder.")
         return calibration
 
-    def likeness(self) -> Likeness | None:
-        """What was like the training images at the end of training; None in a run from before there was that."""
-        found = (self.fine_tuned() or self.training()).get("likeness")
+    def ranges(self) -> FeatureRanges | None:
+        """What the features of the training images were like: the test for out-of-distribution images."""
+        found = (self.fine_tuned() or self.training()).get("feature_ranges")
         width, where = len(pool_columns(self.recipe)), self.folder / TRAINING_FILE
-        return None if found is None else Likeness.from_dict(found, width=width, where=where)
+        return None if found is None else FeatureRanges.from_dict(found, width=width, where=where)
 
     def base(self) -> keras.Model:
         """The base as it was before any fine-tuning.

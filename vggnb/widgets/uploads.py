@@ -17,7 +17,7 @@ MAX_UPLOAD = 8_000_000  # bytes; all files together are one message, and Jupyter
 MOST_CLASSES = 10  # with a bar
 MOST_MAPS = 4  # pictures with a heat map: each takes about a second at 224 pixels
 SMALL = 120  # pixels of a small copy's longer side
-UNLIKE = "This picture is unlike the training data: the answer may mean nothing."
+OUT_OF_DISTRIBUTION = "This picture is out-of-distribution: the answer may mean nothing."
 
 
 class TryYourOwn(Panel):
@@ -103,7 +103,7 @@ def _answer_html(name: str, data: bytes, answer: Prediction, heat: str) -> str:
         cell = f'<td style="width:8em;background:#8883">{bar}</td>'
         number = f'<td style="text-align:right">{share:.2f}</td>'
         bars.append(f"<tr><td>{escape(shown(kind))}</td>{cell}{number}</tr>")
-    warning = f"<p>⚠ <b>{UNLIKE}</b></p>" if answer.unlike else ""
+    warning = f"<p>⚠ <b>{OUT_OF_DISTRIBUTION}</b></p>" if answer.out_of_distribution else ""
     title = f"<p><b>{escape(shown(name))}</b></p>"
     said = f'<div style="flex:0 1 17em">{title}{_thumbnail(data)}<table>{"".join(bars)}</table>{warning}</div>'
     style = "display:flex;flex-wrap:wrap;gap:1em 2em;margin:1em 0;line-height:1.4;overflow-wrap:anywhere"
