@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from vggnb import cli
-from vggnb.cli import parser, verbs
+from vggnb.cli import parser, steps, verbs
+from vggnb.recipe import Recipe
 from vggnb.save import load_bundle
 
 ROOT = Path(cli.__file__).resolve().parents[2]
@@ -130,7 +131,7 @@ def test_a_folder_that_the_model_cannot_be_judged_on_is_told(what, words, vggnb,
         folder.mkdir(exist_ok=True)
         if what == "no folder":
             folder.rmdir()
-    code, out, err = vggnb("evaluate", own_run.folder, "--dataset", folder, "--quiet")
+    code, out, err = vggnb("evaluate", own_run.folder, "--dataset", folder, "--quiet", "--json")
     assert (code, out) == (2, "") and words in err and "what to do:" in err and "Traceback" not in err
 
 
@@ -182,10 +183,35 @@ def test_what_libraries_print_never_mixes_with_the_document(vggnb, monkeypatch, 
     assert code == 0 and json.loads(out)["versions"] == {} and "Downloading data" in err
 
 
-def test_random_weights_are_told_loudly_even_when_quiet(vggnb, photos, tmp_path):
+def test_quiet_hides_progress_only(vggnb, photos, tmp_path):
     code, out, err = vggnb("train", photos, "--out", tmp_path / "run", *TINY, "--quiet", "--json")
     assert code == 0 and json.loads(out)
-    assert err.startswith("Weights: RANDOM, as asked with 'none'.") and len(err.splitlines()) == 1
+    assert "36 files = 36 used" in err and "Weights: RANDOM, as asked with 'none'." in err and "%|" not in err
+
+
+def test_choices_of_the_recipe_come_from_the_command_line(tmp_path):
+    parse = parser.make_parser().parse_args
+    given = "--epochs 3 --batch-size 8 --learning-rate 0.01 --class-weights --patience 4 --image-size 64x64 --seed 0"
+    recipe = steps.recipe_of(parse(["train", "x", "--out", "y", *given.split()]), None, False)
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.class_weights) == (3, 8, 0.01, True)
+    assert (recipe.patience, recipe.decay, recipe.image_size) == (4, False, 64)
+    plain = steps.recipe_of(parse(["train", "x", "--out", "y", "--recipe", "article"]), None, False)
+    assert plain == Recipe.article()
+
+
+def test_train_takes_the_positive_class_and_checks_it_first(vggnb, photos, tmp_path):
+    train = ["train", photos, "--out", tmp_path / "run", *TINY, "--json"]
+    assert vggnb(*train, "--positive", "cat")[0] == 0
+    code, out, err = vggnb(*train, "--positive", "owl")
+    assert (code, out) == (2, "") and "'owl' is not a class" in err
+
+
+def test_predict_exits_with_2_when_no_file_could_be_predicted(vggnb, saved, tmp_path):
+    for name in ("empty.jpg", "page.png"):
+        (tmp_path / name).write_text("" if name == "empty.jpg" else "<html></html>")
+    code, out, err = vggnb("predict", saved[0], tmp_path / "empty.jpg", tmp_path / "page.png", "--json")
+    assert code == 2 and [set(one) for one in json.loads(out)] == 2 * [{"path", "error"}]
+    assert err.startswith("No file could be predicted.") and "what to do:" in err
 
 
 def spoiled(own_photos, what):
@@ -214,9 +240,9 @@ def spoiled(own_photos, what):
 )
 @pytest.mark.parametrize("verb", ["train", "run"])
 def test_a_dataset_that_cannot_be_trained_on_is_told_in_one_message(verb, what, words, vggnb, own_photos, tmp_path):
-    code, out, err = vggnb(verb, spoiled(own_photos, what), "--out", tmp_path / "run", *TINY, "--quiet")
+    code, out, err = vggnb(verb, spoiled(own_photos, what), "--out", tmp_path / "run", *TINY, "--quiet", "--json")
     assert (code, out) == (2, "") and words in err and "what to do:" in err and "Traceback" not in err
-    assert "RANDOM" not in err, "nothing was trained before it was told"
+    assert "RANDOM" not in err and not (tmp_path / "run").exists(), "nothing is made before the refusal"
 
 
 @pytest.mark.parametrize(
@@ -264,6 +290,7 @@ def test_what_the_user_can_mend_is_told_in_one_message(arguments, words, vggnb, 
         ["train", "x"],
         ["census", "x", "--epochs", "3"],
         ["train", "x", "--out", "y", "--epochs", "0"],
+        ["train", "x", "--out", "y", "--image-size", "224x96"],
     ],
 )
 def test_a_wrong_command_exits_with_2(arguments, capsys):
@@ -318,13 +345,12 @@ def test_a_weights_file_is_remembered_by_its_whole_path(monkeypatch, tmp_path):
     parse = parser.make_parser().parse_args
     for given, kept in [("mine.h5", str(tmp_path / "mine.h5")), ("none", "none"), ("imagenet", "imagenet")]:
         options = parse(["train", "x", "--out", "y", "--weights", given])
-        assert verbs._weights(options, None) == kept
+        assert steps.weights_of(options, None) == kept
 
 
-def test_a_new_run_folder_is_never_one_that_is_there(tmp_path):
-    first = verbs._new_run_folder(tmp_path, "best")
-    first.mkdir()
-    assert verbs._new_run_folder(tmp_path, "best") != first
+def test_each_run_gets_a_folder_of_its_own(tmp_path):
+    folders = [steps._new_run_folder(tmp_path, "best") for _ in range(3)]
+    assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
 
 
 LIGHT = """

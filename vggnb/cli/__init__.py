@@ -1,7 +1,7 @@
 """The command line: the notebooks' steps as verbs, for scripts. `vggnb --help` lists them.
 
 - `parser`: which verbs and options there are
-- `verbs`: what each of them does
+- `verbs`: what each of them does; `steps`: what several of them do
 - `output`: what goes to stdout and what to stderr
 """
 
@@ -17,8 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 done; 2 something the user can mend (told on stderr); 130 interrupted. Where nobody reads stdout any more
-        (`| head`), the program ends without a word and with 141, as others do.
+        0 done; 2 something the user can mend (one message on stderr), or nothing could be done; 130 interrupted. Where
+        nobody reads stdout any more (`| head`), the program ends silently with 141, as others do.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed, whatever the terminal can show
@@ -26,12 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     options.stdout = sys.stdout
     if options.threads:
         os.environ["VGGNB_THREADS"] = str(options.threads)
+    document = options.json or getattr(options, "csv", False)  # then stdout is for the document alone
     try:
-        # Keras and our own notes print; with --json, stdout is for the document alone.
-        document = options.json or getattr(options, "csv", False)
         with contextlib.redirect_stdout(sys.stderr) if document else contextlib.nullcontext():
-            options.verb(options)
-        return 0
+            return options.verb(options) or 0
     except VggnbError as error:
         print(error, file=sys.stderr)
         return 2
@@ -39,6 +37,5 @@ def main(arguments: list[str] | None = None) -> int:
         print(mendable(error, error.filename or "the current folder"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        said = str(error) or "Interrupted. What was finished is kept; run the same command again."
-        print(said, file=sys.stderr)
+        print(str(error) or "Interrupted. Run the same command again to continue.", file=sys.stderr)
         return 130

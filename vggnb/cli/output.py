@@ -9,15 +9,13 @@ from vggnb.storage import mendable
 
 
 def show(options, document: object, text: object) -> None:
-    """The JSON document, or the words for people."""
-    text = json.dumps(document, ensure_ascii=True, allow_nan=False) if options.json else text
-    write(text, options.stdout)
+    """Write the result to stdout: the JSON document, or the text for people."""
+    write(json.dumps(document, allow_nan=False) if options.json else text, options.stdout)
 
 
-def tell(options, text: object) -> None:
-    """A note for people: on stderr when stdout holds JSON, nowhere with --quiet."""
-    if not options.quiet:
-        write(text, sys.stderr if options.json else sys.stdout)
+def note(options, text: object) -> None:
+    """Write a note for people: to stderr where stdout holds a document."""
+    write(text, sys.stderr if options.json else sys.stdout)
 
 
 def write(text: object, file, end: str = "\n") -> None:

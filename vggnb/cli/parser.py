@@ -1,12 +1,15 @@
 """Which verbs there are, and what options each takes."""
 
 import argparse
+import re
 from pathlib import Path
 
 from vggnb.cli import verbs
 
-EPILOG = "Variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS. This teaches a method; it "
-EPILOG += "is not a diagnostic device."
+EPILOG = """
+DATASET is a folder, a .zip or .tar file, a table (path,label[,split][,group]), or the word sample. Environment
+variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS.
+"""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -14,72 +17,96 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vggnb", description="Retrain VGG-16 on your own images.", epilog=EPILOG)
     table = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(function, *, modelling=False, network=False):
-        sub = table.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+    def verb(function, *add_options) -> argparse.ArgumentParser:
+        sub = table.add_parser(function.__name__, help=function.__doc__, description=function.__doc__, epilog=EPILOG)
         sub.set_defaults(verb=function)
-        sub.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
-        sub.add_argument("--quiet", action="store_true", help="no progress")
-        sub.add_argument("--threads", type=_positive, metavar="N", help="TensorFlow's threads")
-        if modelling or network:
-            sub.add_argument("--recipe", default="best", help="article or best (default)")
-            sub.add_argument("--image-size", type=_positive, metavar="N", help="pixels a side (224; the sample: 96)")
-            sub.add_argument("--seed", type=int, metavar="N")
-            sub.add_argument("--weights", metavar="W", help="imagenet, offline, none, or a file")
-            sub.add_argument("--store", type=Path, metavar="S", help="of features (default: under VGGNB_HOME)")
-        if modelling:
-            sub.add_argument("--epochs", type=_positive, metavar="N")
-            sub.add_argument(
-                "--fine-tune", metavar="BLOCK", help="then train the layers from this one on: block5_conv1"
-            )
-            sub.add_argument("--fresh", action="store_true", help="do not continue an unfinished training, begin anew")
+        for add in (*add_options, _common):
+            add(sub)
         return sub
 
     verb(verbs.paths)
-    verb(verbs.census).add_argument("dataset", type=Path)
-    run = verb(verbs.run, modelling=True)
-    run.add_argument("dataset", type=Path, nargs="?")
-    run.add_argument("--out", type=Path, help="the run's folder (default: a new one under VGGNB_HOME)")
-    run.add_argument("--positive", metavar="CLASS")
-    train = verb(verbs.train, modelling=True)
-    train.add_argument("dataset", type=Path)
-    train.add_argument("--out", type=Path, required=True, help="the run's folder")
-    extract = verb(verbs.extract, network=True)
-    extract.add_argument("dataset", type=Path, metavar="DATASET|MANIFEST", help="a dataset, or a run's manifest.csv")
+    verb(verbs.census, _dataset)
+    run = verb(verbs.run, _features, _training)
+    run.add_argument("dataset", nargs="?", metavar="DATASET", help="default: the sample")
+    run.add_argument("--out", type=Path, metavar="RUN", help="folder of the run (default: a new one under VGGNB_HOME)")
+    train = verb(verbs.train, _dataset, _features, _training)
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    extract = verb(verbs.extract, _features)
+    extract.add_argument("dataset", metavar="DATASET|MANIFEST", help="a dataset, or the manifest.csv of a run")
     extract.add_argument("--engine", default="local", help="local (default) or ray")
-    extract.add_argument("--address", help="of a Ray cluster: host:port or auto (default: start one on this machine)")
-    extract.add_argument("--gpus-per-worker", type=int, metavar="N", help="0 for none (default: 1 where there are any)")
-    evaluate = verb(verbs.evaluate)
-    evaluate.add_argument("run", type=Path)
-    evaluate.add_argument("--dataset", type=Path, help="another folder with the same classes")
-    report = verb(verbs.report)
-    report.add_argument("run", type=Path)
+    extract.add_argument("--address", help="address of a Ray cluster: host:port, or auto (default: start one here)")
+    extract.add_argument("--gpus-per-worker", type=int, metavar="N", help="default: 1 where there are GPUs, else 0")
+    evaluate = verb(verbs.evaluate, _run, _evaluation)
+    evaluate.add_argument("--dataset", metavar="DATASET", help="evaluate on these images instead of the test split")
+    report = verb(verbs.report, _run, _evaluation)
     report.add_argument("--to", type=Path, metavar="FILE", help="the page (default: report.html in the run's folder)")
-    for judging in (evaluate, report):
-        judging.add_argument("--positive", metavar="CLASS")
-        judging.add_argument("--sensitivity", type=float, metavar="S", help="choose the threshold for it on validation")
-        judging.add_argument("--cost-ratio", type=float, metavar="R", help="or: a miss is as bad as R false alarms")
-        judging.add_argument("--prevalence", type=float, metavar="P", help="share of positives where it will be used")
-        judging.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
-    save = verb(verbs.save)
-    save.add_argument("run", type=Path)
-    save.add_argument("--to", type=Path, required=True)
-    save.add_argument("--weights", metavar="W", help="where the base's weights are now, if not where they were")
-    save.add_argument("--formats", default="all", help="article, all, or a list such as keras,h5")
+    save = verb(verbs.save, _run)
+    save.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    save.add_argument("--formats", default="all", help="article, all (default), or a list such as keras,h5")
     predict = verb(verbs.predict)
-    predict.add_argument("bundle", type=Path)
+    predict.add_argument("bundle", type=Path, metavar="BUNDLE", help="what `vggnb save` or `vggnb run` wrote")
     predict.add_argument(
-        "paths", nargs="+", metavar="PATH", help="files or folders; - for a list on the standard input"
+        "paths", nargs="+", metavar="PATH", help="files or folders; - reads a list of files from stdin"
     )
     predict.add_argument("--csv", action="store_true", help="print CSV on stdout and nothing else")
-    predict.add_argument("--engine", default="tensorflow", help="tensorflow (default), or onnxruntime without it")
+    predict.add_argument("--engine", default="tensorflow", help="tensorflow (default) or onnxruntime")
     app = verb(verbs.app)
-    app.add_argument("run", type=Path)
-    app.add_argument("--port", type=_positive, default=8866, metavar="N")
+    app.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
+    app.add_argument("--port", type=_whole_number, default=8866, metavar="N", help="default: 8866")
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+def _common(sub) -> None:
+    sub.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
+    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
+    sub.add_argument("--threads", type=_whole_number, metavar="N", help="number of CPU threads")
+
+
+def _dataset(sub) -> None:
+    sub.add_argument("dataset", metavar="DATASET", help="folder, archive or table of images")
+
+
+def _run(sub) -> None:
+    sub.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
+    sub.add_argument("--weights", metavar="W", help="where the base's weights are now, if they have moved")
+
+
+def _features(sub) -> None:
+    """Options of everything that runs the base."""
+    sub.add_argument("--recipe", default="best", help="article or best (default)")
+    sub.add_argument("--image-size", type=_side, metavar="N", help="pixels a side (default: 224; the sample: 96)")
+    sub.add_argument("--batch-size", type=_whole_number, metavar="N", help="images a step")
+    sub.add_argument("--seed", type=int, metavar="N", help="of the split, the initial weights and the order")
+    sub.add_argument("--weights", metavar="W", help="weights of the base: imagenet, offline, none, or a file")
+    sub.add_argument("--store", type=Path, metavar="S", help="feature store (default: under VGGNB_HOME)")
+
+
+def _training(sub) -> None:
+    sub.add_argument("--epochs", type=_whole_number, metavar="N", help="passes over the training images")
+    sub.add_argument("--learning-rate", type=float, metavar="R", help="learning rate of the optimiser")
+    sub.add_argument("--class-weights", action="store_true", help="give each class the same weight in the loss")
+    sub.add_argument("--patience", type=_whole_number, metavar="N", help="stop after N epochs without improvement")
+    sub.add_argument("--fine-tune", metavar="BLOCK", help="then train the layers from here on, such as block5_conv1")
+    sub.add_argument("--fresh", action="store_true", help="start again instead of continuing an unfinished training")
+    sub.add_argument("--positive", metavar="CLASS", help="the class to find (two classes; default: the last by name)")
+
+
+def _evaluation(sub) -> None:
+    sub.add_argument("--positive", metavar="CLASS", help="the class to find (two classes; default: the last by name)")
+    sub.add_argument("--sensitivity", type=float, metavar="S", help="choose the threshold for it on validation, 0 to 1")
+    sub.add_argument("--cost-ratio", type=float, metavar="R", help="or where a miss costs R times a false alarm")
+    sub.add_argument("--prevalence", type=float, metavar="P", help="share of positives where it will be used, 0 to 1")
+
+
+def _whole_number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _side(text: str) -> int:
+    """224 or 224x224."""
+    sides = re.fullmatch(r"([0-9]+)(?:[x×,]([0-9]+))?", text.strip())
+    if not sides or (sides[2] or sides[1]) != sides[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one number of pixels, such as 224: images are square")
+    return _whole_number(sides[1])

@@ -1,0 +1,156 @@
+"""What several verbs do: start TensorFlow, survey, split, train."""
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from vggnb.cli.output import note
+from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace, sample_folder
+from vggnb.recipe import Recipe
+from vggnb.storage import VggnbError, make_folder
+
+CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience".split()
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow without the messages of its start; VGGNB_THREADS is its number of threads.
+
+    Raises:
+        VggnbError: it is not installed.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)  # the messages come from C++, below Python's sys.stderr
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        from vggnb.generators import tf
+
+        tf.constant(0)
+    except ModuleNotFoundError as error:
+        remedy = 'Install it: pip install "vggnb[cpu]", or [gpu]. To predict without it: --engine onnxruntime.'
+        raise VggnbError(f"TensorFlow is not installed ({error}).", sys.executable, remedy) from None
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def workspace_of(dataset: str | None) -> Workspace:
+    """The workspace with this dataset; None or `sample` is the sample, unless a folder has that name."""
+    if dataset is None or (dataset == "sample" and not os.path.lexists(dataset)):
+        return open_workspace(dataset=sample_folder() if dataset else None)
+    return open_workspace(dataset=Path(dataset))
+
+
+def survey(options, workspace: Workspace):
+    """The census of the workspace's dataset, of a local copy where it lies on a slow disk or in an archive."""
+    from vggnb.census import take_census
+    from vggnb.staging import near_copy
+
+    dataset = near_copy(workspace.dataset, workspace.staged, progress=not options.quiet)
+    return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
+
+
+def skipped(census, most: int = 20) -> list[str]:
+    """The files that are not used, by name."""
+    lines = [f"skipped {item}" for item in census.skipped[:most]]
+    more = len(census.skipped) - most
+    return lines + [f"... and {more} more: vggnb census --json lists them all."] * (more > 0)
+
+
+def split(options, census, recipe: Recipe):
+    """The manifest; census and split are shown."""
+    from vggnb.census import assign_splits
+
+    note(options, "\n".join([str(census), *skipped(census)]))
+    census.check_trainable()
+    manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
+    for sentence in manifest.sentences:
+        note(options, sentence)
+    return manifest
+
+
+def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
+    """The recipe that was asked for, with the choices that were given."""
+    changes = {name: getattr(options, name, None) for name in CHOICES}
+    changes = {name: value for name, value in changes.items() if value is not None and value is not False}
+    if sample:
+        changes.setdefault("image_size", workspace.image_size)
+    if "patience" in changes:
+        changes["decay"] = False  # the validation loss lowers the learning rate instead
+    return Recipe.named(options.recipe).with_(**changes)
+
+
+def _check_outside(options, workspace: Workspace, out: Path | None) -> None:
+    """Refuse to write into the folder that holds the images."""
+    table = workspace.dataset.suffix.lower() == ".csv"
+    images = workspace.dataset.parent if table else workspace.dataset
+    check_outside(out or workspace.runs, images, "The run's folder", "--out")
+    check_outside(options.store or workspace.features, images, "The feature store", "--store")
+
+
+def weights_of(options, workspace: Workspace) -> str:
+    """The weights that were asked for; a file by its whole path, so that the run can be opened from anywhere."""
+    weights = options.weights or workspace.weights
+    return weights if weights in WEIGHTS else str(Path(weights).expanduser().absolute())
+
+
+def _new_run_folder(runs: Path, name: str) -> Path:
+    """Make a folder named by recipe and time; two runs that start in the same second get one each."""
+    stem = runs / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    make_folder(runs)
+    for number in range(1, 1000):
+        folder = stem.with_name(f"{stem.name}-{number}") if number > 1 else stem
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+    raise VggnbError("There are a thousand runs of this second.", stem, "Name another folder with --out.")
+
+
+def trained(options):
+    """Census, split and training: (run, the JSON keys of train)."""
+    workspace = workspace_of(options.dataset)
+    recipe = recipe_of(options, workspace, options.dataset in (None, "sample"))
+    _check_outside(options, workspace, options.out)
+    start_tensorflow()
+    from vggnb.evaluate import positive_class
+    from vggnb.train import train
+    from vggnb.train.cut import check_block
+
+    if options.fine_tune:
+        check_block(options.fine_tune)
+    census = survey(options, workspace)
+    manifest = split(options, census, recipe)
+    positive_class(census.classes, options.positive)  # wrong? better now than after an hour
+    settings = {"store": options.store or workspace.features, "progress": not options.quiet, "fresh": options.fresh}
+    out = make_folder(options.out) if options.out else _new_run_folder(workspace.runs, recipe.name)
+    run, features = train(manifest, recipe, out, weights=weights_of(options, workspace), **settings)
+    history = run.history()
+    note(options, f"{run.source}\n{features}\n{history}")
+    document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows)}
+    if options.fine_tune:
+        document["fine_tune"] = _fine_tuned(options, run, features, settings)
+    return run, document | {"timing": run.training()["timing"]}
+
+
+def _fine_tuned(options, run, features, settings: dict) -> dict:
+    """Fine-tune the run: the JSON keys of it."""
+    from vggnb.train.finetune import fine_tune
+
+    history = fine_tune(run, features, from_block=options.fine_tune, **settings)
+    tuned = run.fine_tuned()
+    note(options, f"fine-tuned from {options.fine_tune}: {history}; best epoch: {tuned['best_epoch']}")
+    return {name: tuned[name] for name in ("from_block", "best_epoch", "history")}
+
+
+def saved(files) -> str:
+    """What was saved: a line for each format, with its size and the largest difference after loading."""
+    lines = []
+    for kind in dict.fromkeys(file.format for file in files if file.max_difference is not None):
+        group = [file for file in files if file.format == kind]  # a SavedModel is several
+        size, (first, *_) = sum(file.bytes for file in group) / 1e6, group
+        difference = f"largest difference {first.max_difference:.1e}"
+        lines.append(f"  {first.path.partition('/')[0]:32} {size:7.2f} MB  {difference}")
+    return "Saved, and verified in a fresh process:\n" + "\n".join(lines)
