@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 from tell import tell
 
-from vggnb.census import Census, take_census, twins
+from vggnb.census import Census, near_duplicates, take_census
 from vggnb.census.rows import Row
 from vggnb.images import read_image
 from vggnb.paths import sample_folder
@@ -109,18 +109,18 @@ def finding(result: dict, planted: dict[str, set]) -> dict:
 def distances(census: Census) -> dict:
     """Bits that differ, in tens: unrelated pictures, and each picture saved again in ten ways."""
     pictures = [Image.fromarray(read_image(census.dataset / row.path)) for row in census.rows]
-    hashes = [twins.hash_of(picture.convert("L")) for picture in pictures]
+    hashes = [near_duplicates.hash_of(picture.convert("L")) for picture in pictures]
     table = np.stack([h for h in hashes if h is not None])
-    pairs, copies = twins.distances(table, *np.triu_indices(len(table), 1)), []
+    pairs, copies = near_duplicates.distances(table, *np.triu_indices(len(table), 1)), []
     for k, (picture, known) in enumerate(zip(pictures, hashes, strict=True)):
         file = io.BytesIO()
         saved_again(picture, k).save(file, "JPEG", quality=60)
-        copy = twins.hash_of(Image.open(file).convert("L"))
+        copy = near_duplicates.hash_of(Image.open(file).convert("L"))
         if known is not None and copy is not None:
-            copies.append(int(twins.distances(np.stack([known, copy]), np.array([0]), np.array([1]))[0]))
+            copies.append(int(near_duplicates.distances(np.stack([known, copy]), np.array([0]), np.array([1]))[0]))
     tens = {"unrelated": np.bincount(pairs // 10).tolist(), "copies": np.bincount(np.array(copies) // 10).tolist()}
-    limits = {"limit": twins.LIMIT, "nearest_unrelated": int(pairs.min()), "farthest_copy": max(copies)}
-    return tens | limits | {"missed": sum(d > twins.LIMIT for d in copies), "false": int((pairs <= twins.LIMIT).sum())}
+    limits = {"limit": near_duplicates.LIMIT, "nearest_unrelated": int(pairs.min()), "farthest_copy": max(copies)}
+    return tens | limits | {"missed": sum(d > near_duplicates.LIMIT for d in copies), "false": int((pairs <= near_duplicates.LIMIT).sum())}
 
 
 def growth() -> dict[str, float]:
@@ -129,7 +129,7 @@ def growth() -> dict[str, float]:
     for n in (1_000, 10_000, 100_000):
         hashes = np.random.default_rng(0).integers(0, 2**64, (n, 2, 4), np.uint64)
         start = time.perf_counter()
-        twins.near_pairs(hashes)
+        near_duplicates.near_pairs(hashes)
         seconds[str(n)] = time.perf_counter() - start
     return seconds
 

@@ -43,8 +43,8 @@ print(ws)
 from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 
-manifest = open_manifest(ws)
 recipe = Recipe.article().with_(image_size=ws.image_size)
+manifest = open_manifest(ws, recipe)
 
 # %% [markdown]
 # ## Step 13: VGG-16 without its top

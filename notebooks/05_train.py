@@ -44,9 +44,9 @@ print(ws)
 from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 
-manifest = open_manifest(ws)
 article = Recipe.article().with_(image_size=ws.image_size)
 best = Recipe.best().with_(image_size=ws.image_size)
+manifest = open_manifest(ws, best)
 
 # %% [markdown]
 # ## The frozen part, once

@@ -46,8 +46,8 @@ from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 from vggnb.train import open_or_train
 
-manifest = open_manifest(ws)
 recipes = {name: Recipe.named(name).with_(image_size=ws.image_size) for name in ("article", "best")}
+manifest = open_manifest(ws, recipes["best"])
 runs = {name: open_or_train(manifest, recipe, ws.runs / name, weights=ws.weights, store=ws.features)
         for name, recipe in recipes.items()}
 print(*(f"{name}: {run.history()}" for name, run in runs.items()), sep="\n")

@@ -45,8 +45,8 @@ from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 from vggnb.train import open_or_train
 
-manifest = open_manifest(ws)
 recipe = Recipe.best().with_(image_size=ws.image_size)
+manifest = open_manifest(ws, recipe)
 run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
 print(run.history())
 

@@ -44,8 +44,8 @@ print(ws)
 from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 
-manifest = open_manifest(ws)
 recipe = Recipe.best().with_(image_size=ws.image_size)
+manifest = open_manifest(ws, recipe)
 
 # %% [markdown]
 # ## First the head

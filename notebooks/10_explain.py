@@ -48,8 +48,8 @@ from vggnb.recipe import Recipe
 from vggnb.save import open_or_save
 from vggnb.train import open_or_train
 
-manifest = open_manifest(ws)
 recipe = Recipe.best().with_(image_size=ws.image_size)
+manifest = open_manifest(ws, recipe)
 run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
 bundle = open_or_save(run, run.folder / "bundle", name="Skin")
 print(bundle)

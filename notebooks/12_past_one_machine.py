@@ -50,7 +50,7 @@ from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 
 recipe = Recipe.best().with_(image_size=ws.image_size)
-manifest = open_manifest(ws)
+manifest = open_manifest(ws, recipe)
 few = replace(manifest, rows=manifest.of("train")[:120])
 scratch = tempfile.TemporaryDirectory()
 stores = Path(scratch.name)

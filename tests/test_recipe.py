@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from vggnb.recipe import BLOCKS, POOLINGS, Recipe
@@ -97,12 +98,24 @@ def test_a_choice_out_of_range_is_told_by_name_and_value(change):
         ({"class_weights": {0: 1.0, 1: 9.0}}, "class_weights = .* is not True or False"),
         ({"decay": "no"}, "decay = 'no' is not True or False"),
         ({"learning_rate": "1e-3"}, "learning_rate = '1e-3' is not a number"),
+        ({"ridge": "3"}, "ridge = '3' is not a number, or several"),
+        ({"ridge": (3.0, "1")}, "ridge = .* is not a number, or several"),
+        ({"pools": 5}, "pools = 5 is not pairs of a block and a pooling"),
+        ({"pools": (5, "max")}, "pools = .* is not pairs"),
         ({"epoch": 5}, "no choice 'epoch'"),
     ],
 )
 def test_a_value_of_another_kind_and_an_unknown_choice_are_told(change, words):
     with pytest.raises(VggnbError, match=words):
         Recipe.article().with_(**change)
+
+
+def test_numbers_of_numpy_and_lists_become_plain_values():
+    recipe = Recipe.best().with_(
+        epochs=np.int64(5), dropout=np.float32(0), ridge=[3, np.float64(1)], pools=[[5, "max"]]
+    )
+    assert (recipe.epochs, recipe.ridge, recipe.pools) == (5, (3.0, 1.0), ((5, "max"),))
+    assert type(recipe.epochs) is int and json.loads(json.dumps(recipe.to_dict()))["ridge"] == [3.0, 1.0]
 
 
 @pytest.mark.parametrize("ridge", [(), (0.0, 1.0), (-1.0,), (float("nan"),)], ids=str)

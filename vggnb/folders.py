@@ -1,13 +1,16 @@
-"""What lies on the disk under a dataset: the tree of regular files, and everything else accounted for.
+"""What lies on the disk under a dataset, words for people, and reading ahead.
 
-Links are not followed, nothing is opened, and what operating systems and tools leave behind is counted apart.
+`walk` lists the tree of regular files and accounts for everything else: links are not followed, nothing is opened, and
+what operating systems and tools leave behind is counted apart.
 """
 
 import csv
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +20,7 @@ SYSTEM_NAMES = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found",
     "@eadir", "__pycache__", "icon\r",
 }  # fmt: skip
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
 TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"), (1, "s"))
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
 LINK = "It is a link, and links are not followed. Put the file itself in its place, or leave it out."
@@ -64,9 +67,9 @@ class Folder:
         """Sub-folders with a file at any depth."""
         return [folder for folder in self.folders.values() if folder.is_filled()]
 
-    def pictures(self) -> int:
-        """How many files directly in it are named like pictures."""
-        return sum(map(is_named_like_a_picture, self.files))
+    def images(self) -> int:
+        """How many files directly in it are named like images."""
+        return sum(map(is_named_like_an_image, self.files))
 
 
 def shown(name: str) -> str:
@@ -75,25 +78,45 @@ def shown(name: str) -> str:
 
 
 def plain_cell(text: str) -> str:
-    """A cell of a CSV file; an apostrophe stands before what a spreadsheet would take for a formula."""
+    """A cell of a CSV file; an apostrophe is put before what a spreadsheet would take for a formula."""
     return f"'{text}" if text.lstrip(" ").startswith(FORMULA) or text.startswith("'") else text
 
 
 def user_table(data: bytes) -> tuple[Iterator[list[str]], str]:
-    """A reader (`csv.reader`) of a user's table, and what divides its cells: semicolons where those are more."""
+    """A reader (`csv.reader`) of a user's table, and its delimiter: semicolons where those are more than commas."""
     text = data.decode("utf-8-sig", "surrogateescape")
     head = text.partition("\n")[0]
     delimiter = ";" if head.count(";") > head.count(",") else ","
     return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), delimiter
 
 
+def read_ahead(call: Callable, items: Iterable, *, workers: int | None = None, ahead: int = 64) -> Iterator:
+    """Yield `call(item)` for each item, in order, while threads work on the next ones.
+
+    Args:
+        workers: threads; by default as many as ThreadPoolExecutor takes.
+        ahead: calls under way or waiting to be taken; bounds the memory.
+    """
+    pending: deque = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(call, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def counted(n: int, noun: str) -> str:
-    """A number and its noun: '1 picture', '2 pictures'."""
+    """A number and its noun: '1 image', '2 images'."""
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: '8 s', '24 min', '1.7 days'."""
+    """Seconds in words: '8 s', '24 min', '1.7 days'."""
     length, unit = next((length, unit) for length, unit in TIMES if seconds >= 2 * length or length == 1)
     number = seconds / length
     return f"{math.ceil(number)} s" if length == 1 else f"{number:.{int(number < 10)}f} {unit}"
@@ -104,9 +127,9 @@ def is_system(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
-def is_named_like_a_picture(name: str) -> bool:
+def is_named_like_an_image(name: str) -> bool:
     """A guess for messages only; what a file is, is decided by its content."""
-    return name.lower().endswith(PICTURE_ENDINGS)
+    return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def walk(dataset: Path) -> tuple[Folder, list[Skipped], list[str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import platformdirs
 
 import vggnb
-from vggnb.storage import VggnbError, make_folder, resolved, storage_errors
+from vggnb.storage import VggnbError, make_folder, resolved, sha256_bytes, storage_errors
 
 CONTENT = Path("/content")  # Colab's fast local disk; what is on it is lost with the runtime
 KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
@@ -52,8 +52,9 @@ class Workspace:
 
     @property
     def census_file(self) -> Path:
-        """What earlier censuses found, on the fast local disk: a second census opens only the files that changed."""
-        return self.features.parent / "census.sqlite"
+        """Keeps what the census found, on the fast local disk: a second census opens only the files that changed."""
+        digest = sha256_bytes(os.fsencode(self.dataset))[:8]
+        return self.features.parent / "census" / f"{self.dataset.stem}-{digest}.json.gz"
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""

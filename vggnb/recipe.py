@@ -1,10 +1,15 @@
 """Every modelling choice in one frozen object: `Recipe.article()` and `Recipe.best()`.
 
-Nothing else in the library knows a magic number.
+Nothing else in the library knows a modelling choice.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral, Real
+from operator import index
+
+import numpy as np
 
 from vggnb.images import RESIZE
 from vggnb.storage import VggnbError
@@ -15,13 +20,38 @@ PREPROCESSING = ("caffe", "rescale")
 RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to weak: each fit starts where the one before ended
 
 
+def _real(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError
+    return float(value)
+
+
+def _ridge(value: object) -> float | tuple[float, ...]:
+    return _real(value) if isinstance(value, Real) else tuple(map(_real, value))
+
+
+def _pools(value: Iterable) -> tuple[tuple[int, str], ...]:
+    return tuple((index(block), pooling) for block, pooling in value)
+
+
+_KINDS = {  # of a choice, by its type or name: what is accepted, how it is converted, how it is described
+    bool: (bool | np.bool_, bool, "True or False"),
+    int: (Integral, int, "a whole number"),
+    int | None: (Integral, int, "a whole number or None"),
+    float: (Real, float, "a number"),
+    str: (str, str, "a text"),
+    "ridge": (Real | list | tuple | np.ndarray, _ridge, "a number, or several in a tuple"),
+    "pools": (list | tuple, _pools, "pairs of a block and a pooling, such as ((5, 'max'),)"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How images become a classifier. Change one choice with `recipe.with_(epochs=50)`.
 
     Attributes:
         image_size: pixels a side that the network sees; 32 to 1024. The article says 224.
-        batch_size: images a training step.
+        batch_size: images per training step.
         resize: "nearest" or "bilinear"; see `images.read_image`.
         preprocessing: "rescale" (0..255 -> 0..1, the article) or "caffe" (BGR minus the ImageNet mean, what VGG-16 was
             trained with).
@@ -31,8 +61,8 @@ class Recipe:
         dropout: share of hidden activations silenced during training.
         two_class_activation: "sigmoid" (the article: one for each class) or "softmax".
         ridge: strength of the penalty on the squares of the output layer's weights, shared among the training images
-            (0: none). It is the same belief about the weights however many images there are, so few images are
-            punished more. Several numbers are candidates: cross-validation on train chooses (see `choose`); only for
+            (0: none). It is the same prior on the weights however many images there are, so that it weighs more
+            with few images. Several numbers are candidates, of which cross-validation on train chooses one; only for
             a head without hidden layer.
         learning_rate: Adam's.
         decay: whether the learning rate falls to zero over the epochs, along half a cosine; with a constant one the
@@ -43,7 +73,7 @@ class Recipe:
         class_weights: let each class count the same in the loss, however few its images are. The probabilities are
             then as if the classes were equally frequent.
         validation_share: share of train that becomes validation when the dataset has none.
-        seed: of the split, the initial weights, the order and dropout.
+        seed: of the split, the initial weights, the order of the images and dropout.
     """
 
     name: str
@@ -74,7 +104,7 @@ class Recipe:
     def best(cls) -> "Recipe":
         """What we recommend: pools of all five blocks, standardised, under one ridge-penalised linear layer.
 
-        What else was tried, and lost: `benchmarks/heads.py`.
+        What else was tried: `benchmarks/heads.py`.
         """
         pools = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
         alone = {"standardise": True, "hidden": 0, "dropout": 0.0}
@@ -117,7 +147,7 @@ class Recipe:
 
     @property
     def is_open(self) -> bool:
-        """Whether training has to choose among candidates first."""
+        """Whether `ridge` has to be chosen by cross-validation first."""
         return isinstance(self.ridge, tuple)
 
     def to_dict(self) -> dict:
@@ -136,17 +166,11 @@ class Recipe:
         if not isinstance(values, dict) or set(values) != known:
             found = sorted(values) if isinstance(values, dict) else values
             raise VggnbError(f"Not a recipe: {found}.", "recipe.json", "Make the run again with this version of vggnb.")
-        try:
-            pools = tuple((int(block), str(pooling)) for block, pooling in values["pools"])
-            ridge = values["ridge"]
-            ridge = tuple(map(float, ridge)) if isinstance(ridge, list) else ridge
-            return cls(**{**values, "pools": pools, "ridge": ridge})
-        except (TypeError, ValueError) as error:
-            remedy = "Make the run again with this version of vggnb."
-            raise VggnbError(f"Not a recipe: {error}.", "recipe.json", remedy) from error
+        return cls(**values)
 
     def __post_init__(self):
-        self._check_kinds()
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, self._converted(field.name, field.type))
         rules = {
             "image_size": (32 <= self.image_size <= 1024, "32 to 1024"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
@@ -175,21 +199,25 @@ class Recipe:
                 raise VggnbError(what, f"recipe '{self.name}'", f"Allowed: {allowed}.")
         if self.patience and self.decay:
             what = "With patience the validation loss makes the learning rate fall, with decay the epochs do: not both."
-            raise VggnbError(what, f"recipe '{self.name}'", "Say with_(patience=..., decay=False).")
+            raise VggnbError(what, f"recipe '{self.name}'", "Use with_(patience=..., decay=False).")
 
-    def _check_kinds(self) -> None:
-        """Refuse a text where a number is wanted, and the like: much of it would pass as something else."""
-        words = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
-        words[int | None] = "a whole number or None"
-        for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if kind not in words:  # pools and ridge have rules of their own
-                continue
-            wanted = int | float if kind is float else kind
-            if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
-                what = f"The choice {field.name} = {value!r} is not {words[kind]}."
-                raise VggnbError(what, "a recipe", f"Give {field.name} as {words[kind]}.")
+    def _converted(self, name: str, kind: object) -> object:
+        """The value of a choice as plain Python: NumPy's numbers become int or float, lists become tuples.
+
+        Raises:
+            VggnbError: a text where a number is needed, and the like.
+        """
+        value, (accepted, convert, words) = getattr(self, name), _KINDS[name if name in _KINDS else kind]
+        try:
+            if value is None and kind == int | None:
+                return None
+            if (isinstance(value, bool) and kind is not bool) or not isinstance(value, accepted):
+                raise TypeError
+            return convert(value)
+        except (TypeError, ValueError):
+            what = f"The choice {name} = {value!r} is not {words}."
+            raise VggnbError(what, "a recipe", f"Give {name} as {words}.") from None
 
     def _candidates_kept(self) -> bool:
-        """Whether the candidates can be chosen from: a convex problem has one answer, so the choice is repeatable."""
+        """Whether there is a choice to make: a convex problem has one solution, so that the choice can be repeated."""
         return bool(self.ridge) and all(ridge > 0 for ridge in self.ridge) and not self.hidden and not self.dropout

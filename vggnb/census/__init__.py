@@ -1,12 +1,12 @@
-"""Every file under the dataset folder, judged: used, skipped (why), twice, leaking; and the split manifest.
+"""Every file under the dataset folder: used, or skipped (why); duplicates and leaks; and the split manifest.
 
-- `layout`: which folder is what, or `tables`: which line of a CSV
-- `verdicts`: one file, opened and judged; `verdict_store` remembers it
-- `twins`: the same picture in other bytes
-- `rows`: one usable picture; pairs of them
+- `layout`: which folder is what; `tables`: the same from a CSV file
+- `scan`: one file, decoded and measured; a cache of scans
+- `near_duplicates`: the same image in other bytes
+- `rows`: one usable image; pairs of them
 - `survey`: `take_census`: all of these together
 - `manifest`: every image that is used, with its split, in a file
-- `splits`: which picture is for training, which for choosing, which for judging
+- `splits`: which image is for training, validation and test
 """
 
 from vggnb.census.layout import read_layout

@@ -2,7 +2,7 @@
 
 Accepted: train / validation / test folders (or some of them) of class folders, class folders that are not split,
 either of them inside wrapper folders, split folders inside class folders, and the same data twice. A table instead of
-a folder is `tables.read_table`. Nothing here opens a picture.
+a folder is `tables.read_table`. Nothing here opens a image.
 """
 
 import os
@@ -17,12 +17,12 @@ from vggnb.storage import VggnbError
 
 UNSPLIT = "unsplit"
 _SPLIT_WORD = re.compile(r"(?:(train(?:ing)?)|(val|valid|validation)|(test(?:ing)?))(?:[ _-]?set)?", re.IGNORECASE)
-OUTSIDE = "It lies outside the class folders. Move it into one if it is a picture to use; else leave it."
+OUTSIDE = "It lies outside the class folders. Move it into one if it is a image to use; else leave it."
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file that lies where a picture of a class belongs; `path` is POSIX and relative to the dataset."""
+    """A file that lies where a image of a class belongs; `path` is POSIX and relative to the dataset."""
 
     path: str
     split: str
@@ -74,16 +74,16 @@ def read_layout(dataset: Path) -> Layout:
     _check_folder(dataset)
     root, strays, system = walk(dataset)
     if not root.is_filled():
-        raise VggnbError("The dataset folder is empty.", dataset, "Put one folder of pictures for each class in it.")
-    said, obstacles = [], []
-    top = _unwrap(root, said)
+        raise VggnbError("The dataset folder is empty.", dataset, "Put one folder of images for each class in it.")
+    notes, obstacles = [], []
+    top = _unwrap(root, notes)
     split_folders = _split_folders(top)
     copies = _second_copies(top, split_folders)
-    table = _split_table(split_folders, said) if split_folders else _unsplit_table(top, copies, said)
+    table = _split_table(split_folders, notes) if split_folders else _unsplit_table(top, copies, notes)
     if table == {UNSPLIT: {}}:
         table, obstacles = {UNSPLIT: {dataset.name: top}}, [_flat(top, dataset)]
     classes = _agreed_classes(table, dataset)
-    said = [*_understood(table, classes), *said, *_remarks(top, table, copies)]
+    notes = [*_understood(table, classes), *notes, *_remarks(top, table, copies)]
     entries = [
         Entry(path, split, name)
         for split, folders in table.items()
@@ -95,7 +95,7 @@ def read_layout(dataset: Path) -> Layout:
     strays += [Skipped(path, OUTSIDE) for path in root.all_files() if path not in claimed]
     entries.sort(key=lambda entry: entry.path)
     strays.sort(key=lambda stray: stray.path)
-    parts = (said, classes, entries, strays, sorted(inner), system, obstacles)
+    parts = (notes, classes, entries, strays, sorted(inner), system, obstacles)
     return Layout(dataset, *map(tuple, parts))
 
 
@@ -107,13 +107,13 @@ def _check_folder(dataset: Path) -> None:
         raise VggnbError("The dataset is a file, not a folder.", dataset, remedy)
 
 
-def _unwrap(folder: Folder, said: list[str], *, split: str | None = None) -> Folder:
+def _unwrap(folder: Folder, notes: list[str], *, split: str | None = None) -> Folder:
     """Go down while there is nothing but one folder of folders; in the folder of a split also through its namesake."""
-    while not folder.pictures() and len(filled := folder.filled()) == 1:
+    while not folder.images() and len(filled := folder.filled()) == 1:
         if split_word(filled[0].name) not in (None, split) or not filled[0].filled():
             break
         folder = filled[0]
-        said.append(f"The folders lie one level deeper, in {shown(folder.path)}/.")
+        notes.append(f"The folders lie one level deeper, in {shown(folder.path)}/.")
     return folder
 
 
@@ -121,7 +121,7 @@ def _split_folders(top: Folder) -> dict[str, Folder]:
     """Folders by split, in order; {} where there are none, or where the word is a class's name (car, bus, train)."""
     filled = top.filled()
     named = [folder for folder in filled if split_word(folder.name)]
-    if len(named) == 1 and named[0].pictures() and any(other.pictures() for other in filled if other is not named[0]):
+    if len(named) == 1 and named[0].images() and any(other.images() for other in filled if other is not named[0]):
         return {}
     found: dict[str, Folder] = {}
     for folder in named:
@@ -148,18 +148,18 @@ def _second_copies(top: Folder, split_folders: dict[str, Folder]) -> list[Folder
     return copies
 
 
-def _split_table(split_folders: dict[str, Folder], said: list[str]) -> dict[str, dict[str, Folder]]:
+def _split_table(split_folders: dict[str, Folder], notes: list[str]) -> dict[str, dict[str, Folder]]:
     """Class folders by split and name, for a dataset that is split."""
     table = {}
     for split, folder in split_folders.items():
-        inside = _unwrap(folder, said, split=split)
+        inside = _unwrap(folder, notes, split=split)
         if not inside.filled():
             raise _flat(inside, folder.path)
         table[split] = inside.folders
     return table
 
 
-def _unsplit_table(top: Folder, copies: list[Folder], said: list[str]) -> dict[str, dict[str, Folder]]:
+def _unsplit_table(top: Folder, copies: list[Folder], notes: list[str]) -> dict[str, dict[str, Folder]]:
     """Class folders by split and name, where the outer folders are classes: not split, or each split inside."""
     classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
     parts = {name: _split_folders(folder) for name, folder in classes.items()}
@@ -167,16 +167,16 @@ def _unsplit_table(top: Folder, copies: list[Folder], said: list[str]) -> dict[s
         return {UNSPLIT: classes}
     for name, folder in classes.items():
         odd = sorted(other.name for other in folder.filled() if other not in parts[name].values())
-        if folder.is_filled() and (folder.pictures() or odd or not parts[name]):
+        if folder.is_filled() and (folder.images() or odd or not parts[name]):
             what = f"Some class folders hold split folders (train, test); {shown(name)}/ holds something else too."
             raise VggnbError(what, folder.path, "Give every class folder the same split folders, or none.")
-    said.append("Each class folder holds its own split folders.")
+    notes.append("Each class folder holds its own split folders.")
     present = [split for split in SPLITS if any(split in found for found in parts.values())]
     return {split: {name: found.get(split, Folder("", "")) for name, found in parts.items()} for split in present}
 
 
 def _flat(folder: Folder, where: object) -> VggnbError:
-    count, name = folder.pictures() or len(folder.files), f"{shown(folder.name)}/" if folder.name else "the dataset"
+    count, name = folder.images() or len(folder.files), f"{shown(folder.name)}/" if folder.name else "the dataset"
     what = f"{count} image{'s lie' if count != 1 else ' lies'} directly in {name}, in no class folder."
     return VggnbError(what, where, "Move them into one folder for each class, for example cat/ and dog/.")
 
@@ -185,25 +185,25 @@ def _understood(table: dict, classes: tuple[str, ...]) -> list[str]:
     names = f"{counted(len(classes), 'class folder')} ({', '.join(map(shown, classes))})"
     if UNSPLIT in table:
         return [f"Found {names}, not split."]
-    said = [f"Found {' and '.join(table)}, {'each ' * (len(table) > 1)}with {names}."]
-    return said + [f"There is no {split} split." for split in SPLITS if split not in table]
+    notes = [f"Found {' and '.join(table)}, {'each ' * (len(table) > 1)}with {names}."]
+    return notes + [f"There is no {split} split." for split in SPLITS if split not in table]
 
 
 def _remarks(top: Folder, table: dict, copies: list[Folder]) -> list[str]:
-    said = [f"{shown(copy.path)}/ looks like a second copy of the dataset; the outer one is used." for copy in copies]
+    notes = [f"{shown(copy.path)}/ looks like a second copy of the dataset; the outer one is used." for copy in copies]
     for folder in top.folders.values():
         if split_word(folder.name) and not folder.is_filled():
-            said.append(f"{shown(folder.path)}/ is empty and counts as absent.")
+            notes.append(f"{shown(folder.path)}/ is empty and counts as absent.")
     deep = [folder for classes in table.values() for folder in classes.values() if folder.filled()]
     if deep:
-        said.append(f"Sub-folders of a class folder count as that class, for example in {shown(deep[0].path)}/.")
+        notes.append(f"Sub-folders of a class folder count as that class, for example in {shown(deep[0].path)}/.")
     inside = [frozenset(_unwrap(folder, []).folders) for folder in deep]
     if UNSPLIT in table and len(inside) > 1 and len(set(inside)) == 1 and len(inside[0]) > 1:
         names = ", ".join(map(shown, sorted(inside[0])))
-        said.append(
+        notes.append(
             f"All hold the same sub-folders ({names}): if these are the classes, name the outer ones train, test."
         )
-    return said
+    return notes
 
 
 def _agreed_classes(table: dict[str, dict[str, Folder]], dataset: Path) -> tuple[str, ...]:
@@ -230,5 +230,5 @@ def check_names(names: set[str], where: object) -> None:
         if key in seen:
             pair = " and ".join(f"{n!r} ({' '.join(f'U+{ord(c):04X}' for c in n)})" for n in (seen[key], name))
             what = f"Two class names that people cannot tell apart: {pair}."
-            raise VggnbError(what, where, "Rename one of the folders, or move its pictures into the other.")
+            raise VggnbError(what, where, "Rename one of the folders, or move its images into the other.")
         seen[key] = name

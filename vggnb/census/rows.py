@@ -1,12 +1,14 @@
-"""One usable image (a row), the same image twice (a pair, and how they are found), and the look of many (a profile)."""
+"""One usable image (a row), the same image twice (a pair; how pairs are found), and the look of many (a profile)."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from vggnb.census.twins import near_pairs
+from vggnb.census.near_duplicates import near_pairs
 from vggnb.folders import shown
 
 
@@ -16,8 +18,8 @@ class Row:
 
     Attributes:
         path: POSIX, relative to the dataset; undecodable bytes as surrogates (`os.fsencode` gives them back).
-        width: in pixels, of the upright picture; so is `height`.
-        format: by content: 'JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF' or 'AVIF'.
+        width: in pixels, of the upright image; so is `height`.
+        format: by content: 'JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF' and the like.
         label: index of `class_name` in the class list.
         split: 'train', 'validation', 'test' or, before `assign_splits`, 'unsplit'.
         group: rows with the same group, if not '', stay in one split.
@@ -38,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The same picture twice: the same bytes ('exact', distance 0) or almost the same hash ('near', bits of 255)."""
+    """The same image twice: the same bytes ('exact', distance 0) or almost the same hash ('near', bits of 255)."""
 
     first: Row
     second: Row
@@ -56,14 +58,13 @@ class Pair:
         return self.first.split, self.second.split
 
     def __str__(self) -> str:
-        rows = (self.first, self.second)
-        sides = [f"{shown(row.path)} [{row.split}, {shown(row.class_name)}]" for row in rows]
-        return f"{sides[0]} {'=' if self.kind == 'exact' else '~'} {sides[1]}, {self.kind}, distance {self.distance}"
+        first, second = (f"{shown(r.path)} [{r.split}, {shown(r.class_name)}]" for r in (self.first, self.second))
+        return f"{first} {'=' if self.kind == 'exact' else '~'} {second}, {self.kind}, distance {self.distance}"
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What the pictures of one class in one split look like; every array has one number for each picture.
+    """What the images of one class in one split look like; every array has one number for each image.
 
     Attributes:
         brightness: mean grey level, 0 to 255.
@@ -78,8 +79,8 @@ class Profile:
     sharpness: np.ndarray
 
     def __str__(self) -> str:
-        medians = [float(np.median(v)) for v in (self.widths, self.heights, self.brightness, self.sharpness)]
-        width, height, brightness, sharpness = medians
+        columns = (self.widths, self.heights, self.brightness, self.sharpness)
+        width, height, brightness, sharpness = (float(np.median(values)) for values in columns)
         return (
             f"{self.split:<11}{shown(self.class_name)}: {len(self.widths)} images, median {width:.0f} x {height:.0f}, "
             f"brightness {brightness:.0f}, sharpness {sharpness:.1f}"
@@ -87,13 +88,13 @@ class Profile:
 
 
 def find_pairs(rows: Iterable[Row], hashes: dict[str, bytes]) -> tuple[Pair, ...]:
-    """Every image that is there twice.
+    """Duplicates and near-duplicates.
 
-    A picture that is there many times gives a pair with the first of its copies in every other split and class, not
-    every pair there is: each leak and each conflict of a row shows, and a thousand copies are no million pairs.
+    An image with many copies is paired with the first copy in every other split and class, not with every copy: each
+    leak and each conflict of a row is found, and a thousand copies do not make a million pairs.
 
     Args:
-        hashes: sha256 -> the 64 bytes of `twins.hash_of`; images without one are compared by their bytes alone.
+        hashes: sha256 -> the 64 bytes of `near_duplicates.hash_of`; images without one are compared by bytes alone.
 
     Returns:
         Pairs in order of their paths.
@@ -107,24 +108,24 @@ def find_pairs(rows: Iterable[Row], hashes: dict[str, bytes]) -> tuple[Pair, ...
             same_hash[hashes[digest]] += copies
     found: dict[tuple[str, str], Pair] = {}
 
-    def note(left: list[Row], right: list[Row], distance: int) -> None:
-        for a, b in _ties(left, right):
+    def add(left: list[Row], right: list[Row], distance: int) -> None:
+        for a, b in _firsts(left, right):
             kind = "exact" if a.sha256 == b.sha256 else "near"
             found.setdefault((a.path, b.path), Pair(a, b, kind, distance))
 
     for copies in (*same_bytes.values(), *same_hash.values()):
         if len(copies) > 1:
-            note(copies, copies, 0)
+            add(copies, copies, 0)
     cells = list(same_hash.values())
     table = np.frombuffer(b"".join(same_hash), np.uint64).reshape(-1, 2, 4)
     numbers: dict[frozenset, int] = {}
     kinds = [numbers.setdefault(frozenset((r.split, r.label) for r in cell), len(numbers)) for cell in cells]
     for i, j, distance in near_pairs(table, kinds=np.array(kinds, np.int64)).tolist():
-        note(cells[i], cells[j], distance)
+        add(cells[i], cells[j], distance)
     return tuple(found[key] for key in sorted(found))
 
 
-def _ties(left: list[Row], right: list[Row]) -> Iterator[tuple[Row, Row]]:
+def _firsts(left: list[Row], right: list[Row]) -> Iterator[tuple[Row, Row]]:
     """Each row with the first one of every split and class on the other side, in order of the two paths."""
     for side, other in ((left, right), (right, left)):
         firsts: dict[tuple[str, int], Row] = {}
@@ -136,20 +137,15 @@ def _ties(left: list[Row], right: list[Row]) -> Iterator[tuple[Row, Row]]:
                     yield (row, first) if row.path < first.path else (first, row)
 
 
-def tied_together(links: Iterable[tuple[Hashable, Hashable]]) -> list[list]:
+def components(links: Iterable[tuple[Hashable, Hashable]]) -> list[list]:
     """Groups of the things that links connect, directly or through others; sorted, and so are their members."""
-    above: dict = {}
-
-    def top(thing):
-        above.setdefault(thing, thing)
-        while above[thing] != thing:
-            above[thing] = thing = above[above[thing]]
-        return thing
-
-    for a, b in links:
-        a, b = top(a), top(b)
-        above[max(a, b)] = min(a, b)
+    links = list(links)
+    things = sorted({thing for link in links for thing in link})
+    number = {thing: k for k, thing in enumerate(things)}
+    ends = np.array([(number[a], number[b]) for a, b in links], np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(links)), tuple(ends)), shape=(len(things), len(things)))
+    labels = connected_components(graph, directed=False)[1] if things else ()
     members = defaultdict(list)
-    for thing in sorted(above):
-        members[top(thing)].append(thing)
+    for thing, label in zip(things, labels, strict=True):
+        members[label].append(thing)
     return list(members.values())

@@ -1,4 +1,4 @@
-"""Every file under the dataset, judged: used, skipped (why), twice, under two classes, leaking.
+"""Every file under the dataset: used or skipped (why), twice, under two classes, leaking.
 
 `census = take_census(dataset)`, then `print(census)`. What is usable becomes a row; `splits` gives each row its split.
 """
@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from vggnb.census.layout import OUTSIDE, UNSPLIT, Entry, read_layout
-from vggnb.census.rows import Pair, Profile, Row, find_pairs, tied_together
+from vggnb.census.rows import Pair, Profile, Row, components, find_pairs
+from vggnb.census.scan import Scan, scan_files
 from vggnb.census.tables import read_table
-from vggnb.census.verdict_store import VerdictCache
-from vggnb.census.verdicts import Verdict, judge_files
-from vggnb.folders import Skipped, counted, is_named_like_a_picture, shown
+from vggnb.folders import Skipped, counted, is_named_like_an_image, shown
 from vggnb.paths import SPLITS
 from vggnb.staging import staged_files
 from vggnb.storage import VggnbError
@@ -52,20 +51,20 @@ class Census:
 
     @property
     def leaks(self) -> tuple[Pair, ...]:
-        """Pairs that lie in two splits."""
+        """Pairs in two splits."""
         return tuple(pair for pair in self.pairs if pair.first.split != pair.second.split)
 
     @property
     def conflicts(self) -> tuple[Pair, ...]:
-        """Pairs that lie under two classes."""
+        """Pairs under two classes."""
         return tuple(pair for pair in self.pairs if pair.first.label != pair.second.label)
 
     @property
     def duplicates(self) -> dict[str, list[list[str]]]:
-        """Paths of the same bytes ('exact'), and of pictures that look the same ('near', with their exact copies)."""
-        exact = tied_together(pair.paths for pair in self.pairs if pair.kind == "exact")
+        """Groups of paths of the same bytes ('exact') and of images that look the same ('near', with exact copies)."""
+        exact = components(pair.paths for pair in self.pairs if pair.kind == "exact")
         near = {path for pair in self.pairs if pair.kind == "near" for path in pair.paths}
-        alike = tied_together(pair.paths for pair in self.pairs)
+        alike = components(pair.paths for pair in self.pairs)
         return {"exact": exact, "near": [group for group in alike if not near.isdisjoint(group)]}
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -98,7 +97,7 @@ class Census:
             raise obstacle
         if len(self.classes) < 2:
             what = f"Only {', '.join(map(repr, self.classes))} found; a classifier needs at least 2 class folders."
-            remedy = "Put each class's pictures in a folder of its own; all class folders must lie at the same depth."
+            remedy = "Put each class's images in a folder of its own; all class folders must lie at the same depth."
             raise VggnbError(what, self.dataset, remedy)
         counts = self.counts()
         pools = [split for split in ("train", UNSPLIT) if split in counts]
@@ -108,7 +107,7 @@ class Census:
         for name in self.classes:
             if not any(counts[split][name] for split in pools):
                 what = f"{'train/' * (pools == ['train'])}{shown(name)} has 0 usable images."
-                raise VggnbError(what, self.dataset, "Put pictures in it, or remove the class from every split.")
+                raise VggnbError(what, self.dataset, "Put images in it, or remove the class from every split.")
 
     def to_dict(self) -> dict:
         """The document that `vggnb census --json` prints."""
@@ -144,11 +143,11 @@ class Census:
 
 
 def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = True) -> Census:
-    """Judge every file under a dataset. Nothing is written there.
+    """Scan every file under a dataset. Nothing is written there.
 
     Args:
         dataset: a folder, or a .csv table of path,label[,split][,group].
-        cache: an sqlite3 file, made if absent; with it, a second census opens only the files that changed.
+        cache: a file, made if absent; with it, a second census opens only the files that changed.
 
     Raises:
         VggnbError: see `read_layout` and `read_table`; one bad file raises nothing.
@@ -156,28 +155,27 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
     dataset = Path(dataset)
     layout = read_table(dataset) if dataset.suffix.lower() == ".csv" and dataset.is_file() else read_layout(dataset)
     paths = [entry.path for entry in layout.entries]
-    with VerdictCache(cache) as kept:
-        verdicts = list(judge_files(layout.dataset, [*paths, *layout.copies], kept, progress=progress))
-    judged = list(zip(layout.entries, verdicts, strict=False))
-    good = [(entry, verdict) for entry, verdict in judged if not verdict.reason]
+    scans, trouble = scan_files(layout.dataset, [*paths, *layout.copies], cache=cache, progress=progress)
+    scanned = list(zip(layout.entries, scans, strict=False))
+    good = [(entry, scan) for entry, scan in scanned if not scan.reason]
     names = {file.staged: file.source for file in staged_files(layout.dataset)}
-    bad = [Skipped(names.get(entry.path, entry.path), verdict.reason) for entry, verdict in judged if verdict.reason]
-    copies = _judge_copies(layout.copies, verdicts[len(paths) :], {v.sha256: entry.path for entry, v in judged})
+    bad = [Skipped(names.get(entry.path, entry.path), scan.reason) for entry, scan in scanned if scan.reason]
+    copies = _check_copies(layout.copies, scans[len(paths) :], {scan.sha256: entry.path for entry, scan in scanned})
     labels = {name: label for label, name in enumerate(layout.classes)}
-    rows = tuple(_row(entry, verdict, labels) for entry, verdict in good)
+    rows = tuple(_row(entry, scan, labels) for entry, scan in good)
     census = Census(
         dataset=layout.dataset,
         classes=layout.classes,
         rows=rows,
         skipped=tuple(sorted([*layout.strays, *bad, *copies], key=lambda item: item.path)),
         system_files=layout.system_files,
-        pairs=find_pairs(rows, {v.sha256: v.hash for _, v in good if v.hash}),
+        pairs=find_pairs(rows, {scan.sha256: bytes.fromhex(scan.hash) for _, scan in good if scan.hash}),
         sentences=layout.sentences,
-        brightness=np.array([verdict.brightness for _, verdict in good], np.float32),
-        sharpness=np.array([verdict.sharpness for _, verdict in good], np.float32),
+        brightness=np.array([scan.brightness for _, scan in good], np.float32),
+        sharpness=np.array([scan.sharpness for _, scan in good], np.float32),
         obstacles=layout.obstacles,
     )
-    return replace(census, warnings=tuple(filter(None, [*_warnings(census), kept.trouble])))
+    return replace(census, warnings=tuple(filter(None, [*_warnings(census), trouble])))
 
 
 _COPY = "It is in a second copy of the dataset: the same bytes as {}. Nothing to do."
@@ -186,27 +184,27 @@ _NO_COPY = (
 )
 
 
-def _judge_copies(paths: Sequence[str], verdicts: Sequence[Verdict], first: dict[str, str]) -> list[Skipped]:
+def _check_copies(paths: Sequence[str], scans: Sequence[Scan], first: dict[str, str]) -> list[Skipped]:
     """Why the files of a second copy are not used."""
-    reasons = [_COPY.format(shown(first[v.sha256])) if first.get(v.sha256) else _NO_COPY for v in verdicts]
+    reasons = [_COPY.format(shown(first[s.sha256])) if first.get(s.sha256) else _NO_COPY for s in scans]
     return [Skipped(path, reason) for path, reason in zip(paths, reasons, strict=True)]
 
 
-def _row(entry: Entry, verdict: Verdict, labels: dict[str, int]) -> Row:
-    facts = (verdict.sha256, verdict.width, verdict.height, verdict.format)
+def _row(entry: Entry, scan: Scan, labels: dict[str, int]) -> Row:
+    facts = (scan.sha256, scan.width, scan.height, scan.format)
     label = labels[entry.class_name]
-    return Row(entry.path, *facts, entry.class_name, label, entry.split, entry.group, verdict.notes)
+    return Row(entry.path, *facts, entry.class_name, label, entry.split, entry.group, scan.notes)
 
 
 def _warnings(census: Census) -> Iterator[str]:
     """What a person should look at before training, the worst first."""
     if census.leaks:
-        yield f"Leak: {counted(len(census.leaks), 'pair')} of pictures in two splits; the score will be too good."
+        yield f"Leak: {counted(len(census.leaks), 'pair')} of images in two splits; the score will be too good."
     if census.conflicts:
-        yield f"Conflict: {counted(len(census.conflicts), 'pair')} of pictures under two classes; a label is wrong."
+        yield f"Conflict: {counted(len(census.conflicts), 'pair')} of images under two classes; a label is wrong."
     within = len(set(census.pairs) - set(census.leaks) - set(census.conflicts))
     if within:
-        yield f"Twice: {counted(within, 'pair')} of pictures in one class of one split."
+        yield f"Duplicates: {counted(within, 'pair')} of images in one class of one split."
     spread = defaultdict(set)
     for row in census.rows:
         spread[row.group].add(row.split)
@@ -221,9 +219,9 @@ def _warnings(census: Census) -> Iterator[str]:
     lost = sum(item.reason == _NO_COPY for item in census.skipped)
     if lost:
         yield f"Second copy: {counted(lost, 'file')} in it with bytes that no used file has; skipped."
-    loose = sum(item.reason == OUTSIDE and is_named_like_a_picture(item.path) for item in census.skipped)
+    loose = sum(item.reason == OUTSIDE and is_named_like_an_image(item.path) for item in census.skipped)
     if loose:
-        yield f"Outside the class folders: {counted(loose, 'picture')}, not used."
+        yield f"Outside the class folders: {counted(loose, 'image')}, not used."
     odd = sum("tiny (" in row.notes or "extreme shape (" in row.notes for row in census.rows)
     if odd:
-        yield f"Tiny or of extreme shape: {counted(odd, 'picture')}; resizing will distort."
+        yield f"Tiny or of extreme shape: {counted(odd, 'image')}; resizing will distort."

@@ -12,7 +12,7 @@ from vggnb.storage import VggnbError, storage_errors
 
 
 def read_table(file: Path) -> Layout:
-    """Read a table of pictures. Only the files that it names belong to the dataset.
+    """Read a table of images. Only the files that it names belong to the dataset.
 
     Raises:
         VggnbError: the file cannot be read, lacks a column, or has a word for a split that is none.
@@ -37,11 +37,11 @@ def read_table(file: Path) -> Layout:
     classes = tuple(sorted({entry.class_name for entry in entries.values()}))
     check_names(set(classes), file)
     files, labels = counted(len(entries) + len(strays), "file"), counted(len(classes), "label")
-    said = [f"Read a table of {files} with {labels} ({', '.join(map(shown, classes))})."]
+    notes = [f"Read a table of {files} with {labels} ({', '.join(map(shown, classes))})."]
     present = [split for split in (*SPLITS, UNSPLIT) if any(entry.split == split for entry in entries.values())]
-    said += [f"Its splits: {', '.join(present)}.", "Files that the table does not name are not looked at."]
+    notes += [f"Its splits: {', '.join(present)}.", "Files that the table does not name are not looked at."]
     ordered = tuple(entries[path] for path in sorted(entries))
-    return Layout(file.parent, tuple(said), classes, ordered, tuple(strays))
+    return Layout(file.parent, tuple(notes), classes, ordered, tuple(strays))
 
 
 def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from vggnb.census import Row
-from vggnb.census.manifest import read_header, stream_rows
+from vggnb.census import Manifest, Row
 from vggnb.cluster.local import LocalEngine
 from vggnb.cluster.units import UNIT_ROWS, Index, Missing
 from vggnb.cluster.work import Answer, Job, Network
@@ -100,7 +99,7 @@ def fill_store(
     start = time.perf_counter()
     if engine not in ENGINES:
         raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
-    manifest, (dataset, *_) = Path(manifest), read_header(manifest)
+    manifest, dataset = Path(manifest), Manifest.read(manifest).dataset
     check_apart(store, dataset, "The feature store", "--store")
     store = make_folder(Path(store).absolute())
     job = Job(dataset, recipe, weights, network, threads(), cut, view)
@@ -162,7 +161,7 @@ class _Pass:
         return len(self._reasons) > known
 
     def _wanted(self, first: bool) -> Iterator[Row]:
-        for row in stream_rows(self._manifest, self._splits):
+        for row in (row for row in Manifest.read(self._manifest).rows if row.split in self._splits):
             self.rows += first
             if row.path not in self._reasons and self._index.add(row.sha256):
                 yield row

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from zoo import photo
 
-from vggnb.census import twins
-from vggnb.census.rows import tied_together
-from vggnb.census.twins import LIMIT, hash_of, near_pairs
+from vggnb.census import near_duplicates
+from vggnb.census.near_duplicates import LIMIT, hash_of, near_pairs
+from vggnb.census.rows import components
 
 
 def hashed(image: Image.Image) -> np.ndarray:
@@ -99,13 +99,13 @@ def test_pairs_come_once_in_order_and_connect_all_that_look_the_same(picture):
 
 def slow_pairs(hashes: np.ndarray) -> set[tuple[int, int]]:
     i, j = np.triu_indices(len(hashes), 1)
-    near = twins.distances(hashes, i, j) <= LIMIT
+    near = near_duplicates.distances(hashes, i, j) <= LIMIT
     return set(zip(i[near].tolist(), j[near].tolist(), strict=True))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_frames_of_a_film_give_enough_pairs_and_not_all(seed, monkeypatch):
-    monkeypatch.setattr(twins, "_PIECE", 500)
+    monkeypatch.setattr(near_duplicates, "_PIECE", 500)
     random = np.random.default_rng(seed)
     hashes, kinds = random_hashes(180, seed), random.integers(0, 4, 180)
     for k in range(1, 180):  # each frame differs a little from the one before; three films
@@ -116,8 +116,8 @@ def test_frames_of_a_film_give_enough_pairs_and_not_all(seed, monkeypatch):
     everything = slow_pairs(hashes)
     found = {(i, j) for i, j, _ in near_pairs(hashes, kinds=kinds).tolist()}
     assert found <= everything and len(found) < len(everything) / 4
-    assert tied_together(found) == tied_together(everything)
-    assert len(near_pairs(hashes)) == sum(len(group) - 1 for group in tied_together(everything))
+    assert components(found) == components(everything)
+    assert len(near_pairs(hashes)) == sum(len(group) - 1 for group in components(everything))
     for pairs in (everything, found):
         pairs |= {(j, i) for i, j in pairs}
     assert {(i, kinds[j]) for i, j in everything if kinds[i] != kinds[j]} == {
@@ -132,13 +132,13 @@ def test_nothing_and_one_picture_make_no_pair(n):
 
 def test_the_search_looks_at_far_fewer_than_all_pairs(monkeypatch):
     looked_at = 0
-    candidates = twins._candidates
+    candidates = near_duplicates._candidates
 
     def counting(order, first, counts):
         nonlocal looked_at
         looked_at += int(counts.sum())
         return candidates(order, first, counts)
 
-    monkeypatch.setattr(twins, "_candidates", counting)
+    monkeypatch.setattr(near_duplicates, "_candidates", counting)
     near_pairs(random_hashes(10_000, seed=2))
     assert looked_at < 0.01 * 10_000**2 / 2 + 3 * 10_000  # each hash meets itself once in every band

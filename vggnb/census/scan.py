@@ -1,0 +1,179 @@
+"""One file -> one scan: an image and what was measured on it, or the reason why it cannot be used.
+
+Files are read once, in threads: Pillow releases the interpreter lock while it decodes. A cache keeps the scans.
+"""
+
+import contextlib
+import gzip
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vggnb import images
+from vggnb.census import near_duplicates
+from vggnb.folders import read_ahead, shown
+from vggnb.staging.reading import GONE, read_patiently
+from vggnb.storage import VggnbError, mendable, sha256_bytes, write_bytes
+
+VERSION = f"{images.DECODER_VERSION}.{near_duplicates.HASH_VERSION}.2"
+_ENDINGS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".png": "PNG", ".apng": "PNG",
+    ".gif": "GIF", ".bmp": "BMP", ".dib": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one file is; `reason` is empty for a usable image.
+
+    Attributes:
+        brightness: mean grey level, 0 to 255.
+        sharpness: standard deviation of the Laplacian in grey levels, at 256 pixels on the long side.
+        hash: hex of the 64 bytes of `near_duplicates.hash_of`, or '' where the image is too plain.
+    """
+
+    reason: str
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    notes: str = ""
+    brightness: float = 0.0
+    sharpness: float = 0.0
+    hash: str = ""
+
+
+def scan_file(path: Path) -> Scan:
+    """Read, hash, decode and measure one file.
+
+    Raises:
+        VggnbError: the storage itself is gone (Drive was disconnected), which is no file's fault.
+    """
+    try:
+        size = os.stat(path).st_size
+        if size > images.MAX_BYTES:
+            return Scan(f"{size / 1e6:.0f} MB; the limit is {images.MAX_BYTES // 10**6} MB. Make it smaller.")
+        data = read_patiently(path)
+    except OSError as error:
+        if error.errno in GONE:
+            raise mendable(error, path) from error
+        return Scan(f"It cannot be read ({error.strerror}). See that it opens in another program, or leave it out.")
+    digest = sha256_bytes(data)
+    try:
+        image = images.decode(data)
+    except VggnbError as error:
+        return Scan(f"{error.what} {error.remedy}", digest)
+    except Exception as error:  # what no decoder should do; one file never stops a census
+        return Scan(f"Decoding it failed ({type(error).__name__}: {error}). Leave it out, and report it.", digest)
+    height, width = image.pixels.shape[:2]
+    notes = [*image.notes, *_remarks(path, image.format, width, height)]
+    brightness, sharpness, hashed = measure(image.pixels)
+    if not hashed:
+        notes.append("too plain to be compared with others")
+    return Scan("", digest, width, height, image.format, "; ".join(notes), brightness, sharpness, hashed)
+
+
+def _remarks(path: Path, kind: str, width: int, height: int) -> Iterator[str]:
+    """What a person should know about an image that is used all the same."""
+    ending = Path(path).suffix.lower()
+    if _ENDINGS.get(ending, kind) != kind:
+        yield f"{kind} named {ending}"
+    if min(width, height) < 32:
+        yield f"tiny ({width} x {height})"
+    elif max(width, height) > 4 * min(width, height):
+        yield f"extreme shape ({width} x {height})"
+
+
+def measure(pixels: np.ndarray) -> tuple[float, float, str]:
+    """Brightness, sharpness and hash of uint8 (h, w, 3)."""
+    grey = Image.fromarray(pixels).convert("L")
+    hashed = near_duplicates.hash_of(grey)
+    longest = max(grey.size)
+    if longest > 256:
+        small = tuple(max(1, round(side * 256 / longest)) for side in grey.size)
+        grey = grey.resize(small, Image.Resampling.BOX)
+    levels = np.asarray(grey).astype(np.int16)
+    return round(float(levels.mean()), 2), _sharpness(levels), "" if hashed is None else hashed.tobytes().hex()
+
+
+def _sharpness(levels: np.ndarray) -> float:
+    """Standard deviation of the Laplacian of int16 (h, w); 0 where there is no inner pixel."""
+    if min(levels.shape) < 3:
+        return 0.0
+    edges = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * levels[1:-1, 1:-1]
+    values = edges.astype(np.float32)  # numpy's own std of integers takes seven times as long
+    return round(max(0.0, float(np.square(values).mean() - values.mean() ** 2)) ** 0.5, 2)
+
+
+def scan_files(
+    dataset: Path, paths: Sequence[str], *, cache: Path | None = None, progress: bool = True
+) -> tuple[list[Scan], str]:
+    """Scan files in parallel.
+
+    Args:
+        cache: a file that keeps the scans, so that the next call opens only the files that changed.
+
+    Returns:
+        Scans in the order of `paths`, and why the cache could not be written ('' where it was).
+
+    Raises:
+        VggnbError: the storage is gone.
+    """
+    from tqdm.auto import tqdm
+
+    known = _read_cache(cache, dataset)
+    stamps, scans, trouble = {}, {}, ""
+    for path in paths:
+        stamps[path] = _stamp(dataset / path)
+        if path in known and known[path][0] == stamps[path]:
+            scans[path] = known[path][1]
+    missing = [path for path in paths if path not in scans]
+    try:
+        found = read_ahead(lambda path: scan_file(dataset / path), missing)
+        with tqdm(total=len(paths), initial=len(scans), desc="census", unit="file", disable=not progress) as bar:
+            for path, scan in zip(missing, found, strict=True):
+                scans[path] = scan
+                bar.update()
+    finally:  # an interrupted census keeps what it has seen
+        if cache is not None and missing:
+            trouble = _write_cache(cache, dataset, stamps, scans)
+    return [scans[path] for path in paths], trouble
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of a file; taken before it is read, so that a change while it is read shows the next time."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [-1, -1]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_cache(cache: Path | None, dataset: Path) -> dict[str, tuple[list[int], Scan]]:
+    """The scans of an earlier census of this dataset; none where it is absent or damaged (gzip has a checksum)."""
+    if cache is not None:
+        with contextlib.suppress(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, gzip.zlib.error):
+            document = json.loads(gzip.decompress(Path(cache).read_bytes()))
+            if (document["version"], document["dataset"]) == (VERSION, str(dataset)):
+                return {path: (stamp, Scan(*values)) for path, (stamp, values) in document["files"].items()}
+    return {}
+
+
+def _write_cache(cache: Path, dataset: Path, stamps: dict, scans: dict[str, Scan]) -> str:
+    """Keep the scans, except of files that could not be read, which may pass; returns what went wrong."""
+    files = {
+        path: (stamps[path], [getattr(scan, name) for name in Scan.__slots__])
+        for path, scan in scans.items()
+        if scan.sha256
+    }
+    document = {"version": VERSION, "dataset": str(dataset), "files": files}
+    try:
+        write_bytes(cache, gzip.compress(json.dumps(document).encode(), compresslevel=1))
+    except (VggnbError, OSError) as error:
+        return f"The census could not be kept in {shown(str(cache))}: {getattr(error, 'what', error)}"
+    return ""
