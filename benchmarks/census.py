@@ -120,7 +120,14 @@ def distances(census: Census) -> dict:
             copies.append(int(near_duplicates.distances(np.stack([known, copy]), np.array([0]), np.array([1]))[0]))
     tens = {"unrelated": np.bincount(pairs // 10).tolist(), "copies": np.bincount(np.array(copies) // 10).tolist()}
     limits = {"limit": near_duplicates.LIMIT, "nearest_unrelated": int(pairs.min()), "farthest_copy": max(copies)}
-    return tens | limits | {"missed": sum(d > near_duplicates.LIMIT for d in copies), "false": int((pairs <= near_duplicates.LIMIT).sum())}
+    return (
+        tens
+        | limits
+        | {
+            "missed": sum(d > near_duplicates.LIMIT for d in copies),
+            "false": int((pairs <= near_duplicates.LIMIT).sum()),
+        }
+    )
 
 
 def growth() -> dict[str, float]:

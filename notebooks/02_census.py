@@ -44,14 +44,14 @@ print(ws)
 # ## Bring the pictures close
 #
 # Drive answers slowly when it is asked for thousands of small files: about one picture a second, and then training waits
-# for Drive and not for the network. So the pictures are copied **once** to the fast disk of this machine, checked, and
-# without the data that a camera hides in them (place, time). A copy that was interrupted goes on where it stopped; an
-# archive is copied as one file and unpacked. A folder that is on this machine already is used as it is.
+# for Drive and not for the network. So the pictures are copied **once** to the fast disk of this machine, under their own
+# names. A copy that was interrupted goes on where it stopped; an archive is unpacked there. A folder that is on this
+# machine already is used as it is.
 
 # %%
-from vggnb.staging import near_copy
+from vggnb.staging import stage_if_remote
 
-dataset = near_copy(ws.dataset, ws.staged)
+dataset = stage_if_remote(ws.dataset, ws.staged)
 print("copied:", dataset != ws.dataset)
 
 # %% [markdown]

@@ -52,11 +52,11 @@ print(ws)
 # %%
 from vggnb.census import take_census
 from vggnb.datasets import textures
-from vggnb.staging import near_copy
+from vggnb.staging import stage_if_remote
 
 if ws.profile == "quick":
     ws = open_workspace(dataset=textures(ws.home / "textures"))
-census = take_census(near_copy(ws.dataset, ws.staged), cache=ws.census_file, progress=False)
+census = take_census(stage_if_remote(ws.dataset, ws.staged), cache=ws.census_file, progress=False)
 print(census)
 
 # %%

@@ -19,7 +19,7 @@ from vggnb.recipe import Recipe
 from vggnb.save import ARTICLE, FORMATS, check_images, load_bundle, open_or_save, proof, save_bundle, verify
 from vggnb.save import bundle as save
 from vggnb.save.spec import write_manifest
-from vggnb.staging import stage
+from vggnb.staging import stage_if_remote
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_file
 
 
@@ -479,8 +479,13 @@ def test_a_bundle_among_the_pictures_is_refused(best_run, model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bundle_among_the_pictures_of_which_there_is_a_copy_is_refused(best_run, own_photos, model, tmp_path):
-    copy = stage(own_photos, tmp_path / "copy", progress=False)
+def test_a_bundle_among_the_images_of_which_there_is_a_copy_is_refused(
+    best_run, own_photos, model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("vggnb.paths.CONTENT", tmp_path)
+    (tmp_path / "drive").mkdir()
+    own_photos = own_photos.rename(tmp_path / "drive" / "pets")
+    copy = stage_if_remote(own_photos, tmp_path / "near", progress=False)
     run = replace(best_run[0], manifest=replace(best_run[0].manifest, dataset=copy))
     with pytest.raises(VggnbError, match="inside the dataset"):
         save_bundle(run, own_photos / "bundle", model=model)

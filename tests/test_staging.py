@@ -1,60 +1,44 @@
-"""Staging: whole or absent, whatever fails and whenever it is killed; the source is only ever read."""
+"""Staging: every file under its own name; a copy that was interrupted goes on; the source is only ever read."""
 
 import errno
-import io
+import json
 import os
 import random
 import shutil
 import zipfile
-from pathlib import Path
 
 import pytest
-from faults import every, inject, killed, killed_at
-from PIL import Image
+from faults import inject, killed, killed_at
 
-from vggnb.images import decode
-from vggnb.staging import copying, reading, stage
-from vggnb.staging.staged import LIST, staged_files
-from vggnb.storage import VggnbError, sha256_file
+from vggnb import paths
+from vggnb.census import take_census
+from vggnb.cli import main
+from vggnb.datasets import flawed_sample
+from vggnb.paths import sample_folder
+from vggnb.staging import check_apart, copying, reading, stage_if_remote
+from vggnb.staging.names import Names
+from vggnb.storage import VggnbError, read_json
 
-ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "ENOTCONN": errno.ENOTCONN}
+PICTURES = ["test/benign/1.jpg", "test/malignant/2.jpg", "train/benign/odd '\n[1].jpg", "train/malignant/IMG 4.JPG"]
+SYSTEM = [".DS_Store", "__MACOSX/train/._1.jpg", "train/benign/._1.jpg", "train/benign/Thumbs.db"]
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(reading, "PAUSES", (0, 0))
-    monkeypatch.setattr(reading, "DEADLINE", 5.0)
-
-
-def picture(colour, secret="somewhere"):
-    """A JPEG with GPS in it."""
-    tags, buffer = Image.Exif(), io.BytesIO()
-    tags.get_ifd(0x8825)[29] = secret
-    Image.new("RGB", (24, 16), colour).save(buffer, "JPEG", exif=tags)
-    return buffer.getvalue()
 
 
 @pytest.fixture
-def source(tmp_path):
-    """A small tree with what trees have: twins, an empty class, system files, a link, bad files, odd names."""
-    root = tmp_path / "source"
-    for split in ("train", "test"):
-        for name in ("benign", "malignant"):
-            (root / split / name).mkdir(parents=True)
-            for index in range(2):
-                (root / split / name / f"IMG {index}.JPG").write_bytes(
-                    picture((index * 9, len(name) * 9, len(split) * 9))
-                )
+def drive(tmp_path, monkeypatch):
+    """A folder on what passes for Google Drive, with system files and a link in it."""
+    monkeypatch.setattr(paths, "CONTENT", tmp_path / "content")
+    root = tmp_path / "content" / "drive" / "MyDrive" / "skin"
+    for number, name in enumerate([*PICTURES, *SYSTEM]):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(random.Random(number).randbytes(3000 + number))
+        os.utime(root / name, (10**9 + number, 10**9 + number))
     (root / "train" / "empty").mkdir()
-    twin = root / "train" / "benign" / "IMG 0.JPG"
-    (twin.parent / "copy of IMG 0.jpg").write_bytes(twin.read_bytes())
-    (twin.parent / "cut.jpg").write_bytes(twin.read_bytes()[:-30])
-    (twin.parent / "zero.png").write_bytes(b"")
-    (twin.parent / "odd \u202e'\n[1].jp*g").write_bytes(b"no picture")
-    (twin.parent / "link.jpg").symlink_to(twin)
-    (twin.parent / ".DS_Store").write_bytes(b"apple")
-    (root / "__MACOSX").mkdir()
-    (root / "__MACOSX" / "._IMG.jpg").write_bytes(b"apple")
+    (root / "train" / "link.jpg").symlink_to(root / PICTURES[0])
     return root
 
 
@@ -68,292 +52,203 @@ def state(root):
     return found
 
 
-def check_whole(source, target):
-    """The copy equals its list, the list equals the source, and nothing else lies about."""
-    rows = staged_files(target)
-    wanted = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file() and not path.is_symlink()}
-    wanted = {name for name in wanted if ".DS_Store" not in name and "__MACOSX" not in name}
-    assert {row.source for row in rows} == wanted
-    on_disk = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
-    assert on_disk == {row.staged for row in rows} | {LIST} and len(rows) == len(on_disk) - 1
-    for row in rows:
-        assert sha256_file(target / row.staged) == row.sha256 == Path(row.staged).name[:64]
-        assert Path(row.staged).parent == Path(row.source).parent
-    assert sorted(os.listdir(target.parent)) == sorted({target.name, source.name} & set(os.listdir(target.parent)))
+def files(root):
+    """Path -> bytes of every regular file."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_a_folder_is_copied_under_hashes_without_metadata(source, tmp_path):
-    before = state(source)
-    target = stage(source, tmp_path / "staged", progress=False)
-    check_whole(source, target)
-    assert state(source) == before
-    assert (target / "train" / "empty").is_dir() and not (target / "__MACOSX").exists()
-    names = {row.source: row.staged for row in staged_files(target)}
-    one, two = names["train/benign/IMG 0.JPG"], names["train/benign/copy of IMG 0.jpg"]
-    assert two == one.replace(".jpg", "-1.jpg"), "twins are kept, so that the census can find them"
-    for name, staged in names.items():
-        assert b"somewhere" not in (target / staged).read_bytes()
-        if "IMG" in name:
-            assert (decode(target / staged).pixels == decode(source / name).pixels).all()
+def wanted(root):
+    """What a copy of `root` is to hold."""
+    return {name: (root / name).read_bytes() for name in PICTURES if (root / name).exists()}
 
 
-def test_a_second_call_copies_nothing_and_a_change_is_followed(source, tmp_path, monkeypatch):
-    target = stage(source, tmp_path / "staged", progress=False)
-    read = []
-    real = copying.read_ahead
-    monkeypatch.setattr(
-        copying, "read_ahead", lambda root, files: read.extend(f.path for f in files) or real(root, files)
-    )
-    before = state(target)
-    stage(source, target, progress=False)
-    assert not read and state(target) == before
-    (source / "train/benign/new.jpg").write_bytes(picture("red"))
-    (source / "train/benign/IMG 1.JPG").unlink()
-    (source / "test/benign/IMG 0.JPG").write_bytes(picture("blue"))
-    stage(source, target, progress=False)
-    assert sorted(read) == ["test/benign/IMG 0.JPG", "train/benign/new.jpg"]
-    check_whole(source, target)
+def stage(dataset, tmp_path):
+    return stage_if_remote(dataset, tmp_path / "near", progress=False)
 
 
-def test_a_staged_file_that_was_damaged_is_copied_again(source, tmp_path):
-    target = stage(source, tmp_path / "staged", progress=False)
-    victim = target / staged_files(target)[0].staged
-    data = bytearray(victim.read_bytes())
-    data[len(data) // 2] ^= 1
-    victim.write_bytes(data)
-    stage(source, target, progress=False)
-    check_whole(source, target)
+def test_a_folder_that_is_near_is_used_as_it_is(own_photos, tmp_path):
+    (own_photos / "labels.csv").write_text("path,label\n")
+    for dataset in (own_photos, own_photos / "labels.csv", tmp_path / "nowhere"):
+        assert stage(dataset, tmp_path) == dataset
+    assert not (tmp_path / "near").exists()
 
 
-def test_an_archive_is_copied_and_unpacked(source, tmp_path):
-    holder = tmp_path / "drive"
-    holder.mkdir()
+def test_a_folder_of_drive_is_copied_under_its_own_names(drive, tmp_path):
+    before = state(drive)
+    copy = stage(drive, tmp_path)
+    assert copy.name == "skin" and files(copy) == wanted(drive) and (copy / "train" / "empty").is_dir()
+    assert state(drive) == before
+
+
+def test_a_second_call_copies_nothing_and_a_change_is_followed(drive, tmp_path):
+    copy = stage(drive, tmp_path)
+    with inject("read", 1, errno.EIO, under=drive, forever=True):
+        assert stage(drive, tmp_path) == copy
+    (drive / PICTURES[0]).write_bytes(b"other")
+    (drive / PICTURES[1]).unlink()
+    (copy / "train" / "left over.jpg").write_bytes(b"")
+    assert files(stage(drive, tmp_path)) == wanted(drive) and len(wanted(drive)) == 3
+
+
+def test_of_a_table_its_folder_is_copied_and_its_paths_still_hold(drive, draw, tmp_path):
+    import numpy as np
+
+    for label, name in enumerate(("a", "b")):
+        draw(np.random.default_rng(label), label).save(drive / f"{name}.png")
+    (drive / "labels.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    table = stage(drive / "labels.csv", tmp_path)
+    assert table.is_relative_to(tmp_path / "near") and table.name == "labels.csv"
+    assert [row.path for row in take_census(table, progress=False).rows] == ["a.png", "b.png"]
+
+
+def test_an_archive_names_the_users_own_files(tmp_path, capsys):
+    flawed_sample(tmp_path / "flawed")
+    archive = shutil.make_archive(str(tmp_path / "flawed"), "zip", tmp_path, "flawed")
+    told = []
+    for dataset in (tmp_path / "flawed", archive):
+        assert main(["census", str(dataset), "--json", "--quiet"]) == 0
+        told.append(capsys.readouterr().out)
+    assert '"flawed/train/benign/seen_before.jpg"' in told[1]
+    folder, packed = (json.loads(text.replace('"flawed/', '"')) for text in told)
+    for key in ("splits", "leaks", "conflicts", "duplicates", "skipped", "warnings"):
+        assert folder[key] == packed[key] and folder[key]
+    assert packed["total_files"] == packed["used"] + len(packed["skipped"]), "our own files are not counted"
+
+
+def test_an_archive_is_unpacked_once_and_again_when_it_changes(tmp_path):
+    archive = tmp_path / "skin.v2.tar.gz"
+    make = lambda folder: shutil.make_archive(str(tmp_path / "skin.v2"), "gztar", folder)  # noqa: E731
+    make(sample_folder())
+    copy = stage(archive, tmp_path)
+    assert copy.name == "skin.v2" and files(copy) == files(sample_folder())
+    os.utime(copy, (1, 1))
+    assert stage(archive, tmp_path) == copy and copy.stat().st_mtime == 1
+    make(sample_folder() / "train")
+    assert files(stage(archive, tmp_path)) == files(sample_folder() / "train")
+    assert files(copy) == files(sample_folder()), "a run that was made from it still finds its images"
+
+
+def test_a_folder_that_holds_one_archive_is_that_archive(tmp_path):
+    holder = tmp_path / "dataset"
+    (holder / "train").mkdir(parents=True)
     with zipfile.ZipFile(holder / "skin.zip", "w") as archive:
-        for path in sorted(source.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                archive.write(path, path.relative_to(source))
-    for place in (holder / "skin.zip", holder):
-        target = stage(place, tmp_path / f"staged-{place.name}" / "x", progress=False)
-        assert os.listdir(target.parent) == ["x"]
-        rows = {row.source: row for row in staged_files(target)}
-        assert len(rows) == 12 and b"somewhere" not in (target / rows["train/benign/IMG 0.JPG"].staged).read_bytes()
-        before = state(target)
-        stage(place, target, progress=False)
-        assert state(target) == before
-        (target / rows["train/benign/IMG 0.JPG"].staged).unlink()
-        stage(place, target, progress=False)
-        assert state(target).keys() == before.keys()
-    with pytest.raises(VggnbError, match="neither a folder nor"):
-        stage(source / "train/benign/cut.jpg", tmp_path / "z", progress=False)
+        archive.writestr("a/1.jpg", b"1")
+    assert files(stage(holder, tmp_path)) == {"a/1.jpg": b"1"}
+    (holder / "train" / "1.jpg").write_bytes(b"")
+    assert stage(holder, tmp_path) == holder
 
 
-def test_a_table_is_translated_to_the_new_names(source, tmp_path):
-    tables = pytest.importorskip("vggnb.census.tables")
-    text = "Path;label;group\ntrain/benign/IMG 0.JPG;benign;a\ntest\\malignant\\IMG 1.JPG;malignant;b\n"
-    (source / "table.csv").write_text(text, encoding="utf-8")
-    (source / "train" / "other.csv").write_text("a,b\n1,2\n")
-    before = state(source)
-    for _ in range(2):
-        table = stage(source / "table.csv", tmp_path / "staged", progress=False)
-        assert table == tmp_path / "staged" / "table.csv"
-        entries = {entry.class_name: entry for entry in tables.read_table(table).entries}
-        names = {row.source: row.staged for row in staged_files(table.parent)}
-        assert entries["benign"].path == names["train/benign/IMG 0.JPG"] and entries["benign"].group == "a"
-        assert entries["malignant"].path == names["test/malignant/IMG 1.JPG"]
-    assert state(source) == before
+def test_nothing_is_written_into_the_dataset_that_was_copied(drive, tmp_path):
+    copy = stage(drive, tmp_path)
+    for place in (copy / "run", drive / "run"):
+        with pytest.raises(VggnbError, match="inside the dataset"):
+            check_apart(place, copy, "The run", "--out")
+    check_apart(drive.parent / "run", copy, "The run", "--out")
+    with pytest.raises(VggnbError, match="inside the dataset"):
+        stage_if_remote(drive, drive / "near")
 
 
-def test_a_hostile_archive_is_named_and_leaves_nothing(tmp_path):
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
-        archive.writestr("../evil.jpg", b"x")
-    with pytest.raises(VggnbError, match="leads out") as caught:
-        stage(tmp_path / "evil.zip", tmp_path / "out", progress=False)
-    assert caught.value.where == str(tmp_path / "evil.zip")
-    assert os.listdir(tmp_path) == ["evil.zip"]
+def test_names_that_the_disk_cannot_hold_get_a_suffix(tmp_path):
+    (tmp_path / "Cat").mkdir()
+    names = Names(tmp_path)
+    assert names.place("dog/1.jpg") == "dog/1.jpg"
+    again, clash = names.place("dog/1.jpg"), names.place("Cat/1.jpg")  # as where a disk takes cat for Cat
+    assert again.startswith("dog/1~") and again.endswith(".jpg")
+    assert clash.startswith("Cat~") and names.place("Cat/2.jpg") == clash.replace("1.jpg", "2.jpg")
+    long, latin = names.place("x" * 300 + ".jpg"), names.place("caf\udce9.jpg")
+    for name in (long, latin):
+        assert name.endswith(".jpg") and len(name.encode()) <= 255
+    assert names.renamed[latin] == "caf\udce9.jpg" and len(names.renamed) == 4
 
 
-def test_places_that_will_not_do(source, tmp_path):
-    with pytest.raises(VggnbError, match="no such dataset"):
-        stage(tmp_path / "nowhere", tmp_path / "out")
-    for target in (source / "copy", source, source.parent):
-        with pytest.raises(VggnbError, match="in one another"):
-            stage(source, target)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(VggnbError, match="did not put there"):
-        stage(source, tmp_path / "mine")
-    assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
+def test_changed_names_are_listed(drive, tmp_path, capsys):
+    os.rename(os.fsencode(drive / PICTURES[0]), os.fsencode(drive / "test" / "benign") + b"/caf\xe9.jpg")
+    copy = stage(drive, tmp_path)
+    (found,) = (copy / "test" / "benign").iterdir()
+    assert found.name.startswith("caf") and "1 name changed in the copy" in capsys.readouterr().out
+    assert list(read_json(copy.parent / copying.ABOUT)["renamed"].values()) == ["test/benign/caf\udce9.jpg"]
 
 
-def test_videos_among_the_photographs_are_left_out_in_words(source, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(copying, "MAX_BYTES", 2000)
-    (source / "train/benign/film.mp4").write_bytes(bytes(3000))
-    target = stage(source, tmp_path / "staged", progress=False)
-    assert "Not staged: train/benign/film.mp4" in capsys.readouterr().out
-    assert not any("film" in row.source for row in staged_files(target))
+# what fails
 
 
-def test_a_full_disk_is_said_before_copying(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(copying.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 5}))
-    with pytest.raises(VggnbError, match="0 MB are free"):
-        stage(source, tmp_path / "staged", progress=False)
+def test_a_read_that_fails_now_and_then_is_tried_again(drive, tmp_path):
+    with inject("read", 3, errno.EIO, under=drive) as plan:
+        copy = stage(drive, tmp_path)
+    assert plan.fired and files(copy) == wanted(drive)
 
 
-def test_a_read_that_fails_now_and_then_is_tried_again(source, tmp_path):
-    with inject("read", 3, errno.EIO, under=source) as plan:
-        target = stage(source, tmp_path / "staged", progress=False)
-    assert plan.fired
-    check_whole(source, target)
-
-
-def test_files_that_cannot_be_read_are_listed_and_the_rest_is_kept(source, tmp_path):
+def test_files_that_cannot_be_read_are_named_and_the_rest_is_kept(drive, tmp_path):
+    victim = drive / PICTURES[3]
     with (
-        inject("read", 1, errno.EIO, under=source / "train" / "malignant" / "IMG 1.JPG", forever=True),
-        pytest.raises(VggnbError, match="1 of 12 files could not be read: train/malignant/IMG 1.JPG"),
+        inject("read", 1, errno.EIO, under=victim, forever=True),
+        pytest.raises(VggnbError, match="1 of 4 files could not be copied: train/malignant/IMG 4.JPG"),
     ):
-        stage(source, tmp_path / "staged", progress=False)
-    assert not (tmp_path / "staged").exists()
-    with inject("read", 2, errno.EIO, under=source, forever=True):  # one file is missing: one read is enough
-        check_whole(source, stage(source, tmp_path / "staged", progress=False))
+        stage(drive, tmp_path)
+    with inject("read", 3, errno.EIO, under=drive, forever=True):  # one file is missing: two reads are enough
+        copy = stage(drive, tmp_path)
+    assert files(copy) == wanted(drive)
 
 
-@pytest.mark.parametrize(("error", "options"), [(errno.ENOTCONN, {"forever": True}), ("hang", {"hang_s": 3600})])
-def test_a_dropped_mount_gives_one_line_and_keeps_what_is_staged(source, tmp_path, monkeypatch, error, options):
-    monkeypatch.setattr(reading, "AHEAD", 1)
-    with inject("read", 6, error, under=source, **options), pytest.raises(VggnbError) as caught:
-        stage(source, tmp_path / "staged", progress=False)
-    assert caught.value.what == "Google Drive is disconnected."
-    assert caught.value.remedy == "Run the mount cell again, then this cell; 5 of 12 files are already staged and kept."
-    check_whole(source, stage(source, tmp_path / "staged", progress=False))
-
-
-def test_an_archive_whose_copying_stopped_goes_on_where_it_was(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(copying, "_BLOCK", 1000)
-    archive = tmp_path / "skin.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("train/cat/1.bin", random.Random(0).randbytes(20_000))
-    with (
-        inject("read", 8, errno.ENOTCONN, under=archive, forever=True),
-        pytest.raises(VggnbError, match="disconnected"),
-    ):
-        stage(archive, tmp_path / "out" / "x", progress=False)
-    with inject("read", 999, errno.EIO, under=archive) as plan:
-        stage(archive, tmp_path / "out" / "x", progress=False)
-    assert plan.count < 21, "what had been copied was not read again"
-    assert os.listdir(tmp_path / "out") == ["x"]
-
-
-@pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.parametrize(
-    "operation", ["open", "read", "write", "rename", "mkdir", "unlink", "fsync", "listdir", "stat"]
+    ("operation", "error", "words"), [("read", errno.ENOTCONN, "disconnected"), ("write", errno.ENOSPC, "Free some")]
 )
-def test_any_single_failure_is_survived(source, tmp_path, operation, name):
-    """SQLite's loop, on the source and on the target: fail the 1st, 2nd, 3rd... operation until none is left."""
-    before, tries = state(source), 0
-    for under in (source, tmp_path / "out"):
-        for plan in every(operation, ERRORS[name], under=under):
-            target = tmp_path / "out" / f"{under.name}-{plan.nth}"
-            try:
-                stage(source, target, progress=False)
-            except VggnbError as error:
-                assert error.remedy and not target.exists()
-                stage(source, target, progress=False)
-            plan.disarm()
-            stage(source, target, progress=False)  # sweeps up, where it was the sweeping that failed
-            check_staged_alone(source, target)
-            tries += 1
-    assert state(source) == before
-    assert tries >= 2
+def test_a_dropped_mount_and_a_full_disk_are_one_sentence(drive, tmp_path, operation, error, words):
+    under = drive if operation == "read" else tmp_path / "near"
+    with inject(operation, 4, error, under=under, forever=True), pytest.raises(VggnbError, match=words):
+        stage(drive, tmp_path)
+    assert files(stage(drive, tmp_path)) == wanted(drive)
 
 
-def check_staged_alone(source, target):
-    siblings = [name for name in os.listdir(target.parent) if name.startswith((target.name + ".", ".vggnb"))]
-    assert not siblings
-    rows = {row.source: row for row in staged_files(target)}
-    assert len(rows) == 12
-    on_disk = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
-    assert on_disk == {row.staged for row in rows.values()} | {LIST}
-    shutil.rmtree(target)  # there will be hundreds
+def test_a_kill_in_the_middle_is_made_good_by_the_next_call(drive, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "sample"), "zip", sample_folder())
+    for dataset, whole in ((drive, wanted(drive)), (archive, files(sample_folder()))):
+        assert killed_at(lambda: stage(dataset, tmp_path), "write", 3, under=tmp_path / "near")  # noqa: B023
+        copy = stage(dataset, tmp_path)
+        assert files(copy) == whole
+        assert sorted(os.listdir(copy.parent)) == sorted([copy.name, copying.ABOUT])
 
 
-@pytest.mark.parametrize("operation", ["read", "write", "rename"])
-def test_any_single_failure_with_an_archive_is_survived(source, tmp_path, operation):
-    archive = tmp_path / "drive" / "skin.zip"
-    archive.parent.mkdir()
+@pytest.mark.torture
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.ENOTCONN, "kill"])
+@pytest.mark.parametrize("operation", ["open", "read", "write", "rename", "mkdir", "unlink", "listdir", "stat"])
+def test_any_single_failure_is_survived(drive, tmp_path, operation, error):
+    archive = tmp_path / "content" / "drive" / "few.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted((source / "test").rglob("IMG 0*")):
-            file.write(path, path.relative_to(source))
-    before = state(archive.parent)
-    for under in (archive, tmp_path / "out"):
-        for error in ERRORS.values():
-            for plan in every(operation, error, under=under):
-                target = tmp_path / "out" / f"{under.name}-{error}-{plan.nth}"
-                try:
-                    stage(archive, target, progress=False)
-                except VggnbError as told:
-                    assert told.remedy and not target.exists()
-                    stage(archive, target, progress=False)
-                plan.disarm()
-                assert len(staged_files(target)) == 2
-                assert not [
-                    name for name in os.listdir(target.parent) if name.startswith((target.name + ".", ".vggnb"))
-                ]
+        for name, data in wanted(drive).items():
+            file.writestr(name, data)
+    before, whole = state(archive.parent), wanted(drive)
+    for dataset in (drive, archive):
+        for under in (dataset, tmp_path / "near"):
+            nth, fired = 0, True
+            while fired:
+                nth += 1
+                if error == "kill":
+                    fired = killed_at(lambda: stage(dataset, tmp_path), operation, nth, under=under)  # noqa: B023
+                else:
+                    fired = failing(lambda: stage(dataset, tmp_path), operation, nth, error, under)  # noqa: B023
+                copy = stage(dataset, tmp_path)
+                assert files(copy) == whole and [path for path in copy.parent.iterdir() if path.is_dir()] == [copy]
+                shutil.rmtree(tmp_path / "near")
     assert state(archive.parent) == before
 
 
-def test_a_write_that_stops_half_way_is_survived(source, tmp_path):
-    for plan in every("write", "short", under=tmp_path / "out"):
-        target = tmp_path / "out" / str(plan.nth)
+def failing(call, operation, nth, error, under):
+    """Whether the nth operation was reached; it fails, and only an error that people can mend may come of it."""
+    with inject(operation, nth, error, under=under) as plan:
         try:
-            stage(source, target, progress=False)
-        except VggnbError as error:
-            assert "space" in error.remedy
-            stage(source, target, progress=False)
-        plan.disarm()
-        check_staged_alone(source, target)
+            call()
+        except VggnbError as told:
+            assert told.remedy
+    return plan.fired
 
 
-def test_thirty_kills_at_random_moments(source, tmp_path):
-    for index in range(40):
-        (source / "train" / "malignant" / f"more {index}.jpg").write_bytes(picture((index, 0, 0)))
-    before, random_, target, kills = state(source), random.Random(0), tmp_path / "out" / "staged", 0
-    for attempt in range(400):
-        kills += killed(lambda: stage(source, target, progress=False), after_s=random_.uniform(0.002, 0.03))
-        if target.exists():
-            assert len(staged_files(target)) == 52, "the target is whole or absent"
-            if random_.random() < 0.5:
-                (target / staged_files(target)[random_.randrange(52)].staged).unlink()
-            else:
-                os.rename(target, tmp_path / f"done-{attempt}")
-        if kills >= 30:
-            break
-    assert kills >= 30
-    stage(source, target, progress=False)
-    check_whole_of = {row.source for row in staged_files(target)}
-    assert len(check_whole_of) == 52 and os.listdir(target.parent) == ["staged"]
-    assert state(source) == before
-
-
-@pytest.mark.parametrize("operation", ["write", "rename", "mkdir", "unlink", "fsync"])
-def test_a_kill_at_every_single_operation(source, tmp_path, operation):
-    before, nth = state(source), 0
-    while True:
-        nth += 1
-        target = tmp_path / "out" / str(nth)
-        dead = killed_at(lambda: stage(source, target, progress=False), operation, nth, under=tmp_path / "out")  # noqa: B023
-        assert dead != target.exists() or operation in ("unlink", "fsync")
-        stage(source, target, progress=False)
-        check_staged_alone(source, target)
-        if not dead:
-            break
-    assert nth > 1 and state(source) == before
-
-
-def test_a_killed_call_copies_at_most_one_file_twice(source, tmp_path):
-    target = tmp_path / "out" / "staged"
-    killed_at(lambda: stage(source, target, progress=False), "write", 12, under=tmp_path / "out")
-    work = tmp_path / "out" / "staged.partial" / "files"
-    kept = len((work / LIST).read_bytes().splitlines()) - 1
-    with inject("read", 999, errno.EIO, under=source) as plan:
-        stage(source, target, progress=False)
-    assert kept >= 4 and plan.count == 12 - kept
+@pytest.mark.torture
+def test_thirty_kills_at_random_moments(tmp_path):
+    archive, random_, kills = shutil.make_archive(str(tmp_path / "s"), "zip", sample_folder()), random.Random(0), 0
+    while kills < 30:
+        kills += killed(lambda: stage(archive, tmp_path), after_s=random_.uniform(0.002, 0.1))
+        for copy in (tmp_path / "near").glob("*/s"):
+            assert files(copy) == files(sample_folder()), "whole or absent"
+            shutil.rmtree(copy)
+    assert files(stage(archive, tmp_path)) == files(sample_folder())

@@ -13,7 +13,7 @@ from vggnb.census.survey import Census, take_census
 from vggnb.folders import counted, shown
 from vggnb.paths import SPLITS, Workspace
 from vggnb.recipe import Recipe
-from vggnb.staging import near_copy
+from vggnb.staging import stage_if_remote
 from vggnb.storage import VggnbError
 
 
@@ -25,7 +25,7 @@ def open_manifest(workspace: Workspace, recipe: Recipe | None = None) -> Manifes
     Args:
         recipe: its `validation_share` and `seed` decide the split; without one, the defaults of `assign_splits`.
     """
-    dataset = near_copy(workspace.dataset, workspace.staged)
+    dataset = stage_if_remote(workspace.dataset, workspace.staged)
     census = take_census(dataset, cache=workspace.census_file, progress=False)
     options = {} if recipe is None else {"validation_share": recipe.validation_share, "seed": recipe.seed}
     return assign_splits(census, **options)

@@ -16,7 +16,6 @@ from vggnb.census.scan import Scan, scan_files
 from vggnb.census.tables import read_table
 from vggnb.folders import Skipped, counted, is_named_like_an_image, shown
 from vggnb.paths import SPLITS
-from vggnb.staging import staged_files
 from vggnb.storage import VggnbError
 
 
@@ -158,8 +157,7 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
     scans, trouble = scan_files(layout.dataset, [*paths, *layout.copies], cache=cache, progress=progress)
     scanned = list(zip(layout.entries, scans, strict=False))
     good = [(entry, scan) for entry, scan in scanned if not scan.reason]
-    names = {file.staged: file.source for file in staged_files(layout.dataset)}
-    bad = [Skipped(names.get(entry.path, entry.path), scan.reason) for entry, scan in scanned if scan.reason]
+    bad = [Skipped(entry.path, scan.reason) for entry, scan in scanned if scan.reason]
     copies = _check_copies(layout.copies, scans[len(paths) :], {scan.sha256: entry.path for entry, scan in scanned})
     labels = {name: label for label, name in enumerate(layout.classes)}
     rows = tuple(_row(entry, scan, labels) for entry, scan in good)

@@ -45,9 +45,9 @@ def workspace_of(dataset: str | None) -> Workspace:
 def survey(options, workspace: Workspace):
     """The census of the workspace's dataset, of a local copy where it lies on a slow disk or in an archive."""
     from vggnb.census import take_census
-    from vggnb.staging import near_copy
+    from vggnb.staging import stage_if_remote
 
-    dataset = near_copy(workspace.dataset, workspace.staged, progress=not options.quiet)
+    dataset = stage_if_remote(workspace.dataset, workspace.staged, progress=not options.quiet)
     return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
 
 

@@ -1,7 +1,7 @@
-"""Where images come from: the sample, Kaggle, the ISIC Archive, or any URL -> a dataset folder.
+"""Where images come from: the sample, Kaggle, the ISIC Archive, or any address -> a dataset folder.
 
 - `sources`: Kaggle, or any address with a checksum
-- `fetching`: one download: resumed, verified, with progress
+- `requesting`: HTTP requests that are tried again
 - `isic_archive`: the ISIC Archive's public interface
 - `flawed`: the sample with faults planted in it
 - `shortcut`: the sample with a sticker that gives the class away

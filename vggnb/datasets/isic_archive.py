@@ -3,7 +3,7 @@
 The archive has no checksums; a file counts as whole when its length is what the archive says and it decodes.
 """
 
-import os
+import json
 import re
 import urllib.parse
 from collections import Counter
@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggnb.datasets.fetching import download, fetch_json
+from vggnb.datasets.requesting import get
 from vggnb.images import decode
-from vggnb.storage import VggnbError, csv_text, make_folder, storage_errors, write_bytes
+from vggnb.storage import VggnbError, csv_text, make_folder, write_bytes
 
 API = "https://api.isic-archive.com/api/v2"
 DERMOSCOPY = {
@@ -22,7 +22,6 @@ DERMOSCOPY = {
     "malignant": "diagnosis_1:Malignant AND image_type:dermoscopic",
 }
 TABLE = "labels.csv"
-_SCRATCH = ".partial"
 _AT_ONCE = 4  # downloads; be kind to the archive
 
 
@@ -70,10 +69,9 @@ def isic(
         if not re.fullmatch(r"\w[\w -]*", name):
             raise VggnbError(f"'{name}' cannot be a class folder.", "queries", "Use letters, digits and spaces.")
     target = make_folder(Path(target).absolute())
-    scratch = make_folder(target / _SCRATCH)
     records: dict[str, Record] = {}
     for class_name, query in queries.items():
-        found = list(_take(_search(query, scratch), class_name, each, licences, thumbnails))
+        found = list(_take(_search(query), class_name, each, licences, thumbnails))
         if not found:
             what = f"The archive has no picture for {class_name} under {', '.join(licences)}."
             raise VggnbError(what, query, "Check the search words, or allow more licences.")
@@ -83,15 +81,13 @@ def isic(
                 raise VggnbError(what, query, "Make the search words of the classes exclude each other.")
             records[record.isic_id] = record
     _fetch_all(list(records.values()), target, progress)
-    with storage_errors(target):
-        scratch.rmdir()
     write_bytes(target / "ATTRIBUTION.txt", _attribution(records.values()).encode())
     rows = [(record.path, record.class_name, record.group) for record in records.values()]
     write_bytes(target / TABLE, csv_text([("path", "label", "group"), *rows]).encode())
     return target / TABLE
 
 
-def _search(query: str, scratch: Path) -> Iterator[dict]:
+def _search(query: str) -> Iterator[dict]:
     """All results for some search words, page after page."""
     address = f"{API}/images/search/?{urllib.parse.urlencode({'query': query, 'limit': 100})}"
     seen = set()
@@ -100,16 +96,15 @@ def _search(query: str, scratch: Path) -> Iterator[dict]:
         if urllib.parse.urlsplit(address)[:2] != urllib.parse.urlsplit(API)[:2]:
             raise VggnbError("The archive's next page lies on another server.", address, "Try again later.")
         try:
-            page = fetch_json(address, scratch / "page.json")
+            page = json.loads(get(address))
+            yield from page["results"]
+            address = page["next"]
         except VggnbError as error:
             if "(400" in error.what:
                 remedy = "Try the words at https://www.isic-archive.com first."
                 raise VggnbError("The archive does not understand the search words.", query, remedy) from error
             raise
-        try:
-            yield from page["results"]
-            address = page["next"]
-        except (KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise _strange(error) from error
 
 
@@ -155,7 +150,7 @@ def _fetch_all(records: list[Record], target: Path, progress: bool) -> None:
         tqdm(total=len(missing), unit="pictures", desc="downloading", disable=not progress) as bar,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
-        for record, error in pool.map(lambda record: _fetch(record, target), missing):
+        for record, error in zip(missing, pool.map(lambda record: _fetch(record, target), missing), strict=True):
             bar.update()
             if error:
                 failed.append(f"{record.isic_id}: {error.what}")
@@ -164,18 +159,17 @@ def _fetch_all(records: list[Record], target: Path, progress: bool) -> None:
         raise VggnbError(what, target, "Run this again: what has arrived is kept.")
 
 
-def _fetch(record: Record, target: Path) -> tuple[Record, VggnbError | None]:
-    part = target / _SCRATCH / record.isic_id
+def _fetch(record: Record, target: Path) -> VggnbError | None:
+    """Fetch one image; give the error that was in the way."""
     try:
-        download(record.address, part)
-        if not _is_whole(part, record.size):
-            part.unlink(missing_ok=True)
-            raise VggnbError("It arrived damaged.", record.isic_id, "Run this again.")
-        with storage_errors(part):
-            os.replace(part, target / record.path)
+        data = get(record.address)
+        if record.size not in (0, len(data)):
+            return VggnbError("It arrived damaged.", record.isic_id, "Run this again.")
+        decode(data)
+        write_bytes(target / record.path, data)
     except VggnbError as error:
-        return record, error
-    return record, None
+        return error
+    return None
 
 
 def _is_whole(file: Path, size: int) -> bool:

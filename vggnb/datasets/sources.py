@@ -4,8 +4,9 @@ import re
 import shutil
 from pathlib import Path
 
-from vggnb.datasets.fetching import download
-from vggnb.staging.archives import extract, is_archive
+from vggnb.datasets import requesting
+from vggnb.datasets.requesting import needed, with_attempts
+from vggnb.staging import is_archive, unpack
 from vggnb.storage import VggnbError, make_folder, read_json, storage_errors, write_json
 
 ARTICLE_SET = "fanconic/skin-cancer-malignant-vs-benign"
@@ -25,11 +26,9 @@ def kaggle(slug: str = ARTICLE_SET) -> Path:
         remedy = "Take owner/name from its address, https://www.kaggle.com/datasets/owner/name."
         raise VggnbError(f"'{slug}' is not the name of a Kaggle dataset.", "kaggle", remedy)
     try:
-        import kagglehub
-    except ImportError:
-        raise _needs("kagglehub", "Kaggle") from None
-    try:
-        return Path(kagglehub.dataset_download(slug))
+        return Path(needed("kagglehub").dataset_download(slug))
+    except VggnbError:
+        raise
     except Exception as error:  # kagglehub has no common base class
         raise _kaggle_error(error, slug) from error
 
@@ -56,45 +55,29 @@ def url(address: str, target: Path, *, sha256: str, progress: bool = True) -> Pa
     with storage_errors(target):
         if not is_archive(archive):
             raise VggnbError("What came is not a .zip or .tar.", address, "Check the address.")
-        unpacked = work / "unpacked"
-        shutil.rmtree(unpacked, ignore_errors=True)
-        extract(archive, unpacked, progress=progress)
-        write_json(unpacked / _SOURCE, {"address": address, "sha256": sha256})
-        unpacked.rename(target)
+        shutil.rmtree(work / "unpacked", ignore_errors=True)
+        unpack(archive, work / "unpacked", progress=progress)
+        write_json(work / "unpacked" / _SOURCE, {"address": address, "sha256": sha256})
+        (work / "unpacked").rename(target)
         shutil.rmtree(work, ignore_errors=True)
     return target
 
 
 def _checked_download(address: str, work: Path, sha256: str, progress: bool) -> Path:
-    """Let pooch keep the file and compare its checksum, with a downloader that resumes."""
-    try:
-        import pooch
-    except ImportError:
-        raise _needs("pooch", "downloads") from None
-    from tqdm.auto import tqdm
-
-    part = work / f"{sha256}.part"
-    resumed = part.exists()
-
-    def resuming(address: str, output_file, pooch_) -> None:
-        done = part.stat().st_size if part.exists() else 0
-        with tqdm(initial=done, unit="B", unit_scale=True, desc="downloading", disable=not progress) as bar:
-            download(address, part, tell=bar.update)
-        shutil.move(part, output_file)
-
+    """Let pooch fetch the file and compare its checksum; one that is there already is not fetched again."""
+    pooch = needed("pooch")
     pooch.get_logger().setLevel("ERROR")
+
+    def attempt() -> str:
+        options = {"timeout": requesting.TIMEOUT_S, "headers": {"User-Agent": "vggnb"}}
+        loader = pooch.HTTPDownloader(progressbar=progress, **options)
+        return pooch.retrieve(address, f"sha256:{sha256}", fname=sha256, path=work, downloader=loader)
+
     try:
-        return Path(pooch.retrieve(address, f"sha256:{sha256}", fname=sha256, path=work, downloader=resuming))
+        return Path(with_attempts(attempt, address))
     except ValueError as error:
-        if resumed:  # what an earlier call left may have been of another version: once more, from the start
-            return _checked_download(address, work, sha256, progress)
         what = "The checksum of what came differs from the one given."
         raise VggnbError(what, address, "Compare the SHA-256 with its source; someone changed the file.") from error
-
-
-def _needs(package: str, what: str) -> VggnbError:
-    remedy = f'Install it: pip install {package} (or pip install "vggnb[data]").'
-    return VggnbError(f"{what[0].upper()}{what[1:]} need the package {package}.", package, remedy)
 
 
 def _kaggle_error(error: Exception, slug: str) -> VggnbError:

@@ -1,14 +1,12 @@
-"""A dataset on the fast local disk: one archive copied and unpacked, or a copy that resumes and is verified.
+"""A packed or slow dataset -> a copy on the fast local disk, in which every file has the name that the user gave it.
 
-- `archives`: zip and tar, unpacked with limits, all or nothing; `listing` decides what an archive may hold
-- `reading`: reads with a deadline and retries
-- `strip`: pictures without EXIF and GPS, pixel for pixel the same
-- `copying`: the copy, `stage`; `near_copy` makes it only where it is needed
-- `staged`: which staged file came from which
+- `archives`: zip and tar, unpacked with limits, all or nothing
+- `copying`: a folder of Google Drive, copied so that an interrupted copy goes on; `stage_if_remote` chooses
+- `names`: names that the local disk can hold
+- `reading`: reads that are tried again
 """
 
-from vggnb.staging.archives import extract, is_archive
-from vggnb.staging.copying import near_copy, stage
-from vggnb.staging.staged import check_apart, staged_files
+from vggnb.staging.archives import is_archive, unpack
+from vggnb.staging.copying import check_apart, stage_if_remote
 
-__all__ = ["check_apart", "extract", "is_archive", "near_copy", "stage", "staged_files"]
+__all__ = ["check_apart", "is_archive", "stage_if_remote", "unpack"]

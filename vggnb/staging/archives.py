@@ -1,180 +1,211 @@
 """Unpack a .zip or .tar that a stranger made: regular files only, all of them or nothing.
 
-The archive is first listed and judged from its headers; nothing is written before every entry has passed. What is then
-written goes to a temporary neighbour that takes the target's name by one rename.
+`zipfile` and `tarfile` read and write; here stand the limits. What is unpacked goes to a temporary neighbour that takes
+the target's name by one rename.
 """
 
 import contextlib
+import errno
+import lzma
 import os
 import shutil
+import stat
 import struct
-import unicodedata
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from vggnb.staging.listing import Limits, Member, archive_kind, members, opened_archive, refused
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, mendable, storage_errors
+from vggnb.folders import is_system
+from vggnb.staging.names import Names
+from vggnb.staging.reading import GONE
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, is_alive, make_folder, mendable, storage_errors
 
-PIECE = 1 << 20
-_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, RuntimeError, OverflowError, IndexError)
+MAX_FILES = 100_000  # those of operating systems do not count
+MAX_BYTES = 50_000_000_000
+MAX_RATIO = 100  # unpacked bytes for a packed one; images hardly pack at all
+SMALL = 50_000_000  # below this many unpacked bytes the ratio does not matter
+LONGEST_HEADER = 1 << 20  # of an extended tar header; a name is shorter
+_STARTS = {
+    b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz",
+    b"Rar!": "RAR", b"7z\xbc\xaf": "7z", b"\x28\xb5\x2f\xfd": "zstd",
+}  # fmt: skip
+_DAMAGES = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
+    EOFError, ValueError, RuntimeError, OverflowError, IndexError,
+)  # fmt: skip
+Member = tuple[str, str, Callable[[str], object]]  # name; "file", "folder" or what else it is; writes it under a name
+
+
+def archive_kind(path: Path) -> str:
+    """What a file is by its first bytes: zip, tar, gzip, bzip2, xz, a kind that is not unpacked here, or ""."""
+    with storage_errors(path), open(path, "rb") as file:
+        head = file.read(512)
+    if head[257:262] == b"ustar":
+        return "tar"
+    return next((kind for start, kind in _STARTS.items() if head.startswith(start)), "")
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a zip or a tar (plain, .gz, .bz2), judged by its first bytes."""
-    return archive_kind(path) in ("zip", "tar", "gzip", "bzip2")
+    """Whether a file is a zip or a tar (plain, .gz, .bz2, .xz), by its first bytes."""
+    return archive_kind(path) in ("zip", "tar", "gzip", "bzip2", "xz")
 
 
-def extract(archive: Path, target: Path, *, limits: Limits | None = None, progress: bool = False) -> Path:
-    """Unpack an archive into the new folder `target`, and give that folder.
+def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress: bool = True) -> dict[str, str]:
+    """Unpack an archive into the new folder `target`, without files of operating systems (`__MACOSX`, `Thumbs.db`).
+
+    Returns:
+        Path in `target` -> path in the archive, where a name had to be changed.
 
     Raises:
-        VggnbError: it is no such archive, it is damaged or hostile, there is no room, or `target` exists. Nothing is
-            left of it then.
+        VggnbError: it is no such archive or damaged, it holds links or paths that lead out of the folder, it is over a
+            limit, there is no room, or `target` exists. Nothing of it is left then.
     """
-    archive, target, limits = Path(archive), Path(target), limits or Limits()
-    if os.path.lexists(target):
-        raise VggnbError("The folder to unpack into exists already.", target, "Remove it or name another.")
-    kind = archive_kind(archive)
-    if kind not in ("zip", "tar", "gzip", "bzip2"):
-        words = f"a {kind} file" if kind else "not an archive"
-        raise VggnbError(f"It is {words}.", archive, "Pack the folder as .zip or .tar.gz, or name the unpacked folder.")
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
-    with _damage(archive), opened_archive(archive, kind, limits) as opened:
-        accepted = _named_well(_bounded(members(opened, archive), archive, limits), archive)
-        make_folder(target.parent)
-        check_room(sum(member.size for member in accepted), target.parent)
-        shutil.rmtree(temporary, ignore_errors=True)  # what a killed call left
-        try:
-            _write(accepted, opened, temporary, progress)
-            with storage_errors(target):
-                os.rename(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
-@contextlib.contextmanager
-def _damage(archive: Path):
-    """Turn what the decoders raise on broken bytes into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None:
-            raise mendable(error, archive) from error
-        raise _damaged(error, archive) from error
-    except _DAMAGES as error:
-        raise _damaged(error, archive) from error
-
-
-def _damaged(error: Exception, archive: Path) -> VggnbError:
-    return VggnbError(f"The archive is damaged ({error}).", archive, "Download or copy it again.")
-
-
-def _bounded(found: Iterable[Member], archive: Path, limits: Limits) -> list[Member]:
-    """All members, or the first reason to refuse the archive by what they are, how many and how long."""
-    kept, total = [], 0
-    most = min(limits.bytes, max(limits.small, limits.ratio * archive.stat().st_size))
-    for member in found:
-        kept.append(member)
-        total += member.size
-        if len(kept) > limits.files:
-            raise refused(f"It lists more than {limits.files} files.", archive)
-        if member.kind not in ("file", "folder"):
-            raise refused(f"{member.name!r} is {member.kind}.", archive)
-        if total > most:
-            raise refused(
-                f"It unpacks to over {most / 1e6:,.0f} MB, far more than its size explains (a bomb).", archive
-            )
-    return kept
-
-
-def _named_well(listed: list[Member], archive: Path) -> list[Member]:
-    """The members with clean relative names, or the first reason to refuse the archive by its names."""
-    kept, spelled, files = [], {}, set()
-    for member in listed:
-        parts = _clean_parts(member.name, archive)
-        path = ""
-        for depth, part in enumerate(parts, 1):
-            path = f"{path}/{part}" if path else part
-            key = unicodedata.normalize("NFC", path).casefold()
-            if spelled.setdefault(key, path) != path:
-                raise refused(f"{path!r} and {spelled[key]!r} are the same name on many systems.", archive)
-            if key in files:
-                raise refused(f"{path!r} is in it twice.", archive)
-            if member.kind == "file" and depth == len(parts):
-                files.add(key)
-        if parts:
-            kept.append(replace(member, name=path))
-    folders = {str(parent) for member in kept for parent in PurePosixPath(member.name).parents}
-    folders |= {member.name for member in kept if member.kind == "folder"}
-    for member in kept:
-        if member.kind == "file" and member.name in folders:
-            raise refused(f"{member.name!r} is both a file and a folder.", archive)
-    return kept
-
-
-def _clean_parts(name: str, archive: Path) -> list[str]:
-    """The parts of a relative name; old Windows programs write backslashes."""
-    plain = name.replace("\\", "/")
-    if plain.startswith("/") or plain[1:2] == ":":
-        raise refused(f"{name!r} is an absolute path.", archive)
-    parts = [part for part in plain.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise refused(f"{name!r} leads out of the folder.", archive)
-    if "\0" in name:
-        raise refused(f"{name!r} has a zero byte in its name.", archive)
-    if any(len(os.fsencode(part)) > 255 for part in parts) or len(parts) > 50:
-        raise refused(f"The name {name[:40]!r}... is too long.", archive)
-    return parts
-
-
-def check_room(needed: int, folder: Path) -> None:
-    """Refuse to begin what would not fit on the disk of `folder`."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        what = f"This needs {needed / 1e6:,.0f} MB more; {free / 1e6:,.0f} MB are free."
-        raise VggnbError(what, folder, "Free some space or choose another folder.")
-
-
-def _write(accepted: list[Member], opened, folder: Path, progress: bool) -> None:
-    """Write all members below a new folder."""
     from tqdm.auto import tqdm
 
-    total = sum(member.size for member in accepted)
-    with storage_errors(folder), tqdm(total=total, unit="B", unit_scale=True, disable=not progress) as bar:
-        bar.set_description("unpacking")
-        folder.mkdir(parents=True)
-        for member in accepted:
-            path = folder / member.name
-            (path if member.kind == "folder" else path.parent).mkdir(parents=True, exist_ok=True)
-            if member.kind == "file":
-                with open(path, "xb") as file, _reader(opened, member) as reader:
-                    _copy(reader, file, member, bar)
+    archive, target = Path(archive), Path(target)
+    if os.path.lexists(target):
+        raise VggnbError("The folder to unpack into exists already.", target, "Remove it or name another.")
+    if not is_archive(archive):
+        words = f"a {kind} file" if (kind := archive_kind(archive)) else "not an archive"
+        raise VggnbError(f"It is {words}.", archive, "Pack the folder as .zip or .tar.gz, or name the unpacked folder.")
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
+    _remove_abandoned(target)
+    try:
+        make_folder(temporary)
+        names = Names(temporary)
+        members = (_zip_members if archive_kind(archive) == "zip" else _tar_members)(archive, temporary)
+        with _errors(archive, target), tqdm(desc="unpacking", unit=" files", disable=not progress) as bar:
+            for name, kind, extract in _checked(members, archive, max_files):
+                extract(names.place(name, is_folder=kind == "folder"))
+                bar.update(kind == "file")
+            os.rename(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return names.renamed
 
 
-def _copy(reader, file, member: Member, bar) -> None:
-    """Copy exactly as many bytes as the header told."""
-    left = member.size
-    while left:
-        piece = reader.read(min(PIECE, left))
-        if not piece:
-            raise EOFError(f"{member.name!r} is cut short")
-        file.write(piece)
-        left -= len(piece)
-        bar.update(len(piece))
-    if isinstance(reader, zipfile.ZipExtFile):
-        reader.read(1)  # reaching its end makes zipfile compare the checksum
+def _remove_abandoned(target: Path) -> None:
+    """Remove what calls for this target had unpacked when their process was killed."""
+    for left in target.parent.glob(f"{TEMPORARY_PREFIX}*-{target.name}"):
+        pid = left.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+        if pid.isdigit() and not is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _reader(opened, member: Member):
-    """The bytes of one member."""
-    if isinstance(opened, zipfile.ZipFile):
-        with opened.open(member.handle) as reader:
-            yield reader
-    else:
-        opened.seek(member.handle)
-        yield opened
+def _errors(archive: Path, target: Path) -> Iterator[None]:
+    """Turn what the decoders and the disk raise into one sentence."""
+    try:
+        yield
+    except (OSError, *_DAMAGES) as error:
+        number = getattr(error, "errno", None)
+        if number is not None:
+            raise mendable(error, archive if number in {*GONE, errno.EIO} else target) from error
+        raise VggnbError(f"The archive is damaged ({error}).", archive, "Download or copy it again.") from error
+
+
+def _refused(what: str, archive: Path) -> VggnbError:
+    remedy = "If you trust it, unpack it with another program, look at what is inside, and name the folder."
+    return VggnbError(f"The archive is refused: {what}", archive, remedy)
+
+
+def _checked(members: Iterator[Member], archive: Path, max_files: int) -> Iterator[Member]:
+    """The user's files and folders under plain relative names, or the first reason to refuse the archive."""
+    count = 0
+    for name, kind, extract in members:
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if name.startswith("/") or name[1:2] == ":":
+            raise _refused(f"{name[:80]!r} is an absolute path.", archive)
+        if ".." in parts:
+            raise _refused(f"{name[:80]!r} leads out of the folder.", archive)
+        if "\0" in name:
+            raise _refused(f"{name[:80]!r} has a zero byte in its name.", archive)
+        if not parts or any(map(is_system, parts)):
+            continue
+        if kind not in ("file", "folder"):
+            raise _refused(f"{name!r} is {kind}.", archive)
+        count += kind == "file"
+        if count > max_files:
+            remedy = "If you trust it, allow more (--max-archive-files), or unpack it yourself and name the folder."
+            raise VggnbError(f"The archive holds more than {max_files:,} files.", archive, remedy)
+        yield "/".join(parts), kind, extract
+
+
+def _check_bytes(unpacked: int, archive: Path) -> None:
+    """Refuse an archive that unpacks to far more than images do."""
+    most = min(MAX_BYTES, max(SMALL, MAX_RATIO * archive.stat().st_size))
+    if unpacked > most:
+        raise _refused(f"It unpacks to more than {most / 1e6:,.0f} MB, far more than its size explains.", archive)
+
+
+def _zip_members(archive: Path, folder: Path) -> Iterator[Member]:
+    """Every entry of a zip, from its list of contents."""
+    with zipfile.ZipFile(archive) as opened:
+        total, free = sum(info.file_size for info in opened.infolist()), shutil.disk_usage(folder).free
+        _check_bytes(total, archive)
+        if total > free:
+            what = f"{total / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free."
+            raise VggnbError(what, folder.parent, "Free some space or choose another folder (VGGNB_HOME).")
+        for info in opened.infolist():
+            name = _zip_name(info)
+
+            def extract(target: str, info: zipfile.ZipInfo = info, end: str = "/" * name.endswith("/")) -> None:
+                info.filename = target + end
+                opened.extract(info, folder)
+
+            yield name, _zip_kind(info, name), extract
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name; its bytes are UTF-8 where they can be, whatever the flag says (macOS does not set it), else CP437."""
+    name = info.orig_filename
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")  # old Windows programs
+
+
+def _zip_kind(info: zipfile.ZipInfo, name: str) -> str:
+    file_type = stat.S_IFMT(info.external_attr >> 16) if info.create_system in (3, 19) else 0  # Unix, macOS
+    if info.flag_bits & 0x1:
+        return "protected by a password"
+    if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "a link" if file_type == stat.S_IFLNK else "a device or a pipe"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        return f"compressed by a method that Python does not read ({info.compress_type}; 9 is Deflate64 of Windows)"
+    return "folder" if name.endswith("/") else "file"
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is damaged raises; tarfile alone takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors) -> "_Header":
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:  # the end
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"cut short, or a header is damaged: {error}") from error
+        if header.type in b"xgXLK" and header.size > LONGEST_HEADER:
+            raise tarfile.ReadError("a header in it is absurdly long")
+        return header
+
+
+def _tar_members(archive: Path, folder: Path) -> Iterator[Member]:
+    """Every entry of a tar, one after the other; the bytes are read once, from front to back."""
+    with tarfile.open(archive, "r:*", tarinfo=_Header) as opened:
+        while (info := opened.next()) is not None:
+            _check_bytes(info.offset_data + info.size, archive)
+            is_file = info.isreg() and not info.issparse()
+            kind = "folder" if info.isdir() else "file" if is_file else "a link, a device or a sparse file"
+
+            def extract(target: str, info: tarfile.TarInfo = info) -> None:
+                opened.extract(info.replace(name=target, deep=False), folder, filter="data")
+
+            yield info.name, kind, extract
+            opened.members.clear()  # else tarfile keeps every header
+        while opened.fileobj.read(1 << 20):  # at its end the decoder compares the checksum
+            _check_bytes(opened.fileobj.tell(), archive)

@@ -1,0 +1,54 @@
+"""Names for a copy: the source's own where the disk can hold it, else one close to it."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from vggnb.storage import sha256_bytes
+
+LONGEST = 255  # bytes of a name on every usual disk
+
+
+class Names:
+    """Gives each source path its path in the copy, POSIX and relative.
+
+    Args:
+        new_folder: where the copy is made, if it begins empty: a name that is there already belongs to another source
+            path, also on a disk that does not tell Cat from cat.
+
+    Attributes:
+        renamed: path in the copy -> path in the source, where the two differ.
+    """
+
+    def __init__(self, new_folder: Path | None = None):
+        self.renamed: dict[str, str] = {}
+        self._new_folder, self._folders, self._taken = new_folder, {}, set()
+
+    def place(self, source: str, *, is_folder: bool = False) -> str:
+        """The path for a source path; a file that comes twice gets two."""
+        *parents, name = source.split("/")
+        parent = self.place("/".join(parents), is_folder=True) if parents else ""
+        if is_folder and source in self._folders:
+            return self._folders[source]
+        plain, attempt = PurePosixPath(_writable(name)), 0
+        target = f"{parent}/{plain}".lstrip("/")
+        while str(plain) != name and not attempt or self._is_taken(target):
+            mark = sha256_bytes(os.fsencode(f"{source}\n{attempt}"))[:6]
+            target, attempt = f"{parent}/{plain.stem}~{mark}{plain.suffix}".lstrip("/"), attempt + 1
+        self._taken.add(target)
+        if is_folder:
+            self._folders[source] = target
+        if target != f"{parent}/{name}".lstrip("/"):
+            self.renamed[target] = source
+        return target
+
+    def _is_taken(self, target: str) -> bool:
+        return target in self._taken or bool(self._new_folder and os.path.lexists(self._new_folder / target))
+
+
+def _writable(name: str) -> str:
+    """The name without bytes that are not UTF-8, and cut where it is too long."""
+    kept = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if len(kept.encode()) <= LONGEST:
+        return kept
+    ending = PurePosixPath(kept).suffix
+    return kept.encode()[:200].decode("utf-8", "ignore") + (ending if len(ending.encode()) < 20 else "")
