@@ -158,7 +158,7 @@ def test_kaggle_without_network_or_package_or_name(kaggle, monkeypatch):
 # the ISIC Archive
 
 
-def picture(shade):
+def image(shade):
     buffer = io.BytesIO()
     Image.new("RGB", (40, 30), (shade, 90, 70)).save(buffer, "JPEG")
     return buffer.getvalue()
@@ -166,7 +166,7 @@ def picture(shade):
 
 def record(server, number, licence="CC-0", lesion=None, **clinical):
     """A result as api.isic-archive.com gives it (ImageMarkup/isic, core/api/image.py)."""
-    name, data = f"ISIC_{number:07d}", picture(number % 256)
+    name, data = f"ISIC_{number:07d}", image(number % 256)
     files = {}
     for kind in ("full", "thumbnail_256"):
         server.files[f"/{kind}/{name}.jpg"] = data
@@ -207,9 +207,9 @@ def test_isic_gives_a_table_with_groups_and_an_attribution(archive, tmp_path):
     assert {row["group"] for row in found if row["label"] == "benign"} == {"IL_0", "IL_1", "IL_2", "IL_3", "IL_4"}
     assert {row["group"] for row in found if row["label"] == "malignant"} == {f"IP_{n}" for n in range(100, 104)}
     for row in found:
-        assert (table.parent / row["path"]).read_bytes() == picture(int(row["path"][-11:-4]) % 256)
+        assert (table.parent / row["path"]).read_bytes() == image(int(row["path"][-11:-4]) % 256)
     text = (table.parent / "ATTRIBUTION.txt").read_text(encoding="utf-8")
-    assert "11 pictures: Hospital Clínic, Ünited (CC-0)" in text and "ISIC_0000101: " in text
+    assert "11 images: Hospital Clínic, Ünited (CC-0)" in text and "ISIC_0000101: " in text
     assert sorted(os.listdir(table.parent)) == ["ATTRIBUTION.txt", "benign", "labels.csv", "malignant"]
 
 
@@ -246,7 +246,7 @@ def test_isic_names_what_could_not_be_fetched_and_keeps_the_rest(archive, tmp_pa
     with pytest.raises(VggnbError, match=r"2 of 13 .*ISIC_0000001.*500.*ISIC_0000103.*damaged"):
         datasets.isic(tmp_path / "isic", progress=False)
     assert not (tmp_path / "isic" / "labels.csv").exists()
-    archive.files["/full/ISIC_0000103.jpg"] = picture(103)
+    archive.files["/full/ISIC_0000103.jpg"] = image(103)
     archive.log.clear()
     datasets.isic(tmp_path / "isic", progress=False)
     assert sum(path.startswith("/full") for path, _ in archive.log) == 2
@@ -255,7 +255,7 @@ def test_isic_names_what_could_not_be_fetched_and_keeps_the_rest(archive, tmp_pa
 def test_isic_other_words_licences_and_thumbnails(archive, tmp_path):
     archive.records["diagnosis_3:Nevus"] = [record(archive, 300, "CC-BY-NC"), record(archive, 301, "CC-BY")]
     words = {"nevus": "diagnosis_3:Nevus", "malignant": isic.DERMOSCOPY["malignant"]}
-    with pytest.raises(VggnbError, match="no picture for nevus under CC-0"):
+    with pytest.raises(VggnbError, match="no image for nevus under CC-0"):
         datasets.isic(tmp_path / "a", queries=words, progress=False)
     table = datasets.isic(tmp_path / "b", queries=words, licences=("CC-0", "CC-BY"), thumbnails=True, progress=False)
     assert [row["path"] for row in rows(table)][0] == "nevus/ISIC_0000301.jpg"

@@ -19,7 +19,7 @@ from vggnb.staging import check_apart, copying, reading, stage_if_remote
 from vggnb.staging.names import Names
 from vggnb.storage import VggnbError, read_json
 
-PICTURES = ["test/benign/1.jpg", "test/malignant/2.jpg", "train/benign/odd '\n[1].jpg", "train/malignant/IMG 4.JPG"]
+IMAGES = ["test/benign/1.jpg", "test/malignant/2.jpg", "train/benign/odd '\n[1].jpg", "train/malignant/IMG 4.JPG"]
 SYSTEM = [".DS_Store", "__MACOSX/train/._1.jpg", "train/benign/._1.jpg", "train/benign/Thumbs.db"]
 
 
@@ -33,12 +33,12 @@ def drive(tmp_path, monkeypatch):
     """A folder on what passes for Google Drive, with system files and a link in it."""
     monkeypatch.setattr(paths, "CONTENT", tmp_path / "content")
     root = tmp_path / "content" / "drive" / "MyDrive" / "skin"
-    for number, name in enumerate([*PICTURES, *SYSTEM]):
+    for number, name in enumerate([*IMAGES, *SYSTEM]):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(random.Random(number).randbytes(3000 + number))
         os.utime(root / name, (10**9 + number, 10**9 + number))
     (root / "train" / "empty").mkdir()
-    (root / "train" / "link.jpg").symlink_to(root / PICTURES[0])
+    (root / "train" / "link.jpg").symlink_to(root / IMAGES[0])
     return root
 
 
@@ -59,7 +59,7 @@ def files(root):
 
 def wanted(root):
     """What a copy of `root` is to hold."""
-    return {name: (root / name).read_bytes() for name in PICTURES if (root / name).exists()}
+    return {name: (root / name).read_bytes() for name in IMAGES if (root / name).exists()}
 
 
 def stage(dataset, tmp_path):
@@ -84,8 +84,8 @@ def test_a_second_call_copies_nothing_and_a_change_is_followed(drive, tmp_path):
     copy = stage(drive, tmp_path)
     with inject("read", 1, errno.EIO, under=drive, forever=True):
         assert stage(drive, tmp_path) == copy
-    (drive / PICTURES[0]).write_bytes(b"other")
-    (drive / PICTURES[1]).unlink()
+    (drive / IMAGES[0]).write_bytes(b"other")
+    (drive / IMAGES[1]).unlink()
     (copy / "train" / "left over.jpg").write_bytes(b"")
     assert files(stage(drive, tmp_path)) == wanted(drive) and len(wanted(drive)) == 3
 
@@ -104,12 +104,12 @@ def test_of_a_table_its_folder_is_copied_and_its_paths_still_hold(drive, draw, t
 def test_an_archive_names_the_users_own_files(tmp_path, capsys):
     flawed_sample(tmp_path / "flawed")
     archive = shutil.make_archive(str(tmp_path / "flawed"), "zip", tmp_path, "flawed")
-    told = []
+    printed = []
     for dataset in (tmp_path / "flawed", archive):
         assert main(["census", str(dataset), "--json", "--quiet"]) == 0
-        told.append(capsys.readouterr().out)
-    assert '"flawed/train/benign/seen_before.jpg"' in told[1]
-    folder, packed = (json.loads(text.replace('"flawed/', '"')) for text in told)
+        printed.append(capsys.readouterr().out)
+    assert '"flawed/train/benign/seen_before.jpg"' in printed[1]
+    folder, packed = (json.loads(text.replace('"flawed/', '"')) for text in printed)
     for key in ("splits", "leaks", "conflicts", "duplicates", "skipped", "warnings"):
         assert folder[key] == packed[key] and folder[key]
     assert packed["total_files"] == packed["used"] + len(packed["skipped"]), "our own files are not counted"
@@ -162,7 +162,7 @@ def test_names_that_the_disk_cannot_hold_get_a_suffix(tmp_path):
 
 
 def test_changed_names_are_listed(drive, tmp_path, capsys):
-    os.rename(os.fsencode(drive / PICTURES[0]), os.fsencode(drive / "test" / "benign") + b"/caf\xe9.jpg")
+    os.rename(os.fsencode(drive / IMAGES[0]), os.fsencode(drive / "test" / "benign") + b"/caf\xe9.jpg")
     copy = stage(drive, tmp_path)
     (found,) = (copy / "test" / "benign").iterdir()
     assert found.name.startswith("caf") and "1 name changed in the copy" in capsys.readouterr().out
@@ -179,7 +179,7 @@ def test_a_read_that_fails_now_and_then_is_tried_again(drive, tmp_path):
 
 
 def test_files_that_cannot_be_read_are_named_and_the_rest_is_kept(drive, tmp_path):
-    victim = drive / PICTURES[3]
+    victim = drive / IMAGES[3]
     with (
         inject("read", 1, errno.EIO, under=victim, forever=True),
         pytest.raises(VggnbError, match="1 of 4 files could not be copied: train/malignant/IMG 4.JPG"),

@@ -1,4 +1,4 @@
-"""Datasets that a program draws: the same for the same wish, whole, no leaks; and a sticker that is all the change."""
+"""Datasets that a program draws: the same for the same options, whole, no leaks; a sticker is all that changes."""
 
 from collections import Counter
 
@@ -15,22 +15,22 @@ from vggnb.storage import VggnbError, sha256_file
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Six classes, four pictures each."""
+    """Six classes, four images each."""
     return datasets.textures(tmp_path_factory.mktemp("drawn") / "textures", each=4)
 
 
 @pytest.fixture(scope="module")
 def stickers(tmp_path_factory):
-    """The sample with a sticker on the benign pictures."""
+    """The sample with a sticker on the benign images."""
     return datasets.marked_sample(tmp_path_factory.mktemp("marked") / "sample")
 
 
 def hashes(folder):
-    """Relative path -> sha256 of every picture."""
+    """Relative path -> sha256 of every image."""
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(folder.rglob("*.jpg"))}
 
 
-def test_the_same_seed_gives_the_same_pictures_and_another_seed_others(small, tmp_path):
+def test_the_same_seed_gives_the_same_images_and_another_seed_others(small, tmp_path):
     assert hashes(datasets.textures(tmp_path / "again", each=4)) == hashes(small)
     others = hashes(datasets.textures(tmp_path / "others", each=4, seed=1))
     assert len(others) == 24 and not set(others.values()) & set(hashes(small).values())
@@ -56,11 +56,11 @@ def test_neither_name_nor_number_tells_the_class(small):
 
 
 def test_colour_and_light_tell_nothing():
-    """Twelve pictures of each class: mean colours differ far less between classes than within one."""
+    """Twelve images of each class: mean colours differ far less between classes than within one."""
     means = np.zeros((6, 12, 3))
     for k, i in np.ndindex(6, 12):
-        picture = patterns.draw_texture(np.random.default_rng([5, k, i]), patterns.CLASSES[k])
-        means[k, i] = np.asarray(picture).mean(axis=(0, 1))
+        image = patterns.draw_texture(np.random.default_rng([5, k, i]), patterns.CLASSES[k])
+        means[k, i] = np.asarray(image).mean(axis=(0, 1))
     assert means.mean(axis=1).std(axis=0).max() < means.std(axis=1).mean()
 
 
@@ -69,7 +69,7 @@ def test_a_second_call_finds_what_is_there(small, monkeypatch):
     assert datasets.textures(small, each=4) == small
 
 
-def test_another_wish_replaces_and_strangers_are_left_alone(tmp_path):
+def test_another_request_replaces_and_strangers_are_left_alone(tmp_path):
     folder = datasets.textures(tmp_path / "textures", each=1)
     assert len(hashes(datasets.textures(folder, each=2))) == 12
     mine = tmp_path / "mine"
@@ -86,12 +86,12 @@ def test_a_drawing_that_fails_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        made.made_once(tmp_path / "new", {"wish": 1}, stop)
+        made.made_once(tmp_path / "new", {"request": 1}, stop)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("each", [0, -1])
-def test_no_pictures_are_refused(tmp_path, each):
+def test_no_images_are_refused(tmp_path, each):
     with pytest.raises(VggnbError, match="cannot be drawn"):
         datasets.textures(tmp_path / "textures", each=each)
 
@@ -120,9 +120,9 @@ def test_the_marked_sample_is_the_sample(stickers):
 
 
 def test_a_share_of_one_class_is_marked(tmp_path, monkeypatch):
-    pictures = {f"train/{kind}/{number}.jpg": kind for kind in ("a", "b") for number in range(40)}
+    images = {f"train/{kind}/{number}.jpg": kind for kind in ("a", "b") for number in range(40)}
     monkeypatch.setattr("vggnb.datasets.shortcut.sample_folder", lambda: tmp_path / "few")
-    for number, path in enumerate(pictures):
+    for number, path in enumerate(images):
         target = tmp_path / "few" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         patterns.Image.fromarray(np.full((20, 30, 3), number, np.uint8)).save(target, quality=100)
@@ -131,7 +131,7 @@ def test_a_share_of_one_class_is_marked(tmp_path, monkeypatch):
     assert 10 < len(green) < 30 and {path.parent.name for path in green} == {"b"}
 
 
-@pytest.mark.parametrize("wish, what", [({"marked": "oak"}, "no class 'oak'"), ({"share": 1.5}, "out of range")])
-def test_marks_that_cannot_be_made(tmp_path, wish, what):
+@pytest.mark.parametrize("options, what", [({"marked": "oak"}, "no class 'oak'"), ({"share": 1.5}, "out of range")])
+def test_marks_that_cannot_be_made(tmp_path, options, what):
     with pytest.raises(VggnbError, match=what):
-        datasets.marked_sample(tmp_path / "marked", **wish)
+        datasets.marked_sample(tmp_path / "marked", **options)

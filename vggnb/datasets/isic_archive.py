@@ -1,4 +1,4 @@
-"""Pictures of the ISIC Archive (isic-archive.com) through its public API, version 2: no account is needed.
+"""Images of the ISIC Archive (isic-archive.com) through its public API, version 2: no account is needed.
 
 The archive has no checksums; a file counts as whole when its length is what the archive says and it decodes.
 """
@@ -27,7 +27,7 @@ _AT_ONCE = 4  # downloads; be kind to the archive
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A picture as the archive describes it; `group` is its lesion's id, else its patient's."""
+    """An image as the archive describes it; `group` is its lesion's id, else its patient's."""
 
     isic_id: str
     class_name: str
@@ -52,18 +52,18 @@ def isic(
     thumbnails: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Download pictures by diagnosis, and give the table (path, label, group) that is the dataset.
+    """Download images by diagnosis, and give the table (path, label, group) that is the dataset.
 
     Beside the table stand the class folders and ATTRIBUTION.txt. A second call fetches only what is missing.
 
     Args:
         queries: class name -> the archive's search words (https://www.isic-archive.com, "Search").
-        each: at most so many pictures a class.
-        licences: only pictures under these: "CC-0", "CC-BY", "CC-BY-NC".
-        thumbnails: 256 pixels a side instead of the whole picture: enough here, and 50 times faster.
+        each: at most so many images a class.
+        licences: only images under these: "CC-0", "CC-BY", "CC-BY-NC".
+        thumbnails: 256 pixels a side instead of the whole image: enough here, and 50 times faster.
 
     Raises:
-        VggnbError: the archive does not answer, refuses the words, has no such picture, or some could not be fetched.
+        VggnbError: the archive does not answer, refuses the words, has no such image, or some could not be fetched.
     """
     for name in queries:
         if not re.fullmatch(r"\w[\w -]*", name):
@@ -73,7 +73,7 @@ def isic(
     for class_name, query in queries.items():
         found = list(_take(_search(query), class_name, each, licences, thumbnails))
         if not found:
-            what = f"The archive has no picture for {class_name} under {', '.join(licences)}."
+            what = f"The archive has no image for {class_name} under {', '.join(licences)}."
             raise VggnbError(what, query, "Check the search words, or allow more licences.")
         for record in found:
             if record.isic_id in records:
@@ -90,22 +90,20 @@ def isic(
 def _search(query: str) -> Iterator[dict]:
     """All results for some search words, page after page."""
     address = f"{API}/images/search/?{urllib.parse.urlencode({'query': query, 'limit': 100})}"
-    seen = set()
-    while address and address not in seen:
-        seen.add(address)
+    while address:
         if urllib.parse.urlsplit(address)[:2] != urllib.parse.urlsplit(API)[:2]:
             raise VggnbError("The archive's next page lies on another server.", address, "Try again later.")
         try:
             page = json.loads(get(address))
             yield from page["results"]
-            address = page["next"]
+            address = page["next"] if page["results"] else None
         except VggnbError as error:
             if "(400" in error.what:
                 remedy = "Try the words at https://www.isic-archive.com first."
                 raise VggnbError("The archive does not understand the search words.", query, remedy) from error
             raise
         except (ValueError, KeyError, TypeError) as error:
-            raise _strange(error) from error
+            raise _unexpected(error) from error
 
 
 def _take(results: Iterator[dict], class_name: str, each: int, licences, thumbnails: bool) -> Iterator[Record]:
@@ -115,25 +113,18 @@ def _take(results: Iterator[dict], class_name: str, each: int, licences, thumbna
         if taken == each:
             return
         try:
-            if result["copyright_license"] not in licences or not result.get("public", True):
+            licence, name = result["copyright_license"], result["isic_id"]
+            if licence not in licences or not result.get("public", True):
                 continue
             file = result["files"]["thumbnail_256" if thumbnails else "full"]
             facts = {key: value for part in result["metadata"].values() for key, value in part.items()}
             group = facts.get("lesion_id") or facts.get("patient_id") or ""
             size = int(file.get("size") or 0)
-            record = Record(
-                result["isic_id"],
-                class_name,
-                group,
-                result["copyright_license"],
-                result["attribution"],
-                file["url"],
-                size,
-            )
+            record = Record(name, class_name, group, licence, result["attribution"], file["url"], size)
+            if not re.fullmatch(r"ISIC_\d+", name):
+                raise ValueError(name)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _strange(error) from error
-        if not re.fullmatch(r"ISIC_\d+", record.isic_id):
-            raise _strange(record.isic_id)
+            raise _unexpected(error) from error
         taken += 1
         yield record
 
@@ -144,54 +135,47 @@ def _fetch_all(records: list[Record], target: Path, progress: bool) -> None:
 
     for record in records:
         make_folder(target / record.class_name)
-    missing = [record for record in records if not _is_whole(target / record.path, record.size)]
-    failed = []
-    with (
-        tqdm(total=len(missing), unit="pictures", desc="downloading", disable=not progress) as bar,
-        ThreadPoolExecutor(_AT_ONCE) as pool,
-    ):
-        for record, error in zip(missing, pool.map(lambda record: _fetch(record, target), missing), strict=True):
-            bar.update()
-            if error:
-                failed.append(f"{record.isic_id}: {error.what}")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = pool.map(lambda record: _fetch(record, target / record.path), records)
+        errors = list(tqdm(found, "downloading", len(records), unit="images", disable=not progress))
+    failed = [f"{record.isic_id}: {error.what}" for record, error in zip(records, errors, strict=True) if error]
     if failed:
-        what = f"{len(failed)} of {len(records)} pictures could not be fetched ({'; '.join(failed[:3])})."
+        what = f"{len(failed)} of {len(records)} images could not be fetched ({'; '.join(failed[:3])})."
         raise VggnbError(what, target, "Run this again: what has arrived is kept.")
 
 
-def _fetch(record: Record, target: Path) -> VggnbError | None:
-    """Fetch one image; give the error that was in the way."""
+def _fetch(record: Record, path: Path) -> VggnbError | None:
+    """Fetch one image if it is not there already; give the error that was in the way."""
     try:
+        if path.exists() and _is_whole(path.read_bytes(), record.size):
+            return None
         data = get(record.address)
-        if record.size not in (0, len(data)):
+        if not _is_whole(data, record.size):
             return VggnbError("It arrived damaged.", record.isic_id, "Run this again.")
-        decode(data)
-        write_bytes(target / record.path, data)
+        write_bytes(path, data)
     except VggnbError as error:
         return error
     return None
 
 
-def _is_whole(file: Path, size: int) -> bool:
-    """Whether a file is there, as long as the archive says, and a picture."""
+def _is_whole(data: bytes, size: int) -> bool:
+    """Whether this is an image, as long as the archive says."""
     try:
-        if size and file.stat().st_size != size:
-            return False
-        decode(file)
-    except (OSError, VggnbError):
+        decode(data)
+    except VggnbError:
         return False
-    return True
+    return size in (0, len(data))
 
 
 def _attribution(records) -> str:
-    """Whom to name: by holder and licence, then picture by picture."""
+    """Whom to name: by holder and licence, then image by image."""
     holders = Counter((record.attribution, record.licence) for record in records)
-    lines = ["Pictures from the ISIC Archive, https://www.isic-archive.com", ""]
-    lines += [f"{count} pictures: {holder} ({licence})" for (holder, licence), count in sorted(holders.items())]
+    lines = ["Images from the ISIC Archive, https://www.isic-archive.com", ""]
+    lines += [f"{count} images: {holder} ({licence})" for (holder, licence), count in sorted(holders.items())]
     lines += ["", *(f"{record.isic_id}: {record.attribution} ({record.licence})" for record in records)]
     return "\n".join(lines) + "\n"
 
 
-def _strange(error: object) -> VggnbError:
+def _unexpected(error: object) -> VggnbError:
     what = f"The archive answered in a way that this version does not understand ({error!r})."
-    return VggnbError(what, API, "Look for a newer vggnb, or download the pictures in the browser.")
+    return VggnbError(what, API, "Look for a newer vggnb, or download the images in the browser.")

@@ -14,27 +14,27 @@ from vggnb.datasets.made import made_once
 from vggnb.storage import VggnbError, make_folder
 
 CLASSES = ("bricks", "dots", "grid", "rings", "stripes", "waves")
-SIZE = (200, 150)  # saved picture, width x height in pixels
+SIZE = (200, 150)  # saved image, width x height in pixels
 FINE = 2  # drawn at twice that size, so that edges are smooth
 W, H = FINE * SIZE[0], FINE * SIZE[1]
 YY, XX = np.mgrid[0:H, 0:W].astype(np.float32)
 
 
 def textures(folder: Path, *, each: int = 50, seed: int = 0) -> Path:
-    """Draw the pictures and give the dataset folder: six class folders, JPEG of 200 x 150 pixels.
+    """Draw the images and give the dataset folder: six class folders, JPEG of 200 x 150 pixels.
 
-    The same seed gives the same pictures; names tell nothing about the class.
+    The same seed gives the same images; names tell nothing about the class.
 
     Args:
         folder: where they go; a second call for the same finds them there, other textures are replaced.
-        each: pictures of each class.
-        seed: another seed, other pictures.
+        each: images of each class.
+        seed: another seed, other images.
 
     Raises:
-        VggnbError: fewer than one picture, or the folder holds something else.
+        VggnbError: fewer than one image, or the folder holds something else.
     """
     if each < 1:
-        raise VggnbError(f"{each} pictures of each class cannot be drawn.", "each", "Use 1 or more.")
+        raise VggnbError(f"{each} images of each class cannot be drawn.", "each", "Use 1 or more.")
 
     def make(new: Path) -> None:
         names = [name for name in CLASSES for _ in range(each)]
@@ -46,14 +46,14 @@ def textures(folder: Path, *, each: int = 50, seed: int = 0) -> Path:
 
 
 def draw_texture(random: np.random.Generator, name: str) -> Image.Image:
-    """One picture of a class."""
+    """One image of a class."""
     pattern = _pattern(random, name)
     ground, ink = _colours(random)
-    picture = ground + pattern[..., None] * (ink - ground)
+    pixels = ground + pattern[..., None] * (ink - ground)
     way = random.uniform(0, 2 * np.pi)
     light = (np.cos(way) * (XX / W - 0.5) + np.sin(way) * (YY / H - 0.5)) * random.uniform(0, 0.5)
-    picture = picture * (1 + light)[..., None] + 0.06 * _bumps(random, 5)[..., None]
-    image = Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8))
+    pixels = pixels * (1 + light)[..., None] + 0.06 * _bumps(random, 5)[..., None]
+    image = Image.fromarray((255 * np.clip(pixels, 0, 1)).astype(np.uint8))
     image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.5, 4.0))).resize(SIZE, Image.Resampling.BOX)
     pixels = np.asarray(image, np.float32) + random.normal(0, random.uniform(2, 12), (SIZE[1], SIZE[0], 3))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
@@ -95,6 +95,6 @@ def _colours(random: np.random.Generator) -> np.ndarray:
 
 
 def _bumps(random: np.random.Generator, cells: int) -> np.ndarray:
-    """Soft noise, float32 (H, W), about -1 to 1, with so many bumps down the picture."""
+    """Soft noise, float32 (H, W), about -1 to 1, with so many bumps down the image."""
     coarse = random.normal(0, 0.6, (cells + 2, cells * 4 // 3 + 2)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((W, H), Image.Resampling.BICUBIC))

@@ -22,15 +22,15 @@ FINE = 4  # the sticker is drawn at four times its size, so that its edge is smo
 
 
 def marked_sample(folder: Path, *, marked: str = "benign", share: float = 1.0) -> Path:
-    """Copy the sample; pictures of one class, in every split, get a round green sticker in one of their corners.
+    """Copy the sample; images of one class, in every split, get a round green sticker in one of their corners.
 
     Everything is saved as PNG, so that outside the sticker no pixel differs from the sample's: the sticker is the only
-    thing that was changed, and the same picture without it is at hand.
+    thing that was changed, and the same image without it is at hand.
 
     Args:
         folder: where the copy goes; a second call for the same finds it there, another copy is replaced.
         marked: the class.
-        share: of its pictures that get one, 0 to 1.
+        share: of its images that get one, 0 to 1.
 
     Returns:
         The dataset folder.
@@ -63,6 +63,6 @@ def _with_sticker(pixels: np.ndarray, low: int, right: int) -> np.ndarray:
     disc = Image.new("L", (side * FINE, side * FINE))
     ImageDraw.Draw(disc).ellipse((0, 0, side * FINE - 1, side * FINE - 1), fill=255)
     left, top = right * (width - side), low * (height - side)
-    picture = Image.fromarray(pixels)
-    picture.paste(GREEN, (left, top), disc.resize((side, side), Image.Resampling.BOX))
-    return np.asarray(picture)
+    image = Image.fromarray(pixels)
+    image.paste(GREEN, (left, top), disc.resize((side, side), Image.Resampling.BOX))
+    return np.asarray(image)
