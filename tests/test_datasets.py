@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 import sys
 import zipfile
@@ -276,7 +277,8 @@ def test_isic_refuses_in_words(archive, tmp_path, monkeypatch):
     refused("does not understand", a="names")
     archive.records["shape"] = [{"isic_id": "ISIC_1"}]
     refused("does not understand", a="shape")
-    for page in (b"<html>", b'{"next": "http://evil.example/", "results": []}'):
+    other = {"copyright_license": "none", "isic_id": "ISIC_1"}
+    for page in (b"<html>", json.dumps({"next": "http://evil.example/", "results": [other]}).encode()):
         monkeypatch.setattr(isic, "get", lambda address: page)  # noqa: B023
         refused("another server" if b"evil" in page else "does not understand", a=benign)
 
