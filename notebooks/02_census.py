@@ -150,9 +150,9 @@ figures.contact_sheet(census)
 # control. For your own pictures, put `census` in the brackets.)
 
 # %%
-from vggnb.widgets import DatasetBrowser
+from vggnb.widgets import dataset_browser
 
-DatasetBrowser(flawed_census)
+dataset_browser(flawed_census)
 
 # %% [markdown]
 # Back to the sample. Do numbers already tell the classes apart?

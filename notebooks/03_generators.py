@@ -117,14 +117,14 @@ from vggnb import figures
 figures.batch_grid(*next(iter(make_dataset(manifest, "train", recipe, training=True))), manifest.classes)
 
 # %% [markdown]
-# Go through the other batches and epochs yourself. What happens to the last batch? And change *seen*: a mole has no "up",
+# Go through the other batches and epochs yourself. What happens to the last batch? And change *transform*: a mole has no "up",
 # so mirrored or turned it is as good a picture as before. Showing a network such copies is called **augmentation**. (On a
 # page that is not running, one line stands in for the control, and the figure under it shows one picture in all eight ways.)
 
 # %%
-from vggnb.widgets import BatchPreview
+from vggnb.widgets import batch_preview
 
-BatchPreview(manifest, recipe)
+batch_preview(manifest, recipe)
 
 # %%
 from vggnb.generators import turned

@@ -97,9 +97,7 @@ figures.learning_curves(history)
 # > measured with this recipe 0.76 to 0.77 accuracy after 5 epochs and 0.73 to 0.77 after 50: nothing is gained.
 # > See for yourself what 50 epochs do here; with the features at hand it takes a few seconds.
 #
-# This time with a control: the curves grow while it trains, and **stop** ends it early. Nothing is lost by stopping: run the
-# cell again and it goes on where it was. (Where the button does nothing while a cell runs, as on Colab, the square stop
-# button of the notebook does the same.)
+# This time the curves grow while it trains. The notebook's square stop button ends a training early.
 
 # %%
 from vggnb.widgets import TrainingProgress

@@ -164,9 +164,9 @@ figures.threshold_curves(best_said.labels == 1, best_said.probabilities[:, 1], t
 # choosing on test would be trap 2 below. (On a page that is not running, one sentence stands in for the control.)
 
 # %%
-from vggnb.widgets import ThresholdExplorer
+from vggnb.widgets import threshold_explorer
 
-ThresholdExplorer(predict_split(runs["best"], "validation"), manifest.classes)
+threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes)
 
 # %% [markdown]
 # ## Do the probabilities keep their word?

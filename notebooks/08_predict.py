@@ -146,14 +146,14 @@ figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 #
 # ## Your own photo
 #
-# Choose one or several pictures, together up to 8 MB. Each gets its ranked classes and a map of where the model looked, or
+# Choose one or several images. Each gets its ranked classes and a map of where the model looked, or
 # one sentence that says why there is no answer. They stay in this session: nothing is sent anywhere else and nothing is
 # kept.
 
 # %%
-from vggnb.widgets import TryYourOwn
+from vggnb.widgets import try_your_own
 
-TryYourOwn(bundle)
+try_your_own(bundle)
 
 # %% [markdown]
 # ## Without a notebook

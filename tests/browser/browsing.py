@@ -40,6 +40,10 @@ class Notebook:
         """Until the last cell has run, or one failed."""
         self.page.wait_for_function("() => window.ended", timeout=3 * TIMEOUT_MS)
 
+    def interrupt(self):
+        """Press the notebook's stop button."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+
     def errors(self):
         outputs = self.page.evaluate(f"() => {CELLS}.flatMap(cell => cell.outputs)")
         return [f"{one['ename']}: {one['evalue']}" for one in outputs if one["output_type"] == "error"]

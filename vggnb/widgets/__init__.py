@@ -1,8 +1,15 @@
-"""Controls in a notebook: browse the dataset, look at batches, watch training, move the threshold, try a photo."""
+"""Controls in a notebook: browse a dataset, preview batches, watch training, move the threshold, try your own images.
 
-from vggnb.widgets.batches import BatchPreview
-from vggnb.widgets.controls import DatasetBrowser, ThresholdExplorer
+- `panel`: controls, and below them what a function draws for their values
+- `explorers`: dataset browser, batch preview, threshold explorer
+- `training`: live training curves
+- `uploads`: try your own images
+- `app`: `vggnb app`
+"""
+
+from vggnb.widgets.explorers import batch_preview, dataset_browser, threshold_explorer
+from vggnb.widgets.panel import Panel
 from vggnb.widgets.training import TrainingProgress
-from vggnb.widgets.uploads import TryYourOwn
+from vggnb.widgets.uploads import try_your_own
 
-__all__ = ["BatchPreview", "DatasetBrowser", "ThresholdExplorer", "TrainingProgress", "TryYourOwn"]
+__all__ = ["Panel", "TrainingProgress", "batch_preview", "dataset_browser", "threshold_explorer", "try_your_own"]

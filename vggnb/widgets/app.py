@@ -1,31 +1,29 @@
 """`vggnb app RUN`: try-your-own and the threshold explorer as a page in the browser, on this machine only (Voila).
 
-The page is a notebook of one cell in a temporary folder, which goes when the server ends. What is uploaded stays in the
-kernel's memory.
+The page is a notebook of one cell in a temporary folder. Uploads stay in the kernel's memory.
 """
 
-import contextlib
 import importlib.util
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
+import ipywidgets
+
 from vggnb.folders import shown
 from vggnb.paths import python_path
 from vggnb.storage import VggnbError
-from vggnb.widgets.panels import ipywidgets
+from vggnb.widgets.explorers import threshold_explorer
+from vggnb.widgets.uploads import try_your_own
 
 HOST = "127.0.0.1"
 RUN = "VGGNB_APP_RUN"  # how the page's kernel learns which run it shows
 CELL = "from vggnb.widgets.app import show\nshow()"
-MOST_UPLOADED = 100_000_000  # bytes of all files together; without it, 10 MB, and what is above is dropped silently
+MOST_UPLOADED = 100_000_000  # bytes in one message
 
 
 def serve(run: Path, *, port: int = 8866, tell: Callable[[str], object] = print) -> None:
@@ -36,41 +34,16 @@ def serve(run: Path, *, port: int = 8866, tell: Callable[[str], object] = print)
     """
     check(run, port)
     prepare(run)
+    from voila.app import Voila
+
+    os.environ |= {RUN: str(Path(run).resolve()), "PYTHONPATH": python_path(), "JUPYTER_PREFER_ENV_PATH": "1"}
     with tempfile.TemporaryDirectory(prefix="vggnb-app-") as folder:
         page = Path(folder) / "app.ipynb"
         page.write_text(json.dumps(_notebook()), "utf-8")
         options = ["--no-browser", f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0"]
         options += [f"--Voila.tornado_settings={{'websocket_max_message_size': {MOST_UPLOADED}}}"]
-        command = [sys.executable, "-m", "voila", str(page), *options, "--Voila.log_level=ERROR"]
-        own = {RUN: str(Path(run).resolve()), "PYTHONPATH": python_path(), "JUPYTER_PREFER_ENV_PATH": "1"}
         tell(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.")
-        with _ended_by_signals():
-            process = subprocess.Popen(command, cwd=folder, env={**os.environ, **own})
-            try:
-                code = process.wait()
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt("The app has ended.") from None
-            finally:
-                process.terminate()
-                process.wait()
-    if code:
-        raise VggnbError(f"Voila ended with the code {code}.", "voila", "Look at its messages above.")
-
-
-@contextlib.contextmanager
-def _ended_by_signals():
-    """A closed terminal and `kill` end the block as Ctrl+C does: no server is left behind."""
-
-    def end(number, frame):
-        raise KeyboardInterrupt
-
-    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {one: signal.signal(one, end) for one in signals}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        Voila.launch_instance([str(page), *options, "--Voila.log_level=ERROR"])
 
 
 def check(run: Path, port: int) -> None:
@@ -90,7 +63,7 @@ def check(run: Path, port: int) -> None:
 
 
 def prepare(run: Path) -> tuple:
-    """The run, its bundle, and what it says about its validation images, or a sentence why not: made where missing."""
+    """The run, its bundle (saved where missing), its predictions on validation or a sentence why there are none."""
     from vggnb.evaluate import predict_split
     from vggnb.save import open_or_save
     from vggnb.train import open_run
@@ -104,36 +77,33 @@ def prepare(run: Path) -> tuple:
 
 
 def show() -> None:
-    """What the page shows: both widgets under their headings, or a sentence where one of them cannot be."""
+    """Show the page: both controls under their headings, or a sentence where one of them cannot be shown."""
     from IPython.display import display
 
     from vggnb.card import NOT_A_DEVICE
-    from vggnb.widgets.uploads import TryYourOwn
 
-    run, bundle, said = prepare(Path(os.environ[RUN]))
+    run, bundle, predictions = prepare(Path(os.environ[RUN]))
     classes = ", ".join(map(shown, bundle.classes))
-    parts = [_words(NOT_A_DEVICE, "b"), _words("Your own photo", "h2")]
-    parts += [_words(f"The model VGG_{bundle.name} says of a picture which of these it is: {classes}.")]
-    parts += [TryYourOwn(bundle).view, _words("Where to draw the line", "h2"), *_explorer(said, run.classes)]
+    upload = try_your_own(bundle, hint=f"Choose one or several images, together up to {MOST_UPLOADED // 10**6} MB.")
+    parts = [_words(NOT_A_DEVICE, "b"), _words("Your own images", "h2")]
+    parts += [_words(f"The model VGG_{bundle.name} predicts one of these classes: {classes}."), upload.view]
+    parts += [_words("Decision threshold", "h2"), *_explorer(predictions, run.classes)]
     display(ipywidgets.VBox(parts, layout={"max_width": "60em", "margin": "0 auto", "padding": "0 1em"}))
 
 
-def _explorer(said, classes: tuple[str, ...]) -> list:
-    """The threshold explorer on what was said about validation; or a sentence, which may be what was said."""
-    from vggnb.widgets.controls import ThresholdExplorer
-
-    if isinstance(said, str):
-        return [_words(said)]
+def _explorer(predictions, classes: tuple[str, ...]) -> list:
+    """The threshold explorer with a line about it; or the sentence why there is none."""
+    if isinstance(predictions, str):
+        return [_words(predictions)]
     try:
-        explorer = ThresholdExplorer(said, classes)
+        explorer = threshold_explorer(predictions, classes)
     except VggnbError as error:  # more than two classes
         return [_words(f"{error.what} {error.remedy}")]
-    words = f"Move the threshold and see what becomes of the {len(said.labels)} validation images."
-    return [_words(words), explorer.view]
+    return [_words(f"Move the threshold: {len(predictions.labels)} validation images."), explorer.view]
 
 
 def _words(words: object, tag: str = "p"):
-    """Words of the page, escaped."""
+    """Text of the page, escaped."""
     return ipywidgets.HTML(f"<{tag}>{escape(shown(str(words)))}</{tag}>")
 
 

@@ -1,0 +1,148 @@
+"""Dataset browser, batch preview and threshold explorer."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from types import SimpleNamespace
+
+import ipywidgets
+import numpy as np
+
+from vggnb import figures
+from vggnb.census.layout import UNSPLIT
+from vggnb.folders import counted, shown
+from vggnb.paths import SPLITS
+from vggnb.storage import VggnbError
+from vggnb.widgets.panel import Panel, View
+
+PAGE = 12  # images
+ROTATIONS = ("no rotation", "rotated 90° left", "rotated 180°", "rotated 90° right")
+TRANSFORMS = (*ROTATIONS, *(f"mirrored, {rotation}" for rotation in ROTATIONS))  # in the order of `generators.turned`
+RANDOM = len(TRANSFORMS)  # a random transform for each image, another one in each epoch
+FLAGS = {"duplicate": "pairs", "leak": "leaks", "conflict": "conflicts"}  # word -> attribute of a census
+
+
+def dataset_browser(data) -> Panel:
+    """The images of a census or a manifest by split, class and what the census found, twelve at a time.
+
+    Raises:
+        VggnbError: there are none.
+    """
+    splits = sorted({row.split for row in data.rows}, key=(*SPLITS, UNSPLIT).index)
+    if not splits:
+        raise VggnbError("There are no images to show.", data.dataset, "See the census for the reasons.")
+    flags = {flag: {path for pair in getattr(data, name, ()) for path in pair.paths} for flag, name in FLAGS.items()}
+    flags["note"] = {row.path for row in data.rows if getattr(row, "notes", "")}
+
+    def draw(split: str, class_name: str | None, flag: str | None, page: int) -> View:
+        rows = [row for row in data.rows if row.split == split and class_name in (None, row.class_name)]
+        rows = [row for row in rows if flag is None or row.path in flags[flag]]
+        first = PAGE * (min(page, max(1, math.ceil(len(rows) / PAGE))) - 1)
+        some = rows[first : first + PAGE]
+        kind = "all classes" if class_name is None else shown(class_name)
+        span = f"{first + 1} to {first + len(some)} of " if some else ""
+        text = f"{split}, {kind}{f', {flag}' if flag else ''}: images {span}{len(rows)}"
+        return View(text, figures.pictures(data, some).image() if some else b"")
+
+    classes = [("all classes", None), *((shown(name), name) for name in data.classes)]
+    found = [("all images", None), *((f"{flag} ({len(paths)})", flag) for flag, paths in flags.items() if paths)]
+    return Panel(
+        draw,
+        split=ipywidgets.Dropdown(options=splits, description="split"),
+        class_name=ipywidgets.Dropdown(options=classes, description="class"),
+        flag=ipywidgets.Dropdown(options=found, description="flag"),
+        page=ipywidgets.BoundedIntText(value=1, min=1, max=math.ceil(len(data.rows) / PAGE), description="page"),
+    )
+
+
+def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
+    """The batches of an epoch in the order of training, with or without flips and rotations (augmentation).
+
+    Raises:
+        VggnbError: the split has no images.
+    """
+    from vggnb.generators import epoch_order, read_row, turned  # TensorFlow: not before it is needed
+
+    members = manifest.of(split)
+    if not members:
+        raise VggnbError(f"There are no images in {split}.", manifest.dataset, "See the census for the reasons.")
+    batches = math.ceil(len(members) / recipe.batch_size)
+    choices = (*TRANSFORMS, "random flips and rotations")
+
+    def draw(epoch: int, batch: int, transform: int) -> View:
+        order = epoch_order(len(members), seed=recipe.seed, epoch=epoch - 1)
+        rows = [members[k] for k in order[(batch - 1) * recipe.batch_size : batch * recipe.batch_size]]
+        random = np.random.default_rng([recipe.seed, epoch, batch]).integers(len(TRANSFORMS), size=len(rows))
+        images, labels = [], []
+        for row, by_chance in zip(rows, random, strict=True):
+            try:
+                pixels = read_row(manifest, row, recipe)
+            except (VggnbError, OSError):
+                continue
+            images.append(turned(pixels[None], int(by_chance) if transform == RANDOM else transform)[0])
+            labels.append(row.label)
+        counts = ", ".join(f"{shown(name)} {labels.count(label)}" for label, name in enumerate(manifest.classes))
+        text = f"epoch {epoch}, batch {batch} of {batches}, {choices[transform]}: "
+        text += f"{counted(len(images), 'image')}, {counts}"
+        unreadable = len(rows) - len(images)
+        text += f"; {unreadable} cannot be read" if unreadable else ""
+        grid = figures.batch_grid(np.stack(images), np.array(labels), manifest.classes).image() if images else b""
+        return View(text, grid)
+
+    options = [(words, number) for number, words in enumerate(choices)]
+    return Panel(
+        draw,
+        epoch=ipywidgets.BoundedIntText(value=1, min=1, max=9999, description="epoch"),
+        batch=ipywidgets.BoundedIntText(value=1, min=1, max=batches, description="batch"),
+        transform=ipywidgets.Dropdown(options=options, value=0, description="transform"),
+    )
+
+
+def threshold_explorer(predictions, classes: Sequence[str], positive: str | None = None) -> Panel:
+    """Move the decision threshold: sensitivity, specificity and cost follow.
+
+    Choose on validation images; a threshold chosen on test images looks better than it is.
+
+    Args:
+        predictions: anything with `labels` (n,) and `probabilities` (n, 2), such as `evaluate.predict_split` returns.
+        positive: the class to find; default the alphabetically last.
+
+    Raises:
+        VggnbError: not two classes, or no such class.
+    """
+    if len(classes) != 2:
+        remedy = "For more classes see figures.confusion_matrix(report)."
+        raise VggnbError(f"A threshold separates two classes; here are {len(classes)}.", "classes", remedy)
+    positive = positive or sorted(classes)[-1]
+    if positive not in classes:
+        raise VggnbError(f"'{positive}' is not a class.", "positive", f"Use one of: {', '.join(classes)}.")
+    p = list(classes).index(positive)
+    truth, scores = np.asarray(predictions.labels) == p, np.asarray(predictions.probabilities)[:, p]
+
+    def draw(threshold: float, cost: float) -> View:
+        predicted = scores >= threshold
+        counts = np.array([[(truth == i) & (predicted == j) for j in (False, True)] for i in (False, True)]).sum(
+            axis=-1
+        )
+        (true_negative, false_positive), (false_negative, true_positive) = counts.tolist()
+        parts = [f"{shown(positive)} is predicted from probability {threshold:.2f}"]
+        for name, hits, misses in (
+            ("sensitivity", true_positive, false_negative),
+            ("specificity", true_negative, false_positive),
+        ):
+            total = hits + misses
+            parts.append(f"{name} {f'{hits / total:.2f}' if total else '-'} ({hits} of {total})")
+        parts.append(f"{false_negative} missed, {counted(false_positive, 'false alarm')}")
+        parts.append(f"cost {cost * false_negative + false_positive:g} if a miss costs {cost:g} times a false alarm")
+        confusion = counts if p else counts[::-1, ::-1]
+        report = SimpleNamespace(confusion=confusion, classes=tuple(classes))
+        image = figures.operating_point(report, (truth, scores), threshold=threshold).image()
+        first, *others = map(escape, parts)
+        return View("; ".join(parts) + ".", image, "<br>".join((f"<b>{first}</b>", *others)))
+
+    slider = {"continuous_update": False}
+    return Panel(
+        draw,
+        threshold=ipywidgets.FloatSlider(value=0.5, min=0.0, max=1.0, step=0.01, description="threshold", **slider),
+        cost=ipywidgets.FloatSlider(value=1.0, min=1.0, max=50.0, step=1.0, description="cost of a miss", **slider),
+    )
