@@ -23,11 +23,13 @@ NAME = "VGG_pets"
 @contextlib.contextmanager
 def small_vgg():
     """While the block runs, VGG-16 is small, and what `verify` does in a fresh process is done in this one."""
+    from vggnb import model
     from vggnb.save import bundle, proof
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(BLOCKS, WIDTHS))
-        stack.enter_context(mock.patch.object(proof.keras.applications, "VGG16", small_base))
+        small = tuple(layer._replace(filters=layer.filters and WIDTHS[layer.block]) for layer in model.LAYERS)
+        stack.enter_context(mock.patch.object(model, "LAYERS", small))
         stack.enter_context(mock.patch.object(proof.subprocess, "run", in_this_process))
         stack.enter_context(mock.patch.object(bundle, "build_card", lambda run, name: {"name": name}))
         yield
@@ -60,19 +62,18 @@ def small_base(*, include_top=False, weights=None, input_shape=(32, 32, 3), widt
 
 def small_model(*, seed=0, classes=CLASSES, recipe=RECIPE):
     """A classifier with random numbers."""
-    from vggnb.model import build_classifier, build_head
+    from vggnb.model import empty_base, empty_classifier
 
-    base = small_base(input_shape=(recipe.image_size, recipe.image_size, 3))
-    model = build_classifier(base, build_head(recipe, len(classes)), recipe)
+    model = empty_classifier(empty_base(recipe.image_size), recipe, len(classes))
     random = np.random.default_rng(seed)
     for layer in model.layers:
-        numbers = [random.standard_normal(np.shape(value), np.float32) for value in layer.get_weights()]
-        if layer.name == "standardise":
-            numbers = [numbers[0], 100 * numbers[1] ** 2 + 1, np.int64(0)]
-            layer.set_weights(numbers)
-            layer.finalize_state()  # what is subtracted and divided by is kept twice
-        else:
-            layer.set_weights([value / np.sqrt(np.prod(np.shape(value)[:-1])) for value in numbers])
+        if layer.name != "preprocessing":
+            layer.set_weights(
+                [
+                    random.standard_normal(np.shape(value), np.float32) / np.sqrt(np.prod(np.shape(value)[:-1]))
+                    for value in layer.get_weights()
+                ]
+            )
     return model
 
 

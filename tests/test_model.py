@@ -1,5 +1,7 @@
 """VGG-16's base, the head, the one classifier made of both; and that the article's recipe is the article's model."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import keras
@@ -146,7 +148,7 @@ def test_the_classifier_is_features_then_head(name, classes, pools, base, pixels
     features = ask(build_extractor(base[0], recipe), pixels)[:, pool_columns(recipe)]
     head = build_head(recipe, classes)
     if recipe.standardise:
-        head.get_layer("standardise").adapt(features)
+        head.get_layer("standardise").adapt(np.concatenate([features, features / 3]))  # as varied as real images
     lively(head)
     probabilities = ask(build_classifier(base[0], head, recipe), pixels)
     assert np.abs(probabilities.sum(axis=1) - 1).max() < 1e-6
@@ -232,6 +234,68 @@ def test_a_feature_that_never_varies_in_training_gets_no_weight(best):
     assert not kernel[7].any() and np.count_nonzero(kernel) > 2900
     features[:, 7] = 4.0
     assert np.isfinite(ask(head, features)).all()
+
+
+def test_a_feature_that_hardly_varied_in_training_cannot_decide_later(base, best, pixels):
+    """With a hidden layer it has a weight from the start; a division by next to nothing would make it loud."""
+    recipe = best.with_(hidden=8, ridge=0.0)
+    head = build_head(recipe, 2)
+    features = np.random.default_rng(0).normal(size=(20, 2944)).astype(np.float32)
+    features[:, 7] = np.float32(0.1)
+    head.get_layer("standardise").adapt(features)
+    classifier = build_classifier(base[0], head, recipe)
+    assert not classifier.get_layer("hidden").get_weights()[0][7].any()
+    assert np.isfinite(ask(classifier, pixels)).all()
+
+
+GLOBAL_SETTINGS = """
+import sys
+import keras, numpy as np
+if sys.argv[1:]:
+    keras.config.set_dtype_policy("mixed_float16")
+    keras.config.set_floatx("float16")
+    keras.config.set_image_data_format("channels_first")
+from vggnb.model import build_base, build_classifier, build_extractor, build_head
+from vggnb.recipe import Recipe
+pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+for recipe in (Recipe.best(), Recipe.article()):
+    recipe = recipe.with_(image_size=32)
+    base, source = build_base(recipe, "none")
+    models = build_extractor(base, recipe), build_classifier(base, build_head(recipe, 3), recipe)
+    for model in models:
+        values = np.asarray(model(pixels, training=False))
+        print(source.sha256, values.dtype, values.shape, values.tobytes().hex()[:2000])
+    keras.models.clone_model(models[1])
+    print(models[1].to_json())
+"""
+
+
+def test_keras_global_settings_change_no_number_and_nothing_that_is_saved():
+    plain, changed = (
+        subprocess.run([sys.executable, "-c", GLOBAL_SETTINGS, *words], capture_output=True, text=True, check=True)
+        for words in ([], ["changed"])
+    )
+    assert plain.stdout == changed.stdout and plain.stdout.count("float32 (2, ") == 4
+
+
+@pytest.mark.parametrize("precision, error", [("bfloat16", 0.05), ("float16", 0.01)])
+def test_16_bits_are_used_from_the_second_convolution_on_and_outputs_stay_float32(precision, error, best, pixels):
+    exact, _ = build_base(best, "none")
+    base, _ = build_base(best, "none", precision=precision)
+    assert {weight.dtype for weight in base.weights} == {"float32"}
+    assert [layer.compute_dtype for layer in base.layers[1:3]] == ["float32", precision]
+    assert {layer.compute_dtype for layer in base.layers[2:]} == {precision}
+    expected, found = (ask(build_extractor(vgg, best), pixels) for vgg in (exact, base))
+    assert found.dtype == np.float32 and np.isfinite(found).all() and not np.array_equal(found, expected)
+    assert np.abs(found - expected).mean() <= error * np.abs(expected).mean()
+    assert ask(build_extractor(base, best, cut="block3_conv1"), pixels).dtype == np.float32
+    probabilities = build_classifier(base, build_head(best, 2), best)
+    assert probabilities.output.dtype == "float32" and ask(probabilities, pixels).dtype == np.float32
+
+
+def test_an_unknown_precision_is_refused(best):
+    with pytest.raises(VggnbError, match="no precision 'double'"):
+        build_base(best, "none", precision="double")
 
 
 class ShortOfMemory:

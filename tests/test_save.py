@@ -248,7 +248,6 @@ def test_a_damaged_file_is_refused_not_passed_over_whoever_wrote_it(without):
 
 
 def test_the_numbers_of_another_model_are_refused_although_every_checksum_fits(best_run, base, own_bundle):
-    """Full size; what else is refused: test_save_hostile.py."""
     other = best_run[0].classifier(base[0])
     last = other.get_layer("probabilities")
     last.set_weights([values[..., ::-1] for values in last.get_weights()])

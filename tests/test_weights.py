@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vggnb import weights
+from vggnb.model import empty_base
 from vggnb.storage import VggnbError
 from vggnb.weights import CARRIER, CARRIER_FILE, KERAS_FILE, TENSOR_SHA256, load_weights, weights_sha256
 
@@ -21,7 +22,7 @@ ALL_TENSORS = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
 @pytest.fixture(scope="module")
 def blank():
     """A VGG-16 base that each test fills anew."""
-    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    return empty_base(32)
 
 
 @pytest.fixture(autouse=True)
@@ -176,11 +177,13 @@ def test_a_cut_copy_of_kerass_is_told_and_the_carrier_is_used(blank, carrier_fil
 def test_imagenet_asks_keras_first(blank, carrier, monkeypatch, tmp_path):
     carrier(tmp_path / "must not be read")
     load_weights(blank, "none")
-    values = [value + 1 for value in blank.get_weights()]
-    monkeypatch.setattr(keras.applications, "VGG16", lambda **_: SimpleNamespace(get_weights=lambda: values))
+    values = blank.get_weights()
+    monkeypatch.setattr(
+        keras.applications, "VGG16", lambda **_: write_keras_copy(blank, tmp_path / "keras", change=1.0)
+    )
     source = load_weights(blank, "imagenet")
     assert "downloaded by Keras" in str(source) and "WARNING" in str(source)
-    assert np.array_equal(blank.get_weights()[0], values[0])
+    assert np.array_equal(blank.get_weights()[0], values[0] + 1)
 
 
 def test_imagenet_without_a_network_turns_to_the_carrier(blank, carrier_file, keras_home):

@@ -37,7 +37,7 @@ def grad_cam(model: keras.Model, image: np.ndarray, *, class_index: int, layer: 
         VggnbError: unknown layer or class, or an image of another size.
     """
     images = _checked(model, image, class_index)
-    convolutions = [one.name for one in model.layers if isinstance(one, keras.layers.Conv2D)]
+    convolutions = _names(model, keras.layers.Conv2D)
     if layer not in convolutions:
         raise VggnbError(f"There is no convolution '{layer}'.", model.name, f"Use one of: {', '.join(convolutions)}.")
     # A copy, since the base's layers also belong to the base: their `output` would be that one.
@@ -114,7 +114,7 @@ def shuffled(model: keras.Model, *, from_layer: str, seed: int = 0) -> keras.Mod
     Raises:
         VggnbError: the model has no such layer with weights to shuffle.
     """
-    learning = [one.name for one in model.layers if isinstance(one, keras.layers.Conv2D | keras.layers.Dense)]
+    learning = _names(model, keras.layers.Conv2D | keras.layers.Dense)
     if from_layer not in learning:
         raise VggnbError(f"There is no layer '{from_layer}'.", model.name, f"Use one of: {', '.join(learning)}.")
     random, copy = np.random.default_rng(seed), _copied(model)
@@ -139,6 +139,11 @@ def share_of_heat(heat: np.ndarray, place: np.ndarray) -> float:
     """
     heat = np.maximum(heat, 0)
     return float(heat[place].sum() / heat.sum()) if heat.any() else 0.0
+
+
+def _names(model: keras.Model, kinds) -> list[str]:
+    """Of the model's layers of these kinds, but for the one that only prepares the pixels."""
+    return [one.name for one in model.layers if isinstance(one, kinds) and one.name != "preprocessing"]
 
 
 def _copied(model: keras.Model) -> keras.Model:

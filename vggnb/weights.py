@@ -70,7 +70,7 @@ def load_weights(base: keras.Model, choice: str = "imagenet") -> WeightSource:
     """Fill a VGG-16 base with weights.
 
     Args:
-        base: `keras.applications.VGG16(include_top=False, weights=None, ...)`.
+        base: as `model.empty_base` makes it; its layers have the names of Keras's VGG16.
         choice: "imagenet" (Keras's copy or download, else the carrier package), "offline" (the same without trying to
             download), "none" (random, for tests), or the path of a Keras weights file.
 
@@ -148,10 +148,8 @@ def _from_keras(base: keras.Model, *, download: bool) -> WeightSource | None:
         socket.setdefaulttimeout(30)  # seconds without an answer; Keras itself would wait for ever
         if download:
             # Keras checks the file's hash itself, and downloads it again if it is wrong.
-            full = keras.applications.VGG16(weights="imagenet", include_top=False, input_shape=base.input_shape[1:])
-            base.set_weights(full.get_weights())
-        else:
-            base.load_weights(cached)
+            keras.applications.VGG16(weights="imagenet", include_top=False)
+        base.load_weights(cached)
     except Exception as error:  # no network, a refused connection, a cut file
         if had:
             print(f"Keras's copy of the weights could not be used ({error}); looking further.")

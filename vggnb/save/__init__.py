@@ -1,6 +1,5 @@
 """A bundle: the article's three files and the facts that must travel with them, proven to come back the same.
 
-- `guard`, `onnx_file`: what may be in a model file; looked at before Keras or a runtime opens it
 - `spec`: what a bundle says about itself, checked without TensorFlow
 - `filling`: the numbers of a bundle into a network that was built here
 - `runtimes`: an export in its own runtime, without TensorFlow; `open_onnx`

@@ -17,7 +17,6 @@ import numpy as np
 
 from vggnb.model import features_of
 from vggnb.recipe import Recipe
-from vggnb.save.onnx_file import check_onnx
 from vggnb.save.runtimes import INSTALL
 from vggnb.save.spec import EXPORTS
 from vggnb.storage import VggnbError
@@ -49,28 +48,9 @@ def check_writable(kinds: list[str]) -> None:
             raise VggnbError(f"The format {kind} needs {', '.join(names)}, not installed here.", "--formats", INSTALL)
 
 
-class _Standardise(keras.layers.Layer):
-    """Keras's Normalization with its numbers as constants of the graph: as tensors they would become inputs in ONNX."""
-
-    def __init__(self, layer: keras.layers.Normalization):
-        super().__init__(name="standardise")
-        self.mean, variance = np.array(layer.mean), np.array(layer.variance)
-        self.scale = np.maximum(np.sqrt(variance), np.float32(keras.backend.epsilon()))
-
-    def call(self, features):
-        """float32 (b, d) in and out."""
-        constant = keras.ops.convert_to_tensor
-        return (features - constant(self.mean)) / constant(self.scale)
-
-
 def _for_onnx(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """The classifier with a second output, what enters the head, and with nothing that tf2onnx takes for an input."""
-    features = x = features_of(model, recipe)
-    layers = {layer.name: layer for layer in model.layers}
-    for name in ("standardise", "hidden", "probabilities"):
-        if name in layers:
-            x = (_Standardise(layers[name]) if name == "standardise" else layers[name])(x)
-    return keras.Model(model.input, [x, features], name=model.name)
+    """The classifier with a second output, what enters the head."""
+    return keras.Model(model.input, [model.output, features_of(model, recipe)], name=model.name)
 
 
 def write_export(model: keras.Model, kind: str, path: Path, recipe: Recipe) -> None:
@@ -85,8 +65,6 @@ def write_export(model: keras.Model, kind: str, path: Path, recipe: Recipe) -> N
         model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
     with _silence():
         model.export(str(path), format=formats[kind], verbose=False)
-    if kind == "onnx":
-        check_onnx(path)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from vggnb.folders import shown
-from vggnb.model import build_classifier, build_head
+from vggnb.model import empty_base, empty_classifier
 from vggnb.recipe import Recipe
 from vggnb.save.spec import NUMBERS, Spec, check_answers, read_spec
 from vggnb.storage import VggnbError
@@ -30,9 +30,7 @@ def read_numbers(model: keras.Model, spec: Spec, images: np.ndarray) -> None:
 
 def rebuild(recipe: Recipe, classes: int) -> keras.Model:
     """The classifier with numbers still to come."""
-    shape = (recipe.image_size, recipe.image_size, 3)
-    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=shape)
-    return build_classifier(base, build_head(recipe, classes), recipe)
+    return empty_classifier(empty_base(recipe.image_size), recipe, classes)
 
 
 def _fill(model: keras.Model, spec: Spec) -> Spec:

@@ -19,7 +19,6 @@ from vggnb.images import resize_image
 from vggnb.metrics.ood import FeatureRanges
 from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
-from vggnb.save.onnx_file import check_onnx
 from vggnb.save.spec import CHECK_IMAGES, MOST_FACTS, Spec, check_file, read_manifest, read_spec
 from vggnb.storage import VggnbError, read_json
 
@@ -55,7 +54,6 @@ def open_onnx(folder: Path) -> OnnxBundle:
         remedy = "Save the run again with --formats all, or predict with --engine tensorflow."
         raise VggnbError("This bundle holds no ONNX file.", folder, remedy)
     spec = read_spec(folder, kinds=("onnx",))
-    check_onnx(spec.model_file)
     run = load_export("onnx", spec.model_file)
     return OnnxBundle(spec.folder, spec.name, spec.classes, spec.recipe, read_ranges(spec), run)
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from vggnb.images import DECODER_VERSION
 from vggnb.recipe import Recipe
-from vggnb.save.guard import MOST_BYTES, check_model_file, parse_json
 from vggnb.storage import VggnbError, recover_folder, sha256_bytes, sha256_file, write_bytes
 
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}
@@ -27,6 +26,7 @@ NUMBERS = ("weights", "keras", "h5")  # where the numbers are taken from: the fi
 MANIFEST = "manifest.json"
 FACTS = ("labels.json", "recipe.json", "card.json", "feature_ranges.json")
 MOST_FACTS = 1_000_000  # bytes of a JSON file of a bundle
+MOST_BYTES = 1_000_000_000  # of any file of a bundle
 MOST_CLASSES = 1000
 CHECK_IMAGES = 8
 BLANK = "0" * 64  # stands for the manifest's own checksum while that is computed
@@ -73,7 +73,6 @@ def read_spec(folder: Path, kinds: tuple[str, ...] = NUMBERS) -> Spec:
         raise VggnbError(f"The bundle lacks {wanted}.", folder, AGAIN)
     path = folder / models[kind]
     check_file(folder, document, models[kind])
-    check_model_file(path, kind, recipe, len(classes))
     return Spec(folder, document["name"], classes, recipe, document, path)
 
 
@@ -95,7 +94,7 @@ def read_manifest(folder: Path) -> dict:
         raise VggnbError("There is no bundle in this folder.", folder, "Save one first: vggnb save RUN --to DIR.")
     data = _read(path)
     try:
-        document = parse_json(data)
+        document = json.loads(data.decode("utf-8", "surrogateescape"))
     except ValueError:
         document = None
     if not is_manifest(document):
@@ -199,7 +198,7 @@ def _facts(path: Path) -> object:
     if not path.is_file():
         raise VggnbError(f"The bundle lacks {path.name}.", path.parent, AGAIN)
     try:
-        return parse_json(_read(path))
+        return json.loads(_read(path).decode("utf-8", "surrogateescape"))
     except ValueError as error:
         what = f"The file is damaged, or of another model: its checksum differs, or {error}."
         raise VggnbError(what, path, AGAIN) from None

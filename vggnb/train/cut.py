@@ -3,12 +3,9 @@
 import keras
 import numpy as np
 
-from vggnb.model import pool_columns
+from vggnb.model import CONVOLUTIONS, pool_columns
 from vggnb.recipe import BLOCKS, Recipe
 from vggnb.storage import VggnbError
-
-DEPTHS = (2, 2, 3, 3, 3)  # convolutions of each block (Simonyan and Zisserman 2014, configuration D)
-CONVOLUTIONS = tuple(f"block{b}_conv{c}" for b, n in zip(BLOCKS, DEPTHS, strict=True) for c in range(1, n + 1))
 
 
 def check_block(name: str) -> None:
