@@ -1,7 +1,11 @@
-"""What the tests share: tiny photo folders, tiny trained runs and a bundle, and a home that is never the user's.
+"""What the tests share: tiny image folders, tiny trained runs and a bundle, and a home that is never the user's.
 
-Most tests need no real weights: VGG-16 at 32 pixels with `weights="none"` is the same network with the same random
-numbers every time. What a session fixture gives is not to be changed; a test that must change it takes a copy.
+How to keep a test cheap. The suite runs in two processes, and each makes the session fixtures that it meets:
+- No real weights: VGG-16 at 32 pixels with `weights="none"` is the same network with the same random numbers every time.
+- Take `best_run`, `article_run`, `run3`, `saved`, `bundle` and read only; take `own_run` or `own_bundle` to change files.
+- A fresh process with TensorFlow costs 4 to 6 s: `quick_verify` does the same in this one. One test of each writer may
+  start one; a kill or a fault once each, and the loops over many moments carry the marker `torture`.
+- A writer, a census or a text needs neither network nor training: a `types.SimpleNamespace` will do.
 """
 
 import os
