@@ -1,8 +1,8 @@
 """What the tests share: tiny image folders, tiny trained runs and a bundle, and a home that is never the user's.
 
 How to keep a test cheap. The suite runs in two processes, and each makes the session fixtures that it meets:
-- No real weights: VGG-16 at 32 pixels with `weights="none"` is the same network with the same random numbers every time.
-- Take `best_run`, `article_run`, `run3`, `saved`, `bundle` and read only; take `own_run` or `own_bundle` to change files.
+- No real weights: VGG-16 at 32 pixels with `weights="none"` is the same network with the same numbers every time.
+- Read only from `best_run`, `article_run`, `run3`, `saved`, `bundle`; to change files take `own_run`, `own_bundle`.
 - A fresh process with TensorFlow costs 4 to 6 s: `quick_verify` does the same in this one. One test of each writer may
   start one; a kill or a fault once each, and the loops over many moments carry the marker `torture`.
 - A writer, a census or a text needs neither network nor training: a `types.SimpleNamespace` will do.
