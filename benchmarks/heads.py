@@ -1,10 +1,10 @@
 """What was tried for `Recipe.best()`'s head, by cross-validation on a dataset's train images; test is never read.
 
-    python benchmarks/heads.py [DATASET] [--repeats 4] [--views] [--store FOLDER] [--json]
+    python benchmarks/heads.py [DATASET] [--repeats 4] [--store FOLDER] [--json]
 
 Every line is one idea; each gets the ridge that suits it best. Score is the AUC for two classes and macro-F1 for more.
 "exact" heads are solved to the end by scikit-learn; "Adam" heads are trained as `train.fit` does, on the first repeat
-only. With --views, a mirrored copy of each image is run through VGG-16 as well: one more pass.
+only.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, log_loss, roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from vggnb import choose
@@ -35,13 +35,12 @@ MAX = np.concatenate(
     [np.full(len(pool_columns(Recipe(name="-", pools=(pool,)))), pool[1] == "max") for pool in ALL_POOLS]
 )
 WIDTH = np.array([(BLOCK == block).sum() for block in range(6)])[BLOCK]  # of each column's block
-Data = tuple[list[np.ndarray], np.ndarray, list]  # features of each view, labels, (learn, judge) of each repeat's folds
+Data = tuple[np.ndarray, np.ndarray, list]  # features, labels, (learn, judge) of each repeat's folds
 
 
 def answers(
-    views: list[np.ndarray], labels: np.ndarray, folds, *, weigh=None, smooth=0.0, balanced=False, share=1.0,
-    rare=1.0, learn_views=1, judge_views=1,
-) -> dict[float, np.ndarray]:  # fmt: skip
+    values: np.ndarray, labels: np.ndarray, folds, *, weigh=None, smooth=0.0, balanced=False, share=1.0, rare=1.0
+) -> dict[float, np.ndarray]:
     """Probabilities of every image, (n, classes), from heads that did not see it, for each ridge.
 
     Args:
@@ -49,19 +48,17 @@ def answers(
         smooth: share of each label that is spread over all classes.
         balanced: every class weighs the same.
         share: of the images to learn from that are used; `rare` of those of the last class.
-        learn_views, judge_views: how many views are learnt from, and averaged.
     """
     classes = labels.max() + 1
     said = {ridge: np.zeros((len(labels), classes)) for ridge in RIDGES}
     for learn, judge in folds:
         wanted = np.where(labels[learn] == classes - 1, share * rare, share)
         learn = learn[np.random.default_rng(0).random(len(learn)) < wanted]
-        truth, rows = np.tile(labels[learn], learn_views), np.concatenate([v[learn] for v in views[:learn_views]])
+        truth, rows = labels[learn], values[learn]
         mean, spread = rows.mean(axis=0), rows.std(axis=0)
         scale = (1 if weigh is None else weigh) / np.where(spread > 1e-7 * np.maximum(1, np.abs(mean)), spread, np.inf)
-        tests = np.concatenate([(v[judge] - mean) * scale for v in views[:judge_views]])
-        rows, tests = choose._turned((rows - mean) * scale, tests)
-        weights = np.ones(len(truth)) / learn_views
+        rows, tests = choose._turned((rows - mean) * scale, (values[judge] - mean) * scale)
+        weights = np.ones(len(truth))
         if balanced:
             weights *= len(truth) / classes / np.bincount(truth)[truth]
         if smooth:  # an image with a soft label is one image of each class, weighted
@@ -72,8 +69,7 @@ def answers(
         model = LogisticRegression(warm_start=True, max_iter=300, tol=1e-3)
         for ridge in RIDGES:
             model.set_params(C=1 / ridge if classes == 2 else 1 / (2 * ridge)).fit(rows, truth, weights)
-            odds = model.predict_log_proba(tests).reshape(judge_views, len(judge), classes).mean(axis=0)
-            said[ridge][judge] = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
+            said[ridge][judge] = model.predict_proba(tests)
     return said
 
 
@@ -81,14 +77,15 @@ def judged(said: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """(score, loss, accuracy)."""
     calls = said.argmax(axis=1)
     score = roc_auc_score(labels, said[:, 1]) if said.shape[1] == 2 else f1_score(labels, calls, average="macro")
-    return float(score), float(log_loss(labels, said)), float((calls == labels).mean())
+    loss = -np.log(np.maximum(said[np.arange(len(labels)), labels], 1e-12)).mean()
+    return float(score), float(loss), float((calls == labels).mean())
 
 
 def exact(data: Data, change: Callable = lambda x: x, columns=slice(None), **options) -> dict:
     """The line of one idea: its best ridge, and what it gives there."""
-    views, labels, repeats = data
-    views = [change(view[:, columns]) for view in views]
-    runs = [answers(views, labels, folds, **options) for folds in repeats]
+    values, labels, repeats = data
+    values = change(values[:, columns])
+    runs = [answers(values, labels, folds, **options) for folds in repeats]
     table = {ridge: np.mean([judged(run[ridge], labels) for run in runs], axis=0) for ridge in RIDGES}
     best = min(RIDGES, key=lambda ridge: table[ridge][1])
     return {"ridge": best, **dict(zip(("score", "loss", "accuracy"), map(float, table[best]), strict=True))}
@@ -96,7 +93,7 @@ def exact(data: Data, change: Callable = lambda x: x, columns=slice(None), **opt
 
 def adam(data: Data, recipe: Recipe) -> dict:
     """The same for a head trained as in a run, on the first repeat."""
-    (values, *_), labels, (folds, *_) = data
+    values, labels, (folds, *_) = data
     values, classes = values.astype(np.float32), int(labels.max()) + 1
     said = np.zeros((len(labels), classes))
     for learn, judge in folds:
@@ -112,68 +109,59 @@ def adam(data: Data, recipe: Recipe) -> dict:
     return {"ridge": recipe.ridge, **dict(zip(names, judged(said, labels), strict=True))}
 
 
-def ideas(data: Data, views: int) -> Iterator[tuple[str, dict]]:
+def ideas(data: Data) -> Iterator[tuple[str, dict]]:
     """Every idea with its line."""
-    one = ([data[0][0]], *data[1:])
-    now = exact(one)
+    now = exact(data)
     yield "best: all pools, standardised (exact)", now
     for name, keep in {"blocks 3-5": BLOCK >= 3, "blocks 4-5": BLOCK >= 4, "block 5": BLOCK == 5}.items():
-        yield f"only {name}", exact(one, columns=keep)
-    yield "only average pools", exact(one, columns=~MAX)
-    yield "only max pools", exact(one, columns=MAX)
-    yield "each block weighs the same", exact(one, weigh=np.sqrt(2944 / 5 / WIDTH))
-    yield "late blocks weigh more", exact(one, weigh=np.array([0, 0.5, 0.7, 1, 1.4, 1.4])[BLOCK])
-    yield "max pools weigh 0.6", exact(one, weigh=np.where(MAX, 0.6, 1))
-    yield "square root of the features", exact(one, lambda x: np.sqrt(np.maximum(x, 0)))
-    yield "logarithm of the features", exact(one, lambda x: np.log1p(np.maximum(x, 0)))
+        yield f"only {name}", exact(data, columns=keep)
+    yield "only average pools", exact(data, columns=~MAX)
+    yield "only max pools", exact(data, columns=MAX)
+    yield "each block weighs the same", exact(data, weigh=np.sqrt(2944 / 5 / WIDTH))
+    yield "late blocks weigh more", exact(data, weigh=np.array([0, 0.5, 0.7, 1, 1.4, 1.4])[BLOCK])
+    yield "max pools weigh 0.6", exact(data, weigh=np.where(MAX, 0.6, 1))
+    yield "square root of the features", exact(data, lambda x: np.sqrt(np.maximum(x, 0)))
+    yield "logarithm of the features", exact(data, lambda x: np.log1p(np.maximum(x, 0)))
     for smooth in (0.05, 0.1):
-        yield f"label smoothing {smooth}", exact(one, smooth=smooth)
-    yield "classes weigh the same", exact(one, balanced=True)
-    yield "four fifths of train (no validation rows)", exact(one, share=0.8)
-    yield "a fifth of the last class", exact(one, rare=0.2)
-    yield "a fifth of it, classes weigh the same", exact(one, rare=0.2, balanced=True)
-    for count in range(2, views + 1):
-        yield f"{count} views learnt from", exact(data, learn_views=count)
-        yield f"{count} views averaged", exact(data, judge_views=count)
-        yield f"{count} views learnt from and averaged", exact(data, learn_views=count, judge_views=count)
+        yield f"label smoothing {smooth}", exact(data, smooth=smooth)
+    yield "classes weigh the same", exact(data, balanced=True)
+    yield "four fifths of train (no validation rows)", exact(data, share=0.8)
+    yield "a fifth of the last class", exact(data, rare=0.2)
+    yield "a fifth of it, classes weigh the same", exact(data, rare=0.2, balanced=True)
     best = Recipe.best().with_(ridge=now["ridge"])
-    yield "exact, first repeat only", exact((*one[:2], one[2][:1]))
-    yield "Adam, rate falls to zero", adam(one, best)
-    yield "Adam, constant rate", adam(one, best.with_(decay=False))
+    yield "exact, first repeat only", exact((*data[:2], data[2][:1]))
+    yield "Adam, rate falls to zero", adam(data, best)
+    yield "Adam, constant rate", adam(data, best.with_(decay=False))
 
 
-def load(options) -> tuple[Data, int]:
-    """Features of train and validation in each view, labels, and the folds of each repeat."""
+def load(options) -> Data:
+    """Features of train and validation, labels, and the folds of each repeat."""
     recipe = Recipe.best()
     manifest = assign_splits(take_census(options.dataset, progress=False))
     base, source = build_base(recipe, options.weights)
     with tempfile.TemporaryDirectory() if options.store is None else nullcontext(options.store) as store:
-        found = [
-            extract(manifest, recipe, base, source, store=Path(store), view=view, progress=not options.json)
-            for view in ((0, 4) if options.views else (0,))
-        ]
-    labels, groups = found[0].labels.astype(np.int64), choose._groups(found[0].rows)
+        found = extract(manifest, recipe, base, source, store=Path(store), progress=not options.json)
+    labels, groups = found.labels.astype(np.int64), choose._groups(found.rows)
     repeats = [choose._folds(labels, groups, seed=seed) for seed in range(options.repeats)]
-    return ([each.values.astype(np.float64) for each in found], labels, repeats), len(found)
+    return found.values.astype(np.float64), labels, repeats
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, nargs="?", default=sample_folder(), help="default: the sample")
     parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--views", action="store_true")
     parser.add_argument("--store", type=Path, help="a feature store to use and keep")
     parser.add_argument("--weights", default="offline")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    data, views = load(options)
+    data = load(options)
     lines = {}
     warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest ridges need not be solved to the last digit
     if not options.json:
         print(f"{len(data[1])} images, {options.repeats} x {len(data[2][0])} folds\n")
         print(f"{'':44}{'ridge':>7}{'score':>8}{'loss':>8}{'accuracy':>10}")
     with threadpool_limits(1, "blas"):
-        for name, line in ideas(data, views):
+        for name, line in ideas(data):
             lines[name] = line
             if not options.json:
                 numbers = f"{line['ridge']:7g}{line['score']:8.3f}{line['loss']:8.3f}{line['accuracy']:10.3f}"

@@ -127,9 +127,9 @@ from vggnb.widgets import batch_preview
 batch_preview(manifest, recipe)
 
 # %%
-from vggnb.generators import turned
+from vggnb.generators import flip_rotate
 
-eight = np.concatenate([turned(raw_images[:1].numpy(), view) for view in range(8)])
+eight = np.concatenate([flip_rotate(raw_images[:1].numpy(), k) for k in range(8)])
 figures.batch_grid(eight, [raw_labels[0]] * 8, manifest.classes)
 
 # %% [markdown]

@@ -15,9 +15,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 from PIL import Image
 
-from vggnb import features as module
+from vggnb import model as models
 from vggnb.census import Manifest
 from vggnb.census.rows import Row
+from vggnb.features import extract
 from vggnb.model import build_base
 from vggnb.recipe import Recipe
 from vggnb.storage import sha256_bytes
@@ -48,8 +49,8 @@ def peak(manifest: Manifest, store: Path, vgg: bool) -> float:
     recipe = Recipe.best().with_(image_size=SIZE)
     base, source = build_base(recipe, "none")
     if not vgg:
-        module.build_extractor = cheap
-    features = module.extract(manifest, recipe, base, source, store=store, progress=False)
+        models.build_extractor = cheap
+    features = extract(manifest, recipe, base, source, store=store, progress=False)
     if features.images_forwarded != len(manifest.rows) or features.values.shape != (len(manifest.rows), 2944):
         raise SystemExit("not all were extracted")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

@@ -8,8 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage folders lock checkpoints images recipe".split()
 WAY = (
-    "paths staging datasets census metrics shards generators weights model features cluster choose "
-    "train evaluate card save predict"
+    "paths staging datasets census metrics generators weights model features choose train evaluate card save predict"
 ).split()
 LEAVES = "figures explain report widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]

@@ -1,4 +1,4 @@
-"""The frozen part of the network is run once for each picture; what is stored is what would be computed."""
+"""The frozen part of the network is run once for each image; what is stored is what would be computed."""
 
 import os
 import shutil
@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 from programs import TESTS, told_by
 
-from vggnb import features as module
+from vggnb import model as models
 from vggnb.features import extract, store_key
+from vggnb.features import extraction as module
+from vggnb.features.store import StoredRows
 from vggnb.generators import read_row
 from vggnb.model import build_extractor, pool_columns, preprocessing_layer
-from vggnb.shards import StoredRows
 from vggnb.storage import VggnbError
 
 
@@ -51,7 +52,7 @@ def shards(folder):
     return sorted(folder.rglob("*.npy"))
 
 
-def test_features_are_those_of_each_picture_in_the_manifests_order(made, manifest, base, best):
+def test_features_are_those_of_each_image_in_the_manifests_order(made, manifest, base, best):
     features, _ = made
     assert features.rows == manifest.of("train") + manifest.of("validation")
     assert features.values.shape == (24, 2944) and features.values.dtype == np.float32
@@ -77,7 +78,7 @@ def test_a_split_of_features_keeps_rows_values_and_labels_together(made, manifes
 def test_nothing_is_forwarded_the_second_time(get_again, made, manifest, monkeypatch):
     first, _ = made
     assert (first.images_forwarded, first.from_store) == (24, 0)
-    monkeypatch.setattr(module, "build_extractor", None)  # calling it would fail
+    monkeypatch.setattr(models, "build_extractor", None)  # calling it would fail
     second = get_again(manifest)
     assert (second.images_forwarded, second.from_store) == (0, 24)
     assert np.array_equal(first.values, second.values)
@@ -102,7 +103,7 @@ def test_other_weights_and_another_decoder_have_another_place_in_the_store(best,
     assert store_key(best, base[1]) != here
 
 
-def test_a_changed_picture_costs_exactly_one_row_even_with_the_same_size_and_time(get_again, made, own_photos, survey):
+def test_a_changed_image_costs_exactly_one_row_even_with_the_same_size_and_time(get_again, made, own_photos, survey):
     path = own_photos / "train" / "cat" / "cat_0.jpg"
     status, data = path.stat(), path.read_bytes()
     Image.new("RGB", (44, 36), "orange").save(path)
@@ -117,7 +118,7 @@ def test_a_changed_picture_costs_exactly_one_row_even_with_the_same_size_and_tim
     assert changed == ["train/cat/cat_0.jpg"]
 
 
-def test_a_picture_that_changed_after_the_census_is_left_out_not_mislabelled(get, own_photos, survey):
+def test_a_image_that_changed_after_the_census_is_left_out_not_mislabelled(get, own_photos, survey):
     manifest = survey(own_photos)
     Image.new("RGB", (44, 36), "orange").save(own_photos / "train" / "cat" / "cat_0.jpg")
     features = get(manifest)
@@ -150,7 +151,7 @@ def test_a_damaged_shard_is_noticed_and_made_again(damage, get_again, made, mani
     assert get_again(manifest).images_forwarded == 0
 
 
-def test_only_the_pictures_of_the_damaged_shard_are_made_again(get, manifest, monkeypatch):
+def test_only_the_images_of_the_damaged_shard_are_made_again(get, manifest, monkeypatch):
     monkeypatch.setattr(module, "SHARD_BATCHES", 1)
     monkeypatch.setattr(module, "BATCH", 10)
     first = get(manifest)
@@ -162,27 +163,25 @@ def test_only_the_pictures_of_the_damaged_shard_are_made_again(get, manifest, mo
 
 
 def test_an_interrupted_extraction_goes_on_where_it_stopped(get, manifest, monkeypatch):
-    monkeypatch.setattr(module, "SHARD_BATCHES", 1)
     monkeypatch.setattr(module, "BATCH", 10)
-    forward = module._forward
+    network, calls = module.VGG16.__call__, []
 
-    def interrupted(*args):
-        for number, made in enumerate(forward(*args)):
-            if number == 2:
-                raise KeyboardInterrupt
-            yield made
+    def interrupted(self, pixels):
+        calls.append(len(pixels))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return network(self, pixels)
 
-    monkeypatch.setattr(module, "_forward", interrupted)
+    monkeypatch.setattr(module.VGG16, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         get(manifest)
-    monkeypatch.setattr(module, "_forward", forward)
     assert get(manifest).images_forwarded == 4
 
 
-def test_unreadable_pictures_are_named_and_the_others_are_extracted(get, made, own_photos, survey):
+def test_unreadable_images_are_named_and_the_others_are_extracted(get, made, own_photos, survey):
     manifest = survey(own_photos)
     (own_photos / "train" / "dog" / "dog_3.png").unlink()
-    (own_photos / "validation" / "cat" / "cat_1.png").write_bytes(b"no picture")
+    (own_photos / "validation" / "cat" / "cat_1.png").write_bytes(b"no image")
     features = get(manifest)
     assert [path for path, _ in features.unreadable] == ["train/dog/dog_3.png", "validation/cat/cat_1.png"]
     assert len(features.rows) == len(features.values) == 22
@@ -192,7 +191,7 @@ def test_unreadable_pictures_are_named_and_the_others_are_extracted(get, made, o
     assert np.allclose(features.values, expected, rtol=1e-4, atol=1e-3), "no value moved to another row"
 
 
-def test_without_any_readable_picture_there_is_one_sentence(get, own_photos, survey):
+def test_without_any_readable_image_there_is_one_sentence(get, own_photos, survey):
     manifest = survey(own_photos)
     shutil.rmtree(own_photos)
     own_photos.mkdir()
@@ -230,7 +229,7 @@ def test_features_and_head_say_what_the_assembled_model_says(which, request, bas
     assert assembled.max() - assembled.min() > 0.01, "two constants would agree as well"
 
 
-def test_ten_kills_leave_whole_shards_or_none(photos, tmp_path):
+def test_kills_leave_whole_shards_or_none(photos, tmp_path):
     told, printed = told_by(TESTS / "killed_extraction.py", photos, tmp_path / "store", timeout=1200)
     assert told["same"] and told["of"] == 24
     assert told["run"] == 24 - told["left"][-1], "what a killed try had stored was used"
@@ -253,9 +252,8 @@ def test_activations_before_any_layer_go_on_to_the_same_answer(cut, get, manifes
     assert part.values.shape[0] == 8 and np.array_equal(part.values[:], features.values[16:])
 
 
-def test_another_cut_and_view_have_another_place_in_the_store(get_again, manifest):
+def test_another_cut_has_another_place_in_the_store(get_again, manifest):
     assert get_again(manifest, cut="block5_conv1").images_forwarded == 24
-    assert get_again(manifest, view=4).images_forwarded == 24
     assert get_again(manifest).images_forwarded == get_again(manifest, cut="block5_conv1").images_forwarded == 0
 
 
@@ -265,18 +263,11 @@ def test_an_unknown_cut_is_told_with_those_there_are(get, manifest):
     assert "block5_conv1" in told.value.remedy and "pools" in told.value.remedy
 
 
-def test_a_view_is_what_the_turned_picture_gives(get, manifest, base, best):
-    features = get(manifest, view=5, splits=("validation",))
-    pixels = np.stack([np.rot90(read_row(manifest, row, best)[:, ::-1]) for row in features.rows]).astype(np.float32)
-    expected = build_extractor(base[0], best).predict_on_batch(pixels)
-    assert np.allclose(features.values, expected, rtol=1e-4, atol=1e-3)
-
-
-def test_a_shard_of_large_activations_is_closed_early(monkeypatch):
-    monkeypatch.setattr(module, "SHARD_BYTES", 100)
-    batches = [([f"{k}"], np.full((1, 20), k, np.float32)) for k in range(5)]
-    sizes = [len(hashes) for hashes, _ in module._gathered(batches)]
-    assert sizes == [2, 2, 1]
+def test_a_shard_of_large_activations_is_closed_early(get, manifest, monkeypatch):
+    monkeypatch.setattr(module, "SHARD_BYTES", 10 * 2944 * 4)
+    monkeypatch.setattr(module, "BATCH", 5)
+    get(manifest)
+    assert len(shards(get.store)) == 3
 
 
 def test_memory_does_not_grow_with_the_number_of_images(photos, tmp_path):

@@ -1,9 +1,9 @@
 """Manifest rows -> batches of raw pixels. Scaling is not done here: it lives inside the model, once."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must be set before TensorFlow is first imported
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from vggnb.census import Manifest, Row
 from vggnb.census.manifest import check_there
-from vggnb.images import read_image, read_unchanged
+from vggnb.images import read_ahead, read_image, read_unchanged
 from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 
@@ -32,19 +32,19 @@ def read_row(manifest: Manifest, row: Row, recipe: Recipe) -> np.ndarray:
     return read_image(manifest.dataset / row.path, size=recipe.image_size, resize=recipe.resize)
 
 
-def turned(images: np.ndarray, view: int) -> np.ndarray:
-    """The same square pictures seen another way: what has no "up", such as a lesion, has eight equal views.
+def flip_rotate(images: np.ndarray, k: int) -> np.ndarray:
+    """One of the eight flips and rotations of square images, which are equal for what has no "up", such as a lesion.
 
     Args:
         images: (b, size, size, channels).
-        view: 0 to 7: this many quarter turns to the left; from 4 on, mirrored left to right first.
+        k: 0 to 7: this many quarter turns counter-clockwise; from 4 on, flipped left to right first.
 
     Returns:
-        The same shape and type.
+        The same shape and dtype.
     """
-    if view >= 4:
+    if k >= 4:
         images = images[:, :, ::-1]
-    return np.ascontiguousarray(np.rot90(images, view % 4, axes=(1, 2)))
+    return np.ascontiguousarray(np.rot90(images, k % 4, axes=(1, 2)))
 
 
 def make_dataset(manifest: Manifest, split: str, recipe: Recipe, *, training: bool = False) -> tf.data.Dataset:
@@ -81,7 +81,7 @@ def readable_batches(
 ) -> Iterator[tuple[list[Row], np.ndarray]]:
     """Batches of the rows that can be read, in order; one bad file never stops the others.
 
-    Pictures are decoded ahead in threads while the caller works on the batch before.
+    The next two batches are decoded in threads while the caller works on one.
 
     Args:
         unreadable: (path, reason) of each row that could not be read is appended here.
@@ -99,13 +99,9 @@ def readable_batches(
 
     if rows:
         check_there(manifest.dataset)
-    batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
-    with ThreadPoolExecutor(max(2, cores())) as pool:
-        ahead: list = [pool.submit(read, row) for row in rows[:batch]]
-        for index, some in enumerate(batches):
-            jobs, ahead = ahead, [pool.submit(read, row) for row in (batches + [[]])[index + 1]]
-            read_rows = [(row, job.result()) for row, job in zip(some, jobs, strict=True)]
-            unreadable += [(row.path, answer) for row, answer in read_rows if isinstance(answer, str)]
-            good = [(row, answer) for row, answer in read_rows if not isinstance(answer, str)]
-            if good:
-                yield [row for row, _ in good], np.stack([pixels for _, pixels in good]).astype(np.float32)
+    found = read_ahead(read, rows, threads=max(2, cores()), ahead=2 * batch)
+    while some := list(itertools.islice(found, batch)):
+        unreadable += [(row.path, answer) for row, answer in some if isinstance(answer, str)]
+        good = [(row, answer) for row, answer in some if not isinstance(answer, str)]
+        if good:
+            yield [row for row, _ in good], np.stack([pixels for _, pixels in good]).astype(np.float32)

@@ -7,11 +7,16 @@ Pillow does the decoding; this module fixes what Pillow leaves open (orientation
 import contextlib
 import errno
 import io
+import itertools
 import stat
 import threading
 import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
@@ -54,6 +59,27 @@ class _Quiet:
 
 
 _quiet = _Quiet()
+
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def read_ahead(
+    read: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int = 64
+) -> Iterator[tuple[Item, Result]]:
+    """Yield each item and `read(item)` in order, while threads read at most `ahead` items more."""
+    items, waiting = iter(items), deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in itertools.islice(items, ahead):
+                waiting.append((item, pool.submit(read, item)))
+            while waiting:
+                item, job = waiting.popleft()
+                for following in itertools.islice(items, 1):
+                    waiting.append((following, pool.submit(read, following)))
+                yield item, job.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True)

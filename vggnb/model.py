@@ -9,12 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vggnb.recipe import BLOCKS, POOLINGS, Recipe
+from vggnb.recipe import BLOCKS, POOLINGS, POOLS, Recipe
 from vggnb.storage import VggnbError
 from vggnb.weights import WeightSource, load_weights
 
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)  # of the images VGG-16 was trained on (Simonyan, Zisserman 2014)
-POOLS = "pools"  # the cut of the network behind which a head learns
 ALL_POOLS = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}  # Keras's names
 LAST = "channels_last"  # said of every layer: a user's keras.json may say otherwise

@@ -16,6 +16,7 @@ from vggnb.storage import VggnbError
 
 BLOCKS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}  # VGG-16's five blocks and their channels (Simonyan, Zisserman 2014)
 POOLINGS = ("average", "max")
+POOLS = "pools"  # the cut of the network behind which a head learns
 PREPROCESSING = ("caffe", "rescale")
 RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to weak: each fit starts where the one before ended
 

@@ -1,5 +1,6 @@
 """Every image that is used, with its split: the manifest, written to a file and read back."""
 
+import contextlib
 import csv
 import io
 import json
@@ -85,6 +86,13 @@ class Manifest:
             return cls(Path(header["dataset"]), classes, rows, tuple(header["sentences"]))
         except (ValueError, KeyError, TypeError, IndexError, RecursionError, csv.Error) as error:
             raise VggnbError(f"Not a manifest that can be used: {error}.", path, AGAIN) from error
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file begins as a manifest does; a user's own table does not."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(20).startswith(b'# {"vggnb_manifest')
+    return False
 
 
 def _read_row(cells: Sequence[str], classes: Sequence[str]) -> Row:

@@ -1,8 +1,6 @@
 """What each verb does with its options."""
 
 import sys
-import tempfile
-from pathlib import Path
 
 from vggnb.cli.output import note, show, write
 from vggnb.cli.steps import (
@@ -39,27 +37,26 @@ def extract(options) -> None:
     """Compute features and store them, on this machine or on a Ray cluster."""
     if options.engine == "local":  # Ray's workers each start their own
         start_tensorflow()
-    from vggnb.cluster import fill_store
-    from vggnb.cluster.units import is_manifest
+    from vggnb.census.manifest import Manifest, is_manifest
+    from vggnb.features import fill_store
 
     workspace = workspace_of(options.dataset)
-    recipe = recipe_of(options, workspace, options.dataset == "sample")
-    with tempfile.TemporaryDirectory() as place:
-        manifest = workspace.dataset
-        if not is_manifest(manifest):
-            manifest = Path(place) / "manifest.csv"
-            split(options, survey(options, workspace), recipe).write(manifest)
-        filled = fill_store(
-            manifest,
-            recipe,
-            weights=weights_of(options, workspace),
-            store=options.store or workspace.features,
-            engine=options.engine,
-            address=options.address,
-            gpus_per_worker=options.gpus_per_worker,
-            progress=not options.quiet,
-        )
-    show(options, filled.to_dict(), f"{filled}\nThe features are in {filled.folder}")
+    recipe, store = recipe_of(options, workspace, options.dataset == "sample"), options.store or workspace.features
+    if is_manifest(workspace.dataset):
+        manifest = Manifest.read(workspace.dataset)
+    else:
+        manifest = split(options, survey(options, workspace), recipe)
+    features = fill_store(
+        manifest,
+        recipe,
+        weights=weights_of(options, workspace),
+        store=store,
+        engine=options.engine,
+        address=options.address,
+        gpus_per_worker=options.gpus_per_worker,
+        progress=not options.quiet,
+    )
+    show(options, features.to_dict(), f"{features}\nThe features are in {store}")
 
 
 def train(options) -> None:
@@ -72,11 +69,11 @@ def run(options) -> None:
     """Train, evaluate and save: everything from census to bundle."""
     run, document = trained(options)
     from vggnb.card import NOT_A_DEVICE
-    from vggnb.evaluate import evaluate as evaluate_run
+    from vggnb.evaluate import judge
     from vggnb.predict import predict_files
     from vggnb.save import load_bundle, save_bundle
 
-    report = evaluate_run(run, positive=options.positive, progress=not options.quiet)
+    report = judge(run, positive=options.positive, progress=not options.quiet)
     note(options, f"\n{report}\n")
     folder = run.folder / "bundle"
     files = save_bundle(run, folder)
@@ -93,17 +90,16 @@ def run(options) -> None:
 def evaluate(options) -> None:
     """Evaluate a run on its test split, or on other images."""
     start_tensorflow()
-    from vggnb.evaluate import evaluate as evaluate_run
-    from vggnb.evaluate import evaluate_folder
+    from vggnb.evaluate import judge, judge_folder
     from vggnb.train import open_run
 
     run = open_run(options.run, weights=options.weights)
     if options.dataset is None:
-        report = evaluate_run(run, **_evaluation(options))
+        report = judge(run, **_evaluation(options))
     else:
         census = survey(options, workspace_of(options.dataset))
         note(options, "\n".join([str(census), *skipped(census), ""]))
-        report = evaluate_folder(run, census, **_evaluation(options))
+        report = judge_folder(run, census, **_evaluation(options))
     show(options, report.to_dict(), report)
 
 

@@ -17,7 +17,10 @@ from vggnb.widgets.panel import Panel, View
 
 PAGE = 12  # images
 ROTATIONS = ("no rotation", "rotated 90° left", "rotated 180°", "rotated 90° right")
-TRANSFORMS = (*ROTATIONS, *(f"mirrored, {rotation}" for rotation in ROTATIONS))  # in the order of `generators.turned`
+TRANSFORMS = (
+    *ROTATIONS,
+    *(f"mirrored, {rotation}" for rotation in ROTATIONS),
+)  # as in `flip_rotate`
 RANDOM = len(TRANSFORMS)  # a random transform for each image, another one in each epoch
 FLAGS = {"duplicate": "pairs", "leak": "leaks", "conflict": "conflicts"}  # word -> attribute of a census
 
@@ -61,7 +64,7 @@ def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
     Raises:
         VggnbError: the split has no images.
     """
-    from vggnb.generators import epoch_order, read_row, turned  # TensorFlow: not before it is needed
+    from vggnb.generators import epoch_order, flip_rotate, read_row  # TensorFlow: not before it is needed
 
     members = manifest.of(split)
     if not members:
@@ -79,7 +82,7 @@ def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
                 pixels = read_row(manifest, row, recipe)
             except (VggnbError, OSError):
                 continue
-            images.append(turned(pixels[None], int(by_chance) if transform == RANDOM else transform)[0])
+            images.append(flip_rotate(pixels[None], int(by_chance) if transform == RANDOM else transform)[0])
             labels.append(row.label)
         counts = ", ".join(f"{shown(name)} {labels.count(label)}" for label, name in enumerate(manifest.classes))
         text = f"epoch {epoch}, batch {batch} of {batches}, {choices[transform]}: "

@@ -1,0 +1,286 @@
+"""`extract` and `fill_store`: compute the features that the store lacks, and read them from it.
+
+An image is looked up by the hash of its file's bytes, so a changed file is never served stale, a second recipe with
+the same pixels costs no forward pass, and an extraction that was stopped computes only what is missing.
+"""
+
+import time
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from vggnb.census import Manifest, Row
+from vggnb.features.store import Stored, StoredRows, write_shard
+from vggnb.folders import counted, shown
+from vggnb.images import DECODER_VERSION
+from vggnb.recipe import POOLS, Recipe
+from vggnb.staging import check_apart
+from vggnb.storage import VggnbError, make_folder, sha256_bytes
+
+if TYPE_CHECKING:  # TensorFlow is imported only by the processes that run the network
+    import keras
+
+    from vggnb.weights import WeightSource
+
+BATCH = 32  # images a forward pass; measured: 8, 16 and 32 are equally fast on a CPU
+SHARD_BATCHES = 8  # a kill loses at most this many batches
+SHARD_BYTES = 32_000_000  # and a shard of large activations is closed before it holds so many
+ENGINES = ("local", "ray")
+# Kept in float32 (12 KB of pools an image; 400 KB of activations before block5_conv1 at 224 pixels): in float16 no
+# decision changed on 660 real images, but probabilities moved by up to 2.5e-4, and a step of fine-tuning was another.
+
+Done = tuple[int, list[tuple[str, str]]]  # how many images have features now; (path, reason) of files that have none
+
+
+class Network(Protocol):
+    """The frozen part: pixels (n, size, size, 3) -> features float32 (n, ...); `key` names its folder in the store."""
+
+    key: str
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """See above."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process must know to compute features.
+
+    Attributes:
+        network: makes the network, once in each process.
+    """
+
+    manifest: Manifest
+    recipe: Recipe
+    weights: str
+    store: Path
+    cut: str
+    network: Callable[["Job"], Network]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the frozen part gives for some rows, in their order: values float32 (n, ...) and labels int32 (n,).
+
+    Attributes:
+        values: (n, 2944) of pools, or (n, h, w, channels) of another cut; `StoredRows` stay on disk until indexed.
+        images_forwarded: images, different in their bytes, that were run through the network.
+        images_per_s: of these, without starting and compiling; 0 where there were none.
+    """
+
+    rows: tuple[Row, ...]
+    values: np.ndarray | StoredRows
+    images_forwarded: int
+    from_store: int
+    seconds: float
+    unreadable: tuple[tuple[str, str], ...] = ()
+    workers: int = 1
+    images_per_s: float = 0.0
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 (n,)."""
+        return np.array([row.label for row in self.rows], np.int32)
+
+    def of(self, split: str) -> "Features":
+        """The part that belongs to one split."""
+        keep = [index for index, row in enumerate(self.rows) if row.split == split]
+        values = self.values.rows(keep) if isinstance(self.values, StoredRows) else self.values[keep]
+        return replace(self, rows=tuple(self.rows[index] for index in keep), values=values)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON, without the features."""
+        counts = {name: getattr(self, name) for name in ("images_forwarded", "from_store", "workers", "images_per_s")}
+        unreadable = [{"path": path, "reason": reason} for path, reason in self.unreadable]
+        rows = len(self.rows) + len(unreadable)
+        return {"rows": rows, **counts, "unreadable": unreadable, "seconds": self.seconds}
+
+    def __str__(self) -> str:
+        n, *shape = self.values.shape
+        text = f"{n} images x {' x '.join(map(str, shape))} features: {self.images_forwarded} run through VGG-16, "
+        text += f"{self.from_store} from the store"
+        text += f" ({counted(self.workers, 'worker')})" * (self.workers > 1)
+        return text + "".join(f"\n  left out: {shown(path)}: {reason}" for path, reason in self.unreadable)
+
+
+def store_key(recipe: Recipe, source: "WeightSource", *, cut: str = POOLS) -> str:
+    """Name of the folder for everything, besides the image's bytes, that the features depend on."""
+    pixels = (DECODER_VERSION, recipe.image_size, recipe.resize, recipe.preprocessing)
+    return sha256_bytes(repr((*pixels, source.sha256, cut, "float32")).encode())[:16]
+
+
+def extract(
+    manifest: Manifest,
+    recipe: Recipe,
+    base: "keras.Model",
+    source: "WeightSource",
+    *,
+    store: Path,
+    splits: Iterable[str] = ("train", "validation"),
+    cut: str = POOLS,
+    progress: bool = True,
+) -> Features:
+    """Features of the manifest's images, each run through the base once in its life.
+
+    Args:
+        store: folder of the feature store; made when absent.
+        splits: which splits; the test split is left alone until `evaluate`.
+        cut: "pools", or the layer before which to stop; see `model.build_extractor`.
+
+    Raises:
+        VggnbError: none of the images can be read, or the store cannot be written.
+    """
+    rows = tuple(row for split in splits for row in manifest.of(split))
+    engine = LocalEngine(manifest, recipe, VGG16(base, source, recipe, cut))
+    features = _fill(engine, Path(store), manifest, rows, progress)
+    return replace(features, values=features.values[:]) if cut == POOLS else features
+
+
+def fill_store(
+    manifest: Manifest,
+    recipe: Recipe,
+    *,
+    weights: str,
+    store: Path,
+    engine: str = "local",
+    address: str | None = None,
+    gpus_per_worker: int | None = None,
+    splits: Collection[str] = ("train", "validation"),
+    cut: str = POOLS,
+    network: Callable[[Job], Network] | None = None,
+    progress: bool = True,
+) -> Features:
+    """Bring into the store what it lacks of a manifest's images, in this process or on the machines of a cluster.
+
+    Args:
+        weights, cut: see `model.build_base` and `model.build_extractor`.
+        engine: "local" (this process) or "ray".
+        address: of a Ray cluster, "host:port" or "auto"; None starts one on this machine.
+        gpus_per_worker: 0 for none; None takes one where the cluster has any.
+        splits: the test split is left alone until `evaluate`.
+        network: makes what a worker runs, if not VGG-16; for tests.
+
+    Returns:
+        The features, which stay on disk.
+
+    Raises:
+        VggnbError: no usable cluster, workers that differ, a store that cannot be written, or not one readable image.
+    """
+    if engine not in ENGINES:
+        raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
+    check_apart(store, manifest.dataset, "The feature store", "--store")
+    rows = tuple(row for row in manifest.rows if row.split in splits)
+    if not rows:
+        what = f"The manifest names no image of {' or '.join(splits)}."
+        raise VggnbError(what, manifest.dataset, "Make it again with a census.")
+    store = make_folder(Path(store).absolute())
+    job = Job(replace(manifest, rows=()), recipe, weights, store, cut, network or vgg16)
+    if engine == "local":
+        return _fill(LocalEngine(manifest, recipe, job.network(job)), store, manifest, rows, progress)
+    from vggnb.features.ray_engine import RayEngine
+
+    with RayEngine(job, address=address, gpus_per_worker=gpus_per_worker) as cluster:
+        return _fill(cluster, store, manifest, rows, progress)
+
+
+def vgg16(job: Job) -> "VGG16":
+    """VGG-16's frozen part, built where this is called."""
+    from vggnb.model import build_base
+
+    return VGG16(*build_base(job.recipe, job.weights), job.recipe, job.cut)
+
+
+class VGG16:
+    """The frozen part of a base, compiled when it is first called; see `Network`."""
+
+    def __init__(self, base: "keras.Model", source: "WeightSource", recipe: Recipe, cut: str):
+        self.key, self._run = store_key(recipe, source, cut=cut), None
+        self._parts = base, recipe, cut
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """See `Network`."""
+        if self._run is None:
+            from vggnb.model import build_extractor, compiled
+
+            base, recipe, cut = self._parts
+            self._run = compiled(build_extractor(base, recipe, cut=cut))
+        return self._run(pixels)
+
+
+class LocalEngine:
+    """This process; images are decoded ahead in threads while the network works."""
+
+    workers = 1
+
+    def __init__(self, manifest: Manifest, recipe: Recipe, network: Network):
+        self.key, self._manifest, self._recipe, self._network = network.key, manifest, recipe, network
+
+    def run(self, rows: list[Row], folder: Path) -> Iterator[Done]:
+        """Compute the features of rows and write them into the store, as shards of some batches."""
+        from vggnb.generators import readable_batches
+
+        unreadable: list[tuple[str, str]] = []
+        batches = readable_batches(self._manifest, rows, self._recipe, batch=BATCH, unreadable=unreadable)
+        hashes: list[str] = []
+        parts: list[np.ndarray] = []
+        try:
+            for batch, pixels in batches:
+                parts.append(self._network(pixels))
+                hashes += [row.sha256 for row in batch]
+                if len(parts) == SHARD_BATCHES or sum(part.nbytes for part in parts) >= SHARD_BYTES:
+                    write_shard(folder, hashes, np.concatenate(parts))
+                    hashes, parts = [], []
+                yield len(batch), []
+        finally:  # also when it is interrupted
+            if parts:
+                write_shard(folder, hashes, np.concatenate(parts))
+        yield 0, unreadable
+
+
+def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progress: bool) -> Features:
+    """Compute what the store lacks of these rows; where a file cannot be read, its copies are tried.
+
+    Args:
+        engine: `LocalEngine` or `RayEngine`.
+    """
+    start, folder = time.perf_counter(), make_folder(store / engine.key)
+    stored = Stored(folder, {row.sha256 for row in rows})
+    stored.refresh()
+    before, reasons, tried = len(stored.places), {}, set()
+    answers: list[tuple[float, int]] = []  # time and number of images
+    while missing := _missing(rows, stored.places, tried):
+        words = {"desc": "VGG-16, once for each image", "unit": "image", "disable": not progress}
+        with tqdm(total=len(missing), **words) as bar:
+            for forwarded, unreadable in engine.run(missing, folder):
+                reasons.update(unreadable)
+                answers += [(time.perf_counter(), forwarded)] * bool(forwarded)
+                bar.update(forwarded + len(unreadable))
+        tried.update(row.path for row in missing)
+        stored.refresh()
+    if not stored.places:
+        raise VggnbError("None of the images can be read.", manifest.dataset, "Look at the census for the reasons.")
+    kept, made = tuple(row for row in rows if row.sha256 in stored.places), len(stored.places) - before
+    left_out = tuple((row.path, reasons[row.path]) for row in rows if row.sha256 not in stored.places)
+    # What the disk holds, even right after it was computed: the first run and the second see the same numbers.
+    values = stored.rows(row.sha256 for row in kept)
+    rest = {"workers": engine.workers, "images_per_s": round(_rate(start, answers), 3)}
+    return Features(kept, values, made, len(kept) - made, time.perf_counter() - start, left_out, **rest)
+
+
+def _missing(rows: Iterable[Row], known: Container[str], tried: Container[str]) -> list[Row]:
+    """One row for each image without features: of its copies, the first that was not tried."""
+    firsts: dict[str, Row] = {}
+    for row in rows:
+        if row.sha256 not in known and row.path not in tried:
+            firsts.setdefault(row.sha256, row)
+    return list(firsts.values())
+
+
+def _rate(start: float, answers: list[tuple[float, int]]) -> float:
+    """Images a second from the first answer, which includes compiling, to the last."""
+    if len(answers) < 2:
+        return sum(count for _, count in answers) / (answers[0][0] - start) if answers else 0.0
+    return sum(count for _, count in answers[1:]) / (answers[-1][0] - answers[0][0])

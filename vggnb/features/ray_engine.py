@@ -1,0 +1,263 @@
+"""The engine for the machines of a Ray cluster: Ray Data schedules, holds back, retries and moves the pixels.
+
+Rows become blocks; decoding a block is a task, and an actor for each GPU or group of cores runs the network on it and
+writes the shard itself. Shards are named by their content, so a block that is tried again does no harm.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+import numpy as np
+
+from vggnb.census import Row
+from vggnb.census.manifest import check_there
+from vggnb.features.extraction import BATCH, Done, Job
+from vggnb.features.store import write_shard
+from vggnb.images import read_ahead, read_unchanged
+from vggnb.paths import threads, versions
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder
+
+try:
+    import pyarrow
+    import ray
+    import ray.data
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError as error:
+    remedy = "pip install 'vggnb[cluster]', or leave --engine at local."
+    raise VggnbError(f"Ray Data is not installed ({error}).", "--engine ray", remedy) from error
+
+MAKERS = ("python", "vggnb", "pillow", "tensorflow", "keras")  # what pixels and features depend on
+BLOCK_ROWS = 128  # at most
+BLOCK_BYTES = 32_000_000  # of pixels in a block, at most
+MOST_CORES = 8  # of an actor
+# Actors claim three quarters of their cores, so that no node gets one too many. Decoding tasks claim none, and their
+# number is limited instead: they can start even where actors, those of a lost node included, want all there is.
+CLAIM = 0.75
+QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"  # how a gRPC client begins
+SAME_PATH = "All machines must see it under the same path, for example on NFS."
+
+
+class RayEngine:
+    """A pool of actors on a cluster; see `extraction.LocalEngine`.
+
+    Attributes:
+        workers: actors.
+    """
+
+    def __init__(self, job: Job, *, address: str | None = None, gpus_per_worker: int | None = None):
+        self._job, self._ours = job, not ray.is_initialized()
+        if self._ours:
+            _connect(address)
+        try:
+            nodes = [node for node in ray.nodes() if node["Alive"]]
+            self._gpus = _gpus_each(nodes, gpus_per_worker)
+            self.workers, self._cores = _groups(nodes, self._gpus)
+            self._decoders = int(sum(node["Resources"].get("CPU", 0) for node in nodes)) or 1
+            self.key = _check_machines(job, nodes)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def run(self, rows: list[Row], folder: Path) -> Iterator[Done]:
+        """Compute the features of rows and write them into the store; one answer a block."""
+        size = min(BLOCK_ROWS, BLOCK_BYTES // (3 * self._job.recipe.image_size**2), -(-len(rows) // (4 * self.workers)))
+        columns = {"path": [os.fsencode(row.path) for row in rows], "sha256": [row.sha256 for row in rows]}
+        table = pyarrow.table(columns)
+        blocks = [table.slice(at, size) for at in range(0, len(rows), max(size, 1))]
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # there is one of ours
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        pixels = ray.data.from_arrow(blocks).map_batches(
+            _decode, fn_kwargs={"job": self._job}, batch_size=None, num_cpus=0,
+            compute=ray.data.TaskPoolStrategy(size=self._decoders),
+        )  # fmt: skip
+        answers = pixels.map_batches(
+            _Worker,
+            fn_constructor_kwargs={"job": self._job, "cores": None if self._gpus else self._cores},
+            batch_size=None,
+            num_cpus=0 if self._gpus else CLAIM * self._cores,
+            num_gpus=self._gpus,
+            compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=2),
+        )
+        try:
+            for answer in answers.iter_rows():
+                if answer["error"]:
+                    raise VggnbError(*json.loads(answer["error"]))
+                yield answer["forwarded"], [tuple(pair) for pair in json.loads(answer["unreadable"])]
+        except RayError as error:
+            remedy = "Look at the machines' memory and at Ray's logs; what was finished is kept, run this again."
+            raise VggnbError(f"A worker failed:\n{str(error)[-2000:]}", "the Ray cluster", remedy) from error
+
+    def __enter__(self) -> "RayEngine":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._ours:
+            ray.shutdown()
+
+
+def _decode(batch: dict[str, np.ndarray], job: Job) -> dict[str, np.ndarray]:
+    """A block of rows -> their pixels, and the reason for each file that has none."""
+    dataset, size, resize = job.manifest.dataset, job.recipe.image_size, job.recipe.resize
+    paths = [os.fsdecode(path) for path in batch["path"]]
+    pixels, reasons, error = np.zeros((len(paths), size, size, 3), np.uint8), [""] * len(paths), ""
+
+    def read(k: int) -> np.ndarray | str:
+        return read_unchanged(dataset / paths[k], str(batch["sha256"][k]), size=size, resize=resize)
+
+    try:
+        check_there(dataset)
+        for k, answer in read_ahead(read, range(len(paths)), threads=2):
+            if isinstance(answer, str):
+                reasons[k] = answer
+            else:
+                pixels[k] = answer
+    except VggnbError as lost:  # the dataset or the storage is gone; exceptions lose their words between machines
+        error = json.dumps([lost.what, lost.where, lost.remedy])
+    return {**batch, "pixels": pixels, "reason": np.array(reasons), "error": np.array([error] * len(paths))}
+
+
+class _Worker:
+    """An actor: the network of a job, and its folder in the store."""
+
+    def __init__(self, job: Job, cores: int | None):
+        if cores and not threads():
+            os.environ["VGGNB_THREADS"] = str(cores)  # TensorFlow is not imported yet
+        self._network = job.network(job)
+        self._folder = make_folder(job.store / self._network.key)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list]:
+        error, good = str(batch["error"][0]), batch["reason"] == ""
+        paths = [os.fsdecode(path) for path in batch["path"][~good]]
+        unreadable = list(zip(paths, map(str, batch["reason"][~good]), strict=True))
+        if good.any() and not error:
+            pixels = batch["pixels"][good]
+            values = [self._network(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)]
+            try:
+                write_shard(self._folder, list(map(str, batch["sha256"][good])), np.concatenate(values))
+            except VggnbError as full:
+                error = json.dumps([full.what, full.where, full.remedy])
+        return {"forwarded": [int(good.sum())], "unreadable": [json.dumps(unreadable)], "error": [error]}
+
+
+def _connect(address: str | None) -> None:
+    """Join a cluster, or start one on this machine where no address is given.
+
+    Raises:
+        VggnbError: nothing answers there, or its Python or Ray is another version.
+    """
+    where = address or "this machine"
+    try:
+        if address is None:
+            ray.init(address="local", include_dashboard=False, **QUIET)
+            return
+        _knock(address)
+        ray.init(address=address, **QUIET)
+    except (ConnectionError, OSError, ValueError) as error:
+        remedy = "Start one with 'ray start --head' and run this on one of its machines; --address is its host:port."
+        raise VggnbError(f"No Ray cluster answers ({str(error).strip().splitlines()[0]}).", where, remedy) from error
+    except Exception as error:  # of another version: RuntimeError; of a machine that is too busy: just Exception
+        remedy = "Install the same Python and the same Ray on all machines; if they are the same, try again."
+        raise VggnbError(f"Ray refused: {' '.join(str(error).split())[:500]}", where, remedy) from error
+
+
+def _knock(address: str) -> None:
+    """Find out in seconds whether Ray listens there; Ray itself would wait for ever."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        with socket.create_connection((host, int(port)), timeout=5) as line:
+            line.sendall(HTTP2)
+            if os.environ.get("RAY_USE_TLS", "0") == "0" and line.recv(4)[3:] != b"\x04":  # a SETTINGS frame
+                raise ConnectionError("what answers there is not Ray")
+
+
+def _gpus_each(nodes: list[dict], asked: int | None) -> int:
+    """How many GPUs an actor gets; one, where the cluster has any and nothing else is asked."""
+    most = int(max(node["Resources"].get("GPU", 0) for node in nodes))
+    each = min(most, 1) if asked is None else asked
+    if not 0 <= each <= most:
+        remedy = f"Use 0 to {most}; with 0 the work is done on the CPUs."
+        what = f"A worker cannot have {each} GPUs: no machine of the cluster has more than {most}."
+        raise VggnbError(what, f"--gpus-per-worker {each}", remedy)
+    return each
+
+
+def _groups(nodes: list[dict], gpus: int) -> tuple[int, int]:
+    """How many actors the cluster has room for, and the cores of each."""
+    if gpus:
+        return sum(int(node["Resources"].get("GPU", 0) // gpus) for node in nodes), 0
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes]
+    cores = min([n for n in cpus if n] or [0])
+    if not cores:
+        raise VggnbError("The cluster has no CPU to work with.", "the Ray cluster", "Start its nodes with --num-cpus.")
+    cores = min(cores, MOST_CORES)
+    return sum(n // cores for n in cpus), cores
+
+
+def _check_machines(job: Job, nodes: list[dict]) -> str:
+    """The network's key, after a check that all machines have the same versions and weights, store and dataset.
+
+    Raises:
+        VggnbError: one that has not, named.
+    """
+    probe, secret = job.store / f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(4)}", secrets.token_hex(16)
+    look, here = ray.remote(_look), versions()
+    try:
+        probe.write_text(secret)
+        there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+        asked = [look.options(num_cpus=0, scheduling_strategy=place).remote(job, probe, secret) for place in there]
+        answers = ray.get(asked, timeout=300)
+    except RayError as error:
+        remedy = "Install vggnb on all machines: python -c 'import vggnb.features' must work on each."
+        words = str(error).strip().splitlines()[-1]
+        raise VggnbError(f"A machine cannot run vggnb ({words}).", "the Ray cluster", remedy) from error
+    finally:
+        probe.unlink(missing_ok=True)
+    for answer in answers:
+        host, found = f"machine {answer['host']}", answer["versions"]
+        if answer["error"]:
+            raise VggnbError(*answer["error"])
+        differ = [f"{name} {found[name]} there, {here[name]} here" for name in MAKERS if found[name] != here[name]]
+        if differ:
+            raise VggnbError(f"Versions differ: {'; '.join(differ)}.", host, "Install the same on all machines.")
+        for what, place in (("store", job.store), ("dataset", job.manifest.dataset)):
+            if not answer[what]:
+                raise VggnbError(f"This machine does not see the {what}.", f"{place} on {host}", SAME_PATH)
+        if answer["key"] != answers[0]["key"]:
+            what, where = "The machines have different weights.", f"{host} and machine {answers[0]['host']}"
+            raise VggnbError(what, where, "Give all machines the same weights (--weights), then run this again.")
+    return answers[0]["key"]
+
+
+def _look(job: Job, probe: Path, secret: str) -> dict:
+    """What must agree on all machines."""
+    found = {
+        "versions": versions(),
+        "host": platform.node(),
+        "store": False,
+        "dataset": False,
+        "key": "",
+        "error": None,
+    }
+    with contextlib.suppress(OSError):
+        found["store"] = probe.read_text() == secret
+    with contextlib.suppress(OSError), os.scandir(job.manifest.dataset) as listing:
+        found["dataset"] = any(listing)
+    try:
+        found["key"] = job.network(job).key
+    except VggnbError as error:
+        found["error"] = error.what, f"{error.where} on {platform.node()}", error.remedy
+    return found
