@@ -45,7 +45,7 @@ def dataset_browser(data) -> Panel:
         kind = "all classes" if class_name is None else shown(class_name)
         span = f"{first + 1} to {first + len(some)} of " if some else ""
         text = f"{split}, {kind}{f', {flag}' if flag else ''}: images {span}{len(rows)}"
-        return View(text, figures.pictures(data, some).image() if some else b"")
+        return View(text, figures.images(data, some).image() if some else b"")
 
     classes = [("all classes", None), *((shown(name), name) for name in data.classes)]
     found = [("all images", None), *((f"{flag} ({len(paths)})", flag) for flag, paths in flags.items() if paths)]
