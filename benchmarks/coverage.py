@@ -4,7 +4,7 @@
 
 Scores of two classes come from two normal distributions, so the true AUC, accuracy and sensitivity are known. The last
 rows are hard: few images and an almost perfect model, where a plain bootstrap catches the truth in half of the cases.
-The last line is what judging 528 predictions with 2,000 draws takes.
+The last line is the time of a report on 528 predictions with 2,000 draws.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from vggnb.evaluate import Predictions, judge_predictions
+from vggnb.metrics import Predictions, report_on
 
 NORMAL = NormalDist()
 CLASSES = ("benign", "malignant")
@@ -25,7 +25,7 @@ METRICS = ("auc", "accuracy", "sensitivity")
 
 
 def test_set(random: np.random.Generator, negatives: int, positives: int, distance: float) -> Predictions:
-    """What a model says whose score is the log odds of two unit normals `distance` apart."""
+    """Predictions of a model whose score is the log odds of two unit normals `distance` apart."""
     labels = np.repeat([0, 1], [negatives, positives])
     odds = distance * (random.normal(size=len(labels)) + distance * (labels - 0.5))
     share = 1 / (1 + np.exp(-odds))
@@ -39,7 +39,7 @@ def coverage(sets: int, negatives: int, positives: int, auc: float, *, draws: in
     truth, random = {"auc": auc, "accuracy": right, "sensitivity": right}, np.random.default_rng(seed)
     held = dict.fromkeys(METRICS, 0)
     for _ in range(sets):
-        metrics = judge_predictions(test_set(random, negatives, positives, distance), CLASSES, draws=draws).metrics
+        metrics = report_on(test_set(random, negatives, positives, distance), CLASSES, draws=draws).metrics
         for name in METRICS:
             held[name] += metrics[name].low <= truth[name] <= metrics[name].high
     return {name: count / sets for name, count in held.items()}
@@ -53,9 +53,9 @@ def main() -> None:
     rows = [{"negatives": n, "positives": p, "auc_is": a, **coverage(options.sets, n, p, a)} for n, p, a in SETTINGS]
     given = test_set(np.random.default_rng(0), 264, 264, 1.5)
     start = time.perf_counter()
-    judge_predictions(given, CLASSES, draws=2000)
+    report_on(given, CLASSES, draws=2000)
     seconds = time.perf_counter() - start
-    document = {"sets": options.sets, "coverage": rows, "judge_528_s": round(seconds, 3)}
+    document = {"sets": options.sets, "coverage": rows, "report_528_s": round(seconds, 3)}
     document |= {"machine": platform.processor() or platform.machine(), "date": date.today().isoformat()}
     if options.json:
         print(json.dumps(document))
@@ -65,7 +65,7 @@ def main() -> None:
     for row in rows:
         images = f"{row['negatives']} + {row['positives']}"
         print(f"{images:>12} {row['auc_is']:6} | {row['auc']:7.1%} {row['accuracy']:9.1%} {row['sensitivity']:12.1%}")
-    print(f"\n528 predictions judged with 2,000 draws of all metrics: {seconds:.2f} s")
+    print(f"\nreport on 528 predictions, 2,000 draws of all metrics: {seconds:.2f} s")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from vggnb import choose
@@ -77,8 +77,7 @@ def judged(said: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """(score, loss, accuracy)."""
     calls = said.argmax(axis=1)
     score = roc_auc_score(labels, said[:, 1]) if said.shape[1] == 2 else f1_score(labels, calls, average="macro")
-    loss = -np.log(np.maximum(said[np.arange(len(labels)), labels], 1e-12)).mean()
-    return float(score), float(loss), float((calls == labels).mean())
+    return float(score), float(log_loss(labels, said)), float((calls == labels).mean())
 
 
 def exact(data: Data, change: Callable = lambda x: x, columns=slice(None), **options) -> dict:

@@ -14,7 +14,7 @@ import numpy as np
 from tell import main, parser, where
 
 from vggnb.census import assign_splits, take_census
-from vggnb.evaluate import compare, judge
+from vggnb.evaluate import compare, evaluate
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
 from vggnb.train import train
@@ -35,7 +35,7 @@ def measure(options) -> dict:
                 out, store = Path(scratch) / f"{recipe.name}-{seed}", Path(scratch) / "features"
                 run, _ = train(manifest, recipe, out, weights=options.weights, store=store, progress=False)
                 runs.append(run)
-            reports.append([judge(run, progress=False).metrics for run in runs])
+            reports.append([evaluate(run, progress=False).metrics for run in runs])
             comparisons.append(compare(*runs, progress=False).differences)
     names = [name for name in TOLD if name in comparisons[0]]
     values = {name: np.array([[one[name].value for one in pair] for pair in reports]) for name in names}

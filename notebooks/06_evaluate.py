@@ -3,7 +3,7 @@
 #
 # After this page you can
 #
-# - judge a model on pictures that no decision has seen,
+# - evaluate a model on pictures that no decision has seen,
 # - read more than accuracy: AUC, sensitivity, specificity, each with a 95 % interval,
 # - tell a real difference between two models from luck,
 # - choose a threshold on validation, and see whether probabilities keep their word,
@@ -73,15 +73,15 @@ print(f"test loss {loss:.2f}, test accuracy {accuracy:.2f}")
 # The article ends here. Is that good? Compared with what? Would other test pictures give the same? Which mistakes are in
 # it? One number answers none of these.
 #
-# ## A judgement
+# ## A report
 #
 # Each line is a value and its **95 % interval**: if you drew other test pictures of the same kind again and again, the
 # interval is made so that it catches the true value 95 times of 100. (Article: 5 epochs, as it says; best: 50.)
 
 # %%
-from vggnb.evaluate import judge, predict_split
+from vggnb.evaluate import evaluate, predict_split
 
-reports = {name: judge(run, "test") for name, run in runs.items()}
+reports = {name: evaluate(run, "test") for name, run in runs.items()}
 print(reports["article"])
 
 # %%
@@ -90,7 +90,7 @@ print(reports["best"])
 # %% [markdown]
 # | word | question it answers |
 # |---|---|
-# | accuracy | of all pictures, how many are named right? Compare with the line *always saying the most frequent class* |
+# | accuracy | of all pictures, how many are named right? Compare with the column *most frequent class* |
 # | sensitivity | of the pictures of the positive class, how many are found? |
 # | specificity | of the others, how many are left in peace? |
 # | balanced accuracy | the mean of these two; a class with few pictures counts as much as a big one |
@@ -121,14 +121,14 @@ print(comparison)
 figures.differences(comparison, names=("article", "best"))
 
 # %% [markdown]
-# Where the interval holds 0, the difference may be luck. With 80 pictures an accuracy is uncertain by about 8 points either
+# Where the interval holds 0, the difference is not significant. With 80 pictures an accuracy is uncertain by about 8 points either
 # way; to tell 85 % from 80 % you need about a thousand.
 #
 # ## Which mistakes?
 
 # %%
-said = {name: predict_split(run, "test") for name, run in runs.items()}
-best_said = said["best"]
+predictions = {name: predict_split(run, "test") for name, run in runs.items()}
+best = predictions["best"]
 figures.confusion_matrix(reports["best"])
 
 # %% [markdown]
@@ -137,7 +137,7 @@ figures.confusion_matrix(reports["best"])
 # probability 0.5) trades one for the other; the curve shows all the trades there are.
 
 # %%
-figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, each in said.items()})
+figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, each in predictions.items()})
 
 # %% [markdown]
 # ## Where to draw the line
@@ -147,13 +147,13 @@ figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, 
 # the one it has.
 
 # %%
-chosen = judge(runs["best"], "test", sensitivity=0.9, prevalence=0.05)
-print(chosen.operating)
+chosen = evaluate(runs["best"], "test", sensitivity=0.9, prevalence=0.05)
+print(chosen.operating_point)
 print("on test: sensitivity", chosen.metrics["sensitivity"], " specificity", chosen.metrics["specificity"])
 print("if 5 of 100 have it, a yes is right with", chosen.metrics["ppv"])
 
 # %%
-figures.threshold_curves(best_said.labels == 1, best_said.probabilities[:, 1], threshold=chosen.threshold)
+figures.threshold_curves(best.labels == 1, best.probabilities[:, 1], threshold=chosen.threshold)
 
 # %% [markdown]
 # The 0.08 printed above the curves is low although the model is not bad: where few have it, most alarms are false. The half
@@ -178,8 +178,8 @@ threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes)
 # %%
 calibration = runs["best"].calibration()
 print(calibration)
-before = best_said.uncalibrated(calibration.temperature)
-figures.reliability_diagram({"before": before, "calibrated": best_said})
+before = best.uncalibrated(calibration.temperature)
+figures.reliability_diagram({"before": before, "calibrated": best})
 
 # %% [markdown]
 # The small numbers under the axis are pictures: each mark stands for few. A wholly honest model would not lie on the dotted
@@ -191,14 +191,14 @@ figures.reliability_diagram({"before": before, "calibrated": best_said})
 # of it: that would be deciding on test. To improve a recipe, look at the mistakes on validation.
 
 # %%
-figures.prediction_gallery(best_said, manifest)
+figures.prediction_gallery(best, manifest)
 
 # %% [markdown]
 # A sure "mistake" may be a wrong label. On *validation* such pictures are worth a second look; here is a list of them for a
 # spreadsheet. It only proposes: nothing is deleted or changed.
 
 # %%
-from vggnb.evaluate import relabel_list
+from vggnb.metrics import relabel_list
 
 labels_to_check = relabel_list(predict_split(runs["best"], "validation"), manifest.classes)
 print(*labels_to_check.decode().splitlines()[:4], sep="\n")
@@ -260,7 +260,7 @@ print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# print(judge(runs["best"], "test", positive=manifest.classes[0]))
+# print(evaluate(runs["best"], "test", positive=manifest.classes[0]))
 # ```
 #
 # Sensitivity and specificity trade places, and so do PPV and NPV; average precision is about the other class now. Accuracy,
@@ -273,7 +273,7 @@ print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 # %% [markdown]
 # ## What you can do now
 #
-# You judged two models on pictures that no decision had seen, read each number with its interval and beside the baseline,
+# You evaluated two models on pictures that no decision had seen, read each number with its interval and beside the baseline,
 # saw when a difference may be luck, chose a threshold on validation, checked whether probabilities keep their word, looked
 # at the mistakes, wrote it all on one page, and know two traps that make results look better or worse than they are. None
 # of this makes it a diagnostic device.

@@ -73,7 +73,7 @@ for row, answer in zip(rows, answers):
 # %%
 from vggnb import figures
 
-figures.answers(answers)
+figures.predictions(answers)
 
 # %% [markdown]
 # A probability of 0.6 *should* mean: of 100 pictures about which the model says 0.6, about 60 are what it says. Page 6
@@ -99,7 +99,7 @@ print(bundle.ranges)
 print(predict_files(bundle, album / "portrait.jpg")[0])
 
 # %%
-figures.answers(predict_files(bundle, [manifest.dataset / rows[0].path, album / "portrait.jpg"]))
+figures.predictions(predict_files(bundle, [manifest.dataset / rows[0].path, album / "portrait.jpg"]))
 
 # %% [markdown]
 # The warning is a help and no proof. A model of real photographs of skin warned of 3 of its 120 test pictures, and of all

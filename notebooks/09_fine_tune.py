@@ -117,9 +117,9 @@ print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['va
 # Everything of pages 6 to 8 works with it unchanged: judging, saving, predicting, looking inside.
 
 # %%
-from vggnb.evaluate import judge
+from vggnb.evaluate import evaluate
 
-print(judge(run, "validation"))
+print(evaluate(run, "validation"))
 
 # %% [markdown]
 # These are *validation* pictures, which chose the epoch: a little flattering. The test pictures stay where they are until

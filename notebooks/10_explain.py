@@ -140,18 +140,18 @@ from vggnb.datasets import marked_sample, sample
 
 marked = assign_splits(take_census(marked_sample(ws.home / "marked"), progress=False))
 marked_run = open_or_train(marked, recipe, ws.runs / "marked", weights=ws.weights, store=ws.features)
-figures.pictures(marked, marked.of("test")[::14])
+figures.images(marked, marked.of("test")[::14])
 
 # %% [markdown]
 # How good is this model? Judge it three times: on test pictures like those it was trained on; on the same pictures without the
 # sticker; and with the sticker on the *malignant* ones instead.
 
 # %%
-from vggnb.evaluate import judge_folder
+from vggnb.evaluate import evaluate_folder
 
 swapped = marked_sample(ws.home / "marked-malignant", marked="malignant")
 for name, folder in (("as in training", marked.dataset), ("no sticker", sample()), ("on the malignant", swapped)):
-    metrics = judge_folder(marked_run, take_census(folder, progress=False), progress=False).metrics
+    metrics = evaluate_folder(marked_run, take_census(folder, progress=False), progress=False).metrics
     print(f"{name:<18} accuracy {metrics['accuracy']}   malignant found {metrics['sensitivity']}")
 
 # %% [markdown]
@@ -185,7 +185,7 @@ places = (stuck != clean).any(axis=3)
 print(f"the sticker is {places.mean():.2f} of the picture")
 
 # %%
-from vggnb.evaluate import wilson
+from vggnb.metrics import wilson
 
 for layer in ("block5_conv3", "block3_conv3"):
     for name, model in (("trained on stickers", fooled), ("trained without", honest)):
@@ -208,10 +208,11 @@ for layer in ("block5_conv3", "block3_conv3"):
 # the true one?
 
 # %%
-from vggnb.evaluate import find_mistakes, least_certain, predict_split
+from vggnb.evaluate import predict_split
+from vggnb.metrics import find_mistakes, least_confident
 
-said = predict_split(run, "validation")
-wrong = (find_mistakes(said, run.classes) or least_certain(said, run.classes))[0]
+predictions = predict_split(run, "validation")
+wrong = (find_mistakes(predictions, run.classes) or least_confident(predictions, run.classes))[0]
 print(wrong)
 pixels = read_image(manifest.dataset / wrong.path, size=recipe.image_size)
 maps = {f"for {name}": grad_cam(bundle.model, pixels, class_index=k) for k, name in enumerate(run.classes)}
@@ -275,7 +276,7 @@ else:
 # ```python
 # half = assign_splits(take_census(marked_sample(ws.home / "marked-half", share=0.5), progress=False))
 # half_run = open_or_train(half, recipe, ws.runs / "marked-half", weights=ws.weights, store=ws.features)
-# print(judge_folder(half_run, take_census(sample(), progress=False), progress=False).metrics["accuracy"])
+# print(evaluate_folder(half_run, take_census(sample(), progress=False), progress=False).metrics["accuracy"])
 # model = half_run.classifier()
 # display(figures.heatmap_overlay(stuck[2], {"sticker": grad_cam(model, stuck[2], class_index=0)}))
 # figures.heatmap_overlay(clean[2], {"none": grad_cam(model, clean[2], class_index=0)})

@@ -148,9 +148,9 @@ print(*(f"{name}: {run.history()}" for name, run in runs.items()), sep="\n")
 # | AUC, one against the rest | for each class: does a picture of it get a higher probability of it than another picture? Then the mean |
 
 # %%
-from vggnb.evaluate import judge, predict_split
+from vggnb.evaluate import evaluate, predict_split
 
-reports = {name: judge(run, "test") for name, run in runs.items()}
+reports = {name: evaluate(run, "test") for name, run in runs.items()}
 print(reports["best"])
 
 # %%
@@ -173,7 +173,7 @@ figures.metric_intervals(reports)
 figures.confusion_matrix(reports["best"])
 
 # %%
-from vggnb.evaluate import confused_pairs
+from vggnb.metrics import confused_pairs
 
 for first, second, times in confused_pairs(reports["best"])[:4]:
     print(f"{first} and {second} are taken for each other {times} times")
@@ -218,9 +218,9 @@ bundle = open_or_save(runs["best"], runs["best"].folder / "bundle", name="Classe
 print(bundle)
 
 # %%
-from vggnb.evaluate import least_certain
+from vggnb.metrics import least_confident
 
-hard = least_certain(best_said, manifest.classes, most=4)
+hard = least_confident(best_said, manifest.classes, most=4)
 answers = predict_files(bundle, [manifest.dataset / one.path for one in hard])
 figures.probability_bars(answers, truths=[one.class_name for one in hard])
 
@@ -245,7 +245,7 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 # ```python
 # few = assign_splits(take_census(textures(ws.home / "textures-20", each=20), progress=False))
 # few_run = open_or_train(few, best, ws.runs / "many-few", weights=ws.weights, store=ws.features)
-# print(reports["best"].metrics["macro_f1"], judge(few_run, "test").metrics["macro_f1"])
+# print(reports["best"].metrics["macro_f1"], evaluate(few_run, "test").metrics["macro_f1"])
 # ```
 #
 # With four test pictures of each class the interval is so wide that it hardly excludes anything; and with 13 training pictures

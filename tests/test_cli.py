@@ -109,28 +109,31 @@ def test_evaluate_takes_the_positive_class_and_another_folder(document, own_run,
     assert document("evaluate", own_run.folder, "--dataset", photos, "--quiet")["confusion"] == first["confusion"]
 
 
+def test_a_folder_with_some_of_the_classes_gives_what_can_be_said(document, own_run, own_photos):
+    shutil.rmtree(own_photos / "test" / "cat")
+    shutil.copytree(own_photos / "validation" / "cat", own_photos / "test" / "owl")
+    found = document("evaluate", own_run.folder, "--dataset", own_photos / "test", "--quiet")
+    assert found["n"] == 6 and found["not_evaluated"] == ["cat"] and found["unknown_classes"]["owl"]["n"] == 4
+    assert set(found["metrics"]) == {"accuracy", "sensitivity"} and sum(found["confusion"][0]) == 0
+
+
 @pytest.mark.parametrize(
     "what, words",
     [
-        ("a class less", "The model knows ['cat', 'dog']; this folder has ['cat']."),
-        ("a class without images", "No image of class 'dog' to judge."),
-        ("a class more", "The model knows ['cat', 'dog']; this folder has ['cat', 'dog', 'owl']."),
+        ("other classes", "The model knows the classes cat, dog; this folder has images of owl, yak."),
         ("nothing", "The dataset folder is empty."),
         ("no folder", "no such dataset folder"),
     ],
 )
-def test_a_folder_that_the_model_cannot_be_judged_on_is_told(what, words, vggnb, own_run, own_photos):
+def test_a_folder_that_the_model_cannot_be_evaluated_on_is_refused(what, words, vggnb, own_run, own_photos):
     folder = own_photos / "test"
-    if what == "a class more":
-        shutil.copytree(folder / "dog", folder / "owl")
-    elif what == "a class without images":
-        for path in (folder / "dog").iterdir():
-            path.write_text("no picture")
+    if what == "other classes":
+        (folder / "cat").rename(folder / "owl")
+        (folder / "dog").rename(folder / "yak")
     else:
-        shutil.rmtree(folder / "dog" if what == "a class less" else folder)
-        folder.mkdir(exist_ok=True)
-        if what == "no folder":
-            folder.rmdir()
+        shutil.rmtree(folder)
+        if what == "nothing":
+            folder.mkdir()
     code, out, err = vggnb("evaluate", own_run.folder, "--dataset", folder, "--quiet", "--json")
     assert (code, out) == (2, "") and words in err and "what to do:" in err and "Traceback" not in err
 
@@ -415,6 +418,6 @@ def test_a_stopped_training_ends_with_130_and_says_how_to_go_on(vggnb, photos, t
 def test_report_writes_a_page_and_evaluate_chooses_a_threshold(document, own_run, tmp_path):
     found = document("report", own_run.folder, "--to", tmp_path / "page.html", "--sensitivity", "0.9", "--quiet")
     assert Path(found["report"]).read_text("utf-8").startswith("<!DOCTYPE html>")
-    assert found["operating"]["threshold"] == found["threshold"]
+    assert found["operating_point"]["threshold"] == found["threshold"]
     judged = document("evaluate", own_run.folder, "--prevalence", "0.05", "--quiet")
     assert judged["prevalence"] == 0.05 and judged["threshold"] == 0.5

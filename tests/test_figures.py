@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from vggnb import figures
-from vggnb.figures import canvas, charts, curves, galleries
+from vggnb.figures import canvas, charts, galleries
+from vggnb.metrics import calibration_error, reliability
 from vggnb.storage import VggnbError
 
 HOSTILE = [
@@ -99,7 +100,7 @@ def is_drawn(drawing, values):
     return any(len(line) == len(values) and np.allclose(line, values) for line in lines(drawing))
 
 
-# What is said is what is drawn
+# What is stated is what is drawn
 
 
 def test_class_counts(data):
@@ -158,7 +159,8 @@ def test_confusion_matrix_shows_counts_and_shares_of_the_true_class():
     drawing = figures.confusion_matrix(report())
     assert texts(drawing) == ["30\n75 %", "10\n25 %", "5\n12 %", "35\n88 %"]
     assert drawing.sentence == (
-        "65 of 80 images right (81 %): cat 30 of 40, dog 35 of 40; most frequent mistake: cat taken for dog, 10 times."
+        "65 of 80 images right (81 %): cat 30 of 40, dog 35 of 40; "
+        "most frequent mistake: cat predicted as dog, 10 times."
     )
 
 
@@ -187,7 +189,7 @@ def test_roc_curve_is_scikit_learns(predictions):
     assert f"AUC {sk.roc_auc_score(truth, scores):.2f}" in drawing.sentence
     found, alarmed = (scores[truth] >= 0.5).mean(), (scores[~truth] >= 0.5).mean()
     assert is_drawn(drawing, [[alarmed, found]])  # the mark
-    assert f"{found:.2f} of positives, {alarmed:.2f} of negatives" in drawing.sentence
+    assert f"sensitivity {found:.2f}, specificity {1 - alarmed:.2f}" in drawing.sentence
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 1.0, 2.0])
@@ -209,24 +211,20 @@ def test_metric_intervals_draw_values_and_ends():
         ends = [line for line in lines(drawing) if np.allclose(line[:, 0], (value - 0.05, value + 0.07))]
         assert dots and ends
     assert "accuracy: article 0.70 (0.65 to 0.77), best 0.80 (0.75 to 0.87); AUC: article 0.60" in drawing.sentence
-    assert "most frequent class would get 0.55" in drawing.sentence
+    assert "most frequent class is right for 0.55" in drawing.sentence
     assert figures.metric_intervals(report(0.7)).sentence.startswith("accuracy: 0.70 (0.65 to 0.77); AUC")
 
 
-def test_reliability_is_the_calibration_error_of_evaluate(predictions):
-    from vggnb.evaluate import weighted_ece
-
+def test_reliability_is_the_calibration_error_of_metrics(predictions):
     labels, probabilities = predictions.labels, predictions.probabilities
-    right = probabilities.argmax(axis=1) == labels
-    error = weighted_ece(probabilities, right, np.ones((1, len(labels)), np.int64))[0]
     drawing = figures.reliability_diagram(predictions)
+    error = calibration_error(labels, probabilities)[0]
     assert f"calibration error {error:.2f} over 80 images" in drawing.sentence
-    confidence, share, count = curves.reliability(labels, probabilities)
-    assert count.sum() == 80 and is_drawn(drawing, np.stack([confidence, share], axis=1))
-    assert [text for text in texts(drawing) if text.isdigit()] == [str(n) for n in count]
+    confidence, accuracy, count = reliability(labels, probabilities)
+    assert count.sum() == 80 and is_drawn(drawing, np.stack([confidence, accuracy], axis=1))
 
 
-# Pictures
+# Images
 
 
 def test_contact_sheet_spreads_its_examples(data, noisy_files):
@@ -236,7 +234,7 @@ def test_contact_sheet_spreads_its_examples(data, noisy_files):
     assert [t for t in texts(drawing) if t.startswith("cat_")][:3] == ["cat_0.jpg", "cat_4.jpg", "cat_8.jpg"]
 
 
-def test_a_picture_that_cannot_be_read_gets_a_tile_that_says_so(data, monkeypatch):
+def test_a_image_that_cannot_be_read_gets_a_tile_that_says_so(data, monkeypatch):
     def read(path):
         if path.name == "cat_0.jpg":
             raise VggnbError("The file is cut short.", path, "Copy it again.")
@@ -250,7 +248,7 @@ def test_a_picture_that_cannot_be_read_gets_a_tile_that_says_so(data, monkeypatc
 def test_figures_read_real_folders(manifest):
     drawing = figures.contact_sheet(manifest, examples=2)
     assert len(drawing.axes[0].images) == 12
-    assert figures.pictures(manifest, manifest.of("test")[:3]).sentence.startswith("3 images: test/cat/cat_0.jpg")
+    assert figures.images(manifest, manifest.of("test")[:3]).sentence.startswith("3 images: test/cat/cat_0.jpg")
 
 
 def test_duplicate_pairs_put_leaks_first(data, noisy_files):
@@ -258,7 +256,7 @@ def test_duplicate_pairs_put_leaks_first(data, noisy_files):
     assert drawing.sentence.startswith("2 of 2 pairs: train/cat/cat_0.jpg and test/dog/dog_3.jpg (LEAK: same bytes);")
     assert "train/cat/cat_1.jpg (distance 7 bits)" in drawing.sentence
     data.pairs = []
-    assert figures.duplicate_pairs(data).sentence == "No picture is there twice among 32 images."
+    assert figures.duplicate_pairs(data).sentence == "There are no duplicates among 32 images."
 
 
 def test_resize_comparison_measures_what_it_shows():
@@ -290,13 +288,15 @@ def test_prediction_gallery_shows_the_surest_mistakes_then_the_least_sure_that_a
     data, predictions, noisy_files
 ):
     drawing = figures.prediction_gallery(predictions, data, most=8)
-    said, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
-    wrong = said != predictions.labels
+    best, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
+    wrong = best != predictions.labels
     worst = max(np.flatnonzero(wrong), key=lambda k: sure[k])
     marks = [text for text in texts(drawing) if "wrong" in text or "right" in text]
     assert marks == ["✗ wrong"] * 4 + ["✓ right"] * 4  # a second cue besides colour
-    assert drawing.sentence.startswith(f"{wrong.sum()} mistakes among 80 images; the surest: test/{worst}.jpg (said ")
-    captions = [text for text in texts(drawing) if "said" in text]
+    assert drawing.sentence.startswith(
+        f"{wrong.sum()} mistakes among 80 images; the most confident: test/{worst}.jpg (predicted "
+    )
+    captions = [text for text in texts(drawing) if "predicted" in text]
     assert captions[0].startswith(f"{worst}.jpg") and captions[0].endswith(f"{sure[worst]:.2f}")
     assert captions[4].endswith(f"{sure[~wrong].min():.2f}")
 
@@ -314,16 +314,16 @@ def test_prediction_gallery_with_few_of_a_kind(data, mistakes, noisy_files):
 def test_answers_say_what_is_wrong_with_a_file(noisy_files):
     good = Thing(path="/a/b/moon.jpg", class_name="cat", probability=0.814, error=None)
     bad = Thing(path="../../x.jpg", class_name=None, probability=None, error="The file is empty (0 bytes).")
-    drawing = figures.answers([good, bad])
+    drawing = figures.predictions([good, bad])
     assert drawing.sentence == "moon.jpg: cat 0.81; x.jpg: The file is empty (0 bytes)."
-    assert "x.jpg\nno answer" in texts(drawing) and "moon.jpg\ncat 0.81" in texts(drawing)
+    assert "x.jpg\nno prediction" in texts(drawing) and "moon.jpg\ncat 0.81" in texts(drawing)
 
 
 def test_heatmap_overlay_says_where_and_how_much():
     heat = np.full((40, 60), -0.5)
     heat[10:20, 30:45] = 0.25
     drawing = figures.heatmap_overlay(noise(), {"occlusion": heat, "nothing": -np.ones((40, 60))})
-    assert "occlusion: hottest (0.25, +) 62 % from the left, 36 % from the top; 6 % of the picture" in drawing.sentence
+    assert "occlusion: hottest (0.25, +) 62 % from the left, 36 % from the top; 6 % of the image" in drawing.sentence
     assert "nothing: no heat anywhere" in drawing.sentence
     assert figures.heatmap_overlay(noise(), heat).sentence.startswith("heat: hottest (0.25, +)")
 
@@ -341,6 +341,7 @@ def test_hostile_names_are_drawn(name, predictions, noisy_files):
         rows=rows,
         pairs=[Thing(first=rows[0], second=rows[1], kind="near", distance=3)],
         brightness=np.array([3.0, 200.0]),
+        counts=lambda: {"train": {name: 1, other: 0}, "test": {name: 0, other: 1}},
     )
     predictions.paths = (f"{name}.jpg",) * 80
     answer = Thing(path=f"{name}.jpg", class_name=name, probability=0.5, error=None)
@@ -351,7 +352,7 @@ def test_hostile_names_are_drawn(name, predictions, noisy_files):
         figures.class_counts({"train": {name: 3, other: 2}}),
         figures.sizes_and_brightness(hostile),
         figures.contact_sheet(hostile),
-        figures.pictures(hostile, rows),
+        figures.images(hostile, rows),
         figures.duplicate_pairs(hostile),
         figures.batch_grid(np.zeros((2, 8, 8, 3)), [0, 1], classes),
         figures.learning_curves({name: history()}),
@@ -360,7 +361,7 @@ def test_hostile_names_are_drawn(name, predictions, noisy_files):
         figures.metric_intervals({name: report(), other: report()}),
         figures.reliability_diagram({name: predictions}),
         figures.prediction_gallery(predictions, hostile),
-        figures.answers([answer]),
+        figures.predictions([answer]),
         figures.heatmap_overlay(noise(), {name: np.eye(40, 60)}),
     ]
     for drawing in drawings:
@@ -393,7 +394,7 @@ def test_a_key_shows_names_that_begin_with_an_underscore(predictions):
 # How a drawing shows itself
 
 
-def test_a_drawing_shows_the_picture_and_prints_the_sentence(monkeypatch, capsys):
+def test_a_drawing_shows_the_image_and_prints_the_sentence(monkeypatch, capsys):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda bundle, **options: shown.append((bundle, options)))
     drawing = figures.confusion_matrix(report())
@@ -406,8 +407,8 @@ def test_a_drawing_shows_the_picture_and_prints_the_sentence(monkeypatch, capsys
 
 
 def test_drawings_are_small_and_always_the_same(data, draw, monkeypatch):
-    picture = np.asarray(draw(np.random.default_rng(0), 1, (400, 300)))
-    monkeypatch.setattr(galleries, "read_image", lambda path: picture)
+    image = np.asarray(draw(np.random.default_rng(0), 1, (400, 300)))
+    monkeypatch.setattr(galleries, "read_image", lambda path: image)
     for make in (
         lambda: figures.class_counts(data),
         lambda: figures.contact_sheet(data),
@@ -448,3 +449,22 @@ def test_nothing_stays_open_and_nothing_heavy_is_imported():
     )
     home = str(Path(galleries.__file__).parents[1])
     subprocess.run([sys.executable, "-c", code], check=True, cwd=home)
+
+
+def test_figures_of_nothing_say_so():
+    """A census with no usable image, and an empty list of predictions."""
+    nothing = Thing(dataset=Path("/x"), classes=("cat",), rows=(), pairs=(), brightness=np.zeros(0), counts=dict)
+    none = Thing(paths=(), labels=np.zeros(0, int), probabilities=np.zeros((0, 2)))
+    for drawing in (
+        figures.class_counts(nothing),
+        figures.class_counts({"train": {"cat": 0}}),
+        figures.contact_sheet(nothing),
+        figures.sizes_and_brightness(nothing),
+        figures.duplicate_pairs(nothing),
+        figures.images(nothing, []),
+        figures.predictions([]),
+        figures.probability_bars([]),
+        figures.prediction_gallery(none, nothing),
+        figures.batch_grid(np.zeros((0, 8, 8, 3)), np.zeros(0), ("cat",)),
+    ):
+        assert drawing.sentence.startswith(("There is no", "There are no")) and drawing.image()

@@ -10,7 +10,7 @@ from faults import CUTS, FLIPS, damaged, small
 from test_train import chained, interrupting
 
 from vggnb.checkpoints import Checkpoints, State, read_state
-from vggnb.evaluate import judge, predict_split
+from vggnb.evaluate import evaluate, predict_split
 from vggnb.explain import grad_cam
 from vggnb.features import extract
 from vggnb.generators import readable_batches
@@ -34,7 +34,7 @@ def tuned(article_run, base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     run, features = open_run(shutil.copytree(article_run[0].folder, folder / "run")), article_run[1]
     before = predict_split(run, "validation", progress=False)
-    judge(run, "validation", draws=20, progress=False)
+    evaluate(run, "validation", draws=20, progress=False)
     fine_tune(run, features, store=folder, base=base[0], **QUICK)
     return run, features, before
 
@@ -137,7 +137,7 @@ def test_what_is_kept_is_what_training_measured(tuned):
 def test_judging_saving_and_looking_work_as_before(tuned, quick_verify, tmp_path, best):
     run = tuned[0]
     assert not (run.folder / "report-validation.json").exists()  # it was the frozen one's
-    report = judge(run, "validation", draws=20, progress=False)
+    report = evaluate(run, "validation", draws=20, progress=False)
     assert report.n == 8
     save_bundle(run, tmp_path / "bundle", formats=["weights"])
     loaded, ours = load_bundle(tmp_path / "bundle").model, run.classifier()

@@ -377,5 +377,5 @@ def test_a_figure_of_answers_shows_the_warning_and_says_it(noisy_files):
         Prediction("a.jpg", {"cat": 0.9, "dog": 0.1}, out_of_distribution=True),
         Prediction("b.jpg", {"dog": 1.0}, out_of_distribution=False),
     ]
-    sentence = figures.answers(said).sentence
+    sentence = figures.predictions(said).sentence
     assert sentence == "a.jpg: cat 0.90 (out-of-distribution); b.jpg: dog 1.00."

@@ -10,7 +10,7 @@ import pytest
 
 from vggnb import cli
 from vggnb.card import build_card, card_markdown, plain
-from vggnb.evaluate import judge
+from vggnb.evaluate import evaluate
 from vggnb.report import build_page, write_report
 from vggnb.storage import VggnbError, sealed, write_json
 
@@ -19,7 +19,7 @@ TAGS = "html head meta title style body h1 h2 h3 p strong ul li table thead tbod
 
 
 class Page(HTMLParser):
-    """What tags, attributes and pictures a page really has."""
+    """The tags, attributes and images that a page really has."""
 
     def __init__(self, text):
         super().__init__()
@@ -34,14 +34,14 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def judged(own_run, base, monkeypatch):
+def own(own_run, base, monkeypatch):
     assemble = type(own_run).classifier
     monkeypatch.setattr(type(own_run), "classifier", lambda self: assemble(self, base[0]))
     return own_run
 
 
-def test_the_page_stands_alone(judged):
-    path, report = write_report(judged, progress=False)
+def test_the_page_stands_alone(own):
+    path, report = write_report(own, progress=False)
     text = path.read_text("utf-8")
     page = Page(text)
     assert page.tags <= set(TAGS.split()) and len(text) < 5_000_000
@@ -55,12 +55,12 @@ def test_the_page_stands_alone(judged):
     assert path.with_name("report-relabel-test.csv").read_text().startswith("path,class,predicted")
 
 
-def test_hostile_names_are_only_shown(judged):
-    report = judge(judged, draws=20, progress=False)
+def test_hostile_names_are_only_shown(own):
+    report = evaluate(own, draws=20, progress=False)
     classes = (HOSTILE, "dog")
-    rows = tuple(replace(row, class_name=classes[row.label]) for row in judged.manifest.rows)
-    hostile = replace(judged, manifest=replace(judged.manifest, classes=classes, rows=rows))
-    write_json(hostile.folder / "training.json", sealed(judged.training() | {"of": hostile.sha256}))
+    rows = tuple(replace(row, class_name=classes[row.label]) for row in own.manifest.rows)
+    hostile = replace(own, manifest=replace(own.manifest, classes=classes, rows=rows))
+    write_json(hostile.folder / "training.json", sealed(own.training() | {"of": hostile.sha256}))
     named = {HOSTILE: report.per_class["cat"], "dog": report.per_class["dog"]}
     report = replace(report, classes=classes, positive=HOSTILE, per_class=named)
     card = build_card(hostile, HOSTILE)
@@ -98,33 +98,33 @@ def test_plain_markdown_cannot_become_a_link():
     assert plain("[a](b) *c* `d` |") == r"\[a\]\(b\) \*c\* \`d\` \|"
 
 
-def test_a_second_report_replaces_the_first_and_keeps_a_list_that_was_worked_on(judged):
-    path, _ = write_report(judged, progress=False)
+def test_a_second_report_replaces_the_first_and_keeps_a_list_that_was_worked_on(own):
+    path, _ = write_report(own, progress=False)
     listed = path.with_name("report-relabel-test.csv")
     listed.write_text("mine")
-    write_report(judged, progress=False)
-    write_report(judged, progress=False)
+    write_report(own, progress=False)
+    write_report(own, progress=False)
     assert path.with_name("report-relabel-test-1.csv").read_text() == "mine"
     assert listed.read_text().startswith("path,class,predicted")
     assert not path.with_name("report-relabel-test-2.csv").exists()
-    assert set(build_card(judged, "pets")["results"]) == {"test"}
+    assert set(build_card(own, "pets")["results"]) == {"test"}
 
 
-def test_a_users_file_that_is_named_like_a_report_is_none(judged):
-    judge(judged, draws=20, progress=False)
-    (judged.folder / "report-2026.json").write_text("[1]")
-    assert set(build_card(judged, "pets")["results"]) == {"test"}
-    (judged.folder / "report-test.json").write_text("[1]")
-    with pytest.raises(VggnbError, match="no report"):
-        build_card(judged, "pets")
+def test_a_users_file_that_is_named_like_a_report_is_none(own):
+    evaluate(own, draws=20, progress=False)
+    (own.folder / "report-2026.json").write_text("[1]")
+    assert set(build_card(own, "pets")["results"]) == {"test"}
+    (own.folder / "report-test.json").write_text("[1]")
+    with pytest.raises(VggnbError, match="not a report"):
+        build_card(own, "pets")
 
 
 @pytest.mark.parametrize("name, there, words", [
-    ("photo.jpg", "photo.jpg", "ends in .html"), ("mine.html", "mine.html", "not of a report"),
-    ("mine.html", "mine-card.md", "not of a report"), ("manifest.csv", "manifest.csv", "ends in .html"),
+    ("photo.jpg", "photo.jpg", "ends in .html"), ("mine.html", "mine.html", "not part of a report"),
+    ("mine.html", "mine-card.md", "not part of a report"), ("manifest.csv", "manifest.csv", "ends in .html"),
 ])  # fmt: skip
-def test_nothing_but_a_report_is_replaced_by_one(name, there, words, judged, tmp_path):
+def test_nothing_but_a_report_is_replaced_by_one(name, there, words, own, tmp_path):
     (tmp_path / there).write_text("mine")
-    with pytest.raises(VggnbError) as told:
-        write_report(judged, tmp_path / name, progress=False)
-    assert words in str(told.value) and (tmp_path / there).read_text() == "mine"
+    with pytest.raises(VggnbError) as raised:
+        write_report(own, tmp_path / name, progress=False)
+    assert words in str(raised.value) and (tmp_path / there).read_text() == "mine"

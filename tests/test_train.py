@@ -176,7 +176,7 @@ def test_nothing_to_train_on_is_told(best_run, own_run):
 
 def test_training_again_the_same_way_keeps_what_was_judged(best_run, own_run):
     digest = own_run.training()["head_sha256"]
-    kept = [own_run.folder / name for name in (f"predictions-test-{digest[:12]}-{12 * '0'}.csv", "report-test.json")]
+    kept = [own_run.folder / name for name in (f"predictions-test-{digest[:12]}.csv", "report-test.json")]
     for path in kept:
         path.write_text("{}")
     fit(own_run, best_run[1], progress=False)
@@ -186,7 +186,7 @@ def test_training_again_the_same_way_keeps_what_was_judged(best_run, own_run):
 def test_another_head_in_the_same_folder_removes_what_belonged_to_the_old_one(best_run, own_run):
     features = best_run[1]
     old = own_run.training()
-    said = f"predictions-test-{old['head_sha256'][:12]}-{12 * '0'}.csv"
+    said = f"predictions-test-{old['head_sha256'][:12]}.csv"
     names = (said, "report-test.json", "report.html", "report-card.json", "report-card.md")
     stale = [own_run.folder / name for name in names]
     names = ("report-2026.json", "predictions-2026.csv", "head-mine.weights.h5", "report-relabel-test.csv")

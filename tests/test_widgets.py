@@ -199,11 +199,11 @@ def test_threshold_explorer_counts(positive, threshold, cost, text, predictions)
 
 
 def test_threshold_explorer_agrees_with_the_report(best_run):
-    from vggnb.evaluate import judge, predict_split
+    from vggnb.evaluate import evaluate, predict_split
 
     run, _ = best_run
     explorer = threshold_explorer(predict_split(run, "test", progress=False), run.classes)
-    (tn, fp), (fn, tp) = judge(run, "test", progress=False).confusion
+    (tn, fp), (fn, tp) = evaluate(run, "test", progress=False).confusion
     assert f"({tp} of {tp + fn})" in str(explorer) and f"({tn} of {tn + fp})" in str(explorer)
 
 

@@ -10,13 +10,13 @@ from datetime import date
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
 from vggnb.paths import SPLITS, versions
-from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file, unsealed
+from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file
 from vggnb.train import Run
 
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
 LIMITS = "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds."
 TUNING = ("learning_rate", "epochs", "patience")
-TOLD = {"n", "metrics", "baselines", "positive", "threshold", "prevalence", "cannot_be_said"}  # of a report, here
+TOLD = {"n", "metrics", "baselines", "positive", "threshold", "prevalence", "limits"}  # of a report, here
 
 
 def build_card(run: Run, name: str) -> dict:
@@ -46,18 +46,18 @@ def build_card(run: Run, name: str) -> dict:
         "calibration": run.calibration().to_dict(),
         "results": reports,
         "versions": {**versions(), "decoder": DECODER_VERSION},
-        "limits": [LIMITS, *(sentence for report in reports.values() for sentence in report["cannot_be_said"])],
+        "limits": [LIMITS, *(sentence for report in reports.values() for sentence in report["limits"])],
     }
 
 
 def _reports(run: Run) -> dict[str, dict]:
-    """Split -> what `evaluate.judge` found on it."""
+    """Split -> what `evaluate` found on it."""
     paths = {split: run.folder / f"report-{split}.json" for split in SPLITS}
     reports = {split: read_json(path) for split, path in paths.items() if path.is_file()}
     for split, report in reports.items():
         if not isinstance(report, dict) or not TOLD <= report.keys():
-            raise VggnbError("This file is no report.", paths[split], "Remove it and judge the run again.")
-    return {split: unsealed(report, paths[split]) for split, report in reports.items()}
+            raise VggnbError("This file is not a report.", paths[split], "Remove it and evaluate the run again.")
+    return reports
 
 
 def card_markdown(card: dict) -> str:

@@ -1,8 +1,7 @@
-"""Where did the model look? Grad-CAM and occlusion on the assembled classifier: raw pixels in, a heat map out.
+"""Grad-CAM and occlusion on the assembled classifier: raw pixels in, a heat map out.
 
-A map shows where this model found evidence. It does not show that the evidence is sound, and it is to be believed only
-after it was tested: `shuffled` and `similarity` ask whether it depends on the model at all, `share_of_heat` whether it
-finds what is known to decide.
+A map shows where this model found evidence, not that the evidence is sound. Sanity checks come first: `shuffled` and
+`similarity` test whether a map depends on the model at all, `share_of_heat` whether it finds what is known to decide.
 """
 
 import keras
@@ -18,20 +17,20 @@ BATCH = 32
 
 
 def grad_cam(model: keras.Model, image: np.ndarray, *, class_index: int, layer: str = "block5_conv3") -> np.ndarray:
-    """Grad-CAM (Selvaraju et al. 2017, doi 10.1109/ICCV.2017.74): which places speak for a class.
+    """Grad-CAM (Selvaraju et al. 2017, doi 10.1109/ICCV.2017.74): the evidence for a class, by place.
 
-    The score is the one before the softmax, as in the paper: a probability near 1 hardly changes whatever the picture
-    does (its gradient goes to zero), and it also rises when another class merely gets weaker.
+    The score is the one before the softmax, as in the paper: the gradient of a probability near 1 vanishes, and a
+    probability also rises when another class merely gets weaker.
 
     Args:
-        model: what `model.build_classifier` made, fine-tuned or not.
+        model: of `model.build_classifier`, fine-tuned or not.
         image: (size, size, 3), raw RGB 0 to 255, as `images.read_image(path, size=...)` gives; or several, (n, ...).
-        class_index: whose evidence; any class, not only the most probable.
-        layer: a convolution of the base, named. With pools of several blocks in the recipe (`Recipe.best()`) the map
-            tells only of what passes through this layer; occlusion tells of the whole model.
+        class_index: of the class, which need not be the predicted one.
+        layer: name of a convolution of the base. With pools of several blocks in the recipe (`Recipe.best()`) the map
+            covers only what passes through this layer; occlusion covers the whole model.
 
     Returns:
-        float32 (size, size), or (n, size, size): 0 to 1; all 0 where nothing speaks for the class.
+        float32 (size, size), or (n, size, size): 0 to 1; all 0 where there is no evidence for the class.
 
     Raises:
         VggnbError: unknown layer or class, or an image of another size.
@@ -62,18 +61,18 @@ def grad_cam(model: keras.Model, image: np.ndarray, *, class_index: int, layer: 
 def occlusion(
     model: keras.Model, image: np.ndarray, *, class_index: int, patch: int | None = None, stride: int | None = None
 ) -> np.ndarray:
-    """Occlusion (Zeiler and Fergus 2014, doi 10.1007/978-3-319-10590-1_53): cover a place, see what the class loses.
+    """Occlusion (Zeiler and Fergus 2014, doi 10.1007/978-3-319-10590-1_53): the loss of a class with a place covered.
 
     Args:
-        model: what `model.build_classifier` made.
+        model: of `model.build_classifier`.
         image: (size, size, 3), raw RGB 0 to 255.
-        class_index: whose probability is watched.
-        patch: pixels a side of the cover, which has the picture's mean colour; default a sixth of the picture.
+        class_index: of the class whose probability is measured.
+        patch: pixels a side of the cover, which has the image's mean colour; default a sixth of the image.
         stride: pixels from one cover to the next; default half a patch. Half the stride costs four times the time.
 
     Returns:
-        float32 (size, size): the fall of the probability, averaged over the covers that hide a pixel. Below 0: the
-        class got more probable without this place.
+        float32 (size, size): the fall of the probability, averaged over the covers that hide a pixel; below 0 where
+        the class became more probable.
 
     Raises:
         VggnbError: unknown class, an image of another size, or a patch that does not fit.
@@ -83,7 +82,7 @@ def occlusion(
     patch = size // 6 if patch is None else patch
     stride = max(1, patch // 2) if stride is None else stride
     if not 1 <= patch <= size or not 1 <= stride <= patch:
-        what = f"A patch of {patch} with a stride of {stride} does not cover a picture of {size} pixels."
+        what = f"A patch of {patch} with a stride of {stride} does not cover an image of {size} pixels."
         raise VggnbError(what, "occlusion", "Use 1 <= stride <= patch <= size.")
     starts = [*range(0, size - patch, stride), size - patch]
     places = [(y, x) for y in starts for x in starts]
@@ -103,10 +102,10 @@ def occlusion(
 
 
 def shuffled(model: keras.Model, *, from_layer: str, seed: int = 0) -> keras.Model:
-    """A copy that has forgotten: from a named layer to the output, the weights of each layer in random order.
+    """A copy with the weights of each layer, from a named one to the output, in random order.
 
-    A map that stays the same does not tell of the model but of the picture, as an edge detector would (Adebayo et al.
-    2018, doi 10.48550/arXiv.1810.03292, "cascading randomisation").
+    A map that stays the same depends on the image alone, as an edge detector would (Adebayo et al. 2018, doi
+    10.48550/arXiv.1810.03292, "cascading randomisation").
 
     Args:
         from_layer: a convolution or "probabilities", the output; what comes before it stays as it is.
@@ -125,13 +124,13 @@ def shuffled(model: keras.Model, *, from_layer: str, seed: int = 0) -> keras.Mod
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """Do two maps call the same places hot? Spearman's rank correlation, -1 to 1; 0 where one of them is flat."""
+    """Spearman's rank correlation of two maps, -1 to 1; 0 where one of them is flat."""
     flat = np.ptp(first) == 0 or np.ptp(second) == 0
     return 0.0 if flat else float(spearmanr(first, second, axis=None).statistic)
 
 
 def share_of_heat(heat: np.ndarray, place: np.ndarray) -> float:
-    """How much of a map's heat lies in some place, 0 to 1; to be compared with the place's share of the picture.
+    """The share of a map's heat that lies in some place, 0 to 1; compare it with the place's share of the image.
 
     Args:
         heat: float (h, w); below 0 counts as 0.
@@ -162,7 +161,7 @@ def _checked(model: keras.Model, image: np.ndarray, class_index: int, *, most: i
     wanted, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
     if np.shape(image)[-3:] != wanted or np.ndim(image) > most:
         remedy = f"Read it with images.read_image(path, size={wanted[0]})."
-        raise VggnbError(f"The picture has the shape {np.shape(image)}, the model takes {wanted}.", "image", remedy)
+        raise VggnbError(f"The image has the shape {np.shape(image)}, the model takes {wanted}.", "image", remedy)
     if not 0 <= class_index < classes:
         raise VggnbError(f"There is no class {class_index}.", "class_index", f"Use 0 to {classes - 1}.")
     return np.asarray(image, np.float32).reshape(-1, *wanted)

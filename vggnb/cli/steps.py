@@ -115,7 +115,7 @@ def trained(options):
     recipe = recipe_of(options, workspace, options.dataset in (None, "sample"))
     _check_outside(options, workspace, options.out)
     start_tensorflow()
-    from vggnb.evaluate import positive_class
+    from vggnb.metrics import positive_class
     from vggnb.train import train
     from vggnb.train.cut import check_block
 

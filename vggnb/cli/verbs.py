@@ -69,11 +69,11 @@ def run(options) -> None:
     """Train, evaluate and save: everything from census to bundle."""
     run, document = trained(options)
     from vggnb.card import NOT_A_DEVICE
-    from vggnb.evaluate import judge
+    from vggnb.evaluate import evaluate as evaluate_run
     from vggnb.predict import predict_files
     from vggnb.save import load_bundle, save_bundle
 
-    report = judge(run, positive=options.positive, progress=not options.quiet)
+    report = evaluate_run(run, positive=options.positive, progress=not options.quiet)
     note(options, f"\n{report}\n")
     folder = run.folder / "bundle"
     files = save_bundle(run, folder)
@@ -90,16 +90,17 @@ def run(options) -> None:
 def evaluate(options) -> None:
     """Evaluate a run on its test split, or on other images."""
     start_tensorflow()
-    from vggnb.evaluate import judge, judge_folder
+    from vggnb.evaluate import evaluate as evaluate_run
+    from vggnb.evaluate import evaluate_folder
     from vggnb.train import open_run
 
     run = open_run(options.run, weights=options.weights)
     if options.dataset is None:
-        report = judge(run, **_evaluation(options))
+        report = evaluate_run(run, **_evaluation(options))
     else:
         census = survey(options, workspace_of(options.dataset))
         note(options, "\n".join([str(census), *skipped(census), ""]))
-        report = judge_folder(run, census, **_evaluation(options))
+        report = evaluate_folder(run, census, **_evaluation(options))
     show(options, report.to_dict(), report)
 
 

@@ -9,7 +9,7 @@ Some also take axes of yours: `figures.roc_curve(scored, ax=ax)`. `drawing.image
 """
 
 from vggnb.figures.canvas import Drawing
-from vggnb.figures.charts import class_results, confusion_matrix, learning_curves, metric_intervals, metric_name
+from vggnb.figures.charts import class_results, confusion_matrix, learning_curves, metric_intervals
 from vggnb.figures.closeups import heatmap_overlay, operating_point, probability_bars, resize_comparison
 from vggnb.figures.curves import (
     differences,
@@ -18,12 +18,11 @@ from vggnb.figures.curves import (
     roc_curve,
     threshold_curves,
 )
-from vggnb.figures.galleries import answers, batch_grid, contact_sheet, duplicate_pairs, pictures, prediction_gallery
+from vggnb.figures.galleries import batch_grid, contact_sheet, duplicate_pairs, images, prediction_gallery, predictions
 from vggnb.figures.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
 
 __all__ = [
     "Drawing",
-    "answers",
     "batch_grid",
     "class_counts",
     "class_results",
@@ -32,13 +31,13 @@ __all__ = [
     "differences",
     "duplicate_pairs",
     "heatmap_overlay",
+    "images",
     "learning_curves",
     "metric_intervals",
-    "metric_name",
     "operating_point",
-    "pictures",
     "precision_recall_curve",
     "prediction_gallery",
+    "predictions",
     "preprocessing_histograms",
     "probability_bars",
     "reliability_diagram",

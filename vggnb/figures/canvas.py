@@ -1,4 +1,4 @@
-"""What every figure stands on: colours, names that are safe to draw, a drawing that shows itself and says its numbers.
+"""What figures share: colours, names that are safe to draw, a drawing that shows itself and states its numbers.
 
 Figures are made without pyplot, so nothing stays open and every front end gets the same pixels. Colours are Okabe and
 Ito's (2008) and cividis, which colour-blind readers can tell apart; each is joined by a second cue.
@@ -47,7 +47,7 @@ styled = mpl.rc_context(STYLE)  # a decorator: the function draws in this style 
 
 @dataclass(frozen=True, repr=False)
 class Drawing:
-    """A figure and the sentence that says its numbers. As the last line of a cell it shows the one above the other.
+    """A figure and the sentence that states its numbers; the last line of a cell shows both.
 
     Attributes:
         axes: what was drawn in, to add something of your own.
@@ -69,20 +69,20 @@ class Drawing:
         drawn, data = io.BytesIO(), io.BytesIO()
         with mpl.rc_context(STYLE):
             self.figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 1})
-        picture = Image.open(drawn).convert("RGB")
+        image = Image.open(drawn).convert("RGB")
         if self.photos:
-            picture.save(data, "JPEG", quality=80)
+            image.save(data, "JPEG", quality=80)
         else:
-            picture.quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
+            image.quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
         return data.getvalue()
 
     def _ipython_display_(self) -> None:
-        """Show the picture, then print the sentence: screen readers and the notebooks' check read that."""
+        """Show the figure, then print the sentence: screen readers and the notebooks' check read that."""
         from IPython.display import display
 
         width, height = (round(100 * inches) for inches in self.figure.get_size_inches())
         about = {self.mime: {"alt": self.sentence, "width": width, "height": height}}
-        words = "[a figure; the sentence below says its numbers]"
+        words = "[a figure; the sentence below states its numbers]"
         display({self.mime: self.image(), "text/plain": words}, raw=True, metadata=about)
         print(self.sentence)
 
@@ -96,6 +96,14 @@ def drawing(axes: Axes | Sequence[Axes], sentence: str, *, photos: bool = False)
     """What a figure function returns."""
     axes = (axes,) if isinstance(axes, Axes) else tuple(axes)
     return Drawing(axes[0].get_figure(root=True), axes, sentence, photos)
+
+
+def empty(sentence: str) -> Drawing:
+    """A figure where there is nothing to draw: the sentence that says so."""
+    ax = Figure(figsize=(WIDTH, 0.5), dpi=144).add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    ax.text(0.01, 0.5, sentence, va="center")
+    return drawing(ax, sentence)
 
 
 def new_axes(ax: Axes | None = None, *, size: tuple[float, float] = (WIDTH, 4.0)) -> Axes:

@@ -22,17 +22,7 @@ from vggnb.figures.canvas import (
     styled,
 )
 from vggnb.folders import counted, shown
-
-SMALLER_IS_BETTER = ("ece", "brier")
-WORDS = {
-    "auc": "AUC",
-    "auc_ovr": "AUC, one against the rest",
-    "macro_f1": "macro F1",
-    "ece": "calibration error",
-    "brier": "Brier score",
-    "ppv": "worth of a yes (PPV)",
-    "npv": "worth of a no (NPV)",
-}
+from vggnb.metrics import LOWER_IS_BETTER, METRICS
 
 
 def _columns(history) -> dict[str, list[float]]:
@@ -87,7 +77,7 @@ def _course(name: str, columns: dict[str, list[float]]) -> str:
 
 @styled
 def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
-    """Rows are the true class, columns what the model said; each cell has its count and its share of the row.
+    """Rows are the true class, columns the predicted one; each cell has its count and its share of the row.
 
     Of more than two classes, the most frequent mistake is framed.
 
@@ -113,8 +103,8 @@ def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
     ax.set_xticks(range(k), ticks, parse_math=False, **turn)
     ax.set_yticks(range(k), ticks, parse_math=False)
     title = "images, and share of the true class" if with_share else "images; colour: share of the true class"
-    said = "the model said" + (" (framed: the most frequent mistake)" if worst else "")
-    ax.set(xlabel=said, ylabel="true class", title=title)
+    framed = " (framed: the most frequent mistake)" if worst else ""
+    ax.set(xlabel=f"predicted class{framed}", ylabel="true class", title=title)
     ax.spines[:].set_visible(False)
     return drawing(ax, _confusion_words(counts, names))
 
@@ -138,48 +128,52 @@ def _confusion_words(counts: np.ndarray, names) -> str:
     text = f"{right} of {counted(n, 'image')} right ({100 * right / max(n, 1):.0f} %): {', '.join(parts)}"
     if worst := _worst(counts):
         i, j = worst
-        text += f"; most frequent mistake: {shown(names[i])} taken for {shown(names[j])}, {counts[i, j]} times"
+        text += f"; most frequent mistake: {shown(names[i])} predicted as {shown(names[j])}, {counts[i, j]} times"
     return text.replace(", 1 times", ", once") + "."
 
 
 @styled
 def class_results(report) -> Drawing:
-    """Class by class: how many of it are found (recall, a dot with its interval), how often its name is right (square).
+    """Recall of each class (a dot with its interval) and precision (a square).
 
     Args:
-        report: anything with `per_class`, as a report of `evaluate.judge` has.
+        report: anything with `per_class`, as a report of `evaluate` has.
     """
     table = report.per_class
     ax = new_axes(size=(WIDTH, 1.2 + 0.52 * len(table)))
     found, right = cue(0), {**cue(1), "mfc": "white", "mew": 2}
     handles, words = [], []
     for row, (name, one) in enumerate(table.items()):
+        if not one["n"]:
+            ax.text(1.03, row, "no images", va="center", fontsize=10)
+            words.append(f"{shown(name)}: no images")
+            continue
         recall, precision = one["recall"], one["precision"]
         y = row - 0.17
         ax.plot([recall["low"], recall["high"]], [y, y], lw=2.5, color=found["color"], solid_capstyle="butt")
         handles += ax.plot(recall["value"], y, ms=8, mec="white", ls="", **found)
         handles += ax.plot(np.nan if precision is None else precision, row + 0.17, ms=7, ls="", **right)
         ends = f"{recall['value']:.2f} ({recall['low']:.2f} to {recall['high']:.2f})"
-        said = "never said" if precision is None else f"{precision:.2f}"
+        share = "- (never predicted)" if precision is None else f"{precision:.2f}"
         ax.text(1.03, y, f"recall {ends}", va="center", fontsize=10, color=found["color"])
-        ax.text(1.03, row + 0.2, f"precision {said}", va="center", fontsize=10, color=right["color"])
+        ax.text(1.03, row + 0.2, f"precision {share}", va="center", fontsize=10, color=right["color"])
         number = counted(one["n"], "image")
-        words.append(f"{shown(name)} ({number}): recall {ends}, precision {said}, F1 {one['f1']:.2f}")
+        words.append(f"{shown(name)} ({number}): recall {ends}, precision {share}, F1 {one['f1']:.2f}")
     ax.set_yticks(range(len(table)), [f"{label(name, 18)} ({one['n']})" for name, one in table.items()])
     ax.set(xlim=(0, 1.02), ylim=(len(table) - 0.5, -0.55), xlabel="share, with 95 % interval (images in brackets)")
     ax.grid(axis="x", color="#DDDDDD", lw=0.8)
     ax.set_axisbelow(True)
-    what = ["recall: of this class, found", "precision: so named, and right"]
+    what = ["recall: of this class, found", "precision: of those predicted, right"]
     key(ax, handles[:2], what, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0)
     return drawing(ax, "; ".join(words) + ".")
 
 
 @styled
 def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
-    """Every metric as a dot with its 95 % interval, one above the other for several recipes, beside guessing.
+    """Every metric as a dot with its 95 % interval, several models one above the other, beside the baseline.
 
     Args:
-        reports: a report of `evaluate.judge`, or {name: report}; all of the same kind of task.
+        reports: a report of `evaluate`, or {name: report}; all of the same kind of task.
     """
     reports = named(reports)
     metrics = list(next(iter(reports.values())).metrics)
@@ -188,7 +182,7 @@ def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
     ax = new_axes(ax, size=(WIDTH, tall))
     handles, words = [], []
     for row, metric in enumerate(metrics):
-        said = []
+        parts = []
         for index, (name, report) in enumerate(reports.items()):
             value = report.metrics[metric]
             y, look = row + spread * (index - (len(reports) - 1) / 2) * 2 / max(1, len(reports) - 1), cue(index)
@@ -197,17 +191,18 @@ def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
             ax.plot(value.value, y, ms=8, mec="white", **look)
             text = f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
             ax.text(1.03, y, text, va="center", fontsize=10, color=look["color"])
-            said.append(f"{shown(name)} {text}".strip())
-        words.append(f"{metric_name(metric)}: {', '.join(said)}")
+            parts.append(f"{shown(name)} {text}".strip())
+        words.append(f"{METRICS[metric]}: {', '.join(parts)}")
     first = next(iter(reports.values()))
     baseline, guesses = first.baseline, getattr(first, "baselines", {})
-    for row, metric in enumerate(metrics):
-        if metric in guesses or row == 0:
-            guess = guesses.get(metric, baseline)
-            ax.plot([guess, guess], [row - 0.45, row + 0.45], color=INK, ls=":", lw=2, clip_on=False)
-    side = {"ha": "left", "x": baseline - 0.01} if baseline < 0.35 else {"ha": "center", "x": baseline}
-    ax.text(y=-0.5, s="dotted: always the most frequent class", va="bottom", fontsize=9, **side)
-    smaller = [f"{metric_name(m)}\n(0 is best)" if m in SMALLER_IS_BETTER else metric_name(m) for m in metrics]
+    if baseline is not None:
+        for row, metric in enumerate(metrics):
+            if metric in guesses or row == 0:
+                guess = guesses.get(metric, baseline)
+                ax.plot([guess, guess], [row - 0.45, row + 0.45], color=INK, ls=":", lw=2, clip_on=False)
+        side = {"ha": "left", "x": baseline - 0.01} if baseline < 0.35 else {"ha": "center", "x": baseline}
+        ax.text(y=-0.5, s="dotted: always the most frequent class", va="bottom", fontsize=9, **side)
+    smaller = [f"{METRICS[m]}\n(0 is best)" if m in LOWER_IS_BETTER else METRICS[m] for m in metrics]
     ax.set_yticks(range(len(metrics)), smaller)
     ax.set(xlim=(0, 1.0), ylim=(len(metrics) - 0.4, -0.75), xlabel="value, with 95 % interval")
     ax.grid(axis="x", color="#DDDDDD", lw=0.8)
@@ -215,10 +210,6 @@ def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
     if len(reports) > 1:
         names = [label(name) for name in reports]
         key(ax, handles, names, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(names), borderaxespad=0)
-    text = "; ".join(words) + f"; always saying the most frequent class would get {baseline:.2f} of images right."
-    return drawing(ax, text)
-
-
-def metric_name(metric: str) -> str:
-    """A metric's name for people."""
-    return WORDS.get(metric, metric.replace("_", " "))
+    if baseline is not None:
+        words.append(f"always predicting the most frequent class is right for {baseline:.2f} of the images")
+    return drawing(ax, "; ".join(words) + ".")

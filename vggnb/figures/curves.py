@@ -18,16 +18,14 @@ from vggnb.figures.canvas import (
     new_axes,
     styled,
 )
-from vggnb.figures.charts import SMALLER_IS_BETTER, metric_name
 from vggnb.folders import shown
+from vggnb.metrics import LOWER_IS_BETTER, METRICS, calibration_error, reliability
 from vggnb.storage import VggnbError
-
-BINS = 10  # of confidence, of equal width (Guo et al. 2017)
 
 
 @styled
 def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) -> Drawing:
-    """Every threshold at once: how many positives are found against how many negatives are called positive.
+    """Sensitivity against 1 - specificity at every threshold.
 
     Args:
         scored: {name: (labels, scores)}; labels bool or 0 and 1 (n,), scores (n,) larger for positive.
@@ -36,71 +34,68 @@ def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) 
     Raises:
         VggnbError: labels are not of two kinds.
     """
+    from sklearn import metrics as sk  # takes a second to import
+
     ax = new_axes(ax, size=(6.4, 4.8))
     ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
-    ax.text(0.52, 0.49, "guessing", color=FAINT, fontsize=10, rotation=45, rotation_mode="anchor", va="top")
+    ax.text(0.52, 0.49, "chance", color=FAINT, fontsize=10, rotation=45, rotation_mode="anchor", va="top")
     handles, labels, words = [], [], []
     for index, (name, (truth, scores)) in enumerate(scored.items()):
-        truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
-        false, true, cuts = roc_points(truth, scores)
-        area, colour = float(np.trapezoid(true, false)), cue(index)["color"]
-        line = ax.plot(false, true, lw=2, ls=LINES[index % len(LINES)], color=colour)[0]
+        truth, scores = checked_scores(truth, scores)
+        false, true, _ = sk.roc_curve(truth, scores, drop_intermediate=False)
+        area, colour = sk.auc(false, true), cue(index)["color"]
+        handles += ax.plot(false, true, lw=2, ls=LINES[index % len(LINES)], color=colour)
         text = f"{shown(name)} AUC {area:.2f} ({truth.sum()} positive, {(~truth).sum()} negative)"
         if threshold is not None:
-            at = int(np.searchsorted(-cuts, -threshold, side="right")) - 1
-            ax.plot(false[at], true[at], ms=9, mec="white", clip_on=False, zorder=3, **cue(index))
-            text += f", from {threshold:.2f} on: {true[at]:.2f} of positives, {false[at]:.2f} of negatives"
-        handles.append(line)
+            x, y = (float((scores[kind] >= threshold).mean()) for kind in (~truth, truth))
+            ax.plot(x, y, ms=9, mec="white", clip_on=False, zorder=3, **cue(index))
+            text += f", at threshold {threshold:.2f} sensitivity {y:.2f}, specificity {1 - x:.2f}"
         labels.append(f"{label(name)}  AUC {area:.2f}")
         words.append(text)
     key(ax, handles, labels, loc="lower right", handlelength=3.5)
     mark = "" if threshold is None else f" (mark: threshold {threshold:.2f})"
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=f"ROC curve{mark}")
-    ax.set(xlabel="negatives called positive (1 - specificity)", ylabel="positives found (sensitivity)")
+    ax.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)")
     return drawing(ax, "; ".join(words) + ".")
 
 
-def roc_points(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """False and true positive rates at every threshold that matters, and the thresholds, falling from infinity.
+def checked_scores(truth, scores) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as bool (n,) and scores as float (n,).
 
-    Args:
-        truth: bool (n,). scores: float (n,).
+    Raises:
+        VggnbError: labels are not of two kinds.
     """
+    truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
     if truth.all() or not truth.any():
-        what = f"A ROC curve needs positive and negative images; here are {truth.sum()} and {(~truth).sum()}."
+        what = f"This curve needs positive and negative images; here are {truth.sum()} and {(~truth).sum()}."
         raise VggnbError(what, "labels", "Pass labels as true for the positive class, and images of both classes.")
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last image of each score
-    true, false = np.cumsum(truth[order])[last], np.cumsum(~truth[order])[last]
-    return np.append(0, false / false[-1]), np.append(0, true / true[-1]), np.append(np.inf, scores[order][last])
+    return truth, scores
 
 
 @styled
 def precision_recall_curve(scored) -> Drawing:
-    """Every threshold at once: how many positives are found against how many of those called positive are.
+    """Precision against recall at every threshold.
 
     Args:
         scored: as for `roc_curve`.
     """
+    from sklearn import metrics as sk
+
     ax = new_axes(size=(6.4, 4.8))
     handles, labels, words = [], [], []
     for index, (name, (truth, scores)) in enumerate(scored.items()):
-        truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
-        false, true, _ = roc_points(truth, scores)
-        found, alarmed = true[1:] * truth.sum(), false[1:] * (~truth).sum()
-        precision = found / (found + alarmed)
-        average, share = float(np.sum(np.diff(true) * precision)), truth.mean()
+        truth, scores = checked_scores(truth, scores)
+        precision, recall, _ = sk.precision_recall_curve(truth, scores)
+        average, share = sk.average_precision_score(truth, scores), truth.mean()
         look = {"ls": LINES[index % len(LINES)], "color": cue(index)["color"]}
-        line = ax.step(true, np.append(1, precision), where="pre", lw=2, **look)
+        handles += ax.step(recall, precision, where="post", lw=2, **look)
         ax.axhline(share, color=FAINT, ls=":", lw=1)
-        ax.text(0.02, share, f"guessing: {share:.2f}", color=FAINT, fontsize=10, va="bottom")
-        handles += line
+        ax.text(0.02, share, f"chance: {share:.2f}", color=FAINT, fontsize=10, va="bottom")
         labels.append(f"{label(name)}  average precision {average:.2f}".strip())
         counts = f"{truth.sum()} positive, {(~truth).sum()} negative"
-        words.append(f"{shown(name)} average precision {average:.2f}, guessing {share:.2f} ({counts})".strip())
+        words.append(f"{shown(name)} average precision {average:.2f}, chance {share:.2f} ({counts})".strip())
     key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
-    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
-    ax.set(xlabel="positives found (recall, sensitivity)", ylabel="right when called positive (precision)")
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel="recall (sensitivity)", ylabel="precision")
     return drawing(ax, "; ".join(words) + ".")
 
 
@@ -112,8 +107,7 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
         truth: bool or 0 and 1 (n,). scores: (n,), probability of the positive class.
         threshold: the one in use; it gets a line.
     """
-    truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
-    roc_points(truth, scores)  # refuses images of one class
+    truth, scores = checked_scores(truth, scores)
     ax = new_axes(size=(WIDTH, 4.0))
     cuts = np.unique(np.concatenate([[0, threshold, 1], scores, np.nextafter(scores, 2)]))
     curves = {
@@ -131,15 +125,15 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
     ax.axvline(threshold, color=FAINT, ls=":", lw=1.5)
     ax.text(threshold, 0.02, f" threshold {threshold:.2f}: {', '.join(words)} ", fontsize=10,
             ha="left" if threshold < 0.5 else "right")  # fmt: skip
-    ax.set(xlim=(0, 1), ylim=(0, 1.1), yticks=np.linspace(0, 1, 6), ylabel="share that is told right")
-    ax.set(xlabel="threshold: the positive class is said from this probability on")
+    ax.set(xlim=(0, 1), ylim=(0, 1.1), yticks=np.linspace(0, 1, 6), ylabel="share of the class that is right")
+    ax.set(xlabel="threshold: the positive class is predicted from this probability on")
     counts = f"{truth.sum()} positive and {(~truth).sum()} negative images"
     return drawing(ax, f"At threshold {threshold:.2f}: {', '.join(words)}, on {counts}.")
 
 
 @styled
 def differences(comparison, *, names: tuple[str, str] = ("first", "second")) -> Drawing:
-    """Second minus first for every metric, with its interval: one that holds 0 may be luck.
+    """Second minus first for every metric, with its interval: one that holds 0 is not significant.
 
     Args:
         comparison: what `evaluate.compare` gave.
@@ -148,38 +142,38 @@ def differences(comparison, *, names: tuple[str, str] = ("first", "second")) -> 
     values, words = comparison.differences, []
     ax = new_axes(size=(WIDTH, 1.3 + 0.42 * len(values)))
     for row, (metric, one) in enumerate(values.items()):
-        sure = one.low > 0 or one.high < 0
-        look = {"color": VERMILION if sure else BLUE}
+        significant = one.low > 0 or one.high < 0
+        look = {"color": VERMILION if significant else BLUE}
         ax.plot([one.low, one.high], [row, row], lw=2.5, solid_capstyle="butt", **look)
-        ax.plot(one.value, row, "D" if sure else "o", ms=8, mec="white", **look)
+        ax.plot(one.value, row, "D" if significant else "o", ms=8, mec="white", **look)
         text = f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
-        verdict = "differs" if sure else "may be luck"
+        verdict = "significant" if significant else "not significant"
         ax.text(1.03, row, f"{text}\n{verdict}", transform=ax.get_yaxis_transform(), va="center", fontsize=9, **look)
-        words.append(f"{metric_name(metric)} {text}, {verdict}")
+        words.append(f"{METRICS[metric]} {text}, {verdict}")
     ax.axvline(0, color=FAINT, ls=":", lw=1.5)
-    ticks = [f"{metric_name(m)}\n(less is better)" if m in SMALLER_IS_BETTER else metric_name(m) for m in values]
+    ticks = [f"{METRICS[m]}\n(lower is better)" if m in LOWER_IS_BETTER else METRICS[m] for m in values]
     ax.set_yticks(range(len(values)), ticks)
     reach = max(max(abs(one.low), abs(one.high)) for one in values.values()) * 1.1
     first, second = (label(name) for name in names)
     ax.set(xlim=(-reach, reach), ylim=(len(values) - 0.4, -0.6))
     ax.set_xlabel(f"{second} minus {first}, with 95 % interval", parse_math=False)
-    said = f"{shown(names[1])} minus {shown(names[0])} on {comparison.n} images: {'; '.join(words)}"
-    return drawing(ax, said + ".")
+    text = f"{shown(names[1])} minus {shown(names[0])} on {comparison.n} images: {'; '.join(words)}."
+    return drawing(ax, text)
 
 
 @styled
 def reliability_diagram(predictions, *, ax: Axes | None = None) -> Drawing:
-    """Is it right as often as it says? Confidence against the share that is right, with the number of images at each.
+    """Confidence against accuracy, bin by bin, with the number of images in each.
 
     Args:
         predictions: anything with `labels` (n,) and `probabilities` (n, classes), or {name: one of these}.
     """
     ax = new_axes(ax, size=(6.4, 4.8))
-    handles, labels = ax.plot([0, 1], [0, 1], color=FAINT, ls=":"), ["right as often as it says"]
+    handles, labels = ax.plot([0, 1], [0, 1], color=FAINT, ls=":"), ["perfectly calibrated"]
     words, lowest = [], 1.0
     for index, (name, one) in enumerate(named(predictions).items()):
         confidence, share, count = reliability(one.labels, one.probabilities)
-        error, look = float(np.sum(count * np.abs(confidence - share)) / count.sum()), cue(index)
+        error, look = float(calibration_error(one.labels, one.probabilities)[0]), cue(index)
         handles += ax.plot(confidence, share, lw=1.2, ms=6, ls=LINES[index % len(LINES)], **look)
         ax.scatter(confidence, share, s=60 + 300 * count / count.sum(), edgecolor="white", alpha=0.9, zorder=3, **look)
         row = -0.08 * (index + 1)  # under the axis: how many images each mark stands for
@@ -188,22 +182,11 @@ def reliability_diagram(predictions, *, ax: Axes | None = None) -> Drawing:
             ax.text(x, row, str(n), ha="center", va="center", fontsize=9, color=look["color"])
         labels.append(f"{label(name)}  calibration error {error:.2f}".strip())
         marks = zip(confidence, share, count, strict=True)
-        steps = ", ".join(f"{x:.2f} said, {y:.2f} right (n={n})" for x, y, n in marks)
+        steps = ", ".join(f"confidence {x:.2f}, accuracy {y:.2f} (n={n})" for x, y, n in marks)
         words.append(f"{shown(name)} calibration error {error:.2f} over {count.sum()} images: {steps}".strip())
         lowest = min(lowest, float(confidence.min()))
     ax.axhline(0, color=FAINT, lw=0.8)
     key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
     ax.set(xlim=(lowest - 0.04, 1.02), ylim=(-0.08 * (len(handles) - 0.4), 1.05), yticks=np.linspace(0, 1, 6))
-    ax.set(xlabel="confidence: the probability of the class it says", ylabel="share that is right")
+    ax.set(xlabel="confidence: probability of the predicted class", ylabel="accuracy")
     return drawing(ax, "; ".join(words) + ".")
-
-
-def reliability(labels, probabilities) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean confidence, share right and number of images in each bin of confidence that has any."""
-    probabilities = np.asarray(probabilities)
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == np.asarray(labels)
-    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    filled = np.unique(which)
-    mean = [[values[which == b].mean() for b in filled] for values in (confidence, right)]
-    return np.array(mean[0]), np.array(mean[1]), np.array([int((which == b).sum()) for b in filled])

@@ -1,4 +1,4 @@
-"""Figures made of many pictures: contact sheet, twins, batches, and what a model said about them."""
+"""Figures made of many images: contact sheet, duplicates, batches, predictions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from vggnb.census.layout import UNSPLIT
-from vggnb.figures.canvas import BLUE, VERMILION, WIDTH, Drawing, drawing, label, new_axes, styled
+from vggnb.figures.canvas import BLUE, VERMILION, WIDTH, Drawing, drawing, empty, label, styled
 from vggnb.folders import counted, shown
 from vggnb.images import read_image
-from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
 
 THUMBNAIL = 200  # pixels of a tile's longer side
@@ -22,11 +20,12 @@ LARGEST_TILE = 2.0  # inches
 LINE = 0.155  # inches of a line of caption
 MOST_GROUPS = 12
 MOST_PAIRS = 6
+NOTHING = "There is no image to show."
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with a caption of one or more lines; `right` puts a tick or a cross on it."""
+    """An image with a caption of one or more lines; `right` puts a tick or a cross on it."""
 
     pixels: np.ndarray | None
     caption: str = ""
@@ -45,7 +44,7 @@ def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = ()) -> 
     columns, margin = max(map(len, rows)), 1.3 if names else 0.04
     inch = min(LARGEST_TILE, (WIDTH - margin) / (columns * 1.06))
     lines = max(tile.caption.count("\n") + 1 for tile in tiles)
-    tall = max(tile.sides[0] for tile in tiles)  # of the tallest picture: landscapes need less room
+    tall = max(tile.sides[0] for tile in tiles)  # of the tallest image: landscapes need less room
     step = tall + 0.06 + (lines * LINE + 0.08) / inch
     figure = Figure(figsize=(WIDTH, len(rows) * step * inch + 0.05), dpi=110)
     ax = figure.add_axes((0, 0, 1, 1))
@@ -60,7 +59,7 @@ def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = ()) -> 
 
 
 def _draw_tile(ax: Axes, tile: Tile, x: float, y: float, tall: float) -> None:
-    """One picture in the middle of the box at (x, y), 1 wide and `tall` high; its shape is kept."""
+    """One image in the middle of the box at (x, y), 1 wide and `tall` high; its shape is kept."""
     height, width = tile.sides
     left, top = x + (1 - width) / 2, y + (tall - height) / 2
     if tile.pixels is None:
@@ -79,17 +78,17 @@ def _draw_tile(ax: Axes, tile: Tile, x: float, y: float, tall: float) -> None:
 
 
 def thumbnail(read: Callable[[], np.ndarray]) -> np.ndarray | None:
-    """A small copy of a picture, its shape kept, uint8; None if it cannot be read."""
+    """A small copy of an image, its shape kept, uint8; None if it cannot be read."""
     try:
-        picture = Image.fromarray(np.asarray(read()))
+        image = Image.fromarray(np.asarray(read()))
     except (VggnbError, OSError):
         return None
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(picture)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(image)
 
 
 def _tile(file: Path, *lines: str, right: bool | None = None) -> Tile:
-    """The picture in a file with its name and these lines under it."""
+    """The image in a file with its name and these lines under it."""
     return Tile(thumbnail(lambda: read_image(file)), "\n".join([label(file.name, 20), *lines]), right)
 
 
@@ -99,14 +98,17 @@ def _wrap(tiles: list[Tile], columns: int) -> list[list[Tile]]:
 
 @styled
 def contact_sheet(data, *, examples: int = 6) -> Drawing:
-    """Some pictures of each class in each split, spread evenly over the list of names.
+    """Some images of each class in each split, spread evenly over the list of names.
 
     Args:
         data: a census or a manifest.
     """
     groups = {}
-    for row in sorted(data.rows, key=lambda row: ((*SPLITS, UNSPLIT).index(row.split), row.label)):
+    order = [*data.counts()]
+    for row in sorted(data.rows, key=lambda row: (order.index(row.split), row.label)):
         groups.setdefault((row.split, row.class_name), []).append(row)
+    if not groups:
+        return empty(NOTHING)
     rows, names, words = [], [], []
     for (split, kind), members in list(groups.items())[:MOST_GROUPS]:
         chosen = np.unique(np.linspace(0, len(members) - 1, min(examples, len(members))).round().astype(int))
@@ -119,8 +121,10 @@ def contact_sheet(data, *, examples: int = 6) -> Drawing:
 
 
 @styled
-def pictures(data, rows: Sequence) -> Drawing:
-    """These rows of a census or a manifest as pictures, with name and class."""
+def images(data, rows: Sequence) -> Drawing:
+    """The images of these rows of a census or a manifest, with name and class."""
+    if not rows:
+        return empty(NOTHING)
     tiles = [_tile(data.dataset / row.path, f"{row.split}/{label(row.class_name, 14)}") for row in rows]
     text = f"{counted(len(rows), 'image')}: {', '.join(shown(row.path) for row in rows)}."
     return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
@@ -128,17 +132,14 @@ def pictures(data, rows: Sequence) -> Drawing:
 
 @styled
 def duplicate_pairs(census) -> Drawing:
-    """Pictures that are there twice, side by side; pairs that lie in two splits first.
+    """Duplicates and near-duplicates, side by side; pairs in two splits (leaks) first.
 
     Args:
         census: anything with `pairs` (first, second, kind, distance) and `dataset`.
     """
     pairs = sorted(census.pairs, key=lambda pair: (pair.first.split == pair.second.split, pair.distance))
     if not pairs:
-        ax = new_axes(size=(WIDTH, 0.5))
-        ax.set_axis_off()
-        ax.text(0, 0.5, "no picture is there twice", va="center")
-        return drawing(ax, f"No picture is there twice among {counted(len(census.rows), 'image')}.")
+        return empty(f"There are no duplicates among {counted(len(census.rows), 'image')}.")
     tiles, words = [], []
     for number, pair in enumerate(pairs[:MOST_PAIRS], 1):
         leak = pair.first.split != pair.second.split
@@ -154,13 +155,15 @@ def duplicate_pairs(census) -> Drawing:
 
 @styled
 def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Drawing:
-    """A batch as the generator hands it over.
+    """A batch as the generator gives it.
 
     Args:
         images: (b, h, w, 3), 0 to 255 or 0 to 1.
         labels: int (b,), or one-hot (b, classes).
     """
     images, labels = np.asarray(images), np.asarray(labels)
+    if not len(images):
+        return empty(NOTHING)
     labels = labels.argmax(axis=1) if labels.ndim == 2 else labels.astype(int)
     pixels = np.clip(images * (255 if images.max() <= 1 else 1), 0, 255).round().astype(np.uint8)
     pairs = list(zip(pixels, labels, strict=True))[:most]
@@ -172,43 +175,50 @@ def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Dra
 
 @styled
 def prediction_gallery(predictions, data, *, most: int = 12) -> Drawing:
-    """What was said about labelled pictures: the surest mistakes, then, as many, the least sure of the right ones.
+    """Labelled images with their predictions: the most confident mistakes, then the least confident of the others.
 
     Args:
-        predictions: what `evaluate.predict_split` gave.
+        predictions: of `evaluate.predict_split`.
         data: the manifest (its classes, and its dataset for reading).
     """
     classes = data.classes
-    said, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
-    right = said == predictions.labels
-    order = np.lexsort((np.where(right, sure, -sure), right))
+    if not len(predictions.labels):
+        return empty(NOTHING)
+    predicted, confidence = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
+    right = predicted == predictions.labels
+    order = np.lexsort((np.where(right, confidence, -confidence), right))
     wrong = order[: (~right).sum()]
     order = [*wrong[: max(most // 2, most - right.sum())], *order[len(wrong) :]][:most]
     tiles = []
     for k in order:
-        truth, answer = classes[predictions.labels[k]], f"said {label(classes[said[k]], 14)} {sure[k]:.2f}"
-        file = data.dataset / predictions.paths[k]
-        tiles.append(_tile(file, f"is {label(truth, 16)}", answer, right=bool(right[k])))
+        truth = f"true: {label(classes[predictions.labels[k]], 16)}"
+        answer = f"predicted: {label(classes[predicted[k]], 12)} {confidence[k]:.2f}"
+        tiles.append(_tile(data.dataset / predictions.paths[k], truth, answer, right=bool(right[k])))
     text = f"{counted(len(wrong), 'mistake')} among {counted(len(right), 'image')}"
-    names = [f"{shown(predictions.paths[k])} (said {shown(classes[said[k]])} {sure[k]:.2f})" for k in wrong[:3]]
-    text += f"; the surest: {', '.join(names)}." if names else "."
+    names = [
+        f"{shown(predictions.paths[k])} (predicted {shown(classes[predicted[k]])} {confidence[k]:.2f})"
+        for k in wrong[:3]
+    ]
+    text += f"; the most confident: {', '.join(names)}." if names else "."
     return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
 
 
 @styled
-def answers(predictions, *, most: int = 12) -> Drawing:
-    """What was said about pictures without a label, and which could not be read.
+def predictions(predictions, *, most: int = 12) -> Drawing:
+    """Images without labels, with their predictions; those that could not be read say so.
 
     Args:
-        predictions: what `predict.predict_files` gave.
+        predictions: of `predict.predict_files`.
     """
+    if not predictions:
+        return empty(NOTHING)
     tiles, words = [], []
     for one in predictions:
-        said = "no answer" if one.error else f"{label(one.class_name, 14)} {one.probability:.2f}"
+        text = "no prediction" if one.error else f"{label(one.class_name, 14)} {one.probability:.2f}"
         foreign = getattr(one, "out_of_distribution", None)
-        said += "\n(out-of-distribution)" if foreign else ""
+        text += "\n(out-of-distribution)" if foreign else ""
         if len(tiles) < most:
-            tiles.append(_tile(Path(one.path), said))
+            tiles.append(_tile(Path(one.path), text))
         answer = one.error or f"{shown(one.class_name)} {one.probability:.2f}"
         answer += " (out-of-distribution)" if foreign else ""
         words.append(f"{shown(PurePosixPath(one.path).name)}: {answer}")

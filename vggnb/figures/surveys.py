@@ -16,6 +16,7 @@ from vggnb.figures.canvas import (
     WIDTH,
     Drawing,
     drawing,
+    empty,
     key,
     label,
     new_axes,
@@ -38,6 +39,8 @@ def class_counts(data, *, ax: Axes | None = None) -> Drawing:
     """
     counts = data.counts() if hasattr(data, "counts") else data
     splits = [split for split, row in counts.items() if sum(row.values())]
+    if not splits:
+        return empty("There is no usable image.")
     classes = list(next(iter(counts.values())))
     drawn, thick = classes[:MOST_CLASSES], 0.8 / max(1, len(splits))
     ax = new_axes(ax, size=(WIDTH, 0.9 + len(drawn) * (0.22 + 0.26 * len(splits))))
@@ -61,11 +64,13 @@ def _row_words(row: dict[str, int], drawn: list[str]) -> str:
 
 @styled
 def sizes_and_brightness(census) -> Drawing:
-    """How big the images are, and how bright each class is: a class that is darker can be told without looking at it.
+    """Sizes of the images and brightness by class: a difference in brightness is a shortcut that a model may take.
 
     Args:
         census: anything with `rows` (width, height, label), `classes` and `brightness`, float (n,), 0 to 255.
     """
+    if not census.rows:
+        return empty("There is no usable image.")
     left, right = new_row(2, size=(WIDTH, 3.6))
     sizes = Counter((row.width, row.height) for row in census.rows)
     labels, brightness = np.array([row.label for row in census.rows]), np.asarray(census.brightness, float)
@@ -107,7 +112,7 @@ def _sizes(ax: Axes, sizes: Counter) -> None:
 
 @styled
 def preprocessing_histograms(values) -> Drawing:
-    """Which numbers reach the network, by channel, after each kind of preprocessing.
+    """The values that reach the network, by channel, after each kind of preprocessing.
 
     Args:
         values: {"rescale" or "caffe": what that layer made of the same images, (b, h, w, 3)}.

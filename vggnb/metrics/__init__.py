@@ -1,5 +1,51 @@
-"""Numbers about predictions, from numpy arrays alone: no TensorFlow, no images.
+"""Scores of a classifier and how far they may be off: arrays in, numbers out; no TensorFlow, no images.
 
-- `ood`: out-of-distribution images
+- `predictions`: probabilities for labelled images; mistakes and confused classes among them
+- `intervals`: 95 % intervals: Wilson, bootstrap, both with groups
+- `scores`: every metric, its baseline, the one calibration error
+- `threshold`: the decision threshold, chosen on validation images
+- `comparison`: two models on the same images
+- `report`: all of these together
 - `temperature`: temperature scaling
+- `ood`: out-of-distribution images
 """
+
+from vggnb.metrics.comparison import Comparison, compare_predictions
+from vggnb.metrics.intervals import Interval, wilson
+from vggnb.metrics.predictions import (
+    Mistake,
+    Predictions,
+    confused_pairs,
+    find_mistakes,
+    least_confident,
+    positive_class,
+    predicted_classes,
+    relabel_list,
+)
+from vggnb.metrics.report import Report, report_on
+from vggnb.metrics.scores import LOWER_IS_BETTER, METRICS, bootstrap_auc, calibration_error, reliability
+from vggnb.metrics.threshold import OperatingPoint, choose_threshold
+
+__all__ = [
+    "LOWER_IS_BETTER",
+    "METRICS",
+    "Comparison",
+    "Interval",
+    "Mistake",
+    "OperatingPoint",
+    "Predictions",
+    "Report",
+    "bootstrap_auc",
+    "calibration_error",
+    "choose_threshold",
+    "compare_predictions",
+    "confused_pairs",
+    "find_mistakes",
+    "least_confident",
+    "positive_class",
+    "predicted_classes",
+    "relabel_list",
+    "reliability",
+    "report_on",
+    "wilson",
+]

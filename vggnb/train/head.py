@@ -238,8 +238,8 @@ def remove_stale(run: Run, pattern: str, *, kept: str) -> None:
         pattern: of their names, in which HASH stands for what differs.
     """
     stale = [path for path in run.folder.glob(pattern) if path.name != kept]
-    judged = [path for split in SPLITS for path in run.folder.glob(f"predictions-{split}-{HASH}-{HASH}.csv")]
-    stale += [path for path in judged if f"-{run.model_sha256()[:12]}-" not in path.name]
+    judged = [path for split in SPLITS for path in run.folder.glob(f"predictions-{split}-{HASH}.csv")]
+    stale += [path for path in judged if not path.stem.endswith(run.model_sha256()[:12])]
     # What is said of a model goes before the model: a kill between them leaves what makes the next call go on here.
     for path in [*(run.folder / name for name in REPORTS), *stale] if stale else []:
         with storage_errors(path):

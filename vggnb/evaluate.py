@@ -1,0 +1,239 @@
+"""A run on a split of its dataset, or on another labelled folder -> a report.
+
+The test split is used here and nowhere else. Predictions are kept in the run's folder, so that report, figures,
+mistakes and comparison are made from the same numbers.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from vggnb.census import Census, Manifest, Row
+from vggnb.census.splits import with_groups
+from vggnb.features import BATCH
+from vggnb.folders import shown
+from vggnb.generators import readable_batches
+from vggnb.metrics import (
+    Comparison,
+    OperatingPoint,
+    Predictions,
+    Report,
+    choose_threshold,
+    compare_predictions,
+    positive_class,
+    report_on,
+)
+from vggnb.metrics.intervals import DRAWS
+from vggnb.metrics.report import check_prevalence
+from vggnb.model import compiled
+from vggnb.storage import VggnbError, csv_text, storage_errors, write_bytes, write_json
+from vggnb.train import Run
+
+
+def evaluate(
+    run: Run,
+    split: str = "test",
+    *,
+    positive: str | None = None,
+    sensitivity: float | None = None,
+    cost_ratio: float | None = None,
+    prevalence: float | None = None,
+    draws: int = DRAWS,
+    progress: bool = True,
+) -> Report:
+    """Evaluate a run on one split of its own dataset, with and without images that are in train, too.
+
+    The report is kept in the run's folder as `report-SPLIT.json`.
+
+    Args:
+        positive: two classes: the one whose probability is reported; default the alphabetically last.
+        sensitivity, cost_ratio: two classes: choose the threshold for it on validation; see `choose_threshold`.
+        prevalence: share of the positive class where the model will be used; default its share among the images.
+        draws: bootstrap draws.
+
+    Raises:
+        VggnbError: the run is not trained, the split holds no image that can be read, or an option does not fit.
+    """
+    options = _options(run, positive, sensitivity, cost_ratio, prevalence, progress) | {"draws": draws}
+    predictions = predict_split(run, split, progress=progress)
+    leaks = {row.path for row in run.manifest.leaking(split)}
+    report = _with_and_without(predictions, leaks, run.classes, options)
+    write_json(run.folder / f"report-{split}.json", report.to_dict())
+    return report
+
+
+def evaluate_folder(
+    run: Run,
+    census: Census,
+    *,
+    positive: str | None = None,
+    sensitivity: float | None = None,
+    cost_ratio: float | None = None,
+    prevalence: float | None = None,
+    progress: bool = True,
+) -> Report:
+    """Evaluate a run on another labelled folder: on its test split if it has one, else on all its images.
+
+    Near-duplicates in it count as one group; images whose files the run was trained or chosen on are leaks. Classes
+    that the folder lacks are not evaluated; those that the model does not know are counted.
+
+    Raises:
+        VggnbError: the folder has no image of a class that the model knows, or an option does not fit.
+    """
+    options = _options(run, positive, sensitivity, cost_ratio, prevalence, progress)
+    rows = [row for row in census.rows if row.split == "test"] or list(census.rows)
+    if not any(row.class_name in run.classes for row in rows):
+        known, found = (", ".join(map(shown, names)) for names in (run.classes, census.classes))
+        what = f"The model knows the classes {known}; this folder has images of {found or 'none'}."
+        raise VggnbError(what, census.dataset, "Name the class folders as in training.")
+    names = (*run.classes, *(name for name in census.classes if name not in run.classes))
+    rows = [replace(row, label=names.index(row.class_name)) for row in with_groups(rows, census)]
+    manifest = Manifest(census.dataset, names, tuple(rows), ())
+    everything = predict_rows(run, manifest, rows, what=census.dataset.name, progress=progress)
+    known = everything.take(np.flatnonzero(everything.labels < len(run.classes)))
+    if not len(known.labels):
+        raise VggnbError("No image of a class that the model knows can be read.", census.dataset, "Add some.")
+    seen = {row.sha256 for row in run.manifest.rows if row.split != "test"}
+    report = _with_and_without(known, {row.path for row in rows if row.sha256 in seen}, run.classes, options)
+    return replace(report, unknown_classes=_unknown(everything, names, len(run.classes)))
+
+
+def compare(
+    first: Run, second: Run, split: str = "test", *, positive: str | None = None, draws: int = DRAWS, progress=True
+) -> Comparison:
+    """Two runs on the same split of the same dataset, by a paired bootstrap.
+
+    Raises:
+        VggnbError: the runs have other classes, or the split holds other images.
+    """
+    if first.classes != second.classes:
+        what = f"The first run has the classes {list(first.classes)}, the second {list(second.classes)}."
+        raise VggnbError(what, second.folder, "Compare runs on the same dataset.")
+    pair = [predict_split(run, split, progress=progress) for run in (first, second)]
+    return compare_predictions(*pair, first.classes, positive=positive, draws=draws)
+
+
+def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Predictions:
+    """Predictions of the assembled model for a split: made once per trained model, then read from the run's folder.
+
+    Raises:
+        VggnbError: the split has no image that can be read, or the run is not trained.
+    """
+    path, rows = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv", run.manifest.of(split)
+    with storage_errors(path):
+        kept = _from_csv(path.read_bytes()) if path.is_file() else None
+    if kept is None or not _fits(kept, rows, len(run.classes)):
+        kept = predict_rows(run, run.manifest, rows, what=split, progress=progress)
+        write_bytes(path, _to_csv(kept, run.classes))
+    return _grouped(kept, rows)
+
+
+def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str, progress: bool = True) -> Predictions:
+    """Predictions of the assembled model for rows of a manifest; files that cannot be read are named and left out.
+
+    Args:
+        what: name of the rows, for messages.
+
+    Raises:
+        VggnbError: none of the images can be read.
+    """
+    unreadable: list[tuple[str, str]] = []
+    kept, probabilities = [], []
+    model = compiled(run.classifier()) if rows else None
+    with tqdm(total=len(rows), desc=f"Predicting {what}", unit="image", disable=not progress) as bar:
+        for batch, pixels in readable_batches(manifest, rows, run.recipe, batch=BATCH, unreadable=unreadable):
+            kept += batch
+            probabilities.append(model(pixels))
+            bar.update(len(batch))
+    if not kept:
+        remedy = f"Put images in a folder '{what}', or evaluate another folder with --dataset."
+        if unreadable:
+            path, reason = unreadable[0]
+            what = f"{what}: none of {len(rows)} can be read (the first, {shown(path)}: {reason})"
+        raise VggnbError(f"There are no images to evaluate in {what}.", manifest.dataset, remedy)
+    labels, paths = np.array([row.label for row in kept]), tuple(row.path for row in kept)
+    return _grouped(Predictions(paths, labels, np.concatenate(probabilities).astype(float), tuple(unreadable)), rows)
+
+
+def _options(run: Run, positive, sensitivity, cost_ratio, prevalence, progress: bool) -> dict:
+    """What `report_on` takes, checked before the model predicts anything."""
+    positive = positive_class(run.classes, positive)
+    if positive is None and (sensitivity, cost_ratio, prevalence) != (None, None, None):
+        what = f"Thresholds and predictive values are for two classes; this run has {len(run.classes)}."
+        raise VggnbError(what, "--sensitivity, --cost-ratio, --prevalence", "Leave them out.")
+    check_prevalence(prevalence)
+    point = None
+    if sensitivity is not None or cost_ratio is not None:
+        point = _operating_point(run, positive, {"sensitivity": sensitivity, "cost_ratio": cost_ratio}, progress)
+    return {"positive": positive, "operating_point": point, "prevalence": prevalence}
+
+
+def _operating_point(run: Run, positive: str, aim: dict, progress: bool) -> OperatingPoint:
+    """The threshold that is chosen on validation."""
+    if not run.manifest.of("validation"):
+        what = "There are no validation images to choose a threshold on."
+        raise VggnbError(what, run.folder, "Leave the threshold at 0.5.")
+    predictions = predict_split(run, "validation", progress=progress)
+    return choose_threshold(predictions, run.classes.index(positive), **aim)
+
+
+def _with_and_without(predictions: Predictions, leaks: set[str], classes: tuple[str, ...], options: dict) -> Report:
+    """The report on all images and, where some of them leak, on the others alone."""
+    report = report_on(predictions, classes, **options)
+    others = [k for k, path in enumerate(predictions.paths) if path not in leaks]
+    if len(others) == report.n:
+        return report
+    alone = report_on(predictions.take(others), classes, **options) if others else None
+    return replace(report, leaks=report.n - len(others), without_leaks=alone)
+
+
+def _unknown(predictions: Predictions, names: tuple[str, ...], known: int) -> dict[str, dict]:
+    """For each class that the model does not know, the number of images and as what they were predicted."""
+    predicted, table = predictions.probabilities.argmax(axis=1), {}
+    for label in sorted({int(label) for label in predictions.labels if label >= known}):
+        answers = Counter(names[k] for k in predicted[predictions.labels == label])
+        table[names[label]] = {"n": answers.total(), "predicted": dict(answers.most_common())}
+    return table
+
+
+def _fits(predictions: Predictions, rows: Sequence[Row], classes: int) -> bool:
+    """Whether these are predictions for exactly these rows: after images were renamed they are for others."""
+    labels, paths = {row.path: row.label for row in rows}, predictions.paths
+    everything = [*paths, *(path for path, _ in predictions.unreadable)]
+    if sorted(everything) != sorted(labels) or [labels[path] for path in paths] != predictions.labels.tolist():
+        return False
+    return predictions.probabilities.shape == (len(paths), classes) and np.isfinite(predictions.probabilities).all()
+
+
+def _grouped(predictions: Predictions, rows: Sequence[Row]) -> Predictions:
+    """With the groups of the manifest, where at least two of the images are in one."""
+    by_path = {row.path: row.group for row in rows}
+    groups = tuple(by_path[path] for path in predictions.paths)
+    named = [group for group in groups if group]
+    return replace(predictions, groups=groups if len(set(named)) < len(named) else ())
+
+
+def _to_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
+    """Path, label and one probability a class; unreadable files have a reason instead of a label."""
+    images = zip(predictions.paths, predictions.labels, predictions.probabilities, strict=True)
+    rows = ([path, int(label), *map(repr, row.tolist())] for path, label, row in images)
+    text = csv_text([["path", "label", *classes], *rows, *predictions.unreadable])
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _from_csv(data: bytes) -> Predictions | None:
+    """What `_to_csv` wrote; None where it is something else."""
+    try:
+        _, *lines = csv.reader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
+        rows = [line for line in lines if len(line) > 2]
+        labels = np.array([int(row[1]) for row in rows])
+        probabilities = np.array([[float(p) for p in row[2:]] for row in rows])
+    except (ValueError, csv.Error):
+        return None
+    unreadable = tuple((line[0], line[1]) for line in lines if len(line) == 2)
+    return Predictions(tuple(row[0] for row in rows), labels, probabilities, unreadable)

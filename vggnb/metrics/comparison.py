@@ -1,0 +1,77 @@
+"""Two models on the same images: is the difference significant?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vggnb.metrics.intervals import DRAWS, Interval, bootstrap, percentile_interval, wilson
+from vggnb.metrics.predictions import Predictions, positive_class, predicted_classes
+from vggnb.metrics.scores import LOWER_IS_BETTER, METRICS, scores_of
+from vggnb.storage import VggnbError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Second minus first for each metric, with its 95 % interval; where that holds 0, it is not significant.
+
+    Attributes:
+        only_first, only_second: images that one of the two alone predicted right.
+    """
+
+    n: int
+    only_first: int
+    only_second: int
+    differences: dict[str, Interval]
+
+    def verdict(self, metric: str) -> str:
+        """Which of the two is better, if the interval tells."""
+        one, sign = self.differences[metric], -1 if metric in LOWER_IS_BETTER else 1
+        if one.low <= 0 <= one.high:
+            return "not significant"
+        return "the second is better" if sign * one.value > 0 else "the first is better"
+
+    def __str__(self) -> str:
+        lines = [f"{self.n} images; right with the first alone {self.only_first}, with the second {self.only_second}"]
+        lines += ["", f"{'second minus first':28}difference (95 % interval)"]
+        for name, one in self.differences.items():
+            text = f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+            lines.append(f"{METRICS[name]:28}{text}  {self.verdict(name)}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {**vars(self), "differences": {name: vars(one) for name, one in self.differences.items()}}
+
+
+def compare_predictions(
+    first: Predictions, second: Predictions, classes: Sequence[str], *, positive: str | None = None, draws: int = DRAWS
+) -> Comparison:
+    """A paired bootstrap, which draws the same images for both; images that one of them lacks are left out.
+
+    Raises:
+        VggnbError: the two have no image in common, or not the same labels.
+    """
+    places = {path: index for index, path in enumerate(second.paths)}
+    shared = [index for index, path in enumerate(first.paths) if path in places]
+    first, second = first.take(shared), second.take([places[first.paths[index]] for index in shared])
+    if not shared or not np.array_equal(first.labels, second.labels):
+        what = "The two models did not predict the same images."
+        raise VggnbError(what, "the comparison", "Compare runs on the same split of the same dataset.")
+    name = positive_class(classes, positive)
+    index, threshold = (None, None) if name is None else (classes.index(name), 0.5)
+
+    def difference(weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        old, new = (scores_of(one, index, threshold, weights) for one in (first, second))
+        return {metric: new[metric] - old[metric] for metric in new}
+
+    drawn = bootstrap(first.labels, difference, draws=draws, groups=first.groups)
+    # Where no image tells the two apart, their number still limits how far apart they may be.
+    least = wilson(0, len(first.labels)).high
+    differences = {}
+    for metric, (value,) in difference().items():
+        value, one = float(value), percentile_interval(float(value), drawn[metric])
+        differences[metric] = one if one.high - one.low > 1e-12 else Interval(value, value - least, value + least)
+    right = [predicted_classes(one.probabilities, index, threshold) == one.labels for one in (first, second)]
+    only = [int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())]
+    return Comparison(len(first.labels), *only, differences)

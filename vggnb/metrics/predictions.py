@@ -1,0 +1,120 @@
+"""Probabilities for labelled images, and what is wrong among them: mistakes, top losses, confused classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vggnb.folders import plain_cell, shown
+from vggnb.metrics.temperature import at_temperature
+from vggnb.storage import VggnbError, csv_text
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities float64 (n, classes) for labelled images, labels int64 (n,), in the same order.
+
+    Attributes:
+        unreadable: (path, reason) of each image that is left out.
+        groups: what each image belongs to (a lesion, a patient, its duplicates), "" for nothing; empty: no groups.
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    unreadable: tuple[tuple[str, str], ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def take(self, indices: Sequence[int]) -> "Predictions":
+        """Some of the images, in this order."""
+        indices = np.asarray(indices, int)
+        paths, groups = (tuple(names[k] for k in indices) if names else () for names in (self.paths, self.groups))
+        return replace(
+            self,
+            paths=paths,
+            labels=self.labels[indices],
+            probabilities=self.probabilities[indices],
+            groups=groups,
+        )
+
+    def uncalibrated(self, temperature: float) -> "Predictions":
+        """The same without temperature scaling by this temperature (`run.calibration().temperature`)."""
+        return replace(self, probabilities=at_temperature(self.probabilities, 1 / temperature))
+
+
+def positive_class(classes: Sequence[str], wanted: str | None = None) -> str | None:
+    """The positive class of two: the one wanted, else the alphabetically last; None for more classes.
+
+    Raises:
+        VggnbError: `wanted` is not a class.
+    """
+    if wanted is not None and wanted not in classes:
+        raise VggnbError(f"'{wanted}' is not a class.", "--positive", f"Use one of: {', '.join(classes)}.")
+    return (wanted or sorted(classes)[-1]) if len(classes) == 2 else None
+
+
+def predicted_classes(probabilities: np.ndarray, positive: int | None, threshold: float | None) -> np.ndarray:
+    """The predicted class, int (n,): the positive one from the threshold on; of more than two, the most probable."""
+    if positive is None:
+        return probabilities.argmax(axis=1)
+    return np.where(probabilities[:, positive] >= threshold, positive, 1 - positive)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image, its class, the most probable class, and its probability."""
+
+    path: str
+    class_name: str
+    predicted: str
+    probability: float
+
+    def __str__(self) -> str:
+        names = shown(self.class_name), shown(self.predicted)
+        return f"{shown(self.path)}: {names[0]}, predicted {names[1]} {self.probability:.2f}"
+
+
+def find_mistakes(predictions: Predictions, classes: Sequence[str]) -> list[Mistake]:
+    """Images whose most probable class is not the true one, the most confident first (top losses)."""
+    order = np.argsort(-predictions.probabilities.max(axis=1), kind="stable")
+    return [one for one in _described(predictions, classes, order) if one.predicted != one.class_name]
+
+
+def least_confident(predictions: Predictions, classes: Sequence[str], *, most: int = 12) -> list[Mistake]:
+    """The images with the lowest confidence, right or wrong, the lowest first."""
+    order = np.argsort(predictions.probabilities.max(axis=1), kind="stable")[:most]
+    return _described(predictions, classes, order)
+
+
+def _described(predictions: Predictions, classes: Sequence[str], order: Sequence[int]) -> list[Mistake]:
+    best, labels = predictions.probabilities.argmax(axis=1), predictions.labels
+    return [
+        Mistake(
+            predictions.paths[k], classes[labels[k]], classes[best[k]], float(predictions.probabilities[k, best[k]])
+        )
+        for k in order
+    ]
+
+
+def confused_pairs(report) -> list[tuple[str, str, int]]:
+    """Pairs of classes that are confused, with the number of mistakes in both directions, the most frequent first.
+
+    Args:
+        report: anything with `confusion`, int (classes, classes), and `classes`.
+    """
+    both = np.triu(report.confusion + report.confusion.T, k=1)
+    pairs = sorted(np.argwhere(both).tolist(), key=lambda pair: -both[tuple(pair)])
+    return [(report.classes[i], report.classes[j], int(both[i, j])) for i, j in pairs]
+
+
+def relabel_list(predictions: Predictions, classes: Sequence[str]) -> bytes:
+    """Labels to check, as CSV (path, class, predicted, probability), the most confident mistakes first.
+
+    It changes nothing. A cell that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    rows = (
+        [*map(plain_cell, (one.path, one.class_name, one.predicted)), f"{one.probability:.4f}"]
+        for one in find_mistakes(predictions, classes)
+    )
+    text = csv_text([["path", "class", "predicted", "probability"], *rows])
+    return text.encode("utf-8", "surrogateescape")

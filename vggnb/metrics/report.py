@@ -1,0 +1,216 @@
+"""The report on a model's predictions: every metric with its interval and baseline, and what cannot be concluded."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from vggnb.folders import counted, shown
+from vggnb.metrics.intervals import DRAWS, Interval
+from vggnb.metrics.predictions import Predictions, positive_class, predicted_classes
+from vggnb.metrics.scores import METRICS, baselines, expected_calibration_error, measure, share_right
+from vggnb.metrics.threshold import OperatingPoint
+from vggnb.storage import VggnbError
+
+FEW = 100  # images of a class; with fewer, one image is more than a point
+
+
+@dataclass(frozen=True)
+class Report:
+    """How well one model does on some labelled images.
+
+    Attributes:
+        left_out: number of images that could not be read.
+        confusion: int (classes, classes); rows are the true class, columns the predicted one.
+        threshold: two classes: the positive class is predicted from this probability on; None for more.
+        baseline: accuracy of always predicting the most frequent class; None where all images are of one class.
+        baselines: the same for each metric that has one.
+        per_class: for each class, n, precision (None: never predicted), recall and F1 (None: no images).
+        prevalence: share of the positive class that the predictive values (ppv, npv) are for; None for more classes.
+        groups: number of groups, if some images belong together; the intervals then take it into account.
+        expected_ece: the calibration error that a perfectly calibrated model would show on these images.
+        operating_point: how the threshold was chosen, unless it is the usual 0.5.
+        leaks: images that are in train (or validation), too.
+        without_leaks: where there are leaks: the report on the other images, if any are left.
+        unknown_classes: for each class that the model does not know, its number of images and as what they were
+            predicted; they count in no metric.
+    """
+
+    n: int
+    left_out: int
+    classes: tuple[str, ...]
+    positive: str | None
+    threshold: float | None
+    baseline: float | None
+    confusion: np.ndarray
+    metrics: dict[str, Interval]
+    baselines: dict[str, float]
+    per_class: dict[str, dict]
+    prevalence: float | None = None
+    groups: int | None = None
+    expected_ece: float = 0.0
+    operating_point: OperatingPoint | None = None
+    leaks: int = 0
+    without_leaks: "Report | None" = None
+    unknown_classes: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def not_evaluated(self) -> tuple[str, ...]:
+        """The classes without images."""
+        return tuple(name for name, one in self.per_class.items() if not one["n"])
+
+    def __str__(self) -> str:
+        lines = [self.summary(), "", f"{'':28}{'value (95 % interval)':26}most frequent class"]
+        for name, value in self.metrics.items():
+            guess = f"{self.baselines[name]:.2f}" if name in self.baselines else "-"
+            lines.append(f"{METRICS[name]:28}{value!s:26}{guess}")
+        if self.not_evaluated:
+            lines.append("")
+            for name, one in self.per_class.items():
+                if one["n"]:
+                    lines.append(f"{f'recall of {shown(name)}':28}{Interval(**one['recall'])} of {one['n']}")
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes())])
+
+    def summary(self) -> str:
+        """What was evaluated, in a sentence."""
+        left_out = f" ({self.left_out} could not be read)" if self.left_out else ""
+        grouped = f" in {counted(self.groups, 'group')}" if self.groups else ""
+        text = f"{counted(self.n, 'image')}{grouped}{left_out}"
+        if self.baseline is None:
+            return f"{text}."
+        return f"{text}; always predicting the most frequent class is right for {self.baseline:.2f} of them."
+
+    def notes(self) -> list[str]:
+        """How to read the numbers and what they do not tell, in sentences."""
+        notes = []
+        if self.threshold is not None:
+            notes.append(f"{shown(self.positive)} (the positive class) is predicted from {self.threshold:.2f} on.")
+        if self.prevalence is not None and {"ppv", "npv"} & set(self.metrics):
+            notes.append(f"Predictive values are for a prevalence of {self.prevalence:.2f}.")
+        if self.operating_point is not None:
+            notes.append(f"The {self.operating_point}.")
+        if self.leaks:
+            notes.append(self.leak_note())
+        return [*notes, *self._absent(), *self.limits()]
+
+    def leak_note(self) -> str:
+        """What the leaks are worth, in a sentence."""
+        note, alone = f"Leak: {self.leaks} of these images are in train, too.", self.without_leaks
+        if alone is None:
+            return f"{note} Without them no image is left: these numbers say nothing about new images."
+        names = [name for name in ("accuracy", "auc", "macro_f1") if name in alone.metrics]
+        return f"{note} Without them: {', '.join(f'{METRICS[name]} {alone.metrics[name]}' for name in names)}."
+
+    def _absent(self) -> list[str]:
+        """Classes without images, and images without a class of the model."""
+        notes = []
+        if absent := self.not_evaluated:
+            names = ", ".join(map(shown, absent))
+            notes.append(f"Not evaluated, since there are no images of it: {names}. Means are over the other classes.")
+        for name, one in self.unknown_classes.items():
+            parts = ", ".join(f"{shown(answer)} {n}" for answer, n in one["predicted"].items())
+            number = counted(one["n"], "image")
+            notes.append(f"The model does not know the class {shown(name)}: its {number} are predicted as {parts}.")
+        return notes
+
+    def limits(self) -> list[str]:
+        """What so few images do not tell, in sentences."""
+        accuracy = self.metrics["accuracy"]
+        half = round(50 * (accuracy.high - accuracy.low))
+        limits = [
+            f"With {counted(self.n, 'image')} the accuracy is uncertain by about {counted(half, 'point')} either way: "
+            "from these images alone, a model that differs by less is neither better nor worse."
+        ]
+        sizes = {name: one["n"] for name, one in self.per_class.items() if one["n"]}
+        small = min(sizes, key=sizes.get)
+        if sizes[small] < FEW:
+            points = f"{100 / sizes[small]:.1f}".removesuffix(".0")
+            number = counted(sizes[small], "image")
+            limits.append(f"There are {number} of {shown(small)}: one more or less is {points} points of recall.")
+        if "ece" in self.metrics and (error := self.metrics["ece"].value) <= 2 * self.expected_ece:
+            text = (
+                f"A perfectly calibrated model would show a calibration error of about {self.expected_ece:.2f} here: "
+            )
+            limits.append(f"{text}{error:.2f} does not show over- or under-confidence.")
+        return limits
+
+    def to_dict(self) -> dict:
+        """The contract's JSON."""
+        plain = {**asdict(self), "confusion": self.confusion.tolist(), "classes": list(self.classes)}
+        alone = self.without_leaks and self.without_leaks.to_dict()
+        return {**plain, "without_leaks": alone, "not_evaluated": list(self.not_evaluated), "limits": self.limits()}
+
+
+def report_on(
+    predictions: Predictions,
+    classes: Sequence[str],
+    *,
+    positive: str | None = None,
+    operating_point: OperatingPoint | None = None,
+    prevalence: float | None = None,
+    draws: int = DRAWS,
+) -> Report:
+    """The report on predictions; classes without images are not evaluated, everything else is.
+
+    Args:
+        positive: two classes: the one whose probability is reported; default the alphabetically last.
+        operating_point: of `choose_threshold`; None: predict the positive class from 0.5 on.
+        prevalence: share of the positive class where the model will be used; default its share among the images.
+        draws: bootstrap draws.
+
+    Raises:
+        VggnbError: `positive` is not a class, the prevalence is out of range, or there is no image.
+    """
+    labels, positive = predictions.labels, positive_class(classes, positive)
+    check_prevalence(prevalence)
+    if not len(labels):
+        raise VggnbError("There is no image to evaluate.", "the predictions", "Add images of the model's classes.")
+    counts = np.bincount(labels, minlength=len(classes))
+    index = threshold = None
+    if positive is not None:
+        index, threshold = classes.index(positive), operating_point.threshold if operating_point else 0.5
+        prevalence = float(counts[index] / len(labels)) if prevalence is None else prevalence
+    predicted = predicted_classes(predictions.probabilities, index, threshold)
+    confusion = np.zeros((len(classes), len(classes)), int)
+    np.add.at(confusion, (labels, predicted), 1)
+    options = {"positive": index, "threshold": threshold, "prevalence": prevalence}
+    metrics, groups = measure(predictions, draws=draws, **options), predictions.groups
+    guesses = baselines(labels, list(metrics), index, prevalence)
+    return Report(
+        n=len(labels),
+        left_out=len(predictions.unreadable),
+        classes=tuple(classes),
+        positive=positive,
+        threshold=threshold,
+        baseline=guesses.get("accuracy"),
+        confusion=confusion,
+        metrics=metrics,
+        baselines=guesses,
+        per_class=_per_class(confusion, predicted == labels, predictions, classes),
+        prevalence=prevalence,
+        groups=len(set(groups) - {""}) + groups.count("") if groups else None,
+        expected_ece=expected_calibration_error(predictions.probabilities),
+        operating_point=operating_point,
+    )
+
+
+def check_prevalence(prevalence: float | None) -> None:
+    """Refuse a share that is none.
+
+    Raises:
+        VggnbError: it is not between 0 and 1.
+    """
+    if prevalence is not None and not 0 < prevalence < 1:
+        remedy = "Use a share between 0 and 1, such as 0.05."
+        raise VggnbError(f"A prevalence of {prevalence} is out of range.", "--prevalence", remedy)
+
+
+def _per_class(confusion: np.ndarray, right: np.ndarray, predictions: Predictions, classes: Sequence[str]) -> dict:
+    """Images, recall with interval, precision and F1 of each class."""
+    table, images, called = {}, confusion.sum(axis=1), confusion.sum(axis=0)
+    for k, name in enumerate(classes):
+        n, hits = int(images[k]), int(confusion[k, k])
+        recall = asdict(share_right(right, predictions.labels == k, predictions.groups)) if n else None
+        precision, f1 = hits / int(called[k]) if called[k] else None, 2 * hits / int(n + called[k]) if n else None
+        table[name] = {"n": n, "recall": recall, "precision": precision, "f1": f1}
+    return table
