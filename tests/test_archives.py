@@ -119,9 +119,10 @@ def test_names_that_are_utf_8_are_read_so_whatever_the_flag_says(tmp_path, name)
     assert out_of(zip_file(tmp_path / "mac.zip", [(MacInfo(name), b"x")])) == {name: b"x"}
 
 
-def test_other_names_are_read_as_old_programs_wrote_them(tmp_path):
+def test_other_names_are_read_as_old_programs_wrote_them(tmp_path, capsys):
     path = patched(zip_file(tmp_path / "a.zip", [("cafX\\1.jpg", b"x")]), b"cafX\\1", b"caf\x82\\1")
     assert out_of(path) == {"café/1.jpg": b"x"}
+    assert "1 name in the archive may look wrong, such as café/1.jpg" in capsys.readouterr().out
 
 
 def test_names_that_collide_are_both_kept(tmp_path):
@@ -196,10 +197,8 @@ HOSTILE = {
     "cut.tar.gz": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", NOISE)], pack="gz")), "damaged"),
     "cut.tar.bz2": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", NOISE)], pack="bz2")), "damaged"),
     "header.tar": (lambda p: patched(tar_file(p, [("a", b"x"), ("name.jpg", b"x")]), b"name", b"nbme"), "damaged"),
-    "no_tar.gz": (lambda p: p.write_bytes(gzip.compress(b"just text\n" * 99)) and p, "damaged"),
-    "no_tar.bz2": (lambda p: p.write_bytes(bz2.compress(b"")) and p, "damaged"),
-    "photo.jpg": (lambda p: p.write_bytes(b"\xff\xd8\xff") and p, "not an archive"),
-    "a.rar": (lambda p: p.write_bytes(b"Rar!\x1a\x07") and p, "a RAR file"),
+    "no_tar.gz": (lambda p: p.write_bytes(gzip.compress(b"just text\n" * 99)) and p, "no tar in this gzip"),
+    "no_tar.bz2": (lambda p: p.write_bytes(bz2.compress(b"")) and p, "no tar in this bzip2"),
 }
 
 

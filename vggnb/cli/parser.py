@@ -59,6 +59,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _common(sub) -> None:
     sub.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
     sub.add_argument("--quiet", action="store_true", help="show no progress bars")
+    sub.add_argument(
+        "--max-archive-files", type=_whole_number, metavar="N", help="most files in an archive (default: 100000)"
+    )
     sub.add_argument("--threads", type=_whole_number, metavar="N", help="number of CPU threads")
 
 

@@ -47,7 +47,8 @@ def survey(options, workspace: Workspace):
     from vggnb.census import take_census
     from vggnb.staging import stage_if_remote
 
-    dataset = stage_if_remote(workspace.dataset, workspace.staged, progress=not options.quiet)
+    limits = {"max_files": options.max_archive_files} if options.max_archive_files else {}
+    dataset = stage_if_remote(workspace.dataset, workspace.staged, progress=not options.quiet, **limits)
     return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
 
 

@@ -8,11 +8,11 @@ import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from vggnb.datasets.requesting import get
+from vggnb.folders import read_ahead
 from vggnb.images import decode
 from vggnb.storage import VggnbError, csv_text, make_folder, write_bytes
 
@@ -135,9 +135,8 @@ def _fetch_all(records: list[Record], target: Path, progress: bool) -> None:
 
     for record in records:
         make_folder(target / record.class_name)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda record: _fetch(record, target / record.path), records)
-        errors = list(tqdm(found, "downloading", len(records), unit="images", disable=not progress))
+    found = read_ahead(lambda record: _fetch(record, target / record.path), records, workers=_AT_ONCE)
+    errors = list(tqdm(found, "downloading", len(records), unit="images", disable=not progress))
     failed = [f"{record.isic_id}: {error.what}" for record, error in zip(records, errors, strict=True) if error]
     if failed:
         what = f"{len(failed)} of {len(records)} images could not be fetched ({'; '.join(failed[:3])})."

@@ -2,11 +2,13 @@
 
 - `archives`: zip and tar, unpacked with limits, all or nothing
 - `copying`: a folder of Google Drive, copied so that an interrupted copy goes on; `stage_if_remote` chooses
+- `kinds`: what is no dataset, and what to do about it
 - `names`: names that the local disk can hold
 - `reading`: reads that are tried again
 """
 
-from vggnb.staging.archives import is_archive, unpack
+from vggnb.staging.archives import unpack
 from vggnb.staging.copying import check_apart, stage_if_remote
+from vggnb.staging.kinds import is_archive
 
 __all__ = ["check_apart", "is_archive", "stage_if_remote", "unpack"]

@@ -17,39 +17,22 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vggnb.folders import is_system
+from vggnb.folders import counted, is_system, shown
+from vggnb.staging.kinds import archive_kind, is_archive, no_archive
 from vggnb.staging.names import Names
 from vggnb.staging.reading import GONE
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, is_alive, make_folder, mendable, storage_errors
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, is_alive, make_folder, mendable
 
 MAX_FILES = 100_000  # those of operating systems do not count
 MAX_BYTES = 50_000_000_000
 MAX_RATIO = 100  # unpacked bytes for a packed one; images hardly pack at all
 SMALL = 50_000_000  # below this many unpacked bytes the ratio does not matter
 LONGEST_HEADER = 1 << 20  # of an extended tar header; a name is shorter
-_STARTS = {
-    b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz",
-    b"Rar!": "RAR", b"7z\xbc\xaf": "7z", b"\x28\xb5\x2f\xfd": "zstd",
-}  # fmt: skip
 _DAMAGES = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
     EOFError, ValueError, RuntimeError, OverflowError, IndexError,
 )  # fmt: skip
 Member = tuple[str, str, Callable[[str], object]]  # name; "file", "folder" or what else it is; writes it under a name
-
-
-def archive_kind(path: Path) -> str:
-    """What a file is by its first bytes: zip, tar, gzip, bzip2, xz, a kind that is not unpacked here, or ""."""
-    with storage_errors(path), open(path, "rb") as file:
-        head = file.read(512)
-    if head[257:262] == b"ustar":
-        return "tar"
-    return next((kind for start, kind in _STARTS.items() if head.startswith(start)), "")
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a file is a zip or a tar (plain, .gz, .bz2, .xz), by its first bytes."""
-    return archive_kind(path) in ("zip", "tar", "gzip", "bzip2", "xz")
 
 
 def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress: bool = True) -> dict[str, str]:
@@ -68,8 +51,7 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
     if os.path.lexists(target):
         raise VggnbError("The folder to unpack into exists already.", target, "Remove it or name another.")
     if not is_archive(archive):
-        words = f"a {kind} file" if (kind := archive_kind(archive)) else "not an archive"
-        raise VggnbError(f"It is {words}.", archive, "Pack the folder as .zip or .tar.gz, or name the unpacked folder.")
+        raise no_archive(archive)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     _remove_abandoned(target)
     try:
@@ -128,7 +110,7 @@ def _checked(members: Iterator[Member], archive: Path, max_files: int) -> Iterat
             raise _refused(f"{name!r} is {kind}.", archive)
         count += kind == "file"
         if count > max_files:
-            remedy = "If you trust it, allow more (--max-archive-files), or unpack it yourself and name the folder."
+            remedy = "If you trust it, allow more (--max-archive-files N, max_files=N), or unpack it yourself."
             raise VggnbError(f"The archive holds more than {max_files:,} files.", archive, remedy)
         yield "/".join(parts), kind, extract
 
@@ -148,8 +130,11 @@ def _zip_members(archive: Path, folder: Path) -> Iterator[Member]:
         if total > free:
             what = f"{total / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free."
             raise VggnbError(what, folder.parent, "Free some space or choose another folder (VGGNB_HOME).")
-        for info in opened.infolist():
-            name = _zip_name(info)
+        names = [_zip_name(info) for info in opened.infolist()]
+        if unclear := [name for name, is_known in names if not is_known]:
+            print(f"{counted(len(unclear), 'name')} in the archive may look wrong, such as {shown(unclear[0])}: the "
+                  "archive does not say how they are encoded.")  # fmt: skip
+        for info, (name, _) in zip(opened.infolist(), names, strict=True):
 
             def extract(target: str, info: zipfile.ZipInfo = info, end: str = "/" * name.endswith("/")) -> None:
                 info.filename = target + end
@@ -158,13 +143,13 @@ def _zip_members(archive: Path, folder: Path) -> Iterator[Member]:
             yield name, _zip_kind(info, name), extract
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The name; its bytes are UTF-8 where they can be, whatever the flag says (macOS does not set it), else CP437."""
-    name = info.orig_filename
-    if not info.flag_bits & 0x800:
+def _zip_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
+    """The name, and whether its encoding is known: UTF-8 where the bytes are, whatever the flag says, else CP437."""
+    name, is_known = info.orig_filename, bool(info.flag_bits & 0x800)
+    if not is_known:  # macOS writes UTF-8 and does not set the flag
         with contextlib.suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/")  # old Windows programs
+            name, is_known = name.encode("cp437").decode("utf-8"), True
+    return name.replace("\\", "/"), is_known  # old Windows programs
 
 
 def _zip_kind(info: zipfile.ZipInfo, name: str) -> str:
@@ -190,13 +175,20 @@ class _Header(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"cut short, or a header is damaged: {error}") from error
         if header.type in b"xgXLK" and header.size > LONGEST_HEADER:
-            raise tarfile.ReadError("a header in it is absurdly long")
+            raise ValueError("a header in it is absurdly long")
         return header
 
 
 def _tar_members(archive: Path, folder: Path) -> Iterator[Member]:
     """Every entry of a tar, one after the other; the bytes are read once, from front to back."""
-    with tarfile.open(archive, "r:*", tarinfo=_Header) as opened:
+    try:
+        opened = tarfile.open(archive, "r:*", tarinfo=_Header)
+    except tarfile.ReadError as error:
+        if (kind := archive_kind(archive)) == "tar":
+            raise
+        remedy = "Name the folder of the images, or a .zip or .tar.gz of it."
+        raise VggnbError(f"There is no tar in this {kind} file.", archive, remedy) from error
+    with opened:
         while (info := opened.next()) is not None:
             _check_bytes(info.offset_data + info.size, archive)
             is_file = info.isreg() and not info.issparse()

@@ -9,13 +9,13 @@ import functools
 import os
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vggnb import paths
-from vggnb.folders import counted, shown, walk
+from vggnb.folders import counted, is_system, read_ahead, shown, walk
 from vggnb.paths import check_outside
-from vggnb.staging.archives import MAX_FILES, is_archive, unpack
+from vggnb.staging.archives import MAX_FILES, unpack
+from vggnb.staging.kinds import TABLES, check_unpacked, is_archive, no_archive
 from vggnb.staging.names import Names
 from vggnb.staging.reading import GONE, with_retries
 from vggnb.storage import (
@@ -39,7 +39,7 @@ def stage_if_remote(dataset: Path, folder: Path, *, max_files: int = MAX_FILES, 
     """The dataset where reading is fast: itself, or its local copy if it is an archive or lies on Google Drive.
 
     Files keep their names and folders; system files are left out. The source is only read. A copy that was interrupted
-    goes on. Of a table (.csv), the folder that holds it is copied.
+    goes on. Of a table (.csv, .tsv), the folder that holds it is copied.
 
     Args:
         dataset: a folder, a .zip or .tar, a folder that holds nothing but one of these, or a table.
@@ -55,8 +55,10 @@ def stage_if_remote(dataset: Path, folder: Path, *, max_files: int = MAX_FILES, 
 
 
 def _stage(dataset: Path, folder: Path, max_files: int, progress: bool) -> Path:
-    is_table = dataset.suffix.lower() == ".csv"
+    is_table = dataset.suffix.lower() in TABLES and not dataset.is_dir()
     archive = None if is_table or not dataset.exists() else _archive(dataset)
+    if archive is None and dataset.is_dir():
+        check_unpacked(dataset, dataset)
     if archive is None and not (dataset.exists() and dataset.is_relative_to(paths.CONTENT / "drive")):
         return dataset  # if there is none, who reads it says so
     source = archive or (dataset.parent if is_table else dataset)
@@ -64,6 +66,7 @@ def _stage(dataset: Path, folder: Path, max_files: int, progress: bool) -> Path:
     target = folder / _key(source) / name
     check_outside(target, source, "The copy of the dataset", "VGGNB_HOME")
     if archive and target.is_dir():
+        check_unpacked(target, dataset)
         return target
     write_json(make_folder(target.parent) / ABOUT, {"source": str(dataset)})
     if archive:
@@ -74,6 +77,8 @@ def _stage(dataset: Path, folder: Path, max_files: int, progress: bool) -> Path:
     if renamed:
         first = ", ".join(f"{shown(old)} -> {shown(new)}" for new, old in list(renamed.items())[:SHOWN])
         print(f"{counted(len(renamed), 'name')} changed in the copy (all of them in {target.parent / ABOUT}): {first}")
+    if archive:
+        check_unpacked(target, dataset)
     return target / dataset.name if is_table else target
 
 
@@ -90,9 +95,8 @@ def _archive(dataset: Path) -> Path | None:
     if not dataset.is_dir():
         if is_archive(dataset):
             return dataset
-        remedy = "Name the folder of the images, a .zip or .tar of it, or a .csv table of path,label."
-        raise VggnbError("It is neither a folder nor a .zip or .tar.", dataset, remedy)
-    inside = [path for path in dataset.iterdir() if not path.name.startswith(".")]
+        raise no_archive(dataset)
+    inside = [path for path in dataset.iterdir() if not is_system(path.name)]
     inside = [path for path in inside if not path.is_dir() or any(path.iterdir())]  # those of `make_project_folders`
     return inside[0] if len(inside) == 1 and inside[0].is_file() and is_archive(inside[0]) else None
 
@@ -115,16 +119,13 @@ def _copy_folder(source: Path, target: Path, progress: bool) -> dict[str, str]:
     _remove_others(target, {target / path for path in (*folders, *files)})
     for path in folders:
         (target / path).mkdir(parents=True, exist_ok=True)
-    pool, failed = ThreadPoolExecutor(AT_ONCE), []
-    try:
-        copied = pool.map(lambda path: _copy_file(source / files[path], target / path), files)
-        bar = tqdm(copied, "copying", len(files), unit=" files", disable=not progress)
-        for path, error in zip(files, bar, strict=True):
-            if error is not None:
-                _stop_if_hopeless(error, source, target)
-                failed.append(f"{shown(files[path])} ({error.strerror})")
-    finally:
-        pool.shutdown(cancel_futures=True)
+    failed = []
+    copied = read_ahead(lambda path: _copy_file(source / files[path], target / path), files, workers=AT_ONCE)
+    bar = tqdm(copied, "copying", len(files), unit=" files", disable=not progress)
+    for path, error in zip(files, bar, strict=True):
+        if error is not None:
+            _stop_if_hopeless(error, source, target)
+            failed.append(f"{shown(files[path])} ({error.strerror})")
     if failed:
         what = f"{len(failed)} of {counted(len(files), 'file')} could not be copied: {', '.join(failed[:SHOWN])}."
         raise VggnbError(what, source, "Run this again: what is copied is kept. If it persists, copy those files anew.")
