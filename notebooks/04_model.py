@@ -163,21 +163,23 @@ from vggnb.model import build_extractor, pool_columns
 
 pixels = read_row(manifest, manifest.rows[0], recipe)[None].astype("float32")
 features = build_extractor(base, recipe).predict(pixels, verbose=0)[:, pool_columns(recipe)]
-sigmoids = head.predict(features, verbose=0)[0]
+two = build_head(recipe, 2)  # for two classes, whatever the dataset has
+sigmoids = two.predict(features, verbose=0)[0]
 odds = sigmoids / (1 - sigmoids)
 
 # %%
 print("the two sigmoids           ", sigmoids.round(3), "  sum", sigmoids.sum().round(3))
 print("divided by their sum       ", (sigmoids / sigmoids.sum()).round(3))
 print("odds divided by their sum  ", (odds / odds.sum()).round(3))
-print("the merged model           ", model.predict(pixels, verbose=0)[0].round(3))
+print("the merged model           ", build_classifier(base, two, recipe).predict(pixels, verbose=0)[0].round(3))
 
 # %% [markdown]
 # And the loss? Compute both candidates by hand and compare with what Keras reports:
 
 # %%
-label = np.array([manifest.rows[0].label])
-print("Keras's loss                        ", round(head.evaluate(features, label, verbose=0)[0], 4))
+label = np.array([0])
+compile_head(two, recipe)
+print("Keras's loss                        ", round(two.evaluate(features, label, verbose=0)[0], 4))
 print("-log of (odds divided by their sum) ", -np.log((odds / odds.sum())[label[0]]).round(4))
 print("-log of (sigmoids divided by sum)   ", -np.log((sigmoids / sigmoids.sum())[label[0]]).round(4))
 
