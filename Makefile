@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
-EXTRAS = cpu,offline,data,cluster,export,dev
+EXTRAS = cpu,offline,data,heic,cluster,export,dev
 PAGES =
 
 SHELL = /bin/bash

@@ -1,5 +1,6 @@
 """One decoder: any picture file becomes upright RGB pixels, or a sentence that says why not."""
 
+import base64
 import io
 import os
 import warnings
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image, features
 from zoo import encoded
 
+from vggnb import images
 from vggnb.images import MAX_BYTES, decode, read_image, read_unchanged, resize_image
 from vggnb.storage import VggnbError
 
@@ -93,11 +95,56 @@ def test_a_transparent_palette_and_grey_with_alpha_are_laid_on_white():
     assert read_image(encoded(Image.new("LA", (1, 1), (7, 0))))[0, 0].tolist() == [255, 255, 255]
 
 
-def test_sixteen_bit_grey_keeps_the_high_byte():
-    grey = np.array([[0, 255, 256, 40_000, 65_535]], np.uint16)
-    for kind in ("PNG", "TIFF"):
-        picture = decode(encoded(grey, kind))
-        assert picture.pixels[0, :, 0].tolist() == [0, 0, 1, 156, 255] and "16 bits" in picture.notes[0]
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("grey, eight, note", [
+    ([0, 255, 256, 40_000, 65_535], [0, 0, 1, 156, 255], "16 bits a channel"),
+    ([0, 15, 16, 2048, 4095], [0, 0, 1, 128, 255], "12 bits in 16"),
+    ([0, 1, 128, 200, 255], [0, 1, 128, 200, 255], "8 bits in 16"),
+])  # fmt: skip
+def test_of_sixteen_bits_the_high_ones_in_use_are_kept(kind, grey, eight, note):
+    image = decode(encoded(np.array([grey], np.uint16), kind))
+    assert image.pixels[0, :, 0].tolist() == eight and note in image.notes[0]
+
+
+def test_ppm_and_pgm_are_read_in_whatever_range_they_state(colours):
+    assert np.array_equal(read_image(encoded(colours, "PPM")), colours)
+    assert read_image(b"P5 2 1 255\n\x00\xff")[0, :, 0].tolist() == [0, 255]
+    assert read_image(b"P5 2 1 15\n\x00\x0f")[0, :, 0].tolist() == [0, 255]
+    assert read_image(b"P5 2 1 4095\n\x00\x00\x0f\xff")[0, :, 0].tolist() == [0, 255]
+    assert read_image(b"P2 2 1 1000\n0 500\n")[0, :, 0].tolist() == [0, 128]
+
+
+def test_floating_point_pixels_are_refused_in_true_words():
+    for data in (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), b"Pf 1 1 -1\n\0\0\0\0"):
+        with pytest.raises(VggnbError, match="floating-point numbers") as told:
+            decode(data)
+        assert "8 or 16 bits" in told.value.remedy
+
+
+# 24 x 16 pixels, left half red, right half blue.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAAAA"
+    "AERAAAEAAQAAAAABoAABAAAAAAAAAGMAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/GlwcnAAAADc"
+    "aXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AAAAMAkAAAAwAA"
+    "AwAeoCCBBZbqrprm4CGgwIAAAAyAAAADAIRiAAEABkQBwXPBiQAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFw"
+    "AAAAGAAAAAEAAAAQAAAAAf///9gAAAAC////0AAAAAIAAAAQcGl4aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAAAa21kYXQAAABf"
+    "KAGvBPIa9gaAQlMov8N///thdl200pdfz3rrnaj6h0FT7bEWuvFmRjY1is+76Pcid9Y+FcxnGefopcimCmL1bvbahRSVlC3r8UaReYPLUIECqFQv"
+    "ekT9TPBeaQlEwxQ="
+)
+
+
+def test_heic_is_read_with_the_extra_and_without_it_the_extra_is_named(monkeypatch):
+    if "HEIF" in images.FORMATS:
+        image = decode(HEIC)
+        left, right = image.pixels[8, 4].astype(int), image.pixels[8, 20].astype(int)
+        assert image.format == "HEIF" and image.pixels.shape == (16, 24, 3)
+        assert left[0] > 150 > left[2] and right[2] > 150 > right[0]
+        with pytest.raises(VggnbError, match="damaged"):
+            decode(HEIC[:100])
+    monkeypatch.setattr(images, "FORMATS", tuple(set(images.FORMATS) - {"HEIF"}))
+    with pytest.raises(VggnbError, match="pi-heif") as told:
+        decode(HEIC)
+    assert "vggnb[heic]" in told.value.remedy
 
 
 @pytest.mark.parametrize("mode, value, rgb", [("L", 9, [9, 9, 9]), ("1", 1, [255] * 3), ("P", 0, [0, 0, 0])])
@@ -133,13 +180,12 @@ def test_other_formats_are_read_by_content_whatever_the_name(kind, tmp_path):
         (b"", "empty"),
         (b"<!DOCTYPE html><title>404</title>", "web page"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "drawing"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"%PDF-1.7 ...", "document"),
         (b"PK\x03\x04....", "archive"),
-        (b"just words", "Not a picture"),
+        (b"just words", "Not an image"),
     ],
 )
-def test_what_is_no_picture_is_told_by_its_first_bytes(data, words, tmp_path):
+def test_what_is_no_image_is_named_by_its_first_bytes(data, words, tmp_path):
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(VggnbError, match=words) as told:
         decode(tmp_path / "a.jpg")
@@ -178,6 +224,34 @@ def test_too_many_pixels_are_refused_from_the_header():
         decode(bomb)
 
 
+def test_the_photo_of_a_telephone_is_decoded_at_a_fraction(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 100 * 80)
+    monkeypatch.setattr(images, "MAX_JPEG_PIXELS", {False: 400 * 320, True: 300 * 240})
+    photo = np.zeros((240, 300, 3), np.uint8)
+    photo[:, 150:] = 250
+    data = encoded(photo, "JPEG", quality=95)
+    image = decode(data)
+    assert image.pixels.shape == (60, 75, 3) and image.notes == (
+        "300 x 240 pixels, decoded at 1/4 of width and height",
+    )
+    assert image.pixels[30, 10].max() < 20 and image.pixels[30, 60].min() > 230
+    assert read_image(data, size=16).shape == (16, 16, 3)
+    assert decode(encoded(photo, "JPEG", progressive=True)).pixels.shape == (60, 75, 3)
+    for large in (
+        encoded(Image.new("L", (420, 320)), "JPEG"),
+        encoded(Image.new("L", (310, 240)), "JPEG", progressive=True),
+    ):
+        with pytest.raises(VggnbError, match="the limit is"):
+            decode(large)
+
+
+def test_pillows_own_limit_neither_stops_us_nor_is_changed():
+    before = Image.MAX_IMAGE_PIXELS
+    assert decode(encoded(Image.new("1", (16_000, 3_000)))).pixels.shape == (3_000, 16_000, 3)
+    assert decode(encoded(Image.new("L", (16_320, 12_240), 90), "JPEG"), enough=448).pixels.shape == (1_530, 2_040, 3)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
 def test_a_gigantic_file_is_refused_without_being_read(tmp_path):
     with open(tmp_path / "a.jpg", "wb") as file:
         file.truncate(MAX_BYTES + 1)
@@ -185,14 +259,14 @@ def test_a_gigantic_file_is_refused_without_being_read(tmp_path):
         decode(tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF"])
 def test_damage_of_any_kind_gives_pixels_or_a_sentence(kind, draw):
     """Cut anywhere, bytes changed anywhere: nothing else than a VggnbError comes out."""
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "camera"
-    options = {} if kind in ("GIF", "BMP") else {"exif": exif.tobytes()}
+    options = {} if kind in ("GIF", "BMP", "PPM") else {"exif": exif.tobytes()}
     data = encoded(draw(np.random.default_rng(0), 0, (24, 18)), kind, **options)
     random = np.random.default_rng(1)
     for _ in range(120):
@@ -247,8 +321,10 @@ def test_every_awkward_file_gives_what_pillow_gives_or_a_sentence():
             refused.add(name)
     assert refused == {
         "._resource.jpg", "broken.png", "decompression_bomb.gif", "empty.heic", "html_named.jpg", "manifest.csv",
-        "truncated_image.png", "truncated_jpeg.jpg", "zPug_3.heic", "zero_byte.jpg", "zero_width.gif",
-    } | (set() if features.check("avif") else {"hopper.avif"})  # fmt: skip
+        "truncated_image.png", "truncated_jpeg.jpg", "zero_byte.jpg", "zero_width.gif",
+    } | (set() if features.check("avif") else {"hopper.avif"}) | (
+        set() if "HEIF" in images.FORMATS else {"zPug_3.heic"}
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

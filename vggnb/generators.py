@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from vggnb.census import Manifest, Row
 from vggnb.census.manifest import check_there
-from vggnb.images import read_ahead, read_image, read_unchanged
+from vggnb.folders import read_ahead
+from vggnb.images import read_image, read_unchanged
 from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 
@@ -99,7 +100,7 @@ def readable_batches(
 
     if rows:
         check_there(manifest.dataset)
-    found = read_ahead(read, rows, threads=max(2, cores()), ahead=2 * batch)
+    found = zip(rows, read_ahead(read, rows, workers=max(2, cores()), ahead=2 * batch), strict=True)
     while some := list(itertools.islice(found, batch)):
         unreadable += [(row.path, answer) for row, answer in some if isinstance(answer, str)]
         good = [(row, answer) for row, answer in some if not isinstance(answer, str)]

@@ -1,45 +1,43 @@
-"""Any picture file -> upright RGB pixels, and the one resize.
+"""Any image file -> upright RGB pixels, and the one resize.
 
-The ONE decoder: census, training and prediction call it, so a model never sees at work what it did not see at school.
-Pillow does the decoding; this module fixes what Pillow leaves open (orientation, transparency, 16 bits, limits).
+The only decoder: census, training and prediction call it, so a model gets the same pixels in use as in training. Pillow
+decodes; this module settles what Pillow leaves open (orientation, transparency, 16 bits, limits).
 """
 
 import contextlib
 import errno
+import importlib.util
 import io
-import itertools
 import stat
 import threading
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from vggnb.storage import VggnbError, mendable, sha256_bytes
 
-DECODER_VERSION = "2"  # part of every feature key: raise it when the same bytes would give other pixels
-MAX_PIXELS = 50_000_000  # 7 000 x 7 000; read from the header, before anything is decoded
-MAX_BYTES = 200_000_000  # a photograph is far smaller; a mistake is not
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF") + (("AVIF",) if features.check("avif") else ())
-SPARE = 2  # a large JPEG is decoded to no less than twice the pixels a side that are wanted; Pillow shrinks the rest
+DECODER_VERSION = "3"  # part of every feature key: raise it when the same bytes would give other pixels
+MAX_BYTES = 200_000_000  # of a file
+MAX_PIXELS = 50_000_000  # that are decoded; a larger JPEG is decoded at a half or a quarter of its width and height
+MAX_JPEG_PIXELS = {False: 300_000_000, True: 100_000_000}  # in the file; True: progressive, held in memory as a whole
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM") + (("AVIF",) if features.check("avif") else ())
+SPARE = 2  # a large JPEG is decoded to at least twice the width and height wanted; Pillow's resize does the rest
 RESIZE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
+HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypmsf1")
+ORIENTATION = 0x0112  # the EXIF tag
 
+if importlib.util.find_spec("pi_heif"):  # the extra heic
+    from pi_heif import register_heif_opener
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+    register_heif_opener()
+    FORMATS += ("HEIF",)
 
 
 class _Quiet:
-    """No warnings inside, from any number of threads at once; `warnings.catch_warnings` alone is made for one."""
+    """Inside, in any number of threads at once, Pillow neither warns nor applies its own limit of pixels."""
 
     def __init__(self):
         self._lock, self._inside, self._filters = threading.Lock(), 0, contextlib.ExitStack()
@@ -49,6 +47,8 @@ class _Quiet:
             if not self._inside:
                 self._filters.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
+                self._filters.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                Image.MAX_IMAGE_PIXELS = None  # there are limits of ours
             self._inside += 1
 
     def __exit__(self, *_):
@@ -61,30 +61,9 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
-
-def read_ahead(
-    read: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int = 64
-) -> Iterator[tuple[Item, Result]]:
-    """Yield each item and `read(item)` in order, while threads read at most `ahead` items more."""
-    items, waiting = iter(items), deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in itertools.islice(items, ahead):
-                waiting.append((item, pool.submit(read, item)))
-            while waiting:
-                item, job = waiting.popleft()
-                for following in itertools.islice(items, 1):
-                    waiting.append((following, pool.submit(read, following)))
-                yield item, job.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 @dataclass(frozen=True)
-class Picture:
-    """A decoded file: pixels uint8 (h, w, 3), RGB, upright; what it was; and what was done to it."""
+class Decoded:
+    """A decoded file: pixels uint8 (h, w, 3), RGB, upright; its format; and remarks on what was done to it."""
 
     pixels: np.ndarray
     format: str
@@ -92,18 +71,18 @@ class Picture:
 
 
 def read_image(source: Path | bytes, *, size: int | None = None, resize: str = "bilinear") -> np.ndarray:
-    """Decode a picture file, or the bytes of one.
+    """Decode an image file, or the bytes of one.
 
     Args:
         source: path or bytes.
-        size: if given, the picture is resized to `size` x `size`; its shape is not kept, as in the article.
+        size: if given, the image is resized to `size` x `size`; its aspect ratio is not kept, as in the article.
         resize: "nearest" (the article: picks single pixels) or "bilinear" (Pillow's, which averages when it shrinks).
 
     Returns:
         uint8 (h, w, 3), RGB, 0 to 255, upright.
 
     Raises:
-        VggnbError: not a picture that can be used; the text says why.
+        VggnbError: not an image that can be used; the text says why.
     """
     enough = SPARE * size if size is not None and resize == "bilinear" else None  # "nearest" must find every pixel
     pixels = decode(source, enough=enough).pixels
@@ -137,36 +116,45 @@ def resize_image(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((size, size), RESIZE[resize]))
 
 
-def decode(source: Path | bytes, *, enough: int | None = None) -> Picture:
-    """Decode a picture and say what it was.
+def decode(source: Path | bytes, *, enough: int | None = None) -> Decoded:
+    """Decode an image and say what it was.
 
     Args:
-        enough: pixels a side that are enough: a JPEG that has twice as many is decoded at a half, a quarter or an
-            eighth of its size, which costs a fraction of the time. Without it, every pixel is decoded.
+        enough: pixels of width and height that are enough: a JPEG of twice as many is decoded at a half, a quarter or
+            an eighth of its size, which costs a fraction of the time. Without it, every pixel is decoded, up to
+            MAX_PIXELS of them.
 
     Raises:
-        VggnbError: empty, cut short, not a picture, a format this decoder refuses, or too many pixels.
+        VggnbError: empty, cut short, not an image, a format that is not read here, or too many pixels.
     """
     where = "the uploaded bytes" if isinstance(source, bytes) else source
     data = _read(source)
     try:
-        with _quiet:  # Pillow's bomb warning: the limit below is lower than Pillow's
+        with _quiet:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise _refused(f"{width} x {height} pixels; the limit is {MAX_PIXELS // 10**6} million.", where)
-            if enough is not None:
-                image.draft(None, (enough, enough))  # does nothing for other formats
-            return _upright_rgb(image)
+            notes = _reduce(image, enough, where)
+            return _upright_rgb(image, notes, where)
     except UnidentifiedImageError:
         raise VggnbError(*_why_not(data, where)) from None
-    except Image.DecompressionBombError:
-        raise _refused("Far too many pixels for its bytes (a decompression bomb).", where) from None
     except VggnbError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds; all mean the same to the reader
         what = "The file is cut short." if "truncated" in str(error).lower() else f"The file is damaged ({error})."
         raise VggnbError(what, where, "Copy or download the file again, or leave it out.") from None
+
+
+def _reduce(image: Image.Image, enough: int | None, where: object) -> list[str]:
+    """Have a JPEG decoded at a fraction of its size where that is enough, or all that the limit allows."""
+    (width, height), jpeg = image.size, image.format in ("JPEG", "MPO")
+    most = MAX_JPEG_PIXELS["progressive" in image.info] if jpeg else MAX_PIXELS
+    if width * height > most:
+        raise _refused(f"{width} x {height} pixels; the limit is {most // 10**6} million.", where)
+    scale = next(scale for scale in (1, 2, 4) if width * height <= MAX_PIXELS * scale**2)
+    if enough is not None and min(width, height) // enough >= scale:
+        image.draft(None, (enough, enough))  # does nothing for other formats
+    elif scale > 1:
+        image.draft(None, (width // scale, height // scale))
+    return [f"{width} x {height} pixels, decoded at 1/{scale} of width and height"] * (scale > 1)
 
 
 def _read(source: Path | bytes) -> bytes:
@@ -197,54 +185,59 @@ def _check_file(path: Path) -> None:
 
 
 def _refused(what: str, where: object) -> VggnbError:
-    return VggnbError(what, where, "Make the picture smaller with any photo program, or leave it out.")
+    return VggnbError(what, where, "Make the image smaller with any photo program, or leave it out.")
 
 
 def _why_not(data: bytes, where: object) -> tuple[str, object, str]:
-    """What a file that is no usable picture is, judged by its first bytes."""
+    """What a file that is no usable image is, by its first bytes."""
     head = data[:512].lstrip().lower()
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypmsf1"):
-        return "HEIC pictures cannot be read here.", where, "Export it as JPEG (iPhone: Settings, Camera, Formats)."
+    if data[4:12] in HEIC:
+        if "HEIF" in FORMATS:
+            return "The file is damaged or cut short.", where, "Copy or download the file again, or leave it out."
+        remedy = "pip install 'vggnb[heic]'; or export it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)."
+        return "HEIC images need the package pi-heif.", where, remedy
     if head.startswith((b"<!doctype", b"<html", b"<svg", b"<?xml")):
-        return "Not a photograph: it is a web page or a drawing.", where, "Download the picture, or leave it out."
+        return "Not a photograph: it is a web page or a drawing.", where, "Download the image itself, or leave it out."
     if head.startswith((b"pk\x03\x04", b"%pdf", b"\x1f\x8b", b"rar!")):
-        return "Not a picture: it is an archive or a document.", where, "Unpack it first, or leave it out."
+        return "Not an image: it is an archive or a document.", where, "Unpack it first, or leave it out."
     if data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")):
         return "The file is damaged or cut short.", where, "Copy or download the file again, or leave it out."
     formats = ", ".join(sorted(FORMATS))
-    return f"Not a picture that can be read here (known: {formats}).", where, "Export it as JPEG, or leave it out."
+    return f"Not an image that can be read here (known: {formats}).", where, "Export it as JPEG, or leave it out."
 
 
-def _orientation(image: Image.Image) -> int:
-    """What EXIF says of how the camera was held, 1 to 8; a picture whose EXIF is damaged is taken as it lies."""
-    try:
-        return image.getexif().get(0x0112, 1)
-    except Exception:  # as above
-        return 1
-
-
-def _upright_rgb(image: Image.Image) -> Picture:
+def _upright_rgb(image: Image.Image, notes: list[str], where: object) -> Decoded:
     """Decode the first frame, turn it upright, and bring any colour mode to RGB."""
-    notes, mode, kind = [], image.mode, image.format
+    mode, kind = image.mode, image.format
+    if mode == "F":
+        remedy = "Save it with 8 or 16 bits a channel, or leave it out."
+        raise VggnbError("Its pixels are floating-point numbers, whose black and white are not known.", where, remedy)
     if getattr(image, "n_frames", 1) > 1 and kind != "MPO":
         notes.append(f"first of {image.n_frames} frames")
     image.load()
-    turn = _TURNS.get(_orientation(image))
-    upright = image if turn is None else image.transpose(turn)
-    if turn is not None:
-        notes.append("turned upright as its EXIF says")
+    with contextlib.suppress(Exception):  # an image whose EXIF is damaged is used as it lies
+        turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
+        image.info.pop("exif", None)  # else Pillow writes it anew, which fails where other parts of it are damaged
+        image = ImageOps.exif_transpose(image)
+        notes += ["turned upright as its EXIF says"] * turned
     if mode.startswith("I;16") or mode == "I":
-        # 16 bits: keep the high byte. Pillow's own convert("RGB") clips at 255: almost all white.
-        grey = np.asarray(upright).astype(np.int64) >> 8
-        upright = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
-        notes.append("16 bits a channel, reduced to 8")
-    elif mode == "F":
-        raise ValueError("floating-point pixels without a stated range")
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image, note = _eight_bits(np.asarray(image))
+        notes.append(note)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         notes.append("transparent parts laid on white")
     if mode == "CMYK":
         notes.append("converted from CMYK")
-    pixels = np.asarray(upright.convert("RGB"))
-    return Picture(pixels=pixels, format="JPEG" if kind == "MPO" else kind, notes=tuple(notes))
+    return Decoded(np.asarray(image.convert("RGB")), "JPEG" if kind == "MPO" else kind, tuple(notes))
+
+
+def _eight_bits(grey: np.ndarray) -> tuple[Image.Image, str]:
+    """The 8 high bits of those in use; Pillow's own convert("RGB") clips at 255.
+
+    Cameras store 12 bits in 16, and some programs 8, without saying so: an image without any larger value has as many.
+    """
+    bits = next((bits for bits in (8, 12) if grey.max(initial=0) < 1 << bits), 16)
+    pixels = np.clip(grey.astype(np.int64) >> bits - 8, 0, 255).astype(np.uint8)
+    note = "16 bits a channel, reduced to 8" if bits == 16 else f"{bits} bits in 16, taken as the whole range"
+    return Image.fromarray(pixels), note

@@ -24,7 +24,8 @@ from vggnb.census import Row
 from vggnb.census.manifest import check_there
 from vggnb.features.extraction import BATCH, Done, Job
 from vggnb.features.store import write_shard
-from vggnb.images import read_ahead, read_unchanged
+from vggnb.folders import read_ahead
+from vggnb.images import read_unchanged
 from vggnb.paths import threads, versions
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder
 
@@ -120,7 +121,7 @@ def _decode(batch: dict[str, np.ndarray], job: Job) -> dict[str, np.ndarray]:
 
     try:
         check_there(dataset)
-        for k, answer in read_ahead(read, range(len(paths)), threads=2):
+        for k, answer in enumerate(read_ahead(read, range(len(paths)), workers=2)):
             if isinstance(answer, str):
                 reasons[k] = answer
             else:
@@ -189,7 +190,7 @@ def _gpus_each(nodes: list[dict], asked: int | None) -> int:
     most = int(max(node["Resources"].get("GPU", 0) for node in nodes))
     each = min(most, 1) if asked is None else asked
     if not 0 <= each <= most:
-        remedy = f"Use 0 to {most}; with 0 the work is done on the CPUs."
+        remedy = f"Use 0{f' to {most}' * bool(most)}; with 0 the work is done on the CPUs."
         what = f"A worker cannot have {each} GPUs: no machine of the cluster has more than {most}."
         raise VggnbError(what, f"--gpus-per-worker {each}", remedy)
     return each
