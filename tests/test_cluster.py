@@ -12,7 +12,7 @@ import pytest
 import standin
 from programs import TESTS, told_by
 
-from vggnb.features import extract, fill_store, rehearsal
+from vggnb.features import extract, extraction, fill_store, rehearsal
 from vggnb.features.extraction import Job
 from vggnb.storage import VggnbError
 
@@ -59,6 +59,17 @@ def test_what_cannot_be_done_is_refused_first(fill, many, manifest, tmp_path):
     assert not (tmp_path / "many" / "store").exists()
     with pytest.raises(VggnbError, match="names no image of train or validation"):
         fill(replace(manifest, rows=manifest.of("test")))
+
+
+def test_features_that_do_not_arrive_in_the_store_are_missed(fill, many, tmp_path, monkeypatch):
+    class Elsewhere(extraction.LocalEngine):
+        def run(self, rows, folder):
+            (tmp_path / "elsewhere").mkdir()
+            return super().run(rows, tmp_path / "elsewhere")
+
+    monkeypatch.setattr(extraction, "LocalEngine", Elsewhere)
+    with pytest.raises(VggnbError, match="features of 50 images are not in the store"):
+        fill(many)
 
 
 def test_without_ray_the_package_to_install_is_named(fill, many, monkeypatch):

@@ -260,6 +260,9 @@ def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progre
                 bar.update(forwarded + len(unreadable))
         tried.update(row.path for row in missing)
         stored.refresh()
+    if lost := tried.difference(reasons) - {row.path for row in rows if row.sha256 in stored.places}:
+        remedy = "All machines must run the same vggnb, with the same weights, and see the store under the same path."
+        raise VggnbError(f"The features of {counted(len(lost), 'image')} are not in the store.", folder, remedy)
     if not stored.places:
         raise VggnbError("None of the images can be read.", manifest.dataset, "Look at the census for the reasons.")
     kept, made = tuple(row for row in rows if row.sha256 in stored.places), len(stored.places) - before
