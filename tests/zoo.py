@@ -90,6 +90,8 @@ def good_files() -> dict[str, bytes]:
         "still.gif": encoded(rgb(), "GIF"),
         "animated.gif": encoded(frames[1], "GIF", save_all=True, append_images=frames[2:]),
         "plain.bmp": encoded(rgb(), "BMP"),
+        "plain.ppm": encoded(rgb(), "PPM"),
+        "plain.pgm": encoded(rgb().convert("L"), "PPM"),
         "plain.webp": encoded(rgb(), "WEBP"),
         "lossless_alpha.webp": encoded(rgba.rotate(90), "WEBP", lossless=True),
         "plain.tif": encoded(rgb(), "TIFF"),
@@ -112,13 +114,13 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     jpeg, png = encoded(photo(1), "JPEG"), encoded(photo(2))
     return {
         "empty.jpg": (b"", "0 bytes"),
-        "text.jpg": (b"not a picture at all", "Not a picture"),
+        "text.jpg": (b"not a picture at all", "Not an image"),
         "page.jpg": (b"<!DOCTYPE html><html>not found</html>", "web page"),
         "drawing.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "drawing"),
         "drawing.svg": (b'<?xml version="1.0"?><svg/>', "drawing"),
         "paper.jpg": (b"%PDF-1.7 ...", "document"),
         "packed.jpg": (b"PK\x03\x04" + bytes(40), "archive"),
-        "labels.csv": (b"name,label\na,b\n", "Not a picture"),
+        "labels.csv": (b"name,label\na,b\n", "Not an image"),
         "cut.jpg": (jpeg[:-60], "cut short"),
         "cut.png": (png[: len(png) // 2], "cut short"),
         "cut_in_header.jpg": (jpeg[:300], "cut short"),
@@ -127,11 +129,10 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "phone.jpg": (b"\x00\x00\x00\x18ftypmif1" + bytes(20), "HEIC"),
         "huge.png": (png_header(20_000, 20_000), "pixel"),
         "large.png": (png_header(8_000, 8_000), "limit is 50 million"),
-        "icon.ico": (encoded(photo(3, width=32, height=32), "ICO"), "Not a picture"),
-        "old.ppm": (encoded(photo(4), "PPM"), "Not a picture"),
-        "old.tga": (encoded(photo(5), "TGA"), "Not a picture"),
-        "floats.tif": (encoded(Image.fromarray(np.eye(9, dtype=np.float32)), "TIFF"), "damaged"),
-        "random.jpg": (np.random.default_rng(3).bytes(500), "Not a picture"),
+        "icon.ico": (encoded(photo(3, width=32, height=32), "ICO"), "Not an image"),
+        "old.tga": (encoded(photo(5), "TGA"), "Not an image"),
+        "floats.tif": (encoded(Image.fromarray(np.eye(9, dtype=np.float32)), "TIFF"), "floating-point"),
+        "random.jpg": (np.random.default_rng(3).bytes(500), "Not an image"),
     }
 
 

@@ -193,7 +193,7 @@ def _why_not(data: bytes, where: object) -> tuple[str, object, str]:
     head = data[:512].lstrip().lower()
     if data[4:12] in HEIC:
         if "HEIF" in FORMATS:
-            return "The file is damaged or cut short.", where, "Copy or download the file again, or leave it out."
+            return "The HEIC file is damaged or cut short.", where, "Copy or download the file again, or leave it out."
         remedy = "pip install 'vggnb[heic]'; or export it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)."
         return "HEIC images need the package pi-heif.", where, remedy
     if head.startswith((b"<!doctype", b"<html", b"<svg", b"<?xml")):
