@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
-GROUND = "storage folders lock checkpoints images recipe".split()
+GROUND = "storage folders lock checkpoints images recipe solar".split()
 WAY = (
     "paths staging datasets census metrics generators weights model features choose train evaluate card save predict"
 ).split()

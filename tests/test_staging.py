@@ -139,11 +139,14 @@ def test_a_folder_that_holds_one_archive_is_that_archive(tmp_path):
 
 
 def test_nothing_is_written_into_the_dataset_that_was_copied(drive, tmp_path):
-    copy = stage(drive, tmp_path)
-    for place in (copy / "run", drive / "run"):
-        with pytest.raises(VggnbError, match="inside the dataset"):
-            check_apart(place, copy, "The run", "--out")
-    check_apart(drive.parent / "run", copy, "The run", "--out")
+    (drive / "labels.csv").write_text("path,label\n")
+    for dataset in (drive, drive / "labels.csv"):
+        copy = stage(dataset, tmp_path)
+        folder = copy if copy.is_dir() else copy.parent
+        for place in (folder / "run", drive / "run"):
+            with pytest.raises(VggnbError, match="inside the dataset"):
+                check_apart(place, folder, "The run", "--out")
+    check_apart(drive.parent / "run", folder, "The run", "--out")
     with pytest.raises(VggnbError, match="inside the dataset"):
         stage_if_remote(drive, drive / "near")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import platformdirs
 
 import vggnb
+from vggnb.solar import solar_cells
 from vggnb.storage import VggnbError, make_folder, resolved, sha256_bytes, storage_errors
 
 CONTENT = Path("/content")  # Colab's fast local disk; what is on it is lost with the runtime
@@ -82,13 +83,13 @@ class Workspace:
         return path.as_posix()
 
 
-def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Workspace:
+def open_workspace(*, dataset: Path | str | None = None, project: str = "vggnb") -> Workspace:
     """Find the dataset and the folders for runs and features; on Colab, mount Drive if it is not mounted yet.
 
     No folder is made: each is made when something is first written to it.
 
     Args:
-        dataset: used as given, instead of looking for one.
+        dataset: a folder, an archive, a table, or the name `sample` or `solar-cells`, instead of looking for one.
         project: on Colab, the folder of Drive (`MyDrive/<project>`) that holds `dataset` and `runs`.
 
     Raises:
@@ -100,7 +101,7 @@ def open_workspace(*, dataset: Path | None = None, project: str = "vggnb") -> Wo
     # Features are many small reads: on Colab they live on the local disk and are made again with the machine.
     on_drive = where == "colab" and home.is_relative_to(CONTENT / "drive")
     local = CONTENT / project if on_drive else home
-    dataset = _dataset(where, profile, home) if dataset is None else Path(dataset).absolute()
+    dataset = _dataset(where, profile, home) if dataset is None else _located(dataset, home)
     if dataset.is_dir():
         check_outside(home, dataset, "The folder for runs and features", "VGGNB_HOME")
     # A run is of one dataset: those on the sample do not stand in the way of those on the images of the user.
@@ -129,16 +130,12 @@ def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
         VggnbError: `path` is the dataset's folder or lies in it, or begins like s3://; `what` and `option` say what was
             to be put there.
     """
-    check_no_address(path, what, option)
+    _check_no_address(path, what, option)
     if resolved(path).is_relative_to(resolved(dataset)):
         raise VggnbError(f"{what} would lie inside the dataset.", path, f"Name a place elsewhere with {option}.")
 
 
-def check_no_address(path: Path | str, what: str, option: str) -> None:
-    """Refuse an address such as s3://bucket or https://example.org/photos.zip where a file or folder is needed."""
-    if re.match("https?:/", os.fspath(path), re.IGNORECASE):
-        remedy = "Download it first and give the name of the file; an archive need not be unpacked."
-        raise VggnbError(f"{what} must lie on a disk; this is a web address.", path, remedy)
+def _check_no_address(path: Path | str, what: str, option: str) -> None:
     if _ADDRESS.match(os.fspath(path)):
         remedy = f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}."
         remedy += " For a folder that really has such a name, give its whole path."
@@ -160,7 +157,7 @@ def _profile(where: str, home: Path) -> str:
 def _home(where: str, project: str) -> Path:
     """VGGNB_HOME; else a folder of Drive on Colab, what Kaggle keeps, or a folder in the user's data directory."""
     if named := os.environ.get("VGGNB_HOME"):
-        check_no_address(named, "The folder for runs and features", "VGGNB_HOME")
+        _check_no_address(named, "The folder for runs and features", "VGGNB_HOME")
         return Path(named).expanduser().absolute()
     if where == "colab":
         return mount_drive(quiet=True) / project
@@ -172,8 +169,7 @@ def _home(where: str, project: str) -> Path:
 def _dataset(where: str, profile: str, home: Path) -> Path:
     """VGGNB_DATASET; else the sample in the quick profile, or what lies in the project's own dataset folder."""
     if named := os.environ.get("VGGNB_DATASET"):
-        check_no_address(named, "The dataset", "VGGNB_DATASET")
-        dataset = Path(named).expanduser().absolute()
+        dataset = _located(named, home)
         if not dataset.exists():
             drive = " On Colab, mount Drive first." if where == "colab" else ""
             raise VggnbError("There is no such dataset.", dataset, f"Check the name in VGGNB_DATASET.{drive}")
@@ -184,6 +180,16 @@ def _dataset(where: str, profile: str, home: Path) -> Path:
         return home / "dataset"
     remedy = "Set VGGNB_DATASET to the folder that holds train/ and test/, or VGGNB_PROFILE=quick for the sample."
     raise VggnbError("The full profile needs your dataset.", "VGGNB_DATASET", remedy)
+
+
+def _located(dataset: Path | str, home: Path) -> Path:
+    """The path of a dataset; `sample` and `solar-cells` are names, unless something here is called so."""
+    path = Path(dataset).expanduser().absolute()
+    if str(dataset) == "sample" and not os.path.lexists(path):
+        return sample_folder()
+    if str(dataset) == "solar-cells" and not os.path.lexists(path):
+        return solar_cells(home / "solar-cells")
+    return path
 
 
 def _holds_a_file(folder: Path) -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 from vggnb.cli import verbs
 
 EPILOG = """
-DATASET is a folder, a .zip or .tar file, a table (path,label[,split][,group]), or the word sample. Environment
-variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS.
+DATASET is a folder, a .zip or .tar file, a table (path,label[,split][,group]), or the name sample or solar-cells.
+Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS.
 """
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vggnb.cli.output import note
-from vggnb.paths import WEIGHTS, Workspace, check_no_address, check_outside, open_workspace, sample_folder
+from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, make_folder
 
@@ -36,23 +36,8 @@ def start_tensorflow() -> None:
 
 
 def workspace_of(dataset: str | None) -> Workspace:
-    """The workspace with this dataset; None or `sample` is the sample, unless a folder has that name."""
-    if dataset is None or (dataset == "sample" and not os.path.lexists(dataset)):
-        return open_workspace(dataset=sample_folder() if dataset else None)
-    check_no_address(dataset, "The dataset", "DATASET")
-    return open_workspace(dataset=Path(dataset))
-
-
-def bundle_folder(path: Path) -> Path:
-    """The folder of a bundle; where a run is named, that of the bundle in it."""
-    inside = path / "bundle"
-    return inside if inside.is_dir() and (path / "recipe.json").is_file() else path
-
-
-def run_folder(path: Path) -> Path:
-    """The folder of a run; where the bundle in it is named, the run's."""
-    inside = path.name == "bundle" and not (path / "run.json").is_file()
-    return path.parent if inside and (path.parent / "recipe.json").is_file() else path
+    """The workspace with this dataset: a path, the name `sample` or `solar-cells`, or None for the default."""
+    return open_workspace(dataset=dataset)
 
 
 def survey(options, workspace: Workspace):

@@ -1,4 +1,4 @@
-"""Where images come from: the sample, Kaggle, the ISIC Archive, or any address -> a dataset folder.
+"""Where images come from: the sample, solar cells, Kaggle, the ISIC Archive, or any address -> a dataset folder.
 
 - `sources`: Kaggle, or any address with a checksum
 - `requesting`: HTTP requests that are tried again
@@ -15,5 +15,6 @@ from vggnb.datasets.patterns import textures
 from vggnb.datasets.shortcut import marked_sample
 from vggnb.datasets.sources import kaggle, url
 from vggnb.paths import sample_folder as sample
+from vggnb.solar import solar_cells
 
-__all__ = ["flawed_sample", "isic", "kaggle", "marked_sample", "sample", "textures", "url"]
+__all__ = ["flawed_sample", "isic", "kaggle", "marked_sample", "sample", "solar_cells", "textures", "url"]

@@ -62,7 +62,11 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
             for name, kind, extract in _checked(members, archive, max_files):
                 extract(names.place(name, is_folder=kind == "folder"))
                 bar.update(kind == "file")
-            os.rename(temporary, target)
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if not target.is_dir():  # another process has unpacked the same meanwhile
+                    raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return names.renamed
@@ -119,7 +123,7 @@ def _check_bytes(unpacked: int, archive: Path) -> None:
     """Refuse an archive that unpacks to far more than images do."""
     most = min(MAX_BYTES, max(SMALL, MAX_RATIO * archive.stat().st_size))
     if unpacked > most:
-        raise _refused(f"It unpacks to more than {most / 1e6:,.0f} MB, far more than its size explains.", archive)
+        raise _refused(f"It unpacks to more than {most / 1e6:,.0f} MB, the limit for an archive of its size.", archive)
 
 
 def _zip_members(archive: Path, folder: Path) -> Iterator[Member]:

@@ -68,12 +68,13 @@ def _stage(dataset: Path, folder: Path, max_files: int, progress: bool) -> Path:
     if archive and target.is_dir():
         check_unpacked(target, dataset)
         return target
-    write_json(make_folder(target.parent) / ABOUT, {"source": str(dataset)})
+    about = {"source": str(dataset.parent if is_table else dataset)}
+    write_json(make_folder(target.parent) / ABOUT, about)
     if archive:
         renamed = with_retries(functools.partial(unpack, archive, target, max_files=max_files, progress=progress))
     else:
         renamed = _copy_folder(source, target, progress)
-    write_json(target.parent / ABOUT, {"source": str(dataset), "renamed": renamed})
+    write_json(target.parent / ABOUT, about | {"renamed": renamed})
     if renamed:
         first = ", ".join(f"{shown(old)} -> {shown(new)}" for new, old in list(renamed.items())[:SHOWN])
         print(f"{counted(len(renamed), 'name')} changed in the copy (all of them in {target.parent / ABOUT}): {first}")
