@@ -1,7 +1,8 @@
 """What figures share: colours, names that are safe to draw, a drawing that shows itself and states its numbers.
 
-Figures are made without pyplot, so nothing stays open and every front end gets the same pixels. Colours are Okabe and
-Ito's (2008) and cividis, which colour-blind readers can tell apart; each is joined by a second cue.
+Figures are made without pyplot, so nothing stays open and every front end gets the same pixels. A colour means one
+thing in every figure: a split, a model or a mistake. Colours are Okabe and Ito's (2008), which colour-blind readers can
+tell apart, each joined by a second cue (marker, line, hatch, words); maps are white to blue, and cividis for heat.
 """
 
 import functools
@@ -18,10 +19,13 @@ from PIL import Image
 
 from vggnb.folders import shown
 
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-MARKERS, LINES, HATCHES = "osD^vP", ("-", "--", "-.", ":", "-", "--"), ("", "///", "...", "xxx", "\\\\\\", "++")
-INK, FAINT = "#222222", "#767676"
+BLUE, VERMILION, GREEN, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9"
+INK, FAINT, PALE = "#222222", "#6E6E6E", "#D0D0D0"
+SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}  # of anything else: FAINT
+SPLIT_HATCHES = {"train": "", "validation": "///", "test": "..."}
+MODEL_COLOURS = (FAINT, "#AA3377", SKY, "#999933")  # the first is the one to compare with
+WRONG = VERMILION
+MARKERS, LINES = "osD^", ("-", "--", "-.", ":")
 WIDTH = 8.0  # inches: the width of a notebook's page at 100 pixels an inch
 FONT = "DejaVu Sans"  # comes with matplotlib
 STYLE = {
@@ -149,25 +153,11 @@ def key(ax: Axes, handles: Sequence, labels: Sequence[str], **place) -> None:
         text.set_text(words)
 
 
-def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]], *, gap: float) -> None:
-    """Write labels right of the axes, level with the ends of their lines, or moved apart and led there by a thread.
-
-    Args:
-        ends: (x, y, label, colour) of each line's end; call it when the limits of the y axis stand.
-        gap: least distance of labels, as a share of the axes' height.
-    """
-    low, high = ax.get_ylim()
-    ends = sorted(ends, key=lambda end: end[1])
-    places = [float(np.clip((y - low) / (high - low), 0, 1)) for _, y, _, _ in ends]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + gap)
-    excess = max(0.0, places[-1] - 1.0) if places else 0.0
-    for place, (x, y, text, colour) in zip(places, ends, strict=True):
-        thread = {"arrowstyle": "-", "color": colour, "lw": 0.8, "ls": ":", "shrinkA": 2, "shrinkB": 4}
-        ax.annotate(text, (x, y), (1.03, place - excess), textcoords="axes fraction", va="center", fontsize=10,
-                    color=colour, arrowprops=thread, annotation_clip=False)  # fmt: skip
+def model_cue(index: int) -> dict:
+    """Colour and marker of the index-th model in a figure."""
+    return {"color": MODEL_COLOURS[index % len(MODEL_COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def cue(index: int) -> dict:
-    """Colour and marker of the index-th thing in a figure."""
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+def only_model(count: int) -> int:
+    """Which model's look the first of `count` has: a model alone looks like the one that is compared."""
+    return 1 if count == 1 else 0

@@ -1,35 +1,43 @@
-"""Figures of results: learning curves, the confusion matrix, metrics with their intervals."""
+"""Figures of results: learning curves, the confusion matrix, metrics with their intervals, differences."""
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from vggnb.figures.canvas import (
+    FAINT,
     INK,
-    ORANGE,
+    PALE,
+    SPLIT_COLOURS,
     WIDTH,
+    WRONG,
     Drawing,
-    cue,
     drawing,
     key,
     label,
-    label_ends,
+    model_cue,
     named,
     new_axes,
-    new_row,
+    only_model,
     styled,
 )
 from vggnb.folders import counted, shown
 from vggnb.metrics import LOWER_IS_BETTER, METRICS
 
+SHARES = "Blues"  # white to blue
+GRID = {"color": "#E4E4E4", "lw": 0.8}
+
 
 def _columns(history) -> dict[str, list[float]]:
-    """One list an epoch for each number, of our History or of Keras's."""
+    """Columns of a history, of ours or of Keras's, `epoch` among them."""
     if hasattr(history, "rows"):
-        return {name: [row[name] for row in history.rows] for name in history.rows[0] if name != "epoch"}
-    return history.history
+        columns = {name: [row[name] for row in history.rows] for name in history.rows[0]}
+    else:
+        columns = dict(history.history)
+    return {"epoch": list(range(1, len(columns["loss"]) + 1)), **columns}
 
 
 @styled
@@ -37,29 +45,33 @@ def learning_curves(history) -> Drawing:
     """Loss and accuracy by epoch: training dashed with open marks, validation solid with filled ones.
 
     Args:
-        history: what `train.fit` or Keras's `model.fit` returned, or {name: one of these}.
+        history: of `train.fit` or Keras's `model.fit`, or {name: history}, which get a row each. Rows may begin with
+            epoch 0, the state before training.
     """
     runs = {name: _columns(one) for name, one in named(history).items()}
-    axes = new_row(2)
-    for ax, number in zip(axes, ("loss", "accuracy"), strict=True):
-        ends = []
-        for index, (name, columns) in enumerate(runs.items()):
-            for what, column in (("training", number), ("validation", f"val_{number}")):
+    figure = Figure(figsize=(WIDTH, 0.9 + 2.7 * len(runs)), dpi=144, layout="constrained")
+    axes = figure.subplots(len(runs), 2, squeeze=False, sharex=True, sharey="col")
+    for row, (name, columns) in zip(axes, runs.items(), strict=True):
+        for ax, number in zip(row, ("loss", "accuracy"), strict=True):
+            lines = {"training": ("train", number), "validation": ("validation", f"val_{number}")}
+            for what, (split, column) in lines.items():
                 if column not in columns:
                     continue
-                values, training = np.asarray(columns[column], float), what == "training"
-                look = {"ls": "--", "lw": 1.2, "mfc": "white"} if training else {"ls": "-", "lw": 2}
-                if len(runs) == 1 and not training:
-                    index = 1
-                every = max(1, len(values) // 8)
-                ax.plot(np.arange(1, len(values) + 1), values, markevery=every, ms=5, **look, **cue(index))
-                ends.append((len(values), values[-1], f"{label(name, 18)}\n{what}".strip(), cue(index)["color"]))
-        low, high = ax.get_ylim()
-        ax.set_ylim(*((0, high) if number == "loss" else (min(0.5, low), 1.02)))
-        ax.set(xlim=(0.5, None), xlabel="epoch", title=number)
-        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-        label_ends(ax, ends, gap=0.06 if len(runs) == 1 else 0.12)
-    return drawing(axes, "; ".join(_course(name, columns) for name, columns in runs.items()) + ".")
+                look = {"ls": "--", "lw": 1.4, "mfc": "white"} if what == "training" else {"ls": "-", "lw": 2}
+                every = max(1, len(columns[column]) // 8)
+                look |= {"color": SPLIT_COLOURS[split], "marker": "o" if what == "training" else "s"}
+                ax.plot(columns["epoch"], columns[column], label=what, markevery=every, ms=5, clip_on=False, **look)
+            ax.set_title(f"{label(name, 24)}  {number}".strip(), parse_math=False)
+            ax.grid(axis="y", **GRID)
+            ax.xaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
+    low, high = axes[0, 1].get_ylim()
+    axes[0, 1].set_ylim(min(0.5, low), max(1.0, high))
+    axes[0, 0].set_ylim(0, None)
+    axes[0, 0].set_xlim(min(one["epoch"][0] for one in runs.values()) - 0.4, None)
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    return drawing([*axes.flat], "; ".join(_course(name, columns) for name, columns in runs.items()) + ".")
 
 
 def _course(name: str, columns: dict[str, list[float]]) -> str:
@@ -70,9 +82,9 @@ def _course(name: str, columns: dict[str, list[float]]) -> str:
             parts.append(f"{words} {columns[column][0]:.2f} to {columns[column][-1]:.2f}")
     if "val_accuracy" in columns:
         values = columns["val_accuracy"]
-        best = f"best {max(values):.2f} in epoch {int(np.argmax(values)) + 1}"
+        best = f"best {max(values):.2f} in epoch {columns['epoch'][int(np.argmax(values))]}"
         parts.append(f"validation accuracy {values[0]:.2f} to {values[-1]:.2f}, {best}")
-    return f"{shown(name)}{': ' if name else ''}{counted(len(columns['loss']), 'epoch')}: {', '.join(parts)}"
+    return f"{shown(name)}{': ' if name else ''}{counted(columns['epoch'][-1], 'epoch')}: {', '.join(parts)}"
 
 
 @styled
@@ -89,15 +101,19 @@ def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
     shares = counts / np.maximum(totals, 1)
     side = float(np.clip(0.62 * k + 2.2, 4.0, 7.0))
     ax = new_axes(ax, size=(min(WIDTH, side * 1.25), side))
-    ax.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    ax.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
     with_share = k <= 8
     for i, j in np.ndindex(k, k) if k <= 16 else ():
         text = str(counts[i, j]) + (f"\n{100 * shares[i, j]:.0f} %" if with_share and counts[i, j] else "")
         size = 15 if k == 2 else 11 if k <= 6 else 9
         ax.text(j, i, text, ha="center", va="center", fontsize=size, color=_readable_on(shares[i, j]))
+    ax.set_xticks(np.arange(-0.5, k), minor=True)
+    ax.set_yticks(np.arange(-0.5, k), minor=True)
+    ax.grid(which="minor", color=PALE, lw=1)
+    ax.tick_params(which="minor", length=0)
     worst = _worst(counts) if k > 2 else None
     if worst:
-        ax.add_patch(Rectangle((worst[1] - 0.5, worst[0] - 0.5), 1, 1, fc="none", ec=ORANGE, lw=4, clip_on=False))
+        ax.add_patch(Rectangle((worst[1] - 0.5, worst[0] - 0.5), 1, 1, fc="none", ec=WRONG, lw=3, clip_on=False))
     ticks = [label(name, 18) for name in names]
     turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if k > 4 or max(map(len, ticks)) > 12 else {}
     ax.set_xticks(range(k), ticks, parse_math=False, **turn)
@@ -117,7 +133,7 @@ def _worst(counts: np.ndarray) -> tuple[int, int] | None:
 
 def _readable_on(share: float) -> str:
     """White on dark cells, black on light ones, by the relative luminance of the cell's colour (WCAG 2)."""
-    rgb = np.array(colormaps["cividis"](float(share))[:3])
+    rgb = np.array(colormaps[SHARES](float(share))[:3])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.18 else "white"
 
@@ -134,37 +150,37 @@ def _confusion_words(counts: np.ndarray, names) -> str:
 
 @styled
 def class_results(report) -> Drawing:
-    """Recall of each class (a dot with its interval) and precision (a square).
+    """Recall of each class (a dot with its interval) and precision (an open square).
 
     Args:
         report: anything with `per_class`, as a report of `evaluate` has.
     """
     table = report.per_class
     ax = new_axes(size=(WIDTH, 1.2 + 0.52 * len(table)))
-    found, right = cue(0), {**cue(1), "mfc": "white", "mew": 2}
-    handles, words = [], []
+    handles, words = {}, []
     for row, (name, one) in enumerate(table.items()):
         if not one["n"]:
-            ax.text(1.03, row, "no images", va="center", fontsize=10)
+            ax.text(1.03, row, "not evaluated: no images", va="center", fontsize=10, color=FAINT)
             words.append(f"{shown(name)}: no images")
             continue
-        recall, precision = one["recall"], one["precision"]
-        y = row - 0.17
-        ax.plot([recall["low"], recall["high"]], [y, y], lw=2.5, color=found["color"], solid_capstyle="butt")
-        handles += ax.plot(recall["value"], y, ms=8, mec="white", ls="", **found)
-        handles += ax.plot(np.nan if precision is None else precision, row + 0.17, ms=7, ls="", **right)
+        recall, precision, y = one["recall"], one["precision"], row - 0.17
+        ax.plot([recall["low"], recall["high"]], [y, y], lw=2.5, color=INK, solid_capstyle="butt")
+        look = {"ls": "", "color": INK, "clip_on": False}
+        (dot,) = ax.plot(recall["value"], y, "o", ms=8, mec="white", **look)
+        (square,) = ax.plot(
+            np.nan if precision is None else precision, row + 0.17, "s", ms=7, mfc="white", mew=2, **look
+        )
+        handles = {"recall: of this class, found": dot, "precision: of those predicted, right": square}
         ends = f"{recall['value']:.2f} ({recall['low']:.2f} to {recall['high']:.2f})"
         share = "- (never predicted)" if precision is None else f"{precision:.2f}"
-        ax.text(1.03, y, f"recall {ends}", va="center", fontsize=10, color=found["color"])
-        ax.text(1.03, row + 0.2, f"precision {share}", va="center", fontsize=10, color=right["color"])
+        ax.text(1.03, y, f"recall {ends}", va="center", fontsize=10)
+        ax.text(1.03, row + 0.2, f"precision {share}", va="center", fontsize=10)
         number = counted(one["n"], "image")
         words.append(f"{shown(name)} ({number}): recall {ends}, precision {share}, F1 {one['f1']:.2f}")
     ax.set_yticks(range(len(table)), [f"{label(name, 18)} ({one['n']})" for name, one in table.items()])
-    ax.set(xlim=(0, 1.02), ylim=(len(table) - 0.5, -0.55), xlabel="share, with 95 % interval (images in brackets)")
-    ax.grid(axis="x", color="#DDDDDD", lw=0.8)
-    ax.set_axisbelow(True)
-    what = ["recall: of this class, found", "precision: of those predicted, right"]
-    key(ax, handles[:2], what, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0)
+    ax.set(xlim=(0, 1.0), ylim=(len(table) - 0.5, -0.55), xlabel="share, with 95 % interval (images in brackets)")
+    _row_grid(ax)
+    key(ax, [*handles.values()], [*handles], loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0)
     return drawing(ax, "; ".join(words) + ".")
 
 
@@ -177,39 +193,80 @@ def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
     """
     reports = named(reports)
     metrics = list(next(iter(reports.values())).metrics)
-    spread = 0.0 if len(reports) == 1 else 0.22
-    tall = 1.3 + len(metrics) * (0.45 + 0.22 * (len(reports) - 1))
-    ax = new_axes(ax, size=(WIDTH, tall))
+    count, first = len(reports), only_model(len(reports))
+    ax = new_axes(ax, size=(WIDTH, 1.3 + len(metrics) * (0.42 + 0.2 * (count - 1))))
     handles, words = [], []
     for row, metric in enumerate(metrics):
         parts = []
         for index, (name, report) in enumerate(reports.items()):
-            value = report.metrics[metric]
-            y, look = row + spread * (index - (len(reports) - 1) / 2) * 2 / max(1, len(reports) - 1), cue(index)
+            value, look = report.metrics[metric], model_cue(first + index)
+            y = row + 0.72 * ((index + 0.5) / count - 0.5)
             ax.plot([value.low, value.high], [y, y], lw=2.5, color=look["color"], solid_capstyle="butt")
-            handles += ax.plot(value.value, y, ms=8, mec="white", ls="", **look) if row == 0 else []
-            ax.plot(value.value, y, ms=8, mec="white", **look)
+            dot = ax.plot(value.value, y, ms=8, mec="white", ls="", clip_on=False, zorder=3, **look)
+            handles += dot if row == 0 else []
             text = f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
-            ax.text(1.03, y, text, va="center", fontsize=10, color=look["color"])
+            ax.text(1.03, y, text, va="center", fontsize=10)
             parts.append(f"{shown(name)} {text}".strip())
         words.append(f"{METRICS[metric]}: {', '.join(parts)}")
-    first = next(iter(reports.values()))
-    baseline, guesses = first.baseline, getattr(first, "baselines", {})
-    if baseline is not None:
-        for row, metric in enumerate(metrics):
-            if metric in guesses or row == 0:
-                guess = guesses.get(metric, baseline)
-                ax.plot([guess, guess], [row - 0.45, row + 0.45], color=INK, ls=":", lw=2, clip_on=False)
-        side = {"ha": "left", "x": baseline - 0.01} if baseline < 0.35 else {"ha": "center", "x": baseline}
-        ax.text(y=-0.5, s="dotted: always the most frequent class", va="bottom", fontsize=9, **side)
-    smaller = [f"{METRICS[m]}\n(0 is best)" if m in LOWER_IS_BETTER else METRICS[m] for m in metrics]
-    ax.set_yticks(range(len(metrics)), smaller)
+    words += _draw_baselines(ax, metrics, next(iter(reports.values())))
+    ax.set_yticks(range(len(metrics)), [_metric_label(name, "0 is best") for name in metrics])
     ax.set(xlim=(0, 1.0), ylim=(len(metrics) - 0.4, -0.75), xlabel="value, with 95 % interval")
-    ax.grid(axis="x", color="#DDDDDD", lw=0.8)
-    ax.set_axisbelow(True)
-    if len(reports) > 1:
+    _row_grid(ax)
+    if count > 1:
         names = [label(name) for name in reports]
         key(ax, handles, names, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(names), borderaxespad=0)
-    if baseline is not None:
-        words.append(f"always predicting the most frequent class is right for {baseline:.2f} of the images")
     return drawing(ax, "; ".join(words) + ".")
+
+
+def _draw_baselines(ax: Axes, metrics: list[str], report) -> list[str]:
+    """What always predicting the most frequent class would get, as dotted lines; and its words."""
+    baseline, guesses = report.baseline, getattr(report, "baselines", {})
+    if baseline is None:
+        return []
+    for row, metric in enumerate(metrics):
+        if metric in guesses or row == 0:
+            guess = guesses.get(metric, baseline)
+            ax.plot([guess, guess], [row - 0.45, row + 0.45], color=INK, ls=":", lw=2, clip_on=False)
+    side = {"ha": "left", "x": baseline - 0.01} if baseline < 0.35 else {"ha": "center", "x": baseline}
+    ax.text(y=-0.5, s="dotted: always the most frequent class", va="bottom", fontsize=9, **side)
+    return [f"always predicting the most frequent class is right for {baseline:.2f} of the images"]
+
+
+@styled
+def differences(comparison, *, names: tuple[str, str] = ("first", "second")) -> Drawing:
+    """Second minus first for every metric, with its interval; one that holds 0 is not significant.
+
+    Args:
+        comparison: of `evaluate.compare`.
+        names: of the two models.
+    """
+    values, words = comparison.differences, []
+    ax = new_axes(size=(WIDTH, 1.3 + 0.42 * len(values)))
+    for row, (metric, one) in enumerate(values.items()):
+        significant = one.low > 0 or one.high < 0
+        look = {"color": INK} if significant else {"color": FAINT}
+        ax.plot([one.low, one.high], [row, row], lw=2.5, solid_capstyle="butt", **look)
+        ax.plot(one.value, row, "D" if significant else "o", ms=8, mfc=INK if significant else "white", mew=2, **look)
+        text = f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+        verdict = "significant" if significant else "not significant"
+        ax.text(1.03, row, f"{text}\n{verdict}", transform=ax.get_yaxis_transform(), va="center", fontsize=9, **look)
+        words.append(f"{METRICS[metric]} {text}, {verdict}")
+    ax.axvline(0, color=FAINT, ls=":", lw=1.5)
+    ax.set_yticks(range(len(values)), [_metric_label(name, "lower is better") for name in values])
+    reach = max(max(abs(one.low), abs(one.high)) for one in values.values()) * 1.1
+    first, second = (label(name) for name in names)
+    ax.set(xlim=(-reach, reach), ylim=(len(values) - 0.4, -0.6))
+    ax.xaxis.set_major_locator(MaxNLocator(7, steps=(1, 2, 5, 10)))
+    ax.set_xlabel(f"{second} minus {first}, with 95 % interval", parse_math=False)
+    _row_grid(ax)
+    text = f"{shown(names[1])} minus {shown(names[0])} on {comparison.n} images: {'; '.join(words)}."
+    return drawing(ax, text)
+
+
+def _metric_label(metric: str, remark: str) -> str:
+    return f"{METRICS[metric]}\n({remark})" if metric in LOWER_IS_BETTER else METRICS[metric]
+
+
+def _row_grid(ax: Axes) -> None:
+    ax.grid(axis="x", **GRID)
+    ax.set_axisbelow(True)

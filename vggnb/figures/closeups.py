@@ -5,10 +5,12 @@ from pathlib import PurePosixPath
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vggnb.figures.canvas import BLUE, INK, SKY, WIDTH, Drawing, drawing, empty, label, new_row, styled
+from vggnb.figures.canvas import INK, PALE, WIDTH, Drawing, drawing, empty, label, new_row, styled
 from vggnb.figures.charts import confusion_matrix
 from vggnb.figures.curves import roc_curve
 from vggnb.figures.galleries import NOTHING, thumbnail
@@ -56,8 +58,9 @@ def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
         heat: float (h, w), larger is hotter and below 0 counts as 0; or {name: such a map}.
     """
     maps = heat if isinstance(heat, dict) else {"heat": heat}
-    side = WIDTH / max(3, len(maps) + 1)
-    axes = new_row(len(maps) + 1, size=(side * (len(maps) + 1), 0.3 + side))
+    side = (WIDTH - 0.8) / max(3, len(maps) + 1)
+    shape = np.shape(image)[0] / np.shape(image)[1]
+    axes = new_row(len(maps) + 1, size=(side * (len(maps) + 1) + 0.8, 0.4 + side * min(shape, 1.5)))
     axes[0].imshow(image)
     size = 12 if len(axes) <= 4 else 10
     limit = int(WIDTH / len(axes) / (0.0088 * size))  # letters above an image
@@ -81,6 +84,9 @@ def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
         words.append(f"{shown(name)}: hottest ({hottest:.2f}, +) {place}; {share}")
     for ax in axes:
         ax.set_axis_off()
+    bar = axes[0].figure.colorbar(ScalarMappable(Normalize(0, 1), "cividis"), ax=list(axes), shrink=0.8, pad=0.01)
+    bar.set_label("heat (1: hottest)", fontsize=9)
+    bar.set_ticks([0, 0.5, 1])
     return drawing(axes, ". ".join(words) + ".", photos=True)
 
 
@@ -137,13 +143,13 @@ def probability_bars(predictions: Sequence, *, truths: Sequence[str] = ()) -> Dr
 
 
 def _bars(ax: Axes, answer, names: Sequence[str], truth: str | None) -> None:
-    """Probabilities of one image; the predicted class (a dark bar) and the true one are named beside the numbers."""
+    """Probabilities of one image: the predicted class has a dark bar, the true one is named beside its number."""
     for row, name in enumerate(names):
         p = answer.probabilities.get(name, 0.0)
         predicted, true = name == answer.class_name, name == truth
-        ax.barh(row, p, 0.72, color=BLUE if predicted else SKY)
-        text = f"{p:.2f} {', '.join(word for word, so in (('predicted', predicted), ('true', true)) if so)}".rstrip()
-        ax.text(p + 0.03, row, text, va="center", fontsize=9, color=INK, fontweight="bold" if true else "normal")
-    ax.set(xlim=(0, 1.9), ylim=(len(names) - 0.5, -0.5), xticks=[])
+        ax.barh(row, p, 0.72, color=INK if predicted else PALE)
+        text = f"{p:.2f} true" if true else f"{p:.2f}"
+        ax.text(p + 0.03, row, text, va="center", fontsize=9, fontweight="bold" if true else "normal")
+    ax.set(xlim=(0, 1.75), ylim=(len(names) - 0.5, -0.5), xticks=[])
     ax.spines[["bottom"]].set_visible(False)
     ax.tick_params(left=False)

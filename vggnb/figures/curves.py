@@ -1,26 +1,28 @@
-"""Figures of probabilities: ROC and precision-recall curves, thresholds, the reliability diagram, differences."""
+"""Figures of probabilities: ROC and precision-recall curves, the decision threshold, the reliability diagram."""
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from vggnb.figures.canvas import (
-    BLUE,
     FAINT,
+    INK,
     LINES,
-    VERMILION,
-    WIDTH,
     Drawing,
-    cue,
     drawing,
     key,
     label,
+    model_cue,
     named,
     new_axes,
+    only_model,
     styled,
 )
 from vggnb.folders import shown
-from vggnb.metrics import LOWER_IS_BETTER, METRICS, calibration_error, reliability
+from vggnb.metrics import calibration_error, reliability
 from vggnb.storage import VggnbError
+
+SQUARE = (6.4, 4.8)
 
 
 @styled
@@ -36,21 +38,21 @@ def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) 
     """
     from sklearn import metrics as sk  # takes a second to import
 
-    ax = new_axes(ax, size=(6.4, 4.8))
+    ax = new_axes(ax, size=SQUARE)
     ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
     ax.text(0.52, 0.49, "chance", color=FAINT, fontsize=10, rotation=45, rotation_mode="anchor", va="top")
     handles, labels, words = [], [], []
-    for index, (name, (truth, scores)) in enumerate(scored.items()):
-        truth, scores = checked_scores(truth, scores)
+    for place, (name, (truth, scores)) in enumerate(scored.items()):
+        truth, scores = _checked(truth, scores)
         false, true, _ = sk.roc_curve(truth, scores, drop_intermediate=False)
-        area, colour = sk.auc(false, true), cue(index)["color"]
-        handles += ax.plot(false, true, lw=2, ls=LINES[index % len(LINES)], color=colour)
-        text = f"{shown(name)} AUC {area:.2f} ({truth.sum()} positive, {(~truth).sum()} negative)"
+        area, look = sk.auc(false, true), model_cue(place + only_model(len(scored)))
+        handles += ax.plot(false, true, lw=2, ls=LINES[place % len(LINES)], color=look["color"])
+        text = f"{shown(name)} AUC {area:.2f} ({truth.sum()} positive, {(~truth).sum()} negative)".strip()
         if threshold is not None:
             x, y = (float((scores[kind] >= threshold).mean()) for kind in (~truth, truth))
-            ax.plot(x, y, ms=9, mec="white", clip_on=False, zorder=3, **cue(index))
+            ax.plot(x, y, ms=9, mec="white", clip_on=False, zorder=3, **look)
             text += f", at threshold {threshold:.2f} sensitivity {y:.2f}, specificity {1 - x:.2f}"
-        labels.append(f"{label(name)}  AUC {area:.2f}")
+        labels.append(f"{label(name)}  AUC {area:.2f}".strip())
         words.append(text)
     key(ax, handles, labels, loc="lower right", handlelength=3.5)
     mark = "" if threshold is None else f" (mark: threshold {threshold:.2f})"
@@ -59,12 +61,8 @@ def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) 
     return drawing(ax, "; ".join(words) + ".")
 
 
-def checked_scores(truth, scores) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as bool (n,) and scores as float (n,).
-
-    Raises:
-        VggnbError: labels are not of two kinds.
-    """
+def _checked(truth, scores) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as bool (n,) and scores as float (n,), if the labels are of two kinds."""
     truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
     if truth.all() or not truth.any():
         what = f"This curve needs positive and negative images; here are {truth.sum()} and {(~truth).sum()}."
@@ -81,13 +79,13 @@ def precision_recall_curve(scored) -> Drawing:
     """
     from sklearn import metrics as sk
 
-    ax = new_axes(size=(6.4, 4.8))
+    ax = new_axes(size=SQUARE)
     handles, labels, words = [], [], []
-    for index, (name, (truth, scores)) in enumerate(scored.items()):
-        truth, scores = checked_scores(truth, scores)
+    for place, (name, (truth, scores)) in enumerate(scored.items()):
+        truth, scores = _checked(truth, scores)
         precision, recall, _ = sk.precision_recall_curve(truth, scores)
         average, share = sk.average_precision_score(truth, scores), truth.mean()
-        look = {"ls": LINES[index % len(LINES)], "color": cue(index)["color"]}
+        look = {"ls": LINES[place % len(LINES)], "color": model_cue(place + only_model(len(scored)))["color"]}
         handles += ax.step(recall, precision, where="post", lw=2, **look)
         ax.axhline(share, color=FAINT, ls=":", lw=1)
         ax.text(0.02, share, f"chance: {share:.2f}", color=FAINT, fontsize=10, va="bottom")
@@ -104,89 +102,63 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
     """What moving the threshold does: sensitivity falls, specificity rises.
 
     Args:
-        truth: bool or 0 and 1 (n,). scores: (n,), probability of the positive class.
+        truth: bool or 0 and 1 (n,).
+        scores: float (n,), probability of the positive class.
         threshold: the one in use; it gets a line.
     """
-    truth, scores = checked_scores(truth, scores)
-    ax = new_axes(size=(WIDTH, 4.0))
+    truth, scores = _checked(truth, scores)
+    ax = new_axes(size=(8.0, 4.0))
     cuts = np.unique(np.concatenate([[0, threshold, 1], scores, np.nextafter(scores, 2)]))
+    at, words, handles = int(np.searchsorted(cuts, threshold)), [], []
+    positives, negatives = np.sort(scores[truth]), np.sort(scores[~truth])
     curves = {
-        "sensitivity": [(scores[truth] >= cut).mean() for cut in cuts],
-        "specificity": [(scores[~truth] < cut).mean() for cut in cuts],
+        "sensitivity": 1 - np.searchsorted(positives, cuts) / len(positives),
+        "specificity": np.searchsorted(negatives, cuts) / len(negatives),
     }
-    at, words = int(np.searchsorted(cuts, threshold)), []
-    looks = zip((VERMILION, BLUE), ("-", "--"), ("left", "right"), strict=True)
-    for (name, values), (colour, line, side) in zip(curves.items(), looks, strict=True):
-        ax.plot(cuts, values, color=colour, ls=line, lw=2)
-        x, y = (0.01, 1.02) if side == "left" else (0.99, 1.02)
-        ax.text(x, y, name, color=colour, ha=side, va="bottom", fontsize=11)
-        ax.plot(threshold, values[at], "o" if side == "left" else "s", color=colour, ms=8, mec="white", zorder=3)
+    looks = ({"ls": "-", "color": INK, "marker": "o"}, {"ls": "--", "color": FAINT, "marker": "s"})
+    for (name, values), look in zip(curves.items(), looks, strict=True):
+        handles += ax.plot(cuts, values, lw=2, ms=8, mec="white", markevery=[at], **look)
         words.append(f"{name} {values[at]:.2f}")
     ax.axvline(threshold, color=FAINT, ls=":", lw=1.5)
-    ax.text(threshold, 0.02, f" threshold {threshold:.2f}: {', '.join(words)} ", fontsize=10,
-            ha="left" if threshold < 0.5 else "right")  # fmt: skip
-    ax.set(xlim=(0, 1), ylim=(0, 1.1), yticks=np.linspace(0, 1, 6), ylabel="share of the class that is right")
+    key(ax, handles, words, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, handlelength=3.5, borderaxespad=0)
+    ax.set(xlim=(0, 1), ylim=(0, 1.03), yticks=np.linspace(0, 1, 6), ylabel="share of the class that is right")
     ax.set(xlabel="threshold: the positive class is predicted from this probability on")
+    ax.set_title(f"threshold {threshold:.2f}")
     counts = f"{truth.sum()} positive and {(~truth).sum()} negative images"
     return drawing(ax, f"At threshold {threshold:.2f}: {', '.join(words)}, on {counts}.")
 
 
 @styled
-def differences(comparison, *, names: tuple[str, str] = ("first", "second")) -> Drawing:
-    """Second minus first for every metric, with its interval: one that holds 0 is not significant.
-
-    Args:
-        comparison: what `evaluate.compare` gave.
-        names: of the two models.
-    """
-    values, words = comparison.differences, []
-    ax = new_axes(size=(WIDTH, 1.3 + 0.42 * len(values)))
-    for row, (metric, one) in enumerate(values.items()):
-        significant = one.low > 0 or one.high < 0
-        look = {"color": VERMILION if significant else BLUE}
-        ax.plot([one.low, one.high], [row, row], lw=2.5, solid_capstyle="butt", **look)
-        ax.plot(one.value, row, "D" if significant else "o", ms=8, mec="white", **look)
-        text = f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
-        verdict = "significant" if significant else "not significant"
-        ax.text(1.03, row, f"{text}\n{verdict}", transform=ax.get_yaxis_transform(), va="center", fontsize=9, **look)
-        words.append(f"{METRICS[metric]} {text}, {verdict}")
-    ax.axvline(0, color=FAINT, ls=":", lw=1.5)
-    ticks = [f"{METRICS[m]}\n(lower is better)" if m in LOWER_IS_BETTER else METRICS[m] for m in values]
-    ax.set_yticks(range(len(values)), ticks)
-    reach = max(max(abs(one.low), abs(one.high)) for one in values.values()) * 1.1
-    first, second = (label(name) for name in names)
-    ax.set(xlim=(-reach, reach), ylim=(len(values) - 0.4, -0.6))
-    ax.set_xlabel(f"{second} minus {first}, with 95 % interval", parse_math=False)
-    text = f"{shown(names[1])} minus {shown(names[0])} on {comparison.n} images: {'; '.join(words)}."
-    return drawing(ax, text)
-
-
-@styled
-def reliability_diagram(predictions, *, ax: Axes | None = None) -> Drawing:
-    """Confidence against accuracy, bin by bin, with the number of images in each.
+def reliability_diagram(predictions) -> Drawing:
+    """Confidence against accuracy, bin by bin, and below it how many images are in each bin.
 
     Args:
         predictions: anything with `labels` (n,) and `probabilities` (n, classes), or {name: one of these}.
     """
-    ax = new_axes(ax, size=(6.4, 4.8))
+    several = named(predictions)
+    figure = Figure(figsize=(6.4, 5.6), dpi=144, layout="constrained")
+    ax, strip = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1.1))
     handles, labels = ax.plot([0, 1], [0, 1], color=FAINT, ls=":"), ["perfectly calibrated"]
-    words, lowest = [], 1.0
-    for index, (name, one) in enumerate(named(predictions).items()):
-        confidence, share, count = reliability(one.labels, one.probabilities)
-        error, look = float(calibration_error(one.labels, one.probabilities)[0]), cue(index)
-        handles += ax.plot(confidence, share, lw=1.2, ms=6, ls=LINES[index % len(LINES)], **look)
-        ax.scatter(confidence, share, s=60 + 300 * count / count.sum(), edgecolor="white", alpha=0.9, zorder=3, **look)
-        row = -0.08 * (index + 1)  # under the axis: how many images each mark stands for
-        ax.text(1.04, row, "images", va="center", fontsize=9, color=look["color"])
-        for x, n in zip(confidence, count, strict=True):
-            ax.text(x, row, str(n), ha="center", va="center", fontsize=9, color=look["color"])
+    words, lowest, most = [], 1.0, 0
+    for place, (name, one) in enumerate(several.items()):
+        confidence, accuracy, count = reliability(one.labels, one.probabilities)
+        error, look = (
+            float(calibration_error(one.labels, one.probabilities)[0]),
+            model_cue(place + only_model(len(several))),
+        )
+        handles += ax.plot(confidence, accuracy, lw=1.5, ms=8, mec="white", ls=LINES[place % len(LINES)], **look)
         labels.append(f"{label(name)}  calibration error {error:.2f}".strip())
-        marks = zip(confidence, share, count, strict=True)
-        steps = ", ".join(f"confidence {x:.2f}, accuracy {y:.2f} (n={n})" for x, y, n in marks)
+        width = 0.08 / len(several)
+        bins = np.minimum(np.floor(confidence * 10), 9) / 10 + 0.05 + width * (place - (len(several) - 1) / 2)
+        bars = strip.bar(bins, count, width * 0.9, color=look["color"])
+        strip.bar_label(bars, fontsize=9, padding=1)
+        steps = ", ".join(
+            f"confidence {x:.2f}, accuracy {y:.2f} (n={n})" for x, y, n in zip(confidence, accuracy, count, strict=True)
+        )
         words.append(f"{shown(name)} calibration error {error:.2f} over {count.sum()} images: {steps}".strip())
-        lowest = min(lowest, float(confidence.min()))
-    ax.axhline(0, color=FAINT, lw=0.8)
+        lowest, most = min(lowest, np.floor(confidence.min() * 10) / 10), max(most, count.max())
     key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
-    ax.set(xlim=(lowest - 0.04, 1.02), ylim=(-0.08 * (len(handles) - 0.4), 1.05), yticks=np.linspace(0, 1, 6))
-    ax.set(xlabel="confidence: probability of the predicted class", ylabel="accuracy")
-    return drawing(ax, "; ".join(words) + ".")
+    ax.set(xlim=(lowest - 0.02, 1.02), ylim=(-0.02, 1.03), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
+    strip.set(xlabel="confidence: probability of the predicted class", ylabel="images", ylim=(0, 1.35 * most))
+    strip.set_yticks([])
+    return drawing([ax, strip], "; ".join(words) + ".")

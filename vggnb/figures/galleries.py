@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from vggnb.figures.canvas import BLUE, VERMILION, WIDTH, Drawing, drawing, empty, label, styled
+from vggnb.figures.canvas import FAINT, WIDTH, WRONG, Drawing, drawing, empty, label, styled
 from vggnb.folders import counted, shown
 from vggnb.images import read_image
 from vggnb.storage import VggnbError
@@ -38,11 +38,12 @@ class Tile:
         return height / max(height, width), width / max(height, width)
 
 
-def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = ()) -> Axes:
-    """Lay tiles out in rows; `names` stand at the left of the rows."""
+def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = (), pairs: bool = False) -> Axes:
+    """Lay tiles out in rows; `names` stand at the left of the rows; `pairs` leaves a gap after every second column."""
     tiles = [tile for row in rows for tile in row]
     columns, margin = max(map(len, rows)), 1.3 if names else 0.04
-    inch = min(LARGEST_TILE, (WIDTH - margin) / (columns * 1.06))
+    places = [1.06 * column + 0.3 * (column // 2) * pairs for column in range(columns)]
+    inch = min(LARGEST_TILE, (WIDTH - margin) / (places[-1] + 1.06))
     lines = max(tile.caption.count("\n") + 1 for tile in tiles)
     tall = max(tile.sides[0] for tile in tiles)  # of the tallest image: landscapes need less room
     step = tall + 0.06 + (lines * LINE + 0.08) / inch
@@ -51,8 +52,8 @@ def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = ()) -> 
     for i, row in enumerate(rows):
         if names:
             ax.text(-margin / inch, i * step + tall / 2, names[i], va="center", fontsize=10)
-        for j, tile in enumerate(row):
-            _draw_tile(ax, tile, j * 1.06, i * step, tall)
+        for place, tile in zip(places, row, strict=False):
+            _draw_tile(ax, tile, place, i * step, tall)
     ax.set(xlim=(-margin / inch, (WIDTH - margin) / inch), ylim=(len(rows) * step, -0.05 / inch), aspect="equal")
     ax.set_axis_off()
     return ax
@@ -69,7 +70,7 @@ def _draw_tile(ax: Axes, tile: Tile, x: float, y: float, tall: float) -> None:
     else:
         ax.imshow(tile.pixels, extent=(left, left + width, top + height, top), aspect="auto")
     if tile.right is not None:
-        colour = BLUE if tile.right else VERMILION
+        colour = FAINT if tile.right else WRONG
         ax.add_patch(Rectangle((left, top), width, height, fc="none", ec=colour, lw=1.5 if tile.right else 4))
         box = {"boxstyle": "round,pad=0.2", "fc": colour, "ec": "none"}
         mark = "✓ right" if tile.right else "✗ wrong"
@@ -132,25 +133,35 @@ def images(data, rows: Sequence) -> Drawing:
 
 @styled
 def duplicate_pairs(census) -> Drawing:
-    """Duplicates and near-duplicates, side by side; pairs in two splits (leaks) first.
+    """Duplicates and near-duplicates side by side: leaks (in two splits) first, then conflicts (under two classes).
 
     Args:
         census: anything with `pairs` (first, second, kind, distance) and `dataset`.
     """
-    pairs = sorted(census.pairs, key=lambda pair: (pair.first.split == pair.second.split, pair.distance))
+    pairs = sorted(census.pairs, key=lambda pair: (not _is_leak(pair), not _is_conflict(pair), pair.distance))
     if not pairs:
         return empty(f"There are no duplicates among {counted(len(census.rows), 'image')}.")
     tiles, words = [], []
     for number, pair in enumerate(pairs[:MOST_PAIRS], 1):
-        leak = pair.first.split != pair.second.split
-        verdict = "same bytes" if pair.kind == "exact" else f"distance {pair.distance} bits"
-        verdict = f"LEAK: {verdict}" if leak else verdict
+        flags = ["LEAK"] * _is_leak(pair) + ["CONFLICT"] * _is_conflict(pair)
+        kind = "duplicate" if pair.kind == "exact" else f"near-duplicate ({pair.distance} bits)"
+        first, *more = [*([", ".join(flags)] if flags else []), kind]
         for row in (pair.first, pair.second):
             place = f"{row.split}/{label(row.class_name, 14)}"
-            tiles.append(_tile(census.dataset / row.path, place, f"pair {number}: {verdict}"))
-        words.append(f"{shown(pair.first.path)} and {shown(pair.second.path)} ({verdict})")
+            tiles.append(_tile(census.dataset / row.path, place, f"{number}. {first}", *more))
+        words.append(f"{shown(pair.first.path)} and {shown(pair.second.path)} ({', '.join([*flags, kind])})")
     text = f"{len(words)} of {counted(len(pairs), 'pair')}: {'; '.join(words)}."
-    return drawing(draw_tiles(_wrap(tiles, 4)), text, photos=True)
+    return drawing(draw_tiles(_wrap(tiles, 4), pairs=True), text, photos=True)
+
+
+def _is_leak(pair) -> bool:
+    """Whether an image is in two splits."""
+    return pair.first.split != pair.second.split
+
+
+def _is_conflict(pair) -> bool:
+    """Whether an image has two labels."""
+    return pair.first.class_name != pair.second.class_name
 
 
 @styled
@@ -200,7 +211,7 @@ def prediction_gallery(predictions, data, *, most: int = 12) -> Drawing:
         for k in wrong[:3]
     ]
     text += f"; the most confident: {', '.join(names)}." if names else "."
-    return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
+    return drawing(draw_tiles(_wrap(tiles, 4)), text, photos=True)
 
 
 @styled

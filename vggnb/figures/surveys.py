@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 
 from vggnb.figures.canvas import (
     BLUE,
-    COLOURS,
     FAINT,
     GREEN,
-    HATCHES,
     INK,
+    SPLIT_COLOURS,
+    SPLIT_HATCHES,
     VERMILION,
     WIDTH,
     Drawing,
@@ -47,7 +47,7 @@ def class_counts(data, *, ax: Axes | None = None) -> Drawing:
     for index, split in enumerate(splits):
         values = [counts[split][name] for name in drawn]
         places = np.arange(len(drawn)) + thick * (index - (len(splits) - 1) / 2)
-        look = {"color": COLOURS[index], "hatch": HATCHES[index], "edgecolor": "white"}
+        look = {"color": SPLIT_COLOURS.get(split, FAINT), "hatch": SPLIT_HATCHES.get(split, ""), "edgecolor": "white"}
         bars = ax.barh(places, values, thick * 0.92, **look)
         ax.bar_label(bars, [f"{split} {n}" for n in values], padding=4, fontsize=10)
     ax.set_yticks(range(len(drawn)), [label(name) for name in drawn], parse_math=False)
@@ -79,9 +79,8 @@ def sizes_and_brightness(census) -> Drawing:
     drawn = [k for k in range(len(census.classes)) if (labels == k).any()][:MOST_CLASSES]
     for place, k in enumerate(drawn):
         low, first, middle, third, high = np.quantile(brightness[labels == k], [0.05, 0.25, 0.5, 0.75, 0.95])
-        colour = COLOURS[place % len(COLOURS)]
-        right.plot([low, high], [place, place], color=colour, lw=1.5)
-        right.plot([first, third], [place, place], color=colour, lw=8, solid_capstyle="butt")
+        right.plot([low, high], [place, place], color=FAINT, lw=1.5)
+        right.plot([first, third], [place, place], color=FAINT, lw=8, solid_capstyle="butt")
         right.plot(middle, place, "o", ms=7, mfc="white", mec=INK)
         right.annotate(f"{middle:.0f}", (middle, place), (0, 8), textcoords="offset points", ha="center", fontsize=10)
         words.append(f"{shown(census.classes[k])} {middle:.0f}")
@@ -97,17 +96,17 @@ def sizes_and_brightness(census) -> Drawing:
 
 
 def _sizes(ax: Axes, sizes: Counter) -> None:
-    """One dot for each size, larger for more images; the most frequent is named."""
-    points = np.array(list(sizes))
-    number = np.array(list(sizes.values()))
-    ax.scatter(*points.T, s=20 + 380 * number / number.sum(), color=COLOURS[0], alpha=0.6, edgecolor="white")
-    (size, n), *_ = sizes.most_common(1)
-    limit = 1.3 * points.max()
-    ax.plot([0, limit], [0, limit], color=FAINT, ls=":", lw=1)
-    box = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"}
-    words, side = f"{size[0]} x {size[1]}: {counted(n, 'image')}", "right" if size[0] > limit / 2 else "left"
-    ax.annotate(words, size, (0, 16), textcoords="offset points", ha=side, fontsize=10, bbox=box)
-    ax.set(xlim=(0, limit), ylim=(0, limit), xlabel="width (pixels)", ylabel="height (pixels)", title="size")
+    """Histograms of widths and heights; the most frequent size is named."""
+    points, number = np.array(list(sizes)), np.array(list(sizes.values()))
+    edges = np.linspace(0, 1.05 * points.max(), 25)
+    lines = [
+        ax.stairs(np.histogram(points[:, side], edges, weights=number)[0], edges, color=colour, ls=line, lw=2)
+        for side, (colour, line) in enumerate(((INK, "-"), (FAINT, "--")))
+    ]
+    ax.set(xlim=(0, edges[-1]), ylim=(0, 1.3 * ax.get_ylim()[1]), xlabel="pixels", ylabel="images")
+    (width, height), n = sizes.most_common(1)[0]
+    ax.set_title(f"size (most frequent: {width} x {height}, {counted(n, 'image')})", fontsize=11)
+    key(ax, lines, ["width", "height"], loc="upper left", ncols=2)
 
 
 @styled

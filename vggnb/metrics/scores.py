@@ -34,7 +34,7 @@ METRICS = {  # name in JSON -> name for people, in the order of every table
 }
 LOWER_IS_BETTER = ("ece", "brier")
 BINS = 10  # of confidence, of equal width (Guo et al. 2017, doi 10.48550/arXiv.1706.04599)
-WORK = 500_000_000  # images x classes x draws; many classes on many images get fewer draws
+WORK = 100_000_000  # images x classes x draws; many classes on many images get fewer draws
 FEWEST_DRAWS = 100
 
 
