@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tell import tell
+from tell import tell, with_json
 
 from vggnb.census import Census, near_duplicates, take_census
 from vggnb.census.rows import Row
@@ -191,8 +191,7 @@ def main() -> None:
     parser.add_argument("dataset", nargs="?", type=Path)
     parser.add_argument("--cleanvision", metavar="PYTHON", help="an interpreter that has CleanVision")
     parser.add_argument("--many", type=int, default=0, help="also take a census of that many generated files")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = with_json(parser).parse_args()
     tell(measure(options), as_json=options.json)
 
 

@@ -8,13 +8,14 @@ The last line is the time of a report on 528 predictions with 2,000 draws.
 """
 
 import argparse
-import json
 import platform
 import time
 from datetime import date
 from statistics import NormalDist
 
 import numpy as np
+from tell import document as print_document
+from tell import with_json
 
 from vggnb.metrics import Predictions, report_on
 
@@ -48,8 +49,7 @@ def coverage(sets: int, negatives: int, positives: int, auc: float, *, draws: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=400)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = with_json(parser).parse_args()
     rows = [{"negatives": n, "positives": p, "auc_is": a, **coverage(options.sets, n, p, a)} for n, p, a in SETTINGS]
     given = test_set(np.random.default_rng(0), 264, 264, 1.5)
     start = time.perf_counter()
@@ -58,7 +58,7 @@ def main() -> None:
     document = {"sets": options.sets, "coverage": rows, "report_528_s": round(seconds, 3)}
     document |= {"machine": platform.processor() or platform.machine(), "date": date.today().isoformat()}
     if options.json:
-        print(json.dumps(document))
+        print_document(document)
         return
     print(f"Share of {options.sets} simulated test sets whose 95 % interval holds the truth\n")
     print(f"{'images':>12} {'AUC':>6} | {'auc':>7} {'accuracy':>9} {'sensitivity':>12}")

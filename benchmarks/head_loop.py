@@ -10,7 +10,6 @@ batches; the time of each holds its own compiling. They are timed in turn, and t
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -19,7 +18,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from tell import where
+from tell import document as print_document
+from tell import where, with_json
 
 from vggnb.census import Manifest
 from vggnb.census.rows import Row
@@ -132,12 +132,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--recipe", default="article")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = with_json(parser).parse_args()
     recipe = Recipe.named(options.recipe).with_(epochs=options.epochs)
     document = measure(recipe, options.images, options.repeats)
     if options.json:
-        print(json.dumps(document))
+        print_document(document)
         return
     print(f"{options.epochs} epochs on {options.images} x {document['features']} features ({document['machine']})")
     for name, words in (("bare", "bare loop"), ("ours", "fit"), ("keras", "Keras, a call a batch")):

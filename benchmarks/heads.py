@@ -8,7 +8,6 @@ only.
 """
 
 import argparse
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
+from tell import document as print_document
+from tell import with_json
 from threadpoolctl import threadpool_limits
 
 from vggnb import choose
@@ -151,8 +152,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--store", type=Path, help="a feature store to use and keep")
     parser.add_argument("--weights", default="offline")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = with_json(parser).parse_args()
     data = load(options)
     lines = {}
     warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest ridges need not be solved to the last digit
@@ -166,7 +166,7 @@ def main() -> None:
                 numbers = f"{line['ridge']:7g}{line['score']:8.3f}{line['loss']:8.3f}{line['accuracy']:10.3f}"
                 print(f"{name:44}{numbers}", flush=True)
     if options.json:
-        print(json.dumps({"dataset": options.dataset.name, "images": len(data[1]), "ideas": lines}))
+        print_document({"dataset": options.dataset.name, "images": len(data[1]), "ideas": lines})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tell import parser, where
+from tell import document, parser, where
 
 from vggnb.paths import sample_folder
 from vggnb.predict import ENGINES, open_bundle, predict_files
@@ -115,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vggnb-bench-") as scratch:
         result = measure(options, Path(scratch))
     if options.json:
-        print(json.dumps(result))
+        document(result)
         return
     print(f"{'':<14} {'cold start to answer':>22} {'photos a second':>16}")
     for engine in ENGINES:

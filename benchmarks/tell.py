@@ -3,6 +3,7 @@
 import argparse
 import json
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from importlib.metadata import version
@@ -18,8 +19,23 @@ def parser(doc: str, *, dataset: bool = False) -> argparse.ArgumentParser:
         found.add_argument("dataset", nargs="?", type=Path)
     found.add_argument("--image-size", type=int, default=224)
     found.add_argument("--weights", default="offline")
-    found.add_argument("--json", action="store_true")
+    return with_json(found)
+
+
+def with_json(found: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add --json: once it is parsed, all that is printed goes to stderr, and stdout is for the document alone."""
+
+    class Json(argparse.Action):
+        def __call__(self, parser, options, *_):
+            options.json, sys.stdout = True, sys.stderr  # Keras and other libraries print, too
+
+    found.add_argument("--json", action=Json, nargs=0, default=False)
     return found
+
+
+def document(result: dict) -> None:
+    """Print the JSON document."""
+    print(json.dumps(result), file=sys.__stdout__)
 
 
 def where(*packages: str) -> dict:
@@ -39,7 +55,7 @@ def main(measure: Callable[[argparse.Namespace], dict], arguments: argparse.Argu
 def tell(result: dict, *, as_json: bool) -> None:
     """Print it."""
     if as_json:
-        print(json.dumps(result))
+        document(result)
         return
     for name, value in lines(result):
         print(f"{name:<34} {f'{value:.3g}' if isinstance(value, float) else value}")

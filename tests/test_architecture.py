@@ -3,10 +3,13 @@
 import ast
 import importlib
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage folders lock checkpoints images recipe solar".split()
+CAPTURE = {"capture_output": True, "text": True}
 WAY = (
     "paths staging datasets census metrics generators weights model features choose train evaluate card save predict"
 ).split()
@@ -136,3 +139,13 @@ def test_what_a_benchmark_imports_is_still_there():
                 names = [name for name in names if not importlib.util.find_spec(f"{node.module}.{name}")]
                 missing += [f"{script.name}: {node.module}.{name}" for name in names]
     assert not missing
+
+
+def test_a_benchmark_prints_its_document_through_one_function():
+    """So that nothing else lands on stdout, whatever libraries print (`tell.with_json`)."""
+    for script in sorted((PACKAGE.parent / "benchmarks").glob("*.py")):
+        source = script.read_text("utf-8")
+        assert script.name == "tell.py" or '"--json", action' not in source, script.name
+    code = "import tell; tell.main(lambda options: print('Found 384 files.') or {'n': 1}, tell.parser('x'))"
+    done = subprocess.run([sys.executable, "-c", code, "--json"], cwd=PACKAGE.parent / "benchmarks", **CAPTURE)
+    assert (done.stdout, "Found 384 files." in done.stderr) == ('{"n": 1}\n', True)
