@@ -209,6 +209,13 @@ def test_train_takes_the_positive_class_and_checks_it_first(vggnb, photos, tmp_p
     assert (code, out) == (2, "") and "'owl' is not a class" in err
 
 
+def test_a_run_and_its_bundle_stand_for_each_other(document, own_run, saved, photos):
+    shutil.copytree(saved[0], own_run.folder / "bundle")
+    image = photos / "test" / "cat" / "cat_0.jpg"
+    assert document("predict", own_run.folder, image) == document("predict", saved[0], image)
+    assert document("evaluate", own_run.folder / "bundle", "--quiet")["n"] == 12
+
+
 def test_predict_exits_with_2_when_no_file_could_be_predicted(vggnb, saved, tmp_path):
     for name in ("empty.jpg", "page.png"):
         (tmp_path / name).write_text("" if name == "empty.jpg" else "<html></html>")
@@ -271,6 +278,9 @@ def test_a_dataset_that_cannot_be_trained_on_is_told_in_one_message(verb, what, 
         (["save", "{run}", "--to", "{tmp}"], "something else than a bundle"),
         (["evaluate", "{run}", "--positive", "owl"], "'owl' is not a class"),
         (["predict", "{tmp}", "{photos}"], "no bundle in this folder"),
+        (["predict", "{bundle}", "https://example.org/a.jpg"], "this is a web address"),
+        (["census", "https://example.org/photos.zip"], "this is a web address"),
+        (["run", "s3://bucket/photos"], "this is an address"),
         (["predict", "{bundle}", "{tmp}/none.jpg"], "no such file or folder"),
     ],
 )
@@ -359,7 +369,7 @@ def test_each_run_gets_a_folder_of_its_own(tmp_path):
 LIGHT = """
 import sys
 {what}
-heavy = {{"tensorflow", "keras", "sklearn", "matplotlib", "pandas", "scipy"}} & set(sys.modules)
+heavy = {{"tensorflow", "keras", "sklearn", "matplotlib", "pandas"}} & set(sys.modules)
 assert not heavy, heavy
 """
 

@@ -130,12 +130,16 @@ def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
         VggnbError: `path` is the dataset's folder or lies in it, or begins like s3://; `what` and `option` say what was
             to be put there.
     """
-    _check_no_address(path, what, option)
+    check_no_address(path, what, option)
     if resolved(path).is_relative_to(resolved(dataset)):
         raise VggnbError(f"{what} would lie inside the dataset.", path, f"Name a place elsewhere with {option}.")
 
 
-def _check_no_address(path: Path | str, what: str, option: str) -> None:
+def check_no_address(path: Path | str, what: str, option: str) -> None:
+    """Refuse an address such as s3://bucket or https://example.org/photos.zip where a file or folder is needed."""
+    if re.match("https?:/", os.fspath(path), re.IGNORECASE):
+        remedy = "Download it first and give the name of the file; an archive need not be unpacked."
+        raise VggnbError(f"{what} must lie on a disk; this is a web address.", path, remedy)
     if _ADDRESS.match(os.fspath(path)):
         remedy = f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}."
         remedy += " For a folder that really has such a name, give its whole path."
@@ -157,7 +161,7 @@ def _profile(where: str, home: Path) -> str:
 def _home(where: str, project: str) -> Path:
     """VGGNB_HOME; else a folder of Drive on Colab, what Kaggle keeps, or a folder in the user's data directory."""
     if named := os.environ.get("VGGNB_HOME"):
-        _check_no_address(named, "The folder for runs and features", "VGGNB_HOME")
+        check_no_address(named, "The folder for runs and features", "VGGNB_HOME")
         return Path(named).expanduser().absolute()
     if where == "colab":
         return mount_drive(quiet=True) / project
@@ -184,6 +188,7 @@ def _dataset(where: str, profile: str, home: Path) -> Path:
 
 def _located(dataset: Path | str, home: Path) -> Path:
     """The path of a dataset; `sample` and `solar-cells` are names, unless something here is called so."""
+    check_no_address(dataset, "The dataset", "DATASET or VGGNB_DATASET")
     path = Path(dataset).expanduser().absolute()
     if str(dataset) == "sample" and not os.path.lexists(path):
         return sample_folder()

@@ -40,6 +40,18 @@ def workspace_of(dataset: str | None) -> Workspace:
     return open_workspace(dataset=dataset)
 
 
+def bundle_folder(path: Path) -> Path:
+    """The folder of a bundle; where a run is named, that of the bundle in it."""
+    inside = path / "bundle"
+    return inside if inside.is_dir() and (path / "recipe.json").is_file() else path
+
+
+def run_folder(path: Path) -> Path:
+    """The folder of a run; where the bundle in it is named, the run's."""
+    inside = path.name == "bundle" and not (path / "run.json").is_file()
+    return path.parent if inside and (path.parent / "recipe.json").is_file() else path
+
+
 def survey(options, workspace: Workspace):
     """The census of the workspace's dataset, of a local copy where it lies on a slow disk or in an archive."""
     from vggnb.census import take_census

@@ -4,7 +4,9 @@ import sys
 
 from vggnb.cli.output import note, show, write
 from vggnb.cli.steps import (
+    bundle_folder,
     recipe_of,
+    run_folder,
     saved,
     skipped,
     split,
@@ -15,7 +17,7 @@ from vggnb.cli.steps import (
     workspace_of,
 )
 from vggnb.folders import shown
-from vggnb.paths import device_words, open_workspace, versions
+from vggnb.paths import check_no_address, device_words, open_workspace, versions
 from vggnb.storage import VggnbError
 
 
@@ -94,7 +96,7 @@ def evaluate(options) -> None:
     from vggnb.evaluate import evaluate_folder
     from vggnb.train import open_run
 
-    run = open_run(options.run, weights=options.weights)
+    run = open_run(run_folder(options.run), weights=options.weights)
     if options.dataset is None:
         report = evaluate_run(run, **_evaluation(options))
     else:
@@ -116,7 +118,9 @@ def report(options) -> None:
     from vggnb.report import write_report
     from vggnb.train import open_run
 
-    path, report = write_report(open_run(options.run, weights=options.weights), options.to, **_evaluation(options))
+    path, report = write_report(
+        open_run(run_folder(options.run), weights=options.weights), options.to, **_evaluation(options)
+    )
     show(options, {**report.to_dict(), "report": str(path)}, f"{report}\n\nThe report is {path}")
 
 
@@ -129,7 +133,7 @@ def save(options) -> None:
 
     exports, missing = here()
     sets = {"article": ARTICLE, "all": (*FORMATS, *exports)}
-    run, formats = open_run(options.run, weights=options.weights), options.formats.split(",")
+    run, formats = open_run(run_folder(options.run), weights=options.weights), options.formats.split(",")
     files = save_bundle(run, options.to, formats=sets.get(options.formats, formats))
     document = {"files": [vars(file) for file in files], "left_out": missing if options.formats == "all" else {}}
     words = "".join(f"\n  skipped {kind}: {reason}" for kind, reason in document["left_out"].items())
@@ -142,12 +146,17 @@ def predict(options) -> None:
 
     if options.csv and options.json:
         raise VggnbError("stdout can hold one document only.", "--csv and --json", "Give one of the two options.")
+    for path in options.paths:
+        check_no_address(path, "An image", "PATH")
     names = None
     if options.paths == ["-"]:
         names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1) if sys.stdin else b"")  # none where it is closed
     if options.engine == "tensorflow":
         start_tensorflow()
-    bundle, progress = open_bundle(options.bundle, options.engine), not options.quiet and sys.stderr.isatty()
+    bundle, progress = (
+        open_bundle(bundle_folder(options.bundle), options.engine),
+        not options.quiet and sys.stderr.isatty(),
+    )
     if names is None:
         predictions = predict_files(bundle, options.paths, progress=progress)
     else:
@@ -169,4 +178,4 @@ def app(options) -> None:
     from vggnb.widgets.app import HOST, serve
 
     document = {"address": f"http://{HOST}:{options.port}/"}
-    serve(options.run, port=options.port, tell=lambda text: show(options, document, text))
+    serve(run_folder(options.run), port=options.port, tell=lambda text: show(options, document, text))
