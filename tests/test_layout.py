@@ -66,10 +66,11 @@ def test_class_folders_without_splits_are_unsplit(tmp_path):
     }  # fmt: skip
 
 
-def test_class_folders_with_the_same_folders_inside_are_asked_about(tmp_path):
-    layout = read_layout(tree(tmp_path, *(f"seg_{s}/seg_{s}/{c}/1.jpg" for s in ("train", "pred") for c in "ab")))
-    assert layout.classes == ("seg_pred", "seg_train")
-    assert any("All hold the same sub-folders (a, b)" in sentence for sentence in layout.sentences)
+@pytest.mark.parametrize("outer", [("photo", "sketch"), ("fold1", "fold2"), ("seg_train", "seg_pred")])
+def test_class_folders_with_the_same_folders_inside_are_not_trained_on(tmp_path, outer):
+    layout = read_layout(tree(tmp_path, *(f"{name}/{c}/1.jpg" for name in outer for c in "ab")))
+    (obstacle,) = layout.obstacles
+    assert "not clear which folders are the classes" in obstacle.what and "all hold a, b" in obstacle.what
 
 
 @pytest.mark.parametrize("wrapper", ["pictures", "a/b/c"])
@@ -149,14 +150,59 @@ def test_system_files_are_counted_at_any_depth_and_never_looked_into(tmp_path):
     assert layout.classes == ("a", "b")
 
 
-def test_links_are_not_followed_even_in_a_loop(tmp_path):
-    tree(tmp_path, "a/1.jpg", "b/1.jpg", "b/.keep")
-    for name, target in (("a/loop", ".."), ("a/out", "/etc"), ("b/dangling.jpg", "nowhere"), ("b/link.jpg", "1.jpg")):
-        os.symlink(target, tmp_path / name)
-    layout = read_layout(tmp_path)
+def link(root: Path, links: dict[str, str]) -> Path:
+    for name, target in links.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(target, root / name)
+    return root
+
+
+def test_links_that_lead_nowhere_or_back_are_listed(tmp_path):
+    tree(tmp_path, "set/a/1.jpg", "set/b/1.jpg", "set/b/.keep", "notes/text.txt")
+    loops = {"a/loop": "..", "a/up": "../..", "a/self": ".", "a/b": "../b"}
+    link(tmp_path / "set", loops | {"b/nowhere.jpg": "nowhere", "b/same.jpg": "1.jpg", "a/text": "../../notes"})
+    layout = read_layout(tmp_path / "set")
     assert set(found(layout)) == {"a/1.jpg", "b/1.jpg"}
-    assert {stray.path for stray in layout.strays} == {"a/loop", "a/out", "b/dangling.jpg", "b/link.jpg"}
+    assert {stray.path for stray in layout.strays} == {*loops, "b/nowhere.jpg", "b/same.jpg", "a/text"}
     assert all("link" in stray.reason for stray in layout.strays)
+    assert layout.obstacles == ()
+
+
+def test_a_linked_class_folder_and_links_to_images_are_used(tmp_path):
+    tree(tmp_path, "set/a/1.jpg", "other/b/1.jpg", "other/b/deep/2.jpg", "blobs/5f", "blobs/6a")
+    links = {"b": "../other/b", "c/5.jpg": "../../blobs/5f", "c/6.jpg": "../../blobs/6a", "c/7.jpg": "../../blobs/6a"}
+    layout = read_layout(link(tmp_path / "set", links))
+    assert layout.classes == ("a", "b", "c")
+    assert {path for path in found(layout)} == {"a/1.jpg", "b/1.jpg", "b/deep/2.jpg", "c/5.jpg", "c/6.jpg"}
+    assert [(stray.path, "link to a file" in stray.reason) for stray in layout.strays] == [("c/7.jpg", True)]
+
+
+def test_a_link_to_an_image_of_another_class_stays_so_that_the_conflict_is_found(tmp_path):
+    layout = read_layout(link(tree(tmp_path, "a/1.jpg", "b/1.jpg"), {"b/2.jpg": "../a/1.jpg"}))
+    assert found(layout)["b/2.jpg"] == ("unsplit", "b")
+
+
+def test_links_inside_a_linked_folder_do_not_loop(tmp_path):
+    link(tree(tmp_path, "set/a/1.jpg", "other/b/1.jpg", "other/x.jpg"), {"set/b": "../other/b", "other/b/up": ".."})
+    layout = read_layout(tmp_path / "set")
+    assert set(found(layout)) == {"a/1.jpg", "b/1.jpg", "b/up/x.jpg"}
+    assert [stray.path for stray in layout.strays] == ["b/up/b"]
+
+
+@pytest.mark.parametrize(
+    ("files", "links", "words"),
+    [
+        (["a/1.jpg", "b/1.jpg"], {"c": "nowhere"}, "c (It is a link that cannot be followed"),
+        (["a/1.jpg", "b/1.jpg"], {"c": "a"}, "c (It is reached by a link"),
+        (["a/1.jpg", "b/1.jpg", "c.lnk"], {}, "c.lnk (a Windows shortcut)"),
+        (["train/a/1.jpg", "train/b/1.jpg"], {"test": "train"}, "test (It is reached by a link"),
+        (["train/a/1.jpg", "train/b/1.jpg"], {"valid": "/nowhere/valid"}, "valid (It is a link that cannot be"),
+        (["train/a/1.jpg", "train/b/1.jpg"], {"train/c": "nowhere"}, "train/c (It is a link"),
+    ],
+)
+def test_a_link_that_cannot_be_followed_where_a_folder_should_be_stops_training(tmp_path, files, links, words):
+    layout = read_layout(link(tree(tmp_path, *files), links))
+    assert words in layout.obstacles[0].what
 
 
 def test_very_many_folders_in_each_other_are_no_problem(tmp_path):
@@ -252,22 +298,21 @@ def test_tables_from_spreadsheets_are_read(tmp_path, text):
 
 
 def test_every_line_of_a_table_is_used_or_says_why_not(tmp_path):
-    os.symlink("1.jpg", tree(tmp_path, "a/") / "a/link.jpg")
     lines = ["path,label", "a/1.jpg,x", "b/1.jpg,y", "a/1.jpg,y", "gone.jpg,x", "../out.jpg,x", "/etc/hostname,x"]
-    layout = read_table(table(tmp_path, "\n".join([*lines, "a/link.jpg,x", "a/2.jpg,", "a,x"])))
+    layout = read_table(table(tmp_path, "\n".join([*lines, "a/2.jpg,", "a,x"])))
     reasons = {stray.path: stray.reason for stray in layout.strays}
-    assert len(layout.entries) + len(layout.strays) == 9
+    assert len(layout.entries) + len(layout.strays) == 8
     assert "Line 4 names it again" in reasons["a/1.jpg"]
     assert "no such file" in reasons["gone.jpg"]
     assert "beneath" in reasons["../out.jpg"] and "beneath" in reasons["/etc/hostname"]
-    assert "link" in reasons["a/link.jpg"] and "No label" in reasons["a/2.jpg"] and "regular" in reasons["a"]
+    assert "No label" in reasons["a/2.jpg"] and "regular" in reasons["a"]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("file,class\na/1.jpg,x\n", "needs the columns path and label; it has ['file', 'class']"),
-        ("path,label,split\na/1.jpg,x,holdout\n", "'holdout' in line 2 is no split"),
+        ("path,label,split\na/1.jpg,x,holdout\n", "'holdout' in line 2 is not a split"),
         ("path,label\nnowhere.jpg,x\n", "names no file that is there"),
         ("path,label\na/1.jpg,Mel\nb/1.jpg,mel\n", "cannot tell apart"),
         ("", "needs the columns"),

@@ -38,7 +38,7 @@ def drive(tmp_path, monkeypatch):
         (root / name).write_bytes(random.Random(number).randbytes(3000 + number))
         os.utime(root / name, (10**9 + number, 10**9 + number))
     (root / "train" / "empty").mkdir()
-    (root / "train" / "link.jpg").symlink_to(root / IMAGES[0])
+    (root / "train" / "link.jpg").symlink_to(root / "nowhere.jpg")
     return root
 
 

@@ -1,43 +1,37 @@
 """What lies on the disk under a dataset, words for people, and reading ahead.
 
-`walk` lists the tree of regular files and accounts for everything else: links are not followed, nothing is opened, and
-what operating systems and tools leave behind is counted apart.
+`walk` lists the tree of regular files and accounts for everything else: nothing is opened, and what operating systems
+and tools leave behind is counted apart.
 """
 
-import csv
-import io
+import heapq
+import itertools
 import math
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vggnb.storage import VggnbError, mendable
+from vggnb.storage import VggnbError, mendable, storage_errors
 
 SYSTEM_NAMES = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found",
     "@eadir", "__pycache__", "icon\r",
 }  # fmt: skip
 IMAGE_ENDINGS = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".png",
-    ".gif",
-    ".bmp",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".ppm",
-    ".pgm",
-)
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic",
+    ".heif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".dng",
+)  # fmt: skip
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
+TABLE_ENDINGS = (".csv", ".tsv")
+SPREADSHEET_ENDINGS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"), (1, "s"))
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
-LINK = "It is a link, and links are not followed. Put the file itself in its place, or leave it out."
+INSTEAD = "Put the files themselves in its place, or remove it."
+REPEATED = f"It is reached by a link, and its files are counted already. {INSTEAD}"
 SPECIAL = "It is not a regular file (a pipe, a socket or a device). Remove it."
 
 
@@ -54,12 +48,13 @@ class Skipped:
 
 @dataclass(eq=False)
 class Folder:
-    """A folder in the tree; `path` is POSIX and relative to the dataset."""
+    """A folder in the tree; `path` is POSIX and relative to the dataset; `links` are the `files` that are links."""
 
     name: str
     path: str
     folders: dict[str, "Folder"] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
     def all_folders(self) -> Iterator["Folder"]:
         """Itself and the folders at any depth, each before those in it."""
@@ -81,6 +76,10 @@ class Folder:
         """Sub-folders with a file at any depth."""
         return [folder for folder in self.folders.values() if folder.is_filled()]
 
+    def holds_images(self) -> bool:
+        """Whether a file at any depth is named like an image."""
+        return any(map(is_named_like_an_image, self.all_files()))
+
     def images(self) -> int:
         """How many files directly in it are named like images."""
         return sum(map(is_named_like_an_image, self.files))
@@ -94,14 +93,6 @@ def shown(name: str) -> str:
 def plain_cell(text: str) -> str:
     """A cell of a CSV file; an apostrophe is put before what a spreadsheet would take for a formula."""
     return f"'{text}" if text.lstrip(" ").startswith(FORMULA) or text.startswith("'") else text
-
-
-def user_table(data: bytes) -> tuple[Iterator[list[str]], str]:
-    """A reader (`csv.reader`) of a user's table, and its delimiter: semicolons where those are more than commas."""
-    text = data.decode("utf-8-sig", "surrogateescape")
-    head = text.partition("\n")[0]
-    delimiter = ";" if head.count(";") > head.count(",") else ","
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), delimiter
 
 
 def read_ahead(call: Callable, items: Iterable, *, workers: int | None = None, ahead: int = 64) -> Iterator:
@@ -147,18 +138,36 @@ def is_named_like_an_image(name: str) -> bool:
 
 
 def walk(dataset: Path) -> tuple[Folder, list[Skipped], list[str]]:
-    """The tree of regular files; what is no regular file; and the system files.
+    """The tree of regular files; what is not a regular file; and the system files.
+
+    Links are followed to files, and to folders of images that lie elsewhere (Drive shortcuts, another disk); not to
+    what is in the tree already, which would count it twice or never end. All others are listed.
 
     Raises:
         VggnbError: a folder cannot be listed, so that its files cannot be accounted for.
     """
     root, strays, system = Folder("", ""), [], []
-    waiting = [(root, False)]
-    while waiting:
+    known = {_identity(place) for place in (dataset, *Path(os.path.realpath(dataset)).parents)}
+    waiting, links = [(root, False)], []
+    while waiting or links:
+        if not waiting:  # what is really there comes before what links lead to
+            path, folder = heapq.heappop(links)
+            found = _follow(dataset, path, folder, known)
+            if isinstance(found, Folder):
+                waiting.append((found, False))
+            elif found:
+                strays.append(Skipped(path, found))
+            continue
         folder, in_system = waiting.pop()
         for item in _listing(dataset / folder.path):
             path, theirs = _join(folder.path, item.name), in_system or is_system(item.name)
-            if item.is_dir(follow_symlinks=False):
+            if item.is_symlink() and not theirs:
+                heapq.heappush(links, (path, folder))
+            elif item.is_dir(follow_symlinks=False):
+                if (identity := _identity(dataset / path)) in known:
+                    strays.append(Skipped(path, REPEATED))
+                    continue
+                known.add(identity)
                 child = Folder(item.name, path)
                 waiting.append((child, theirs))
                 if not theirs:
@@ -168,8 +177,44 @@ def walk(dataset: Path) -> tuple[Folder, list[Skipped], list[str]]:
             elif item.is_file(follow_symlinks=False):
                 folder.files.append(item.name)
             else:
-                strays.append(Skipped(path, LINK if item.is_symlink() else SPECIAL))
+                strays.append(Skipped(path, SPECIAL))
     return root, strays, sorted(system)
+
+
+def _follow(dataset: Path, path: str, folder: Folder, known: set[tuple[int, int]]) -> Folder | str:
+    """Add what a link leads to; gives a folder that is to be listed, or why nothing was added ('' for a file)."""
+    name, place = path.rpartition("/")[2], dataset / path
+    try:
+        mode = os.stat(place).st_mode
+        if stat.S_ISREG(mode):
+            folder.files.append(name)
+            folder.links.append(name)
+            return ""
+        if not stat.S_ISDIR(mode):
+            return SPECIAL
+        if (identity := _identity(place)) in known:
+            return REPEATED
+        os.listdir(place)
+    except OSError as error:
+        return f"It is a link that cannot be followed ({error.strerror}). {INSTEAD}"
+    if not _holds_an_image(place):
+        return f"It is a link to a folder without images. {INSTEAD}"
+    known.add(identity)
+    folder.folders[name] = Folder(name, path)
+    return folder.folders[name]
+
+
+def _holds_an_image(folder: Path, most: int = 20_000) -> bool:
+    """Whether a file named like an image is among the first entries of a tree."""
+    names = (name for _, folders, files in os.walk(folder) for name in (*files, *("" for _ in folders)))
+    return any(is_named_like_an_image(name) for name in itertools.islice(names, most))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What a folder is, whatever path leads to it."""
+    with storage_errors(folder):
+        status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _listing(folder: Path) -> list[os.DirEntry]:

@@ -1,234 +1,376 @@
 """What folder the user has, and where its class folders are.
 
 Accepted: train / validation / test folders (or some of them) of class folders, class folders that are not split,
-either of them inside wrapper folders, split folders inside class folders, and the same data twice. A table instead of
-a folder is `tables.read_table`. Nothing here opens a image.
+either of them inside wrapper folders, split folders inside class folders, and the same data twice; or a table
+(`tables.read_table`). What could be meant in two ways is refused. Nothing here opens an image.
 """
 
 import os
-import re
-import unicodedata
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from vggnb.folders import Folder, Skipped, counted, shown, walk
+from vggnb.census.entries import (
+    UNSPLIT,
+    Entry,
+    Layout,
+    are_pieces,
+    check_names,
+    is_annotation,
+    is_evaluation,
+    listed,
+    says_only_split,
+    split_in_name,
+    split_word,
+)  # fmt: skip
+from vggnb.census.tables import read_table
+from vggnb.folders import (
+    ARCHIVE_ENDINGS,
+    SPREADSHEET_ENDINGS,
+    TABLE_ENDINGS,
+    Folder,
+    Skipped,
+    counted,
+    is_named_like_an_image,
+    shown,
+    walk,
+)  # fmt: skip
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
 
-UNSPLIT = "unsplit"
-_SPLIT_WORD = re.compile(r"(?:(train(?:ing)?)|(val|valid|validation)|(test(?:ing)?))(?:[ _-]?set)?", re.IGNORECASE)
-OUTSIDE = "It lies outside the class folders. Move it into one if it is a image to use; else leave it."
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file that lies where a image of a class belongs; `path` is POSIX and relative to the dataset."""
-
-    path: str
-    split: str
-    class_name: str
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What was understood of a dataset.
-
-    Attributes:
-        sentences: the same for people.
-        classes: sorted by code point; a label is an index into it.
-        entries: files in class folders, in order of their paths.
-        strays: files that no class can claim: beside the class folders, links, pipes.
-        copies: files of what looks like a second copy of the dataset; the census compares the bytes.
-        system_files: what operating systems and tools leave behind; never opened.
-        obstacles: what stands in the way of training though not of a survey.
-    """
-
-    dataset: Path
-    sentences: tuple[str, ...]
-    classes: tuple[str, ...]
-    entries: tuple[Entry, ...]
-    strays: tuple[Skipped, ...] = ()
-    copies: tuple[str, ...] = ()
-    system_files: tuple[str, ...] = ()
-    obstacles: tuple[VggnbError, ...] = ()
-
-    def __str__(self) -> str:
-        return "\n".join([shown(str(self.dataset)), *self.sentences])
-
-
-def split_word(name: str) -> str | None:
-    """The split that a folder's name, or a table's cell, means: 'train', 'validation', 'test' or None."""
-    match = _SPLIT_WORD.fullmatch(name.strip())
-    return None if match is None else SPLITS[match.lastindex - 1]
+OUTSIDE = "It lies outside the class folders. Move it into one if it is an image to use; else leave it."
+NO_LABEL = "It lies in a folder without labels. Predict its class after training, or move it into a class folder."
+SAME_FILE = "It is a link to a file of the same class that is counted already. Nothing to do."
+_TOOLS = (".ipynb_checkpoints", ".git", ".cache", ".thumbnails", ".Trash", ".AppleDouble", ".vscode", ".fseventsd")
+_NO_CLASS = Folder("", "")
 
 
 def read_layout(dataset: Path) -> Layout:
-    """Find the class folders of a dataset.
+    """Find the class folders of a dataset, or read its table.
 
     Raises:
-        VggnbError: no such folder, not a folder, nothing in it, images directly in a split folder, two folders for one
-            split, class lists that differ between splits, class names that only look different to a computer.
+        VggnbError: there is nothing, or nothing that can be understood; the text names all that stands in the way.
     """
     dataset = Path(os.path.abspath(dataset))
-    _check_folder(dataset)
-    root, strays, system = walk(dataset)
-    if not root.is_filled():
-        raise VggnbError("The dataset folder is empty.", dataset, "Put one folder of images for each class in it.")
-    notes, obstacles = [], []
-    top = _unwrap(root, notes)
-    split_folders = _split_folders(top)
-    copies = _second_copies(top, split_folders)
-    table = _split_table(split_folders, notes) if split_folders else _unsplit_table(top, copies, notes)
-    if table == {UNSPLIT: {}}:
-        table, obstacles = {UNSPLIT: {dataset.name: top}}, [_flat(top, dataset)]
-    classes = _agreed_classes(table, dataset)
-    notes = [*_understood(table, classes), *notes, *_remarks(top, table, copies)]
-    entries = [
-        Entry(path, split, name)
-        for split, folders in table.items()
-        for name, folder in folders.items()
-        for path in folder.all_files()
-    ]
-    inner = [path for copy in copies for path in copy.all_files()]
-    claimed = {entry.path for entry in entries}.union(inner)
-    strays += [Skipped(path, OUTSIDE) for path in root.all_files() if path not in claimed]
-    entries.sort(key=lambda entry: entry.path)
-    strays.sort(key=lambda stray: stray.path)
-    parts = (notes, classes, entries, strays, sorted(inner), system, obstacles)
-    return Layout(dataset, *map(tuple, parts))
-
-
-def _check_folder(dataset: Path) -> None:
     if not dataset.exists():
         raise VggnbError("There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first.")
-    if not dataset.is_dir():
-        remedy = "Name the folder that holds the class folders, or a .csv table of path,label."
-        raise VggnbError("The dataset is a file, not a folder.", dataset, remedy)
+    if dataset.is_dir():
+        return _Reader(dataset).layout()
+    if dataset.suffix.lower() in (*TABLE_ENDINGS, *SPREADSHEET_ENDINGS):
+        return read_table(dataset)
+    remedy = "Name the folder that holds the class folders, a .zip or .tar of it, or a .csv table of path,label."
+    raise VggnbError("The dataset is a file, not a folder.", dataset, remedy)
 
 
-def _unwrap(folder: Folder, notes: list[str], *, split: str | None = None) -> Folder:
-    """Go down while there is nothing but one folder of folders; in the folder of a split also through its namesake."""
-    while not folder.images() and len(filled := folder.filled()) == 1:
-        if split_word(filled[0].name) not in (None, split) or not filled[0].filled():
-            break
-        folder = filled[0]
-        notes.append(f"The folders lie one level deeper, in {shown(folder.path)}/.")
-    return folder
+class _Reader:
+    """Reads one folder; what is to be said of it gathers in lists."""
 
+    def __init__(self, dataset: Path):
+        self.dataset = dataset
+        self.root, self.strays, self.system = walk(dataset)
+        self.sentences: list[str] = []
+        self.warnings: list[str] = []
+        self.obstacles: list[VggnbError] = []
 
-def _split_folders(top: Folder) -> dict[str, Folder]:
-    """Folders by split, in order; {} where there are none, or where the word is a class's name (car, bus, train)."""
-    filled = top.filled()
-    named = [folder for folder in filled if split_word(folder.name)]
-    if len(named) == 1 and named[0].images() and any(other.images() for other in filled if other is not named[0]):
-        return {}
-    found: dict[str, Folder] = {}
-    for folder in named:
-        split = split_word(folder.name)
-        if split in found:
-            both = f"{shown(found[split].path)}/ and {shown(folder.path)}/"
-            raise VggnbError(f"Two folders mean {split}: {both}.", both, "Keep one of them, or merge them into one.")
-        found[split] = folder
-    return {split: found[split] for split in SPLITS if split in found}
+    def layout(self) -> Layout:
+        if not self.root.is_filled():
+            links = f" It holds only {listed(stray.path for stray in self.strays)}." if self.strays else ""
+            remedy = "Put one folder of images for each class in it."
+            raise VggnbError(f"The dataset folder is empty.{links}", self.dataset, remedy)
+        top = self._unwrap(self.root)
+        self._check_archives(top)
+        splits = self._splits(top)
+        copies = self._copies(top, splits)
+        table = self._split_table(top, splits, copies) if splits else self._unsplit_table(top, copies)
+        if table == {UNSPLIT: {}}:
+            self.obstacles.append(self._flat(top))
+            table = {UNSPLIT: {self.dataset.name: top}}
+        classes = self._classes(table)
+        self._check_vanished(top, splits)
+        self._remark(top, table, copies, classes)
+        inner = [path for copy in copies for path in copy.all_files()]
+        entries = self._entries(table)
+        claimed = {entry.path for entry in entries}.union(inner, (stray.path for stray in self.strays))
+        self.strays += [Skipped(path, OUTSIDE) for path in self.root.all_files() if path not in claimed]
+        self.strays.sort(key=lambda stray: stray.path)
+        lists = (self.strays, sorted(inner), self.system, self.warnings, self.obstacles)
+        return Layout(self.dataset, tuple(self.sentences), classes, tuple(entries), *map(tuple, lists))
 
+    def _unwrap(self, folder: Folder, *, split: str | None = None, quiet: bool = False) -> Folder:
+        """Go down while there is nothing but one folder of folders; in the folder of a split also through its namesake.
 
-def _second_copies(top: Folder, split_folders: dict[str, Folder]) -> list[Folder]:
-    """Folders beside the splits or classes that hold the same splits or classes once more."""
-    beside = [folder for folder in top.folders.values() if folder not in split_folders.values()]
-    copies = []
-    for folder in beside:
-        inner = _unwrap(folder, [])
-        if split_folders:
-            if _split_folders(inner).keys() & split_folders.keys():
-                copies.append(folder)
-        elif not inner.files and len(inner.folders) > 1:
-            if set(inner.folders) == {other.name for other in beside if other is not folder}:
-                copies.append(folder)
-    return copies
+        Folders of labels or documents beside it do not count; what else there is, even if it is empty, does.
+        """
+        while not folder.images():
+            beside = [f for f in folder.folders.values() if not _is_documents(f)]
+            if len(filled := [f for f in beside if f.is_filled()]) != 1:
+                break
+            (only,) = filled
+            name = split_word(only.name) or (split and (split_in_name(only.name) or (None,))[0])
+            if name not in (None, split) or not only.filled() or not (len(beside) == 1 or self._splits(only)):
+                break
+            if not quiet:
+                self.sentences.append(f"The folders lie one level deeper, in {shown(only.path)}/.")
+                others = [f for f in folder.filled() if f is not only]
+                self.sentences += [f"{shown(other.path)}/ holds no images." for other in others]
+            folder = only
+        return folder
 
+    def _splits(self, top: Folder) -> dict[str, Folder]:
+        """Folders by split, in order; {} where there are none, or the word is the name of a class (car, bus, train)."""
+        filled = top.filled()
+        strict = {folder: word for folder in filled if (word := split_word(folder.name))}
+        loose = {folder: found for folder in filled if folder not in strict and (found := split_in_name(folder.name))}
+        plain = [folder for folder in filled if folder not in strict and folder not in loose]
+        flat_plain = any(folder.images() for folder in plain)
+        if len(strict) == 1 and flat_plain and all(folder.images() for folder in strict):
+            strict = {}
+        if not strict and (flat_plain and any(folder.images() for folder in loose) or not _agree(loose)):
+            loose = {}
+        found: dict[str, Folder] = {}
+        for folder, split in [*strict.items(), *((folder, split) for folder, (split, _) in loose.items())]:
+            if split in found and is_evaluation(folder.name) and "validation" not in found:
+                split = "validation"
+            elif split in found and is_evaluation(found[split].name) and "validation" not in found.keys() | {split}:
+                found["validation"] = found[split]
+            elif split in found and folder in loose and found[split] in strict:
+                continue  # "test" beside "test-more"; looked at as what lies beside the splits
+            elif split in found:
+                both = f"{shown(found[split].path)}/ and {shown(folder.path)}/"
+                raise VggnbError(f"Two folders mean {split}: {both}.", both, "Keep one, or merge them into one.")
+            found[split] = folder
+        return {split: found[split] for split in SPLITS if split in found}
 
-def _split_table(split_folders: dict[str, Folder], notes: list[str]) -> dict[str, dict[str, Folder]]:
-    """Class folders by split and name, for a dataset that is split."""
-    table = {}
-    for split, folder in split_folders.items():
-        inside = _unwrap(folder, notes, split=split)
-        if not inside.filled():
-            raise _flat(inside, folder.path)
-        table[split] = inside.folders
-    return table
+    def _copies(self, top: Folder, splits: dict[str, Folder]) -> list[Folder]:
+        """Folders beside the splits or classes that hold the same splits or classes once more.
 
+        Splits that a folder beside the others holds, and these do not, are added to them.
+        """
+        beside = [folder for folder in top.folders.values() if folder not in splits.values()]
+        copies = []
+        for folder in beside:
+            inner = self._unwrap(folder, quiet=True)
+            if splits:
+                found = self._splits(inner)
+                if found.keys() & splits.keys():
+                    copies.append(folder)
+                for split in found.keys() - splits.keys() if folder not in copies else ():
+                    splits[split] = found[split]
+            elif not inner.files and len(inner.folders) > 1:
+                if set(inner.folders) == {other.name for other in beside if other is not folder}:
+                    copies.append(folder)
+        return copies
 
-def _unsplit_table(top: Folder, copies: list[Folder], notes: list[str]) -> dict[str, dict[str, Folder]]:
-    """Class folders by split and name, where the outer folders are classes: not split, or each split inside."""
-    classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
-    parts = {name: _split_folders(folder) for name, folder in classes.items()}
-    if not any(parts.values()):
-        return {UNSPLIT: classes}
-    for name, folder in classes.items():
-        odd = sorted(other.name for other in folder.filled() if other not in parts[name].values())
-        if folder.is_filled() and (folder.images() or odd or not parts[name]):
-            what = f"Some class folders hold split folders (train, test); {shown(name)}/ holds something else too."
-            raise VggnbError(what, folder.path, "Give every class folder the same split folders, or none.")
-    notes.append("Each class folder holds its own split folders.")
-    present = [split for split in SPLITS if any(split in found for found in parts.values())]
-    return {split: {name: found.get(split, Folder("", "")) for name, found in parts.items()} for split in present}
+    def _split_table(self, top: Folder, splits: dict[str, Folder], copies: list[Folder]) -> dict[str, dict]:
+        """Class folders by split and name, for a dataset that is split."""
+        present = [split for split in SPLITS if split in splits]
+        inside = {split: self._unwrap(splits[split], split=split, quiet=split != "train") for split in present}
+        first = next(iter(inside))
+        known = set(inside[first].folders)
+        table = {}
+        for split, folder in inside.items():
+            filled = folder.filled()
+            odd = len(filled) == 1 and filled[0].name not in known and len(known) > 1 and filled[0].images()
+            if split != first and known and (not filled or odd):
+                self._unlabelled(splits[split])
+            elif not filled:
+                raise self._flat(folder)
+            else:
+                table[split] = folder.folders
+        for split, folder in splits.items():
+            if split in table and (split_word(folder.name) != split or is_evaluation(folder.name)):
+                self.sentences.append(f"{shown(folder.path)}/ is taken as the {split} split.")
+        self._check_beside(top, [*splits.values(), *copies], known, table)
+        return table
 
+    def _check_beside(self, top: Folder, taken: list[Folder], known: set[str], table: dict) -> None:
+        """What lies beside the split folders: the same classes under an unknown name, or images without labels."""
+        for folder in top.filled():
+            inside = self._unwrap(folder, quiet=True)
+            if folder in taken or any(inside is other or other in inside.folders.values() for other in taken):
+                continue
+            if known & {inner.name for inner in inside.filled()} and folder.holds_images():
+                what = f"{shown(folder.path)}/ holds the same classes as the splits, under a name that means none."
+                missing = [split for split in SPLITS if split not in table]
+                remedy = f"Rename it to {' or '.join(missing)}, or move it out of the dataset."
+                if missing:
+                    self.obstacles.append(VggnbError(what, self.dataset / folder.path, remedy))
+                else:
+                    self.warnings.append(f"{what} It is not used.")
+            elif folder.holds_images():
+                self._unlabelled(folder)
 
-def _flat(folder: Folder, where: object) -> VggnbError:
-    count, name = folder.images() or len(folder.files), f"{shown(folder.name)}/" if folder.name else "the dataset"
-    what = f"{count} image{'s lie' if count != 1 else ' lies'} directly in {name}, in no class folder."
-    return VggnbError(what, where, "Move them into one folder for each class, for example cat/ and dog/.")
+    def _unlabelled(self, folder: Folder) -> None:
+        """Say what to do with images that lie in no class folder."""
+        files = list(folder.all_files())
+        self.strays += [Skipped(path, NO_LABEL) for path in files]
+        place = shown(str(self.dataset / folder.path))
+        words = f"{shown(folder.path)}/ holds {counted(len(files), 'file')} without labels, not used."
+        self.sentences.append(f"{words} After training: vggnb predict RUN {place}")
 
+    def _unsplit_table(self, top: Folder, copies: list[Folder]) -> dict[str, dict[str, Folder]]:
+        """Class folders by split and name, where the outer folders are classes: not split, or each split inside."""
+        classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
+        parts = {name: self._splits(folder) for name, folder in classes.items()}
+        if not any(parts.values()):
+            self._check_meant(classes)
+            return {UNSPLIT: classes}
+        if len(classes) > 1 and all(
+            part and all(len(self._unwrap(split, quiet=True).filled()) > 1 for split in part.values())
+            for part in parts.values()
+        ):
+            what = f"There are {len(classes)} datasets with splits of their own: {listed(classes)}."
+            raise VggnbError(what, self.dataset, "Name one of them, or merge them: train with train, test with test.")
+        for name, folder in classes.items():
+            odd = sorted(other.name for other in folder.filled() if other not in parts[name].values())
+            if folder.is_filled() and (folder.images() or odd or not parts[name]):
+                split = next(shown(other.path) for other in classes.values() if parts[other.name])
+                what = f"Some class folders hold split folders (train, test); {shown(name)}/ holds something else too."
+                remedy = "Give every class folder the same split folders, or none. "
+                raise VggnbError(what, folder.path, f"{remedy}If {split}/ is the whole dataset, name {split}/.")
+        self.sentences.append("Each class folder holds its own split folders.")
+        present = [split for split in SPLITS if any(split in found for found in parts.values())]
+        return {split: {name: found.get(split, _NO_CLASS) for name, found in parts.items()} for split in present}
 
-def _understood(table: dict, classes: tuple[str, ...]) -> list[str]:
-    names = f"{counted(len(classes), 'class folder')} ({', '.join(map(shown, classes))})"
-    if UNSPLIT in table:
-        return [f"Found {names}, not split."]
-    notes = [f"Found {' and '.join(table)}, {'each ' * (len(table) > 1)}with {names}."]
-    return notes + [f"There is no {split} split." for split in SPLITS if split not in table]
+    def _check_meant(self, classes: dict[str, Folder]) -> None:
+        """Refuse to train on folders that became classes by accident."""
+        names, filled = list(classes), [folder for folder in classes.values() if folder.is_filled()]
+        inside = [frozenset(inner.name for inner in self._unwrap(f, quiet=True).filled()) for f in filled]
+        shared = frozenset.intersection(*inside) if inside else frozenset()
+        if len(filled) > 1 and len(shared) > 1 and not any(folder.images() for folder in filled):
+            what = f"It is not clear which folders are the classes: {listed(names)} all hold {listed(sorted(shared))}."
+            remedy = (
+                f"If the classes are {listed(sorted(shared), 3)}, name one of the outer folders as the dataset, or "
+            )
+            remedy += f"call the outer ones train and test. Otherwise move the images up. {self._table_hint()}"
+            self.obstacles.append(VggnbError(what, self.dataset, remedy))
+        elif are_pieces(names):
+            count = sum(folder.images() for folder in filled)
+            what = f"{listed(f'{name}/' for name in names)} look like parts of one collection, not like classes: "
+            what += f"{counted(count, 'image')} in no class folder."
+            remedy = "Move the images into one folder for each class, for example cat/ and dog/."
+            self.obstacles.append(VggnbError(what, self.dataset, f"{remedy} {self._table_hint()}".strip()))
+        elif len(filled) == 1 and filled[0].images() and len(names) == 1 and self._tables():
+            what = f"Only {names[0]!r} found; a classifier needs at least 2 class folders."
+            self.obstacles.append(VggnbError(what, self.dataset, self._table_hint()))
+        taken = [name for name in names if split_word(name) or split_in_name(name)]
+        if taken and len(names) > 1:
+            self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
 
+    def _tables(self) -> list[str]:
+        return [name for name in self.root.files if name.lower().endswith(TABLE_ENDINGS + SPREADSHEET_ENDINGS)]
 
-def _remarks(top: Folder, table: dict, copies: list[Folder]) -> list[str]:
-    notes = [f"{shown(copy.path)}/ looks like a second copy of the dataset; the outer one is used." for copy in copies]
-    for folder in top.folders.values():
-        if split_word(folder.name) and not folder.is_filled():
-            notes.append(f"{shown(folder.path)}/ is empty and counts as absent.")
-    deep = [folder for classes in table.values() for folder in classes.values() if folder.filled()]
-    if deep:
-        notes.append(f"Sub-folders of a class folder count as that class, for example in {shown(deep[0].path)}/.")
-    inside = [frozenset(_unwrap(folder, []).folders) for folder in deep]
-    if UNSPLIT in table and len(inside) > 1 and len(set(inside)) == 1 and len(inside[0]) > 1:
-        names = ", ".join(map(shown, sorted(inside[0])))
-        notes.append(
-            f"All hold the same sub-folders ({names}): if these are the classes, name the outer ones train, test."
+    def _table_hint(self) -> str:
+        """Points to the tables beside the images."""
+        if not (tables := self._tables()):
+            return "Or name a table: a .csv file with the columns path,label."
+        return (
+            f"Or, if {listed(tables, 3)} says which image is what: name its columns path and label (.csv, UTF-8) and "
+            f"give this file as the dataset, as in {shown(str(self.dataset / tables[0]))}"
         )
-    return notes
+
+    def _flat(self, folder: Folder) -> VggnbError:
+        name = f"{shown(folder.path)}/" if folder.path else "the dataset"
+        count = folder.images() or len(folder.files)
+        what = f"{count} image{'s lie' if count != 1 else ' lies'} directly in {name}, in no class folder."
+        if any(is_annotation(other.name) for other in (*self.root.folders.values(), *folder.folders.values())):
+            what += " With folders of labels or masks beside them this looks like a dataset for detection or "
+            what += "segmentation; vggnb names the class of a whole image."
+        remedy = f"Move them into one folder for each class, for example cat/ and dog/. {self._table_hint()}"
+        return VggnbError(what, self.dataset / folder.path, remedy)
+
+    def _check_archives(self, top: Folder) -> None:
+        """Archives beside the folders may hold a class."""
+        archives = [name for name in top.files if name.lower().endswith(ARCHIVE_ENDINGS)]
+        if archives:
+            self.warnings.append(
+                f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}. Unpack "
+                "what holds images to use."
+            )
+
+    def _check_vanished(self, top: Folder, splits: dict[str, Folder]) -> None:
+        """Refuse to leave out what stands where a class folder or a split should be."""
+        shortcuts = [Skipped(path, "a Windows shortcut") for path in top.all_files() if path.endswith(".lnk")]
+        links = [stray for stray in self.strays if "link" in stray.reason and not PurePosixPath(stray.path).suffix]
+        places = {self._unwrap(folder, quiet=True).path for folder in splits.values()} or {top.path}
+        lost = []
+        for stray in (*links, *shortcuts):
+            place, _, name = stray.path.rpartition("/")
+            if place in places or place == top.path and split_word(name.removesuffix(".lnk")):
+                lost.append(f"{shown(stray.path)} ({stray.reason.partition('.')[0]})")
+        if lost:
+            what = f"Links that cannot be followed stand where folders of the dataset should be: {'; '.join(lost)}."
+            remedy = "Put the folders themselves in their places, or remove the links."
+            self.obstacles.append(VggnbError(what, self.dataset, remedy))
+        hidden = {path.split("/")[0] for path in self.system if "/" in path and is_named_like_an_image(path)}
+        hidden = {name for name in hidden if name.startswith(".") and not name.startswith(_TOOLS)}
+        if hidden:
+            self.warnings.append(f"Hidden folders are not used: {listed(sorted(hidden))}.")
+
+    def _classes(self, table: dict[str, dict[str, Folder]]) -> tuple[str, ...]:
+        """The one class list of all splits."""
+        check_names({name for folders in table.values() for name in folders}, self.dataset)
+        first = next(iter(table))
+        classes, problems = sorted(table[first]), []
+        for split, folders in table.items():
+            lacks, extra = sorted(set(classes) - set(folders)), sorted(set(folders) - set(classes))
+            if extra:
+                parts = [f"{split} lacks: {listed(lacks)}"] * bool(lacks) + [f"{split} has extra: {listed(extra)}"]
+                problems.append(f"{'; '.join(parts)} ({first} has {classes}, {split} has {sorted(folders)})")
+            elif lacks:
+                self.warnings.append(f"{split} has no folder for {listed(lacks)}.")
+        if problems:
+            what = f"The class folders differ between the splits: {'; '.join(problems)}."
+            raise VggnbError(what, self.dataset, f"Give {first} every class that the other splits have.")
+        names = f"{counted(len(classes), 'class folder')} ({listed(classes)})"
+        found = [f"Found {names}, not split."]
+        if UNSPLIT not in table:
+            found = [f"Found {' and '.join(table)}, {'each ' * (len(table) > 1)}with {names}."]
+            found += [f"There is no {split} split." for split in SPLITS if split not in table]
+        self.sentences[:0] = found
+        return tuple(classes)
+
+    def _remark(self, top: Folder, table: dict, copies: list[Folder], classes: tuple[str, ...]) -> None:
+        for copy in copies:
+            words = "looks like a second copy of the dataset; the outer one is used."
+            self.sentences.append(f"{shown(copy.path)}/ {words}")
+        for folder in top.folders.values():
+            if split_word(folder.name) and not folder.is_filled() and folder.name not in classes:
+                self.sentences.append(f"{shown(folder.path)}/ is empty and counts as absent.")
+        deep = [folder for folders in table.values() for folder in folders.values() if folder.filled()]
+        if deep:
+            words = "Sub-folders of a class folder count as that class, for example in"
+            self.sentences.append(f"{words} {shown(deep[0].path)}/.")
+
+    def _entries(self, table: dict[str, dict[str, Folder]]) -> list[Entry]:
+        """Files in class folders in order of their paths; a second link to a file of a class is a stray."""
+        entries = [
+            Entry(path, split, name)
+            for split, folders in table.items()
+            for name, folder in folders.items()
+            for path in folder.all_files()
+        ]
+        links = {f"{folder.path}/{name}" for folder in self.root.all_folders() for name in folder.links}
+        if not links:
+            return sorted(entries, key=lambda entry: entry.path)
+        seen, kept = set(), []
+        for entry in sorted(entries, key=lambda entry: (entry.path in links, entry.path)):
+            key = (entry.split, entry.class_name, os.path.realpath(self.dataset / entry.path))
+            if key in seen:
+                self.strays.append(Skipped(entry.path, SAME_FILE))
+            else:
+                kept.append(entry)
+            seen.add(key)
+        return sorted(kept, key=lambda entry: entry.path)
 
 
-def _agreed_classes(table: dict[str, dict[str, Folder]], dataset: Path) -> tuple[str, ...]:
-    """The one class list of all splits."""
-    check_names({name for folders in table.values() for name in folders}, dataset)
-    first = next(iter(table))
-    classes = sorted(table[first])
-    for split, folders in table.items():
-        lacks, extra = sorted(set(classes) - set(folders)), sorted(set(folders) - set(classes))
-        if lacks or extra:
-            parts = [f"{split} lacks: {', '.join(map(shown, lacks))}"] * bool(lacks)
-            parts += [f"{split} has extra: {', '.join(map(shown, extra))}"] * bool(extra)
-            lists = f"{first} has {classes}, {split} has {sorted(folders)}"
-            what = f"The class folders differ between the splits: {'; '.join(parts)} ({lists})."
-            raise VggnbError(what, dataset, "Give every split the same class folders; in test one may be empty.")
-    return tuple(classes)
+def _is_documents(folder: Folder) -> bool:
+    """Whether a folder holds labels or documents only, by its name and by those of its files."""
+    return is_annotation(folder.name) and folder.is_filled() and not folder.holds_images()
 
 
-def check_names(names: set[str], where: object) -> None:
-    """Refuse class names that differ only by case, spaces or the Unicode form of a letter."""
-    seen: dict[str, str] = {}
-    for name in sorted(names):
-        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-        if key in seen:
-            pair = " and ".join(f"{n!r} ({' '.join(f'U+{ord(c):04X}' for c in n)})" for n in (seen[key], name))
-            what = f"Two class names that people cannot tell apart: {pair}."
-            raise VggnbError(what, where, "Rename one of the folders, or move its images into the other.")
-        seen[key] = name
+def _agree(loose: dict[Folder, tuple[str, str]]) -> bool:
+    """Whether names such as seg_train and seg_test mean splits: they differ in that word only, or hold the same."""
+    splits, rests = {split for split, _ in loose.values()}, [rest for _, rest in loose.values()]
+    if len(splits) < 2:
+        return False
+    inside = [{inner.name for inner in folder.filled()} for folder in loose]
+    return len(set(rests)) < len(rests) or all(map(says_only_split, rests)) or len(set.intersection(*inside)) > 1

@@ -3,20 +3,23 @@
 `census = take_census(dataset)`, then `print(census)`. What is usable becomes a row; `splits` gives each row its split.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from vggnb.census.layout import OUTSIDE, UNSPLIT, Entry, read_layout
+from vggnb.census.entries import UNSPLIT, Entry
+from vggnb.census.layout import read_layout
 from vggnb.census.rows import Pair, Profile, Row, components, find_pairs
 from vggnb.census.scan import Scan, scan_files
-from vggnb.census.tables import read_table
-from vggnb.folders import Skipped, counted, is_named_like_an_image, shown
+from vggnb.census.warn import warnings_of
+from vggnb.folders import Skipped, shown
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
+
+MOST_COLUMNS = 12  # classes that are printed in a column each
 
 
 @dataclass(frozen=True)
@@ -87,26 +90,40 @@ class Census:
         return profiles
 
     def check_trainable(self) -> None:
-        """Raise what stands in the way of training on this dataset.
+        """Raise all that stands in the way of training on this dataset, in one error.
 
         Raises:
-            VggnbError: no class folders, fewer than two classes, nothing to train on, a class without a usable image.
+            VggnbError: no class folders, fewer than two classes, nothing to train on, classes without a usable image.
         """
-        for obstacle in self.obstacles:
-            raise obstacle
-        if len(self.classes) < 2:
+        problems = [*self.obstacles, *self._lacking()]
+        if problems:
+            remedies = dict.fromkeys(problem.remedy for problem in problems)
+            raise VggnbError(" ".join(problem.what for problem in problems), problems[0].where, " ".join(remedies))
+
+    def _lacking(self) -> Iterator[VggnbError]:
+        """Too few classes, no split to train on, classes without images."""
+        counts, where = self.counts(), self.dataset
+        pools = [split for split in ("train", UNSPLIT) if split in counts]
+        if len(self.classes) < 2 and not self.obstacles:
             what = f"Only {', '.join(map(repr, self.classes))} found; a classifier needs at least 2 class folders."
             remedy = "Put each class's images in a folder of its own; all class folders must lie at the same depth."
-            raise VggnbError(what, self.dataset, remedy)
-        counts = self.counts()
-        pools = [split for split in ("train", UNSPLIT) if split in counts]
-        if self.rows and not pools:
+            yield VggnbError(what, where, remedy)
+        elif self.rows and not pools:
             what = f"There is nothing to train on, only {' and '.join(counts)}."
-            raise VggnbError(what, self.dataset, "Add a train folder with the same class folders.")
-        for name in self.classes:
-            if not any(counts[split][name] for split in pools):
-                what = f"{'train/' * (pools == ['train'])}{shown(name)} has 0 usable images."
-                raise VggnbError(what, self.dataset, "Put images in it, or remove the class from every split.")
+            yield VggnbError(what, where, "Add a train folder with the same class folders.")
+        elif len(self.classes) > 1:
+            empty = [name for name in self.classes if not any(counts[split][name] for split in pools)]
+            prefix = "train/" * (pools == ["train"])
+            parts = [f"{prefix}{shown(name)} has 0 usable images{self._why_empty(name)}" for name in empty]
+            if empty:
+                more = f" and {len(parts) - 10} more classes" * (len(parts) > 10)
+                remedy = "Put images in it, or remove the class from every split."
+                yield VggnbError(f"{'; '.join(parts[:10])}{more}.", where, remedy)
+
+    def _why_empty(self, name: str) -> str:
+        """The most frequent reason why files of a class were skipped."""
+        reasons = Counter(s.reason.partition(". ")[0] for s in self.skipped if name in s.path.split("/")[:-1])
+        return f" ({sum(reasons.values())} skipped: {reasons.most_common(1)[0][0].rstrip('.')})" if reasons else ""
 
     def to_dict(self) -> dict:
         """The document that `vggnb census --json` prints."""
@@ -128,17 +145,23 @@ class Census:
         }
 
     def __str__(self) -> str:
-        counts, names = self.counts(), [shown(name) for name in self.classes]
-        widths = [max(6, len(name)) + 2 for name in (*names, "total")]
-
-        def line(title: str, *cells: object) -> str:
-            return f"{title:<11}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-
-        table = [line(split, *row.values(), sum(row.values())) for split, row in counts.items()]
         used, skipped, system = len(self.rows), len(self.skipped), len(self.system_files)
-        table.append(f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files")
-        warnings = [f"! {warning}" for warning in self.warnings]
-        return "\n".join([*self.sentences, line("", *names, "total"), *table, *warnings])
+        total = f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files"
+        return "\n".join([*self.sentences, *self._table(), total, *(f"! {warning}" for warning in self.warnings)])
+
+    def _table(self) -> list[str]:
+        """Images by split and class; where there are many classes, the smallest and the largest of them."""
+        many = len(self.classes) > MOST_COLUMNS
+        names = ["classes", "smallest", "largest"] if many else [shown(name) for name in self.classes]
+        widths = [max(6, len(name)) + 2 for name in (*names, "total")]
+        lines = [("", *names, "total")]
+        for split, row in self.counts().items():
+            cells = (sum(n > 0 for n in row.values()), min(row.values()), max(row.values())) if many else row.values()
+            lines.append((split, *cells, sum(row.values())))
+        return [
+            f"{title:<11}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+            for title, *cells in lines
+        ]
 
 
 def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = True) -> Census:
@@ -149,10 +172,9 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         cache: a file, made if absent; with it, a second census opens only the files that changed.
 
     Raises:
-        VggnbError: see `read_layout` and `read_table`; one bad file raises nothing.
+        VggnbError: see `read_layout`; one bad file raises nothing.
     """
-    dataset = Path(dataset)
-    layout = read_table(dataset) if dataset.suffix.lower() == ".csv" and dataset.is_file() else read_layout(dataset)
+    layout = read_layout(dataset)
     paths = [entry.path for entry in layout.entries]
     scans, trouble = scan_files(layout.dataset, [*paths, *layout.copies], cache=cache, progress=progress)
     scanned = list(zip(layout.entries, scans, strict=False))
@@ -173,7 +195,8 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         sharpness=np.array([scan.sharpness for _, scan in good], np.float32),
         obstacles=layout.obstacles,
     )
-    return replace(census, warnings=tuple(filter(None, [*_warnings(census), trouble])))
+    problems = [obstacle.what for obstacle in layout.obstacles]
+    return replace(census, warnings=tuple(filter(None, [*problems, *layout.warnings, *warnings_of(census), trouble])))
 
 
 _COPY = "It is in a second copy of the dataset: the same bytes as {}. Nothing to do."
@@ -192,34 +215,3 @@ def _row(entry: Entry, scan: Scan, labels: dict[str, int]) -> Row:
     facts = (scan.sha256, scan.width, scan.height, scan.format)
     label = labels[entry.class_name]
     return Row(entry.path, *facts, entry.class_name, label, entry.split, entry.group, scan.notes)
-
-
-def _warnings(census: Census) -> Iterator[str]:
-    """What a person should look at before training, the worst first."""
-    if census.leaks:
-        yield f"Leak: {counted(len(census.leaks), 'pair')} of images in two splits; the score will be too good."
-    if census.conflicts:
-        yield f"Conflict: {counted(len(census.conflicts), 'pair')} of images under two classes; a label is wrong."
-    within = len(set(census.pairs) - set(census.leaks) - set(census.conflicts))
-    if within:
-        yield f"Duplicates: {counted(within, 'pair')} of images in one class of one split."
-    spread = defaultdict(set)
-    for row in census.rows:
-        spread[row.group].add(row.split)
-    torn = [group for group, splits in spread.items() if group and len(splits) > 1]
-    if torn:
-        yield f"Leak: {counted(len(torn), 'group')} in more than one split, for example {shown(torn[0])}."
-    for split, row in census.counts().items():
-        yield from (f"{split}/{shown(c)} has {counted(n, 'usable image')}." for c, n in row.items() if n < 2)
-        few, many = min(row, key=row.get), max(row, key=row.get)
-        if split != "test" and row[many] > 3 * row[few] > 0:
-            yield f"Imbalance in {split}: {row[many]} of {shown(many)}, {row[few]} of {shown(few)}."
-    lost = sum(item.reason == _NO_COPY for item in census.skipped)
-    if lost:
-        yield f"Second copy: {counted(lost, 'file')} in it with bytes that no used file has; skipped."
-    loose = sum(item.reason == OUTSIDE and is_named_like_an_image(item.path) for item in census.skipped)
-    if loose:
-        yield f"Outside the class folders: {counted(loose, 'image')}, not used."
-    odd = sum("tiny (" in row.notes or "extreme shape (" in row.notes for row in census.rows)
-    if odd:
-        yield f"Tiny or of extreme shape: {counted(odd, 'image')}; resizing will distort."
