@@ -288,6 +288,56 @@ def test_imbalance_single_images_and_empty_classes_are_warned_about(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda k: np.full((40, 40, 3), 5 + k, np.uint8) + photo(k, width=40) // 40, "Very dark: 12 images"),
+        (lambda k: np.full((40, 40, 3), 252, np.uint8) + photo(k, width=40) // 128, "Very bright: 12 images"),
+        (lambda k: np.full((40, 40, 3), 90 + k, np.uint8), "Almost without contrast: 12 images"),
+        (lambda k: photo(7), "Identical: all 6 images of unsplit/a are the same image"),
+    ],
+)
+def test_sets_with_little_to_learn_from_are_warned_about(tmp_path, make, words):
+    for k in range(12):
+        save(tmp_path / "ab"[k % 2] / f"{k}.png", make(k))
+    assert any(words in warning for warning in survey(tmp_path).warnings)
+
+
+def test_an_ordinary_set_is_not_warned_about(small):
+    assert survey(small).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [(8, "test is a copy of train: all its 8 images"), (5, "test is mostly a copy of train: 5 of its 8 images")],
+)
+def test_a_test_split_that_is_a_copy_of_train_is_named_as_such(small, kept, words):
+    for number, path in enumerate(sorted((small / "test").rglob("*.png"))):
+        if number < kept:
+            path.write_bytes((small / "train" / path.relative_to(small / "test")).read_bytes())
+    assert words in survey(small).warnings[0]
+
+
+def test_all_classes_without_images_are_named_at_once_with_the_reason(small):
+    save(small / "train/c/1.png", b"broken")
+    save(small / "train/d/1.heic", b"\0\0\0\x18ftypheic" + bytes(20))
+    (small / "train/e").mkdir()
+    with pytest.raises(VggnbError) as caught:
+        survey(small).check_trainable()
+    assert "train/c has 0 usable images (1 skipped: Not a picture" in caught.value.what.replace("an image", "a picture")
+    assert "train/d has 0 usable images (1 skipped: HEIC" in caught.value.what
+    assert "train/e has 0 usable images." in caught.value.what
+
+
+def test_a_thousand_classes_are_printed_on_a_few_lines(tmp_path):
+    for k in range(1001):
+        save(tmp_path / f"c{k:04}" / "1.png", encoded(np.full((2, 2, 3), k % 256, np.uint8)))
+    text = str(survey(tmp_path))
+    assert "1001 class folders (c0000, c0001, " in text and "and 991 more" in text
+    assert "unsplit         1001         1        1    1001" in text
+    assert len(text.splitlines()) < 15 and max(map(len, text.splitlines())) < 300
+
+
+@pytest.mark.parametrize(
     ("files", "words"),
     [
         (["train/a/1.png", "train/b_empty/"], "train/b_empty has 0 usable images"),

@@ -9,7 +9,6 @@ import pytest
 
 from vggnb.census import layout as layout_module
 from vggnb.census.layout import read_layout, split_word
-from vggnb.census.tables import read_table
 from vggnb.storage import VggnbError
 
 
@@ -274,51 +273,119 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
     assert str(tmp_path / "b") in text and "permissions" in text
 
 
-def table(root: Path, text: str | bytes) -> Path:
-    tree(root, "a/1.jpg", "a/2.jpg", "b/1.jpg", "unlisted.jpg")
-    (root / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return root / "labels.csv"
+def several(root: Path, folders: str) -> Path:
+    """Folders with two images each; a name that ends in / is an empty folder, one with a dot is a file."""
+    for name in folders.split():
+        tree(root, *([name] if name.endswith("/") or "." in name else [f"{name}/1.jpg", f"{name}/2.jpg"]))
+    return root
 
 
-def test_a_table_gives_label_split_and_group(tmp_path):
-    rows = "path,label,split,group\na/1.jpg,mel,Training,p1\na/2.jpg,nv,test,p2\nb/1.jpg,mel,,\n"
-    layout = read_table(table(tmp_path, rows))
-    assert [(e.path, e.class_name, e.split, e.group) for e in layout.entries] == [
-        ("a/1.jpg", "mel", "train", "p1"), ("a/2.jpg", "nv", "test", "p2"), ("b/1.jpg", "mel", "unsplit", ""),
-    ]  # fmt: skip
-    assert layout.dataset == tmp_path
-
-
-@pytest.mark.parametrize(
-    "text", ["\ufeffpath,label\na/1.jpg,x\nb/1.jpg,y\n", "Label;Path\r\nx;a/1.jpg\r\ny;b\\1.jpg\r\n"]
-)
-def test_tables_from_spreadsheets_are_read(tmp_path, text):
-    layout = read_table(table(tmp_path, text))
-    assert [(entry.path, entry.class_name) for entry in layout.entries] == [("a/1.jpg", "x"), ("b/1.jpg", "y")]
-
-
-def test_every_line_of_a_table_is_used_or_says_why_not(tmp_path):
-    lines = ["path,label", "a/1.jpg,x", "b/1.jpg,y", "a/1.jpg,y", "gone.jpg,x", "../out.jpg,x", "/etc/hostname,x"]
-    layout = read_table(table(tmp_path, "\n".join([*lines, "a/2.jpg,", "a,x"])))
-    reasons = {stray.path: stray.reason for stray in layout.strays}
-    assert len(layout.entries) + len(layout.strays) == 8
-    assert "Line 4 names it again" in reasons["a/1.jpg"]
-    assert "no such file" in reasons["gone.jpg"]
-    assert "beneath" in reasons["../out.jpg"] and "beneath" in reasons["/etc/hostname"]
-    assert "No label" in reasons["a/2.jpg"] and "regular" in reasons["a"]
+def understood(layout) -> str:
+    """The splits and the classes that have images, as text: 'train: cat dog; test: cat'."""
+    splits = {}
+    for entry in layout.entries:
+        splits.setdefault(entry.split, set()).add(entry.class_name)
+    order = [split for split in ("unsplit", "train", "validation", "test") if split in splits]
+    return "; ".join(f"{split}: {' '.join(sorted(splits[split]))}" for split in order)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("folders", "wanted"),
     [
-        ("file,class\na/1.jpg,x\n", "needs the columns path and label; it has ['file', 'class']"),
-        ("path,label,split\na/1.jpg,x,holdout\n", "'holdout' in line 2 is not a split"),
-        ("path,label\nnowhere.jpg,x\n", "names no file that is there"),
-        ("path,label\na/1.jpg,Mel\nb/1.jpg,mel\n", "cannot tell apart"),
-        ("", "needs the columns"),
+        (
+            "seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a seg_test/seg_test/b",
+            "train: a b; test: a b",
+        ),
+        ("train_images/a train_images/b test_images/a test_images/b", "train: a b; test: a b"),
+        ("train2017/a train2017/b val2017/a val2017/b", "train: a b; validation: a b"),
+        ("mytraindata/a mytraindata/b mytestdata/a mytestdata/b", "train: a b; test: a b"),
+        ("01_train/a 01_train/b 02_val/a 02_val/b 03_test/a 03_test/b", "train: a b; validation: a b; test: a b"),
+        ("training/a training/b evaluation/a evaluation/b", "train: a b; test: a b"),
+        ("train/a train/b eval/a eval/b test/a test/b", "train: a b; validation: a b; test: a b"),
+        ("train/a train/b dev/a dev/b test/a test/b", "train: a b; validation: a b; test: a b"),
+        ("train/a train/b more/test/a more/test/b", "train: a b; test: a b"),
+        ("data/train/a data/train/b data/test/a data/test/b other/", "train: a b; test: a b"),
+        ("images/train/a images/train/b images/val/a images/val/b labels/train/x.txt", "train: a b; validation: a b"),
+        ("Images/a Images/b Annotation/a/x.xml Annotation/b/x.xml", "unsplit: a b"),
+        ("train/a train/b test/a", "train: a b; test: a"),
+        ("with_mask without_mask", "unsplit: with_mask without_mask"),
+        ("paper rock scissors", "unsplit: paper rock scissors"),
+        ("benign/SOB/adenosis benign/SOB/x malignant/SOB/ductal malignant/SOB/y", "unsplit: benign malignant"),
+        ("train_station test_tube airport", "unsplit: airport test_tube train_station"),
+        ("cat dog unlabelled to_sort", "unsplit: cat dog"),
     ],
 )
-def test_a_table_that_cannot_be_meant_is_refused(tmp_path, text, words):
-    with pytest.raises(VggnbError) as caught:
-        read_table(table(tmp_path, text))
-    assert words in str(caught.value)
+def test_layouts_that_people_have_are_understood(tmp_path, folders, wanted):
+    layout = read_layout(several(tmp_path / "set", folders))
+    assert understood(layout) == wanted and layout.obstacles == ()
+    files = [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
+    assert len(layout.entries) + len(layout.strays) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ("a/train/x a/train/y a/test/x a/test/y b/train/x b/train/y", "2 datasets with splits of their own: a, b"),
+        ("data/train/a data/train/b data/test/a raw", "raw/ holds something else too"),
+        ("trainA trainB testA testB", "Two folders mean"),
+        ("train test bus", "2 images lie directly in train/"),
+        ("mytraindata mytestdata", "2 images lie directly in mytraindata/"),
+        ("images/train images/val labels/train/x.txt", "looks like a dataset for detection or segmentation"),
+        ("train/a train/b test/a test/c", "test lacks: b; test has extra: c"),
+        ("train/a train/b test/a test/b extra/a extra/b", "extra/ holds the same classes as the splits"),
+        ("images masks", "images/, masks/ look like parts of one collection"),
+        ("a/images a/masks b/images b/masks", "Each class folder holds images, masks"),
+        ("HAM_images_part_1 HAM_images_part_2 HAM.csv", "look like parts of one collection"),
+        ("data/set/a data/set/b set/a set/b", "data, set all hold a, b"),
+    ],
+)
+def test_what_could_be_meant_in_two_ways_is_refused(tmp_path, folders, words):
+    try:
+        problems = "".join(map(str, read_layout(several(tmp_path, folders)).obstacles))
+    except VggnbError as error:
+        problems = str(error)
+    assert words in problems
+
+
+@pytest.mark.parametrize(
+    ("folders", "unlabelled"),
+    [
+        ("train/a train/b test", "test"),
+        ("train/a train/b test/unknown", "test"),
+        ("train/a train/b validation/all test/a test/b", "validation"),
+        ("seg_train/a seg_train/b seg_test/a seg_test/b seg_pred/seg_pred", "seg_pred"),
+        ("training_set/a training_set/b test_set/a test_set/b single_prediction", "single_prediction"),
+        ("asl_train/asl_train/A asl_train/asl_train/B asl_test/asl_test", "asl_test"),
+        ("cat dog unlabeled", "unlabeled"),
+    ],
+)
+def test_unlabelled_folders_are_left_for_predict(tmp_path, folders, unlabelled):
+    layout = read_layout(several(tmp_path, folders))
+    line = f"vggnb predict RUN {tmp_path / unlabelled}"
+    assert any(f"{unlabelled}/ holds 2 files without labels" in text and line in text for text in layout.sentences)
+    assert all(not entry.path.startswith(unlabelled) for entry in layout.entries) and layout.obstacles == ()
+    assert sum("without labels" in stray.reason for stray in layout.strays) == 2
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ("car bus train", "train/: taken as a class, not as a split"),
+        ("cat dog bird.zip", "1 archive beside the folders, not opened: bird.zip"),
+        ("cat dog .bird/1.jpg", "Hidden folders are not used: .bird"),
+        ("train/a train/b val/a val/b test/a test/b extra/a", "extra/ holds the same classes"),
+        ("train/a train/b test/a", "test has no folder for b"),
+    ],
+)
+def test_what_is_left_out_is_warned_about(tmp_path, folders, words):
+    layout = read_layout(several(tmp_path, folders))
+    assert any(words in warning for warning in layout.warnings) and layout.obstacles == ()
+
+
+def test_a_table_beside_the_images_is_pointed_to(tmp_path):
+    (obstacle,) = read_layout(several(tmp_path, "part_1 metadata.csv")).obstacles
+    assert "metadata.csv" in obstacle.remedy and "path and label" in obstacle.remedy
+
+
+def test_a_class_name_that_is_not_text_is_refused(tmp_path):
+    assert "not UTF-8 text: 'gr\\udcfcn'" in refusal(several(tmp_path, "a " + os.fsdecode(b"gr\xfcn")))

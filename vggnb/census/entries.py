@@ -17,6 +17,7 @@ _WORDS = {
     "evaluation": "test",
 }  # fmt: skip
 _EVALUATION = ("eval", "evaluation")  # test, or validation where there is a test folder
+_UNLABELLED = ("unlabeled", "unlabelled", "unannotated", "unsorted", "unsup", "tosort")
 _INSIDE = re.compile("train(?:ing)?|valid(?:ation)?|val|test(?:ing)?")
 _ANNOTATIONS = {
     "annotation", "annotations", "attributes", "bbox", "bboxes", "boxes", "code", "csv", "docs", "groundtruth", "gt",
@@ -74,6 +75,16 @@ def split_word(name: str) -> str | None:
 def is_evaluation(name: str) -> bool:
     """Whether the word means test, or validation where there is a test folder, too."""
     return _word(name) in _EVALUATION
+
+
+def is_usual(name: str) -> bool:
+    """Whether nothing need be said about a split's name: 'train', 'Validation', 'test_set'."""
+    return _word(name).startswith(("train", "val", "test"))
+
+
+def is_unlabelled(name: str) -> bool:
+    """Whether a folder's name says that its images have no label."""
+    return re.sub(r"[\W_]", "", name.casefold()).startswith(_UNLABELLED)
 
 
 def _word(name: str) -> str:

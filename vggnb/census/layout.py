@@ -16,6 +16,8 @@ from vggnb.census.entries import (
     check_names,
     is_annotation,
     is_evaluation,
+    is_unlabelled,
+    is_usual,
     listed,
     says_only_split,
     split_in_name,
@@ -176,7 +178,7 @@ class _Reader:
             else:
                 table[split] = folder.folders
         for split, folder in splits.items():
-            if split in table and (split_word(folder.name) != split or is_evaluation(folder.name)):
+            if split in table and not (split_word(folder.name) == split and is_usual(folder.name)):
                 self.sentences.append(f"{shown(folder.path)}/ is taken as the {split} split.")
         self._check_beside(top, [*splits.values(), *copies], known, table)
         return table
@@ -188,9 +190,9 @@ class _Reader:
             if folder in taken or any(inside is other or other in inside.folders.values() for other in taken):
                 continue
             if known & {inner.name for inner in inside.filled()} and folder.holds_images():
-                what = f"{shown(folder.path)}/ holds the same classes as the splits, under a name that means none."
+                what = f"{shown(folder.path)}/ holds the same classes as the splits; its name is not that of a split."
                 missing = [split for split in SPLITS if split not in table]
-                remedy = f"Rename it to {' or '.join(missing)}, or move it out of the dataset."
+                remedy = f"Rename it to {' or '.join(missing)}, merge it into a split, or move it out of the dataset."
                 if missing:
                     self.obstacles.append(VggnbError(what, self.dataset / folder.path, remedy))
                 else:
@@ -204,11 +206,14 @@ class _Reader:
         self.strays += [Skipped(path, NO_LABEL) for path in files]
         place = shown(str(self.dataset / folder.path))
         words = f"{shown(folder.path)}/ holds {counted(len(files), 'file')} without labels, not used."
-        self.sentences.append(f"{words} After training: vggnb predict RUN {place}")
+        table = f" If {listed(self._tables(), 3)} holds the labels: a table of path,label,split can be the dataset."
+        self.sentences.append(f"{words} After training: vggnb predict RUN {place}.{table if self._tables() else ''}")
 
     def _unsplit_table(self, top: Folder, copies: list[Folder]) -> dict[str, dict[str, Folder]]:
         """Class folders by split and name, where the outer folders are classes: not split, or each split inside."""
         classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
+        for name in [name for name in classes if is_unlabelled(name) and len(classes) > 2]:
+            self._unlabelled(classes.pop(name))
         parts = {name: self._splits(folder) for name, folder in classes.items()}
         if not any(parts.values()):
             self._check_meant(classes)
@@ -235,7 +240,11 @@ class _Reader:
         names, filled = list(classes), [folder for folder in classes.values() if folder.is_filled()]
         inside = [frozenset(inner.name for inner in self._unwrap(f, quiet=True).filled()) for f in filled]
         shared = frozenset.intersection(*inside) if inside else frozenset()
-        if len(filled) > 1 and len(shared) > 1 and not any(folder.images() for folder in filled):
+        if len(shared) > 1 and are_pieces(shared):
+            what = f"Each class folder holds {listed(sorted(shared))}: masks or labels would be used as images."
+            remedy = "Move what is no image to train on out of the dataset."
+            self.obstacles.append(VggnbError(what, self.dataset, remedy))
+        elif len(filled) > 1 and len(shared) > 1 and not any(folder.images() for folder in filled):
             what = f"It is not clear which folders are the classes: {listed(names)} all hold {listed(sorted(shared))}."
             remedy = (
                 f"If the classes are {listed(sorted(shared), 3)}, name one of the outer folders as the dataset, or "

@@ -30,6 +30,7 @@ COLUMNS = ("path", "label", "split", "group")
 MISSING = "There is no such file. Check the name and that it is relative to the table's folder."
 AMBIGUOUS = "Several files could be meant ({}). Write the path from the table's folder."
 OUTSIDE = "It does not lie beneath the table's folder. Move it there, and name it by a relative path."
+_FEW = 10  # different numbers that may be anything
 _MANY = 20  # labels; more, and more than half as many as images, are measurements or names
 
 
@@ -62,9 +63,9 @@ def read_table(file: Path) -> Layout:
             split = split_word(cells["split"]) if cells["split"] else UNSPLIT
             entries[path] = Entry(path, split, cells["label"], cells["group"])
     if not entries:
-        first = f" The first that is not there: {shown(missing[0])}." if missing else ""
+        first = f" The first line: {strays[0]}" if strays else " It has no lines."
         remedy = f"Check that the paths are relative to the folder of the table, {shown(str(file.parent))}."
-        raise VggnbError(f"The table names no file that is there.{first}", file, remedy)
+        raise VggnbError(f"The table names no file that is there and has a label.{first}", file, remedy)
     classes = tuple(sorted({cells["label"] for _, cells in lines} - {""}))
     check_names(set(classes), file)
     ordered = tuple(entries[path] for path in sorted(entries))
@@ -123,16 +124,15 @@ def _text(file: Path) -> str:
         remedy = "Save it as CSV UTF-8 (comma delimited) with the columns path,label."
         raise VggnbError("This is a spreadsheet, not a table of text.", file, remedy)
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if not wide and b"\0" in data:
+        raise VggnbError("The file is not a table of text.", file, "Save it as CSV UTF-8 with the columns path,label.")
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         what = f"Line {line} of the table is not UTF-8 text (a letter such as é was saved in another code)."
         remedy = "Save it as CSV UTF-8 (Excel: Save as, CSV UTF-8; LibreOffice: Text CSV, character set UTF-8)."
         raise VggnbError(what, file, remedy) from None
-    if "\0" in text:
-        raise VggnbError("The file is not a table of text.", file, "Save it as CSV UTF-8 with the columns path,label.")
-    return text
 
 
 def _other_columns(names: list[str], rows: list[list[str]], file: Path) -> VggnbError:
@@ -143,11 +143,11 @@ def _other_columns(names: list[str], rows: list[list[str]], file: Path) -> Vggnb
     flags = [
         n for n, c in zip(names, columns, strict=False) if set(c) <= {"0", "1", "0.0", "1.0"} and "1" in "".join(c)
     ]
-    if len(flags) > 1:
+    if {"xmin", "xmax"} <= set(names) or {"x", "y", "w", "h"} <= set(names):
+        what += " It looks like a table of boxes for object detection; vggnb names the class of a whole image."
+    elif len(flags) > 1:
         what += f" {listed(flags)} look like one column for each class."
         remedy = "Write into one column, label, the name of the class whose column is 1, and call the other one path."
-    elif {"xmin", "xmax"} <= set(names) or {"x", "y", "w", "h"} <= set(names):
-        what += " It looks like a table of boxes for object detection; vggnb names the class of a whole image."
     return VggnbError(what, file, remedy)
 
 
@@ -155,11 +155,18 @@ def _check_labels(labels: list[str], file: Path) -> None:
     """Refuse labels that are measurements, names of single images, or several in one cell."""
     counts = Counter(filter(None, labels))
     n = sum(counts.values())
-    if len(counts) > max(_MANY, n / 2):
-        kind = "measurements" if all(map(_is_number, counts)) else "names of single images"
+    numbers = [_number(label) for label in counts]
+    kind = "measurements" if None not in numbers else "names of single images"
+    if len(counts) > max(_MANY, n / 2) or kind == "measurements" and len(counts) > _FEW and not _are_codes(numbers):
         what = f"The column label has {len(counts)} different values for {n} images ({listed(counts, 3)}): these look "
         what += f"like {kind}, not like classes."
         raise VggnbError(what, file, "Write a class into label, with several images each; group measurements first.")
+    same = defaultdict(list)
+    for label, number in zip(counts, numbers, strict=True):
+        same[label if number is None else number].append(label)
+    if twice := [labels for labels in same.values() if len(labels) > 1]:
+        what = f"The column label writes one number in several ways: {'; '.join(map(listed, twice))}."
+        raise VggnbError(what, file, "Write each label in one way only.")
     for separator in "|;,":
         several = [label for label in counts if separator in label]
         parts = Counter(part.strip() for label in several for part in label.split(separator))
@@ -172,16 +179,20 @@ def _check_splits(lines: list[tuple[int, dict[str, str]]], file: Path) -> None:
     unknown = {cells["split"]: n for n, cells in reversed(lines) if cells["split"] and not split_word(cells["split"])}
     if unknown:
         words = [f"'{shown(word)}' in line {n}" for word, n in sorted(unknown.items(), key=lambda item: item[1])]
-        what = f"{', '.join(words[:5])} {'is' if len(words) == 1 else 'are'} not a split."
+        what = f"{', '.join(words[:5])} {'is not a split' if len(words) == 1 else 'are not splits'}."
         raise VggnbError(what, file, "Write train, validation or test, or leave the cell empty.")
 
 
-def _is_number(text: str) -> bool:
+def _number(text: str) -> float | None:
     try:
-        float(text.replace(",", "."))
+        return float(text.replace(",", "."))
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def _are_codes(numbers: list[float]) -> bool:
+    """Whether numbers are the codes of classes, counted from 0 or 1, and not measurements."""
+    return min(numbers) in (0, 1) and max(numbers) - min(numbers) == len(numbers) - 1
 
 
 class _Files:
