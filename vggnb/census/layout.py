@@ -25,9 +25,6 @@ from vggnb.census.entries import (
 )  # fmt: skip
 from vggnb.census.tables import read_table
 from vggnb.folders import (
-    ARCHIVE_ENDINGS,
-    SPREADSHEET_ENDINGS,
-    TABLE_ENDINGS,
     Folder,
     Skipped,
     counted,
@@ -36,11 +33,13 @@ from vggnb.folders import (
     walk,
 )  # fmt: skip
 from vggnb.paths import SPLITS
+from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, no_archive
 from vggnb.storage import VggnbError
 
 OUTSIDE = "It lies outside the class folders. Move it into one if it is an image to use; else leave it."
 NO_LABEL = "It lies in a folder without labels. Predict its class after training, or move it into a class folder."
 SAME_FILE = "It is a link to a file of the same class that is counted already. Nothing to do."
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
 _TOOLS = (".ipynb_checkpoints", ".git", ".cache", ".thumbnails", ".Trash", ".AppleDouble", ".vscode", ".fseventsd")
 _NO_CLASS = Folder("", "")
 
@@ -54,12 +53,12 @@ def read_layout(dataset: Path) -> Layout:
     dataset = Path(os.path.abspath(dataset))
     if not dataset.exists():
         raise VggnbError("There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first.")
-    if dataset.is_dir():
-        return _Reader(dataset).layout()
-    if dataset.suffix.lower() in (*TABLE_ENDINGS, *SPREADSHEET_ENDINGS):
-        return read_table(dataset)
-    remedy = "Name the folder that holds the class folders, a .zip or .tar of it, or a .csv table of path,label."
-    raise VggnbError("The dataset is a file, not a folder.", dataset, remedy)
+    if not dataset.is_dir():
+        if dataset.suffix.lower() in TABLES:
+            return read_table(dataset)
+        raise no_archive(dataset)
+    check_unpacked(dataset, dataset)
+    return _Reader(dataset).layout()
 
 
 class _Reader:
@@ -265,7 +264,7 @@ class _Reader:
             self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
 
     def _tables(self) -> list[str]:
-        return [name for name in self.root.files if name.lower().endswith(TABLE_ENDINGS + SPREADSHEET_ENDINGS)]
+        return [name for name in self.root.files if name.lower().endswith(TABLES + SPREADSHEETS)]
 
     def _table_hint(self) -> str:
         """Points to the tables beside the images."""
@@ -288,7 +287,7 @@ class _Reader:
 
     def _check_archives(self, top: Folder) -> None:
         """Archives beside the folders may hold a class."""
-        archives = [name for name in top.files if name.lower().endswith(ARCHIVE_ENDINGS)]
+        archives = [name for name in top.files if name.lower().endswith(_ARCHIVES)]
         if archives:
             self.warnings.append(
                 f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}. Unpack "

@@ -17,7 +17,6 @@ from vggnb.census.entries import UNSPLIT, Entry, Layout, check_names, listed, sp
 from vggnb.folders import (
     IMAGE_ENDINGS,
     SPECIAL,
-    SPREADSHEET_ENDINGS,
     Skipped,
     counted,
     shown,
@@ -120,7 +119,7 @@ def _text(file: Path) -> str:
     """The text of a table: UTF-8 with or without a mark, or UTF-16 with one."""
     with storage_errors(file):
         data = file.read_bytes()
-    if file.suffix.lower() in SPREADSHEET_ENDINGS or data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         remedy = "Save it as CSV UTF-8 (comma delimited) with the columns path,label."
         raise VggnbError("This is a spreadsheet, not a table of text.", file, remedy)
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

@@ -12,7 +12,7 @@ _STARTS = {
     b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz",
     b"Rar!": "RAR", b"7z\xbc\xaf": "7z", b"\x28\xb5\x2f\xfd": "zstd", b"MSCF": "CAB", b"version https://git-lfs": "lfs",
 }  # fmt: skip
-_SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".gsheet")
+SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".gsheet")
 _OTHERS = {  # some of these are zip files inside
     ".docx": "a document", ".pptx": "a presentation", ".odt": "a document", ".pdf": "a document", ".epub": "a book",
     ".npz": "a NumPy file", ".npy": "a NumPy file", ".mat": "a Matlab file", ".h5": "an HDF5 file",
@@ -22,7 +22,7 @@ _OTHERS = {  # some of these are zip files inside
 }  # fmt: skip
 _PACKED = re.compile(r"\.(zip|rar|7z|tar|t[gbx]z2?|gz|bz2|xz|zst|z\d\d|r\d\d|\d{3})", re.IGNORECASE)
 _PART = re.compile(r"\.(z\d\d|r\d\d|\d{3}|part\d+\.rar)$", re.IGNORECASE)
-_PAPERS = (".txt", ".md", ".pdf", ".html", ".json", ".xml", ".yaml", ".yml", *TABLES, *_SPREADSHEETS)
+_PAPERS = (".txt", ".md", ".pdf", ".html", ".json", ".xml", ".yaml", ".yml", *TABLES, *SPREADSHEETS)
 _FOLDER = "Name the folder that holds one folder of images for each class, a .zip or .tar of it, or a .csv table."
 
 
@@ -39,7 +39,7 @@ def archive_kind(path: Path) -> str:
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip or a tar (plain, .gz, .bz2, .xz) by its first bytes, and no office file or model."""
-    if _ending(path) in (*_SPREADSHEETS, *_OTHERS) or _PART.search(Path(path).name):
+    if _ending(path) in (*SPREADSHEETS, *_OTHERS) or _PART.search(Path(path).name):
         return False
     return archive_kind(path) in ("zip", "tar", "gzip", "bzip2", "xz")
 
@@ -53,7 +53,7 @@ def no_archive(path: Path) -> VggnbError:
     elif _PART.search(path.name):
         what = "It is one part of an archive in several parts."
         remedy = "Unpack all parts together (7-Zip, The Unarchiver), and name the folder."
-    elif ending in _SPREADSHEETS:
+    elif ending in SPREADSHEETS:
         what = "It is a spreadsheet."
         remedy = "Save it as CSV UTF-8 (columns path,label[,split][,group]) beside the images, and name that file."
     elif kind in ("RAR", "7z", "zstd", "CAB"):
