@@ -4,7 +4,7 @@
 
 Made-up features of the recipe's width (512 for the article). The bare loop does nothing but steps: no validation, no
 metrics, no history, no checkpoint, no file. Ours is the whole call of `fit`, with validation on a fifth more images,
-checkpoints every few seconds and the head written at the end. Both start from the same weights and take the same
+the head written at the end. Both start from the same weights and take the same
 batches; the time of each holds its own compiling. They are timed in turn, and the middle of the repeats counts.
 `keras_over_bare` is Keras's `fit` as it comes: a call of TensorFlow for each batch, no validation.
 """
@@ -28,7 +28,7 @@ from vggnb.generators import epoch_order
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.train import fit
-from vggnb.train.head import _ordered_batches
+from vggnb.train.adam import ordered_batches
 from vggnb.train.runs import Run, start_run
 from vggnb.weights import WeightSource
 
@@ -80,7 +80,7 @@ def plain_keras(recipe: Recipe, values: np.ndarray, labels: np.ndarray) -> float
     """Seconds of Keras's `fit` as it comes, on the same batches, without validation."""
     head, steps = head_for(recipe, values), -(-len(values) // recipe.batch_size)
     start = time.perf_counter()
-    batches = _ordered_batches(values, labels, recipe)
+    batches = ordered_batches(values, labels, recipe)
     head.fit(batches, epochs=recipe.epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
     return time.perf_counter() - start
 

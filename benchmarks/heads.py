@@ -22,13 +22,13 @@ from tell import document as print_document
 from tell import with_json
 from threadpoolctl import threadpool_limits
 
-from vggnb import choose
 from vggnb.census import assign_splits, take_census
 from vggnb.features import extract
 from vggnb.model import ALL_POOLS, build_base, build_head, compile_head, pool_columns
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
-from vggnb.train.head import _ordered_batches
+from vggnb.train import ridge as cross_validation
+from vggnb.train.adam import ordered_batches
 
 RIDGES = (1000.0, 500.0, 250.0, 120.0, 60.0, 30.0, 15.0, 8.0)
 BLOCK = np.concatenate([np.full(len(pool_columns(Recipe(name="-", pools=(pool,)))), pool[0]) for pool in ALL_POOLS])
@@ -58,7 +58,7 @@ def answers(
         truth, rows = labels[learn], values[learn]
         mean, spread = rows.mean(axis=0), rows.std(axis=0)
         scale = (1 if weigh is None else weigh) / np.where(spread > 1e-7 * np.maximum(1, np.abs(mean)), spread, np.inf)
-        rows, tests = choose._turned((rows - mean) * scale, (values[judge] - mean) * scale)
+        rows, tests = (((part - mean) * scale).astype(np.float32) for part in (rows, values[judge]))
         weights = np.ones(len(truth))
         if balanced:
             weights *= len(truth) / classes / np.bincount(truth)[truth]
@@ -102,7 +102,7 @@ def adam(data: Data, recipe: Recipe) -> dict:
         compile_head(head, recipe, images=len(learn))
         truth = labels[learn] if classes == 2 else np.eye(classes, dtype=np.float32)[labels[learn]]
         steps = -(-len(learn) // recipe.batch_size)
-        batches = _ordered_batches(values[learn], truth, recipe)
+        batches = ordered_batches(values[learn], truth, recipe)
         head.fit(batches, epochs=recipe.epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
         said[judge] = head.predict_on_batch(values[judge])
     names = ("score", "loss", "accuracy")
@@ -141,8 +141,8 @@ def load(options) -> Data:
     base, source = build_base(recipe, options.weights)
     with tempfile.TemporaryDirectory() if options.store is None else nullcontext(options.store) as store:
         found = extract(manifest, recipe, base, source, store=Path(store), progress=not options.json)
-    labels, groups = found.labels.astype(np.int64), choose._groups(found.rows)
-    repeats = [choose._folds(labels, groups, seed=seed) for seed in range(options.repeats)]
+    labels, groups = found.labels.astype(np.int64), cross_validation.group_numbers(found.rows)
+    repeats = [cross_validation.make_folds(labels, groups, seed=seed) for seed in range(options.repeats)]
     return found.values.astype(np.float64), labels, repeats
 
 

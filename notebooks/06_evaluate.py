@@ -50,7 +50,7 @@ recipes = {name: Recipe.named(name).with_(image_size=ws.image_size) for name in 
 manifest = open_manifest(ws, recipes["best"])
 runs = {name: open_or_train(manifest, recipe, ws.runs / name, weights=ws.weights, store=ws.features)
         for name, recipe in recipes.items()}
-print(*(f"{name}: {run.history()}" for name, run in runs.items()), sep="\n")
+print(*(f"{name}: {run}" for name, run in runs.items()), sep="\n\n")
 
 # %% [markdown]
 # ## Step 20: one number, as in the article

@@ -48,7 +48,7 @@ from vggnb.train import open_or_train
 recipe = Recipe.best().with_(image_size=ws.image_size)
 manifest = open_manifest(ws, recipe)
 run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
-print(run.history())
+print(run)
 
 # %% [markdown]
 # ## Step 21: save

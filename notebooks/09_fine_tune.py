@@ -57,7 +57,7 @@ manifest = open_manifest(ws, recipe)
 from vggnb.train import train
 
 run, features = train(manifest, recipe, ws.runs / "fine-tuned", weights=ws.weights, store=ws.features)
-print(run.history())
+print(run)
 
 # %% [markdown]
 # ## Name what you thaw
@@ -100,8 +100,7 @@ figures.learning_curves(history)
 
 # %%
 kept = run.fine_tuned()["best_epoch"]
-before, after = run.history().rows[-1], history.rows[kept - 1] if kept else run.history().rows[-1]
-print(f"head alone: validation loss {before['val_loss']:.2f}, accuracy {before['val_accuracy']:.2f}")
+after = history.rows[max(kept, 1) - 1]
 print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['val_accuracy']:.2f} (epoch {kept} is kept)")
 
 # %% [markdown]

@@ -258,7 +258,7 @@ print(f"and the other: {fooled.predict_on_batch(lesions * 1.0)[:, 1].mean():.2f}
 # %%
 from vggnb.train import open_run
 
-if (ws.runs / "fine-tuned" / "training.json").is_file():
+if (ws.runs / "fine-tuned" / "run.json").is_file():
     tuned = open_run(ws.runs / "fine-tuned")
     heat = grad_cam(tuned.classifier(), image, class_index=1)
     print("epoch kept:", (tuned.fine_tuned() or {}).get("best_epoch"), f" likeness to the map above: {similarity(heat, trained_map):.2f}")

@@ -132,7 +132,7 @@ from vggnb.train import open_or_train
 recipes = {"article": article, "best": best}
 runs = {name: open_or_train(manifest, recipe, ws.runs / f"many-{name}", weights=ws.weights, store=ws.features)
         for name, recipe in recipes.items()}
-print(*(f"{name}: {run.history()}" for name, run in runs.items()), sep="\n")
+print(*(f"{name}: {run}" for name, run in runs.items()), sep="\n\n")
 
 # %% [markdown]
 # ## Judge

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
-GROUND = "storage folders lock checkpoints images recipe solar".split()
+GROUND = "storage folders checkpoints images recipe solar".split()
 CAPTURE = {"capture_output": True, "text": True}
 WAY = (
-    "paths staging datasets census metrics generators weights model features choose train evaluate card save predict"
+    "paths staging datasets census metrics generators weights model features train evaluate card save predict"
 ).split()
 LEAVES = "figures explain report widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]

@@ -24,7 +24,7 @@ def own(own_run, base, monkeypatch):
     assemble = type(own_run).classifier
 
     def classifier(self):
-        built.append(self.training()["head_sha256"])
+        built.append(self.model_sha256())
         return assemble(self, base[0])
 
     monkeypatch.setattr(type(own_run), "classifier", classifier)

@@ -2,28 +2,46 @@
 
 import json
 import shutil
+import signal
 
 import keras
 import numpy as np
 import pytest
-from faults import CUTS, FLIPS, damaged, small
-from test_train import chained, interrupting
+from faults import small
+from programs import told_by
+from safetensors.numpy import load
 
-from vggnb.checkpoints import Checkpoints, State, read_state
+from vggnb.checkpoints import Checkpoints
 from vggnb.evaluate import evaluate, predict_split
 from vggnb.explain import grad_cam
 from vggnb.features import extract
 from vggnb.generators import readable_batches
-from vggnb.lock import held
 from vggnb.model import build_classifier, build_head, compile_head, preprocessing_layer
 from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
-from vggnb.train import finetune, fit, runs, train
+from vggnb.train import Stopped, finetune, fit, train
 from vggnb.train.cut import CONVOLUTIONS, build_tail, frozen_columns, numbers
 from vggnb.train.finetune import fine_tune
-from vggnb.train.keeper import Stopped
+from vggnb.train.run_files import FINE_TUNED, set_head
 from vggnb.train.runs import open_run
 from vggnb.weights import weights_sha256
+
+
+def chained(kind, folder, kills):
+    """What `faults.chains` found, in a process of its own."""
+    return told_by("-m", "faults.chains", kind, folder, kills)[0]
+
+
+def interrupting(epoch):
+    """A progress in which the user presses stop after this epoch."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, index, logs=None):
+            if index + 1 == epoch:
+                signal.raise_signal(signal.SIGINT)
+
+    return lambda epochs: Stop()
+
 
 QUICK = {"epochs": 2, "learning_rate": 1e-4, "progress": False}
 
@@ -56,7 +74,7 @@ def whole_network(base, head, recipe, from_block):
     return keras.Model(images, head(features)), copy
 
 
-@pytest.mark.parametrize("name, from_block, rate", [("best", "block5_conv1", 1e-3), ("article", "block5_conv3", 1e-2)])
+@pytest.mark.parametrize("name, from_block, rate", [("best", "block5_conv1", 2e-2), ("article", "block5_conv3", 1e-2)])
 def test_one_step_is_that_of_the_whole_network(name, from_block, rate, request, base, tmp_path):
     """The same batch, the same head: after one step, which is at least ten times larger, all weights agree to 1e-5."""
     recipe = request.getfixturevalue(name).with_(dropout=0.0, learning_rate=1e-3)
@@ -65,7 +83,7 @@ def test_one_step_is_that_of_the_whole_network(name, from_block, rate, request, 
     heads = []
     for _ in range(2):
         head = build_head(recipe, 2, images=len(rows))
-        head.load_weights(run.folder / run.training()["head"])
+        set_head(head, run.arrays("head.safetensors"))
         heads.append(head)
     part = extract(run.manifest, recipe, *base, store=tmp_path, splits=["train"], cut=from_block, progress=False)
     tail = build_tail(base[0], heads[0], recipe, from_block=from_block)
@@ -109,7 +127,7 @@ def test_the_classifier_is_the_fine_tuned_one_and_the_base_is_left_alone(tuned, 
     run, _, before = tuned
     document = run.training()
     assert document["fine_tune"]["from_block"] == "block5_conv1" and run.fine_tuned() == document["fine_tune"]
-    arrays = read_state(run.folder / document["fine_tune"]["file"]).arrays
+    arrays = load((run.folder / FINE_TUNED).read_bytes())
     model = run.classifier(base[0])
     for name in ("block5_conv1", "block5_conv2", "block5_conv3"):
         assert np.array_equal(model.get_layer(name).get_weights()[0], arrays[f"base/{name}/kernel"])
@@ -164,24 +182,22 @@ def test_the_same_again_is_taken_from_the_run_and_another_choice_is_not(tuned, t
     assert "fresh=True" in capsys.readouterr().out
     with pytest.raises(pytest.fail.Exception):
         fine_tune(run, tuned[1], store=tmp_path, **QUICK | {"epochs": 3})
-    (run.folder / before["file"]).write_bytes(b"x")
-    with pytest.raises(VggnbError, match="damaged or gone"):
+    (run.folder / FINE_TUNED).write_bytes(b"x")
+    with pytest.raises(VggnbError, match="damaged or belongs"):
         run.classifier()
-    with pytest.raises(pytest.fail.Exception):
-        fine_tune(run, tuned[1], store=tmp_path, **QUICK)
 
 
 def test_training_the_head_again_makes_the_run_one_of_a_frozen_base(tuned, base, tmp_path):
     run = open_run(shutil.copytree(tuned[0].folder, tmp_path / "run"))
     fit(run, tuned[1], progress=False)
-    assert run.fine_tuned() is None and run.model_sha256() == run.training()["head_sha256"]
+    assert run.fine_tuned() is None and not (run.folder / FINE_TUNED).exists()
     expected = build_classifier(base[0], run.head(), run.recipe).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(run.classifier(base[0]).get_weights(), expected, strict=True))
 
 
 def test_an_untrained_run_cannot_be_fine_tuned(tmp_path):
     run = small.start_small(tmp_path / "small")
-    with pytest.raises(VggnbError, match="not trained yet"):
+    with pytest.raises(VggnbError, match="not trained"):
         fine_tune(run, small.features(), store=tmp_path)
 
 
@@ -202,11 +218,10 @@ def tune_small(folder, *, epochs=12, rate=1e-3, patience=3, **options):
     card = {"epochs": epochs, "patience": patience}
     train, validation = options.pop("train", np.arange(44)), options.pop("validation", np.arange(44, 64))
     folder.mkdir(exist_ok=True)
-    with held(folder) as lock:
-        state = finetune.tune(
-            tail, inputs, labels, train=train, validation=validation, recipe=recipe, card=card,
-            checkpoints=Checkpoints(folder / "c", "fine-tune"), lock=lock, **options,
-        )  # fmt: skip
+    state = finetune.tune(
+        tail, inputs, labels, train=train, validation=validation, recipe=recipe, card=card,
+        checkpoints=Checkpoints(folder / "c", "fine-tune"), **options,
+    )  # fmt: skip
     return state, tail
 
 
@@ -277,32 +292,6 @@ def test_what_relu_hides_is_seen_before_the_epoch_is_kept(tmp_path, monkeypatch)
     with pytest.raises(VggnbError, match="stopped being a number in epoch 1"):
         tune_small(tmp_path / "nan", progress=lambda epochs: ended, every_s=0)
     assert ended.batches and not ended.epochs and not list(tmp_path.rglob("*.ckpt"))
-
-
-def test_every_flipped_bit_and_every_cut_of_a_fine_tuned_file_is_seen_before_it_is_used(tmp_path, monkeypatch):
-    run = small.start_small(tmp_path / "run", small.SMALL.with_(epochs=1))
-    fit(run, small.features(), progress=False)
-    base, head, built, tried = small.small_base(), run.head(), [], 0
-    parts = zip(("kernel", "bias"), base.get_layer("block5_conv3").get_weights(), strict=True)
-    arrays = {f"base/block5_conv3/{part}": value + 1 for part, value in parts}
-    arrays |= {f"head/{number:03d}": value for number, value in enumerate(head.get_weights())}
-    about = {"best_epoch": 1, "calibration": run.training()["calibration"], "history": [{"epoch": 1}]}
-    path = run.folder / "fine-tuned-0123456789ab.ckpt"
-    finetune._keep(run, path.name, State(1, arrays, about), {"from_block": "block5_conv3"}, 0.0)
-    monkeypatch.setattr(runs, "build_classifier", lambda base, *_, **__: built.append(base))
-    data = path.read_bytes()
-    for what, other in damaged(data, path.name):
-        path.write_bytes(other)
-        with pytest.raises(VggnbError, match="damaged or gone") as told:
-            run.classifier(base)
-        assert told.value.where == str(path) and not built, what
-        assert finetune._finished(path) is None, f"{what}: it is trained again"
-        tried += 1
-    assert tried >= FLIPS + CUTS
-    path.write_bytes(data)
-    run.classifier(base)
-    assert np.array_equal(built[0].get_layer("block5_conv3").get_weights()[0], arrays["base/block5_conv3/kernel"])
-    assert finetune._finished(path).about == {**about, "epoch": 1}
 
 
 def test_an_image_that_cannot_be_read_any_more_is_left_out(base, best, own_photos, survey, tmp_path):

@@ -12,7 +12,8 @@ from vggnb import cli
 from vggnb.card import build_card, card_markdown, plain
 from vggnb.evaluate import evaluate
 from vggnb.report import build_page, write_report
-from vggnb.storage import VggnbError, sealed, write_json
+from vggnb.storage import VggnbError
+from vggnb.train.run_files import record
 
 HOSTILE = "<img src=x onerror=alert(1)>$x_$\u202e"
 TAGS = "html head meta title style body h1 h2 h3 p strong ul li table thead tbody tr th td figure img figcaption"
@@ -60,7 +61,8 @@ def test_hostile_names_are_only_shown(own):
     classes = (HOSTILE, "dog")
     rows = tuple(replace(row, class_name=classes[row.label]) for row in own.manifest.rows)
     hostile = replace(own, manifest=replace(own.manifest, classes=classes, rows=rows))
-    write_json(hostile.folder / "training.json", sealed(own.training() | {"of": hostile.sha256}))
+    hostile.manifest.write(hostile.folder / "manifest.csv")
+    record(hostile, own.training(), {}, extend=True)
     named = {HOSTILE: report.per_class["cat"], "dog": report.per_class["dog"]}
     report = replace(report, classes=classes, positive=HOSTILE, per_class=named)
     card = build_card(hostile, HOSTILE)

@@ -61,7 +61,8 @@ def evaluate(
     """
     options = _options(run, positive, sensitivity, cost_ratio, prevalence, progress) | {"draws": draws}
     predictions = predict_split(run, split, progress=progress)
-    leaks = {row.path for row in run.manifest.leaking(split)}
+    out_of_fold = split == "validation" and run.training()["validation"]["out_of_fold"]
+    leaks = set() if out_of_fold else {row.path for row in run.manifest.leaking(split)}
     report = _with_and_without(predictions, leaks, run.classes, options)
     write_json(run.folder / f"report-{split}.json", report.to_dict())
     return report
@@ -121,9 +122,14 @@ def compare(
 def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Predictions:
     """Predictions of the assembled model for a split: made once per trained model, then read from the run's folder.
 
+    Those for validation were made in training; of a head that was fitted on train and validation they are out-of-fold
+    predictions of all images of both.
+
     Raises:
         VggnbError: the split has no image that can be read, or the run is not trained.
     """
+    if split == "validation":
+        return _grouped(_some(run.validation(), run), run.manifest.rows)
     path, rows = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv", run.manifest.of(split)
     with storage_errors(path):
         kept = _from_csv(path.read_bytes()) if path.is_file() else None
@@ -131,6 +137,14 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
         kept = predict_rows(run, run.manifest, rows, what=split, progress=progress)
         write_bytes(path, _to_csv(kept, run.classes))
     return _grouped(kept, rows)
+
+
+def _some(predictions: Predictions, run: Run) -> Predictions:
+    """Refuse to go on without predictions."""
+    if not len(predictions.labels):
+        what, remedy = "There are no images to evaluate in validation.", "Put images in a folder 'validation'."
+        raise VggnbError(what, run.manifest.dataset, remedy)
+    return predictions
 
 
 def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str, progress: bool = True) -> Predictions:

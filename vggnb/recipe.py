@@ -63,7 +63,7 @@ class Recipe:
         two_class_activation: "sigmoid" (the article: one for each class) or "softmax".
         ridge: strength of the penalty on the squares of the output layer's weights, shared among the training images
             (0: none). It is the same prior on the weights however many images there are, so that it weighs more
-            with few images. Several numbers are candidates, of which cross-validation on train chooses one; only for
+            with few images. Several numbers are candidates, of which cross-validation chooses one; only for
             a head without hidden layer.
         learning_rate: Adam's.
         decay: whether the learning rate falls to zero over the epochs, along half a cosine; with a constant one the
@@ -73,6 +73,8 @@ class Recipe:
             of them, and return to the best epoch; None: all epochs. Needs validation images, and no `decay`.
         class_weights: let each class count the same in the loss, however few its images are. The probabilities are
             then as if the classes were equally frequent.
+        hold_out: keep validation out of the fit. Without it, a head that is solved exactly is fitted on train and
+            validation, and out-of-fold predictions take the place of validation; any other head always holds it out.
         validation_share: share of train that becomes validation when the dataset has none.
         seed: of the split, the initial weights, the order of the images and dropout.
     """
@@ -93,6 +95,7 @@ class Recipe:
     epochs: int = 5
     patience: int | None = None
     class_weights: bool = False
+    hold_out: bool = False
     validation_share: float = 0.2
     seed: int = 0
 
@@ -109,7 +112,7 @@ class Recipe:
         """
         pools = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
         alone = {"standardise": True, "hidden": 0, "dropout": 0.0}
-        return cls(name="best", pools=pools, ridge=RIDGES, decay=True, epochs=50, **alone)
+        return cls(name="best", pools=pools, ridge=RIDGES, epochs=50, **alone)
 
     @classmethod
     def named(cls, name: str) -> "Recipe":
@@ -150,6 +153,19 @@ class Recipe:
     def is_open(self) -> bool:
         """Whether `ridge` has to be chosen by cross-validation first."""
         return isinstance(self.ridge, tuple)
+
+    @property
+    def is_solved_exactly(self) -> bool:
+        """Whether the head is a convex problem, which is solved without epochs: linear, with a ridge, no patience.
+
+        Batch size, learning rate, decay and epochs play no role then.
+        """
+        return not self.hidden and not self.dropout and self.ridge != 0 and self.patience is None
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether validation is kept out of the fit."""
+        return self.hold_out or not self.is_solved_exactly
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""

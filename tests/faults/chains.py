@@ -1,6 +1,6 @@
 """Kill a training over and over until it is done, and compare with one that was left in peace.
 
-    python -m faults.chains head|fine-tune FOLDER KILLS
+    python -m faults.chains fine-tune FOLDER KILLS
 
 This process only imports TensorFlow and never computes with it: a fork of one that has would hang. So it is a program
 of its own, which prints one JSON document.
@@ -18,32 +18,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from faults import killed, small
-from vggnb.train import finetune, fit
+from vggnb.train import finetune
 
 WAIT_S = 0.02  # after each epoch, so that a kill has something to hit
-
-
-def train_head(folder: Path, wait_s: float = 0, begins: int = 1) -> None:
-    """The whole of `fit`, on made-up features."""
-    run = small.start_small(folder, small.SMALL.with_(epochs=240))
-    fit(run, small.features(), progress=slowly(folder, wait_s, begins), checkpoint_s=0 if wait_s else 5)
-    (folder / "done").write_text(run.training()["state_sha256"])
 
 
 def fine_tune(folder: Path, wait_s: float = 0, begins: int = 1) -> None:
     """The training of `fine_tune`, on a small net."""
     from vggnb.checkpoints import Checkpoints
-    from vggnb.lock import held
 
     folder.mkdir(exist_ok=True)
     tail, inputs, labels, recipe = small.small_tail()
     card = {"epochs": 80, "patience": 1000}
     split = {"train": np.arange(44), "validation": np.arange(44, 64)}
-    with held(folder) as lock:
-        state = finetune.tune(
-            tail, inputs, labels, **split, recipe=recipe, card=card, checkpoints=Checkpoints(folder / "c", "fine-tune"),
-            lock=lock, progress=slowly(folder, wait_s, begins), every_s=0 if wait_s else 5,
-        )  # fmt: skip
+    state = finetune.tune(
+        tail, inputs, labels, **split, recipe=recipe, card=card, checkpoints=Checkpoints(folder / "c", "fine-tune"),
+        progress=slowly(folder, wait_s, begins), every_s=0 if wait_s else 5,
+    )  # fmt: skip
     (folder / "done").write_text(state.sha256("model/", "optimizer/", "best/"))
 
 
@@ -74,5 +65,5 @@ def chain(train, folder: Path, kills: int) -> dict:
 
 if __name__ == "__main__":
     kind, place, count = sys.argv[1:]
-    document = chain({"head": train_head, "fine-tune": fine_tune}[kind], Path(place), int(count))
+    document = chain({"fine-tune": fine_tune}[kind], Path(place), int(count))
     print(json.dumps(document))

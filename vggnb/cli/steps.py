@@ -135,14 +135,14 @@ def trained(options):
     census = survey(options, workspace)
     manifest = split(options, census, recipe)
     positive_class(census.classes, options.positive)  # wrong? better now than after an hour
-    settings = {"store": options.store or workspace.features, "progress": not options.quiet, "fresh": options.fresh}
+    settings = {"store": options.store or workspace.features, "progress": not options.quiet}
     out = make_folder(options.out) if options.out else _new_run_folder(workspace.runs, recipe.name)
     run, features = train(manifest, recipe, out, weights=weights_of(options, workspace), **settings)
     history = run.history()
-    note(options, f"{run.source}\n{features}\n{history}")
+    note(options, f"{run.source}\n{features}\n{run}")
     document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows)}
     if options.fine_tune:
-        document["fine_tune"] = _fine_tuned(options, run, features, settings)
+        document["fine_tune"] = _fine_tuned(options, run, features, settings | {"fresh": options.fresh})
     return run, document | {"timing": run.training()["timing"]}
 
 

@@ -5,7 +5,6 @@ epoch then starts from its result and costs only the layers that learn.
 """
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,29 +13,24 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.special import softmax
 
 from vggnb.census.rows import Row
-from vggnb.checkpoints import Checkpoints, State, read_state, to_bytes
+from vggnb.checkpoints import Checkpoints, State
 from vggnb.features import BATCH, Features, extract
 from vggnb.generators import epoch_order
-from vggnb.lock import Lock, held
-from vggnb.metrics.ood import fit_ranges
-from vggnb.model import build_head, compile_head, features_of, pool_columns
+from vggnb.metrics.ood import FeatureRanges, fit_ranges
+from vggnb.metrics.temperature import calibrate
+from vggnb.model import compile_head, features_of, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, sealed, sha256_bytes, write_bytes, write_json
+from vggnb.train.adam import Progress, class_weight
 from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers
-from vggnb.train.head import (
-    CHECKPOINTS,
-    HASH,
-    calibrated_on,
-    class_weight,
-    remove_stale,
-    remove_unfinished,
-    training_card,
-)
+from vggnb.train.head import fit_head, logits_of
 from vggnb.train.keeper import CHECKPOINT_S
-from vggnb.train.loop import Progress, fit_on
-from vggnb.train.runs import TRAINING_FILE, History, Run
+from vggnb.train.lock import run_lock
+from vggnb.train.loop import fit_on
+from vggnb.train.run_files import FINE_TUNED, VALIDATION, record, validation_bytes, weights_bytes
+from vggnb.train.runs import History, Run
 
 
 def fine_tune(
@@ -76,33 +70,32 @@ def fine_tune(
     check_block(from_block)
     start = time.perf_counter()
     choices = {"from_block": from_block, "epochs": epochs, "learning_rate": learning_rate, "patience": patience}
-    with held(run.folder) as lock:
-        remove_unfinished(run)
+    with run_lock(run.folder):
         card = {**training_card(run, features), **choices, "head": run.training()["head_sha256"]}
-        name = f"fine-tuned-{sha256_bytes(json.dumps(card).encode())[:12]}.ckpt"
-        checkpoints = Checkpoints(run.folder / CHECKPOINTS, "fine-tune")
+        done = run.fine_tuned()
+        if done and not fresh and done["card"] == card:
+            print("This was fine-tuned before; fresh=True does it again.")
+            return History(tuple(done["history"]))
+        checkpoints = Checkpoints(run.folder / "checkpoints", "fine-tune")
         if fresh:
             checkpoints.clear()
-            (run.folder / name).unlink(missing_ok=True)
-        if state := _finished(run.folder / name):
-            print("This was fine-tuned before; fresh=True does it again.")
-        else:
-            state = _tuned(run, features, card, base or run.base(), checkpoints, lock, store, progress, checkpoint_s)
-        lock.check()
-        _keep(run, name, state, choices, time.perf_counter() - start)
+        state, ranges, validation = _tuned(
+            run, features, card, base or run.base(), checkpoints, store, progress, checkpoint_s
+        )
+        _keep(run, state, ranges, validation, choices, time.perf_counter() - start)
         checkpoints.clear()
     return History(tuple(state.about["history"]))
 
 
-def _finished(path: Path) -> State | None:
-    """The result of an equal fine-tuning that was finished before, unless the file is damaged."""
-    try:
-        return read_state(path)
-    except VggnbError:
-        return None
+def training_card(run: Run, features: Features) -> dict:
+    """What a training is of, besides versions and threads: only an unfinished one with an equal card is continued."""
+    digest = hashlib.sha256(np.ascontiguousarray(features.values))
+    digest.update(repr([(row.sha256, row.label, row.split) for row in features.rows]).encode())
+    card = {**run.recipe.to_dict(), "classes": list(run.classes), "images": len(features.rows)}
+    return {**card, "features": digest.hexdigest()}
 
 
-def _tuned(run, features, card, base, checkpoints, lock, store, progress, every_s) -> State:
+def _tuned(run, features, card, base, checkpoints, store, progress, every_s) -> tuple[State, FeatureRanges, bytes]:
     """The training itself; returns names and numbers of what learnt."""
     recipe, block = run.recipe.with_(decay=False), card["from_block"]  # the rate falls where validation says so
     if recipe.is_open:
@@ -112,27 +105,27 @@ def _tuned(run, features, card, base, checkpoints, lock, store, progress, every_
     keep = [index for index, row in enumerate(part.rows) if row.path in places]
     rows = [part.rows[index] for index in keep]
     columns = features.values[[places[row.path] for row in rows]]
-    head = build_head(recipe, len(run.classes), images=sum(row.split == "train" for row in rows))
-    head.set_weights(run.head().get_weights())
-    if recipe.standardise:
-        head.get_layer("standardise").finalize_state()
+    head = fit_head(features, run.recipe.with_(hold_out=True), len(run.classes), progress=False).head
     tail = build_tail(base, head, recipe, from_block=block)
     inputs = [part.values.rows(keep), columns[:, frozen_columns(recipe, block)]][: len(tail.inputs)]
     labels = _labels(rows, recipe, len(run.classes))
     split = np.array([row.split for row in rows])
     chosen = {name: np.flatnonzero(split == name) for name in ("train", "validation")}
     compile_head(tail, recipe.with_(learning_rate=card["learning_rate"]))
-    state = tune(tail, inputs, labels, **chosen, recipe=recipe, card=card, checkpoints=checkpoints, lock=lock,
+    state = tune(tail, inputs, labels, **chosen, recipe=recipe, card=card, checkpoints=checkpoints,
                  progress=progress, every_s=every_s)  # fmt: skip
     some = chosen["validation"]
     said = _seen(tail, inputs, some)
-    calibration = calibrated_on(said, _integers(rows)[some], recipe.activation(len(run.classes)))
+    logits = logits_of(said, recipe.activation(len(run.classes)))
+    calibration = calibrate(logits, _integers(rows)[some])
     seen = columns[:, pool_columns(recipe)]
     if len(frozen_columns(recipe, block)) < seen.shape[1]:  # what enters the head has changed
         seen = _seen(keras.Model(tail.inputs, features_of(tail, recipe)), inputs, np.arange(len(rows)))
     ranges = fit_ranges(seen[chosen["train"]], seen[some])
-    about = {**state.about, "calibration": calibration.to_dict(), "feature_ranges": ranges.to_dict()}
-    return State(state.epoch, numbers(tail, head), about)
+    about = {**state.about, "calibration": calibration.to_dict()}
+    probabilities = softmax(logits / calibration.temperature, axis=1)
+    kept = validation_bytes([rows[index] for index in some], probabilities, run.classes)
+    return State(state.epoch, numbers(tail, head), about), ranges, kept
 
 
 def _seen(part: keras.Model, inputs: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
@@ -145,7 +138,7 @@ def _seen(part: keras.Model, inputs: Sequence[np.ndarray], rows: np.ndarray) -> 
 
 def tune(
     tail: keras.Model, inputs: Sequence[np.ndarray], labels: np.ndarray, *, train: np.ndarray, validation: np.ndarray,
-    recipe: Recipe, card: dict, checkpoints: Checkpoints, lock: Lock, progress=False, every_s: float = CHECKPOINT_S,
+    recipe: Recipe, card: dict, checkpoints: Checkpoints, progress=False, every_s: float = CHECKPOINT_S,
 ) -> State:  # fmt: skip
     """Train a compiled tail on some of the activations.
 
@@ -182,7 +175,6 @@ def tune(
         steps=math.ceil(count / size),
         penalised=recipe.loss(classes),
         checkpoints=checkpoints,
-        lock=lock,
         validation=watched if len(validation) else None,
         patience=card["patience"] if len(validation) else None,
         class_weight=class_weight(labels[train] if labels.ndim == 1 else labels[train].argmax(1), recipe),
@@ -202,22 +194,14 @@ def _integers(rows: Sequence[Row]) -> np.ndarray:
     return np.array([row.label for row in rows], np.int32)
 
 
-def _keep(run: Run, name: str, state: State, choices: dict, seconds: float) -> None:
-    """Write the numbers, then the file that names them, then remove what belonged to an earlier classifier."""
-    data = to_bytes(state)
-    write_bytes(run.folder / name, data)
-    document = run.training()
-    timing = document["timing"]
-    timing["fine_tune_s"] = round(seconds, 3)
+def _keep(run: Run, state: State, ranges: FeatureRanges, validation: bytes, choices: dict, seconds: float) -> None:
+    """Write the weights and the facts."""
+    facts = run.training()
+    timing = facts["timing"] | {"fine_tune_s": round(seconds, 3)}
     timing["total_s"] = round(timing["features_s"] + timing["head_s"] + seconds, 3)
-    document["fine_tune"] = {
-        **choices,
-        "file": name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "best_epoch": state.about["best_epoch"],
-        "calibration": state.about["calibration"],
-        "feature_ranges": state.about.get("feature_ranges"),
-        "history": state.about["history"],
-    }
-    write_json(run.folder / TRAINING_FILE, sealed(document))
-    remove_stale(run, f"fine-tuned-{HASH}.ckpt", kept=name)
+    names = ("best_epoch", "calibration", "history", "card")
+    facts["fine_tune"] = {**choices, **{name: state.about[name] for name in names}}
+    facts["fine_tune"]["feature_ranges"] = {"limit": ranges.limit, "images": ranges.images, "reason": ranges.reason}
+    facts["validation"] = {"images": validation.count(b"\n") - 1, "out_of_fold": False}
+    files = {FINE_TUNED: weights_bytes(state.arrays, ranges), VALIDATION: validation}
+    record(run, facts | {"timing": timing}, files, extend=True)

@@ -9,21 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from vggnb.checkpoints import Checkpoints, State
-from vggnb.lock import Lock
 from vggnb.paths import cores, versions
 from vggnb.storage import VggnbError
+from vggnb.train.runs import Stopped
 
 CHECKPOINT_S = 5.0  # a kill loses at most this much training...
 PARTS = ("vggnb", "numpy", "tensorflow", "keras")
 CHECKPOINT_SHARE = 0.05  # ... or, on a slow storage, so much that writing takes at most this share of the time
-
-
-class Stopped(KeyboardInterrupt):
-    """Training was interrupted and can be continued; its text says so."""
-
-    def _render_traceback_(self) -> list[str]:
-        """What a notebook shows."""
-        return [str(self)]
 
 
 class Keeper(keras.callbacks.Callback):
@@ -36,7 +28,6 @@ class Keeper(keras.callbacks.Callback):
         card: dict,
         penalised: str,
         checkpoints: Checkpoints,
-        lock: Lock,
         patience: int | None = None,
         every_s: float = CHECKPOINT_S,
     ):
@@ -44,7 +35,7 @@ class Keeper(keras.callbacks.Callback):
         self.variables = {"model": model.variables, "optimizer": model.optimizer.variables}
         self.optimizer, self.setting = model.optimizer, setting()
         self.card, self.penalised, self.patience, self.every_s = card, penalised, patience, every_s
-        self.checkpoints, self.lock = checkpoints, lock
+        self.checkpoints = checkpoints
         self.rows: list[dict] = []
         self.best: dict[str, np.ndarray] = {}
         self.best_loss, self.best_epoch, self.wait = math.inf, 0, 0
@@ -143,7 +134,6 @@ class Keeper(keras.callbacks.Callback):
 
     def _write(self) -> None:
         """Write the newest state, and say when the next is due."""
-        self.lock.check()
         start = time.monotonic()
         self.checkpoints.write(self.state)
         took = time.monotonic() - start

@@ -9,30 +9,11 @@ from collections.abc import Callable
 
 import keras
 import tensorflow as tf
-from tqdm.auto import tqdm
 
 from vggnb.checkpoints import Checkpoints, State
-from vggnb.lock import Lock
 from vggnb.storage import VggnbError
+from vggnb.train.adam import Progress
 from vggnb.train.keeper import CHECKPOINT_S, Keeper, differences, row_of
-
-
-class Progress(keras.callbacks.Callback):
-    """One bar for all epochs, with the latest numbers beside it."""
-
-    def __init__(self, epochs: int, name: str = "Head"):
-        super().__init__()
-        self.bar = tqdm(total=epochs, desc=name, unit="epoch")
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Show the epoch's numbers."""
-        shown = {name: f"{value:.2f}" for name, value in (logs or {}).items() if "crossentropy" not in name}
-        self.bar.set_postfix(shown, refresh=False)
-        self.bar.update(epoch + 1 - self.bar.n)
-
-    def on_train_end(self, logs=None):
-        """Leave the last line standing."""
-        self.bar.close()
 
 
 def fit_on(
@@ -44,7 +25,6 @@ def fit_on(
     steps: int,
     penalised: str,
     checkpoints: Checkpoints,
-    lock: Lock,
     validation: tf.data.Dataset | None = None,
     patience: int | None = None,
     class_weight: dict[int, float] | None = None,
@@ -68,7 +48,7 @@ def fit_on(
 
     Raises:
         VggnbError: the checkpoints are of another training or damaged, or the loss stopped being a number.
-        keeper.Stopped: interrupted; the last whole epoch is kept.
+        Stopped: interrupted; the last whole epoch is kept.
     """
     model.optimizer.build(model.trainable_variables)
     keeper = Keeper(
@@ -76,7 +56,6 @@ def fit_on(
         card=card,
         penalised=penalised,
         checkpoints=checkpoints,
-        lock=lock,
         patience=patience,
         every_s=every_s,
     )
@@ -107,11 +86,6 @@ def fit_on(
                 raise keeper.stopped() from None
             raise
     return keeper.finish()
-
-
-def in_graph(model: keras.Model, steps: int) -> None:
-    """Let a compiled model do a whole epoch in one call of TensorFlow: small heads cost less than the calls."""
-    model.steps_per_execution = steps
 
 
 def _check_card(state: State, card: dict, checkpoints: Checkpoints) -> None:

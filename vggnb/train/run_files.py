@@ -1,0 +1,130 @@
+"""The files of a run's folder: `run.json`, with the hash of every other file, is written last.
+
+A folder without `run.json` is of an interrupted training, which is simply done again: it takes seconds on stored
+features and ends with the same numbers. A file whose hash differs is damaged or of another run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors.numpy import save
+
+from vggnb.census.rows import Row
+from vggnb.metrics.ood import FeatureRanges
+from vggnb.paths import SPLITS
+from vggnb.storage import (
+    VggnbError,
+    csv_text,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    storage_errors,
+    write_bytes,
+    write_json,
+)
+
+RUN_FILE = "run.json"
+HEAD, FINE_TUNED = "head.safetensors", "fine_tuned.safetensors"
+VALIDATION = "validation.csv"
+RUN_SCHEMA = 3
+ANEW = "Train again into this folder or a new one: vggnb train DATASET --out RUN."
+# What evaluate and report write about a model; when the model changes, these files go.
+REPORTS = ("report.html", "report-card.json", "report-card.md", *(f"report-{split}.json" for split in SPLITS))
+
+
+def read_run(folder: Path) -> dict:
+    """What is in `run.json`.
+
+    Raises:
+        VggnbError: it is not there, damaged, or of another version.
+    """
+    path = folder / RUN_FILE
+    with storage_errors(folder):
+        if not path.is_file():
+            if (folder / "recipe.json").is_file():
+                what = "This run is not trained: its training did not end."
+                raise VggnbError(what, folder, "Run the training step again (notebook 05, or the same vggnb train).")
+            raise VggnbError("There is no run in this folder.", folder, "Train first: vggnb train DATASET --out RUN.")
+    document = read_json(path, ANEW)
+    keys = {"weights", "source", "files", "training"}
+    if not isinstance(document, dict) or document.get("schema") != RUN_SCHEMA or not keys <= document.keys():
+        what = "This is not the run.json of this version of vggnb."
+        raise VggnbError(what, path, "Train again into a new folder: vggnb train DATASET --out RUN.")
+    return document
+
+
+def set_head(head: keras.Model, arrays: dict[str, np.ndarray]) -> None:
+    """Put weights named "head/000", "head/001"... into a head."""
+    head.set_weights([arrays[f"head/{number:03d}"] for number in range(len(head.weights))])
+    for layer in head.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
+def head_arrays(head: keras.Model) -> dict[str, np.ndarray]:
+    """A head's weights by name."""
+    return {f"head/{number:03d}": weight for number, weight in enumerate(head.get_weights())}
+
+
+def weights_bytes(arrays: dict[str, np.ndarray], ranges: FeatureRanges) -> bytes:
+    """The content of `head.safetensors` or `fine_tuned.safetensors`: weights, and the ranges of the features."""
+    arrays = {**arrays, "ranges/low": ranges.low, "ranges/high": ranges.high}
+    return save({name: np.asarray(array) for name, array in arrays.items()})
+
+
+def validation_bytes(rows: Sequence[Row], probabilities: np.ndarray, classes: Sequence[str]) -> bytes:
+    """The content of `validation.csv`: path, label and the calibrated probability of each class."""
+    lines = ([row.path, row.label, *map(repr, p.tolist())] for row, p in zip(rows, probabilities, strict=True))
+    return csv_text([["path", "label", *classes], *lines]).encode("utf-8", "surrogateescape")
+
+
+def checked_bytes(path: Path, sha256: str | None) -> bytes:
+    """The bytes of a file whose hash is known.
+
+    Raises:
+        VggnbError: it is missing, damaged or another file.
+    """
+    if not path.is_file():
+        raise VggnbError("A file of this run is missing.", path, ANEW)
+    with storage_errors(path):
+        data = path.read_bytes()
+    if sha256_bytes(data) != sha256:
+        raise VggnbError("This file is damaged or belongs to another run: its hash differs.", path, ANEW)
+    return data
+
+
+def record(run, facts: dict, files: dict[str, bytes], *, extend: bool = False) -> None:
+    """Write files of a run, each whole or not at all, then `run.json` with their hashes and the facts of the training.
+
+    Args:
+        facts: plain values for JSON.
+        files: name -> content.
+        extend: keep what the run has besides, such as the head when it is fine-tuned; else the rest is removed.
+    """
+    path = run.folder / RUN_FILE
+    before = read_run(run.folder) if path.is_file() else {"files": {}}
+    with storage_errors(run.folder):
+        for name, data in files.items():
+            write_bytes(run.folder / name, data)
+        hashes = (before["files"] if extend else {}) | {name: sha256_bytes(data) for name, data in files.items()}
+        hashes |= {name: sha256_file(run.folder / name) for name in ("manifest.csv", "recipe.json")}
+        document = {"schema": RUN_SCHEMA, "weights": run.weights, "source": asdict(run.source), "files": hashes}
+        document["training"] = facts
+        write_json(path, document)
+        stale = [run.folder / name for name in before["files"].keys() - hashes.keys()]
+        if HEAD in before["files"] and model_sha256(before) != model_sha256(document):
+            stale += [run.folder / name for name in REPORTS]
+            stale += [path for split in SPLITS for path in run.folder.glob(f"predictions-{split}-*.csv")]
+        for path in stale:
+            path.unlink(missing_ok=True)
+
+
+def model_sha256(document: dict) -> str:
+    """The hash of the weights and the temperature that a `run.json` names."""
+    tuned = document["training"].get("fine_tune")
+    sha256 = document["files"][FINE_TUNED if tuned else HEAD]
+    temperature = (tuned or document["training"])["calibration"]["temperature"]
+    return sha256_bytes(f"{sha256} at {temperature!r}".encode())
