@@ -139,7 +139,7 @@ def test_thresholds_are_for_two_classes(run3):
 
 def test_the_threshold_comes_from_validation(own):
     report = evaluate(own[0], sensitivity=0.9, prevalence=0.1, draws=20, progress=False)
-    assert report.threshold == report.operating_point.threshold and report.operating_point.images == 8
+    assert report.threshold == report.operating_point.threshold and report.operating_point.images == 24
     assert report.to_dict()["operating_point"]["sensitivity"]["value"] >= 0.9 and "validation images" in str(report)
 
 

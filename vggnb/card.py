@@ -36,7 +36,7 @@ def build_card(run: Run, name: str) -> dict:
         "data": {
             "sha256": sha256_bytes(repr(rows).encode()),  # of every image's hash, split and label, in order
             "manifest_sha256": sha256_file(run.folder / "manifest.csv"),
-            "splits": list(run.manifest.sentences),
+            "splits": [*run.manifest.sentences, *run.fit_sentences()],
         },
         "recipe": run.recipe.to_dict(),
         "seed": run.recipe.seed,

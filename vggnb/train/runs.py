@@ -80,19 +80,21 @@ class Run:
         return self.manifest.classes
 
     def __str__(self) -> str:
-        """What was fitted on what, and how well it predicts images outside the fit."""
-        facts, validation = self.training(), self.validation()
-        solved = "was solved exactly" if not facts["history"] else f"was trained for {len(facts['history'])} epochs"
-        lines = [f"The head {solved} on {facts['images']} images of {facts['fitted_on']}."]
-        if facts["validation"]["out_of_fold"]:
-            text = "Validation means out-of-fold predictions of these images, each by a head that was fitted"
-            lines.append(f"{text} without the image, its near-duplicates and its group.")
-        else:
-            lines.append(f"{len(validation.labels)} validation images were held out.")
+        lines, validation = self.fit_sentences(), self.validation()
         if len(validation.labels):
             accuracy = (validation.probabilities.argmax(axis=1) == validation.labels).mean()
             lines.append(f"Validation accuracy {accuracy:.2f}; {self.calibration()}.")
         return "\n".join(lines)
+
+    def fit_sentences(self) -> list[str]:
+        """What the head was fitted on, and what is called validation."""
+        facts = self.training()
+        solved = f"was trained for {len(facts['history'])} epochs" if facts["history"] else "was solved exactly"
+        fitted = f"The head {solved} on {facts['images']} images of {facts['fitted_on']}."
+        if not facts["validation"]["out_of_fold"]:
+            return [fitted, f"{facts['validation']['images']} validation images were held out."]
+        text = "Validation means out-of-fold predictions of these images, each by a head that was fitted without the image,"
+        return [fitted, f"{text} its near-duplicates and its group."]
 
     def training(self) -> dict:
         """The facts of the training: history, timing, ridge, calibration, images left out, fine-tuning if any.
