@@ -93,8 +93,8 @@ class Run:
         fitted = f"The head {solved} on {facts['images']} images of {facts['fitted_on']}."
         if not facts["validation"]["out_of_fold"]:
             return [fitted, f"{facts['validation']['images']} validation images were held out."]
-        text = "Validation means out-of-fold predictions of these images, each by a head that was fitted without the image,"
-        return [fitted, f"{text} its near-duplicates and its group."]
+        text = "Validation means out-of-fold predictions of these images, each by a head that was fitted"
+        return [fitted, f"{text} without the image, its near-duplicates and its group."]
 
     def training(self) -> dict:
         """The facts of the training: history, timing, ridge, calibration, images left out, fine-tuning if any.
