@@ -323,8 +323,8 @@ def test_all_classes_without_images_are_named_at_once_with_the_reason(small):
     (small / "train/e").mkdir()
     with pytest.raises(VggnbError) as caught:
         survey(small).check_trainable()
-    assert "train/c has 0 usable images (1 skipped: Not a picture" in caught.value.what.replace("an image", "a picture")
-    assert "train/d has 0 usable images (1 skipped: HEIC" in caught.value.what
+    assert "train/c has 0 usable images (1 skipped: Not an image" in caught.value.what
+    assert "train/d has 0 usable images (1 skipped: " in caught.value.what and "HEIC" in caught.value.what
     assert "train/e has 0 usable images." in caught.value.what
 
 

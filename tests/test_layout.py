@@ -217,7 +217,8 @@ def test_very_many_folders_in_each_other_are_no_problem(tmp_path):
 
 def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
     assert "no such dataset folder" in refusal(tmp_path / "nowhere")
-    assert "is a file, not a folder" in refusal(tree(tmp_path, "x.txt") / "x.txt")
+    (tmp_path / "x.txt").write_text("cats and dogs")
+    assert "a text file, not a folder of images" in refusal(tmp_path / "x.txt")
     (tmp_path / "empty").mkdir()
     assert "is empty" in refusal(tmp_path / "empty")
 
