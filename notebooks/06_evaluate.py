@@ -82,10 +82,10 @@ print(f"test loss {loss:.2f}, test accuracy {accuracy:.2f}")
 from vggnb.evaluate import evaluate, predict_split
 
 reports = {name: evaluate(run, "test") for name, run in runs.items()}
-print(reports["article"])
+reports["article"]
 
 # %%
-print(reports["best"])
+reports["best"]
 
 # %% [markdown]
 # | word | question it answers |
@@ -115,7 +115,7 @@ figures.metric_intervals(reports)
 from vggnb.evaluate import compare
 
 comparison = compare(runs["article"], runs["best"])
-print(comparison)
+comparison
 
 # %%
 figures.differences(comparison, names=("article", "best"))

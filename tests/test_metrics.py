@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from sklearn import metrics as sk
 
 from vggnb.metrics import (
@@ -360,3 +361,19 @@ def test_of_images_of_one_class_the_recall_is_left(kind, name):
 def test_without_any_image_there_is_nothing_to_report():
     with pytest.raises(VggnbError, match="no image to evaluate"):
         report_on(guesses(2).take([]), TWO)
+
+
+# In a notebook
+
+
+@pytest.mark.parametrize("classes", [("<b>cat", "dog"), ("<b>ash", "birch", "oak")])
+def test_results_show_themselves_as_tables(classes):
+    one = guesses(len(classes))
+    report = report_on(one, classes, draws=20)
+    for html in (report._repr_html_(), compare_predictions(one, one, classes, draws=20)._repr_html_()):
+        assert "<table" in html and "<b>" not in html and "accuracy" in html
+    assert all(escape(note) in report._repr_html_() for note in report.limits())
+    assert f"{report.metrics['accuracy'].low:.2f} to" in report._repr_html_() and repr(report) == str(report)
+    assert ("&lt;b&gt;ash" in report._repr_html_()) == (len(classes) == 3)  # its row in the table of classes
+    many = given(np.arange(80), np.eye(80))
+    assert "and 30 more rows" in report_on(many, tuple(f"{k:03}" for k in range(80)), draws=5)._repr_html_()

@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,14 @@ IMAGE_ENDINGS = (
     ".heif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".dng",
 )  # fmt: skip
 TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"), (1, "s"))
+HTML_ROWS = 50
+HTML_TABLE = """<div style="line-height: 1.4; overflow-x: auto">{% if title %}<p>{{ title }}</p>{% endif %}
+<table style="white-space: nowrap; text-align: left"><thead><tr>
+{% for cell in header %}<th style="text-align: left; padding: 0 1em 0 0">{{ cell }}</th>{% endfor %}</tr></thead><tbody>
+{% for row in rows %}<tr>
+{% for cell in row %}<td style="text-align: left; padding: 0 1em 0 0">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table>
+{% if notes %}<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}</div>"""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
 INSTEAD = "Put the files themselves in its place, or remove it."
 REPEATED = f"It is reached by a link, and its files are counted already. {INSTEAD}"
@@ -110,6 +118,19 @@ def read_ahead(call: Callable, items: Iterable, *, workers: int | None = None, a
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence], *, title: str = "", notes: Sequence[str] = ()) -> str:
+    """The first rows of a table as a notebook shows it, with a title and notes; everything but `Markup` is escaped."""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    def plain(value: object) -> object:
+        return value if isinstance(value, Markup) else shown(str(value))
+
+    template = Environment(autoescape=True, finalize=plain).from_string(HTML_TABLE)
+    more = [f"and {len(rows) - HTML_ROWS} more rows"] * (len(rows) > HTML_ROWS)
+    return template.render(header=header, rows=rows[:HTML_ROWS], title=title, notes=[*more, *notes])
 
 
 def counted(n: int, noun: str) -> str:

@@ -1,6 +1,8 @@
 """Files in, ranked class names out: the same decoder and the same pixels as in training."""
 
+import base64
 import codecs
+import io
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
+from PIL import Image
 from tqdm.auto import tqdm
 
-from vggnb.folders import plain_cell, shown, walk
+from vggnb.folders import html_table, plain_cell, shown, walk
 from vggnb.images import read_image
 from vggnb.paths import cores
 from vggnb.storage import VggnbError, csv_text
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from vggnb.save import Bundle, OnnxBundle
 
 BATCH = 32
+THUMBNAILS = 24  # in the table of a notebook
 MOST_NAMES = 100_000_000  # bytes of a list of names
 OUT_OF_DISTRIBUTION = "out-of-distribution: this may mean nothing"
 ENGINES = ("tensorflow", "onnxruntime")
@@ -71,6 +76,31 @@ class Prediction:
         }
 
 
+class PredictionList(list):
+    """Predictions of files; a notebook shows them as a table with small copies of the images."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (_thumbnail(Path(one.path)) if place < THUMBNAILS else "", Path(one.path).name, one.words)
+            for place, one in enumerate(self)
+        ]
+        return html_table(("image", "file", "prediction"), rows)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self)) or "no files"
+
+
+def _thumbnail(path: Path) -> Markup:
+    """A small copy of an image inside the page; nothing if it cannot be read."""
+    try:
+        image, data = Image.fromarray(read_image(path)), io.BytesIO()
+    except VggnbError:
+        return Markup()
+    image.thumbnail((96, 96))
+    image.save(data, "JPEG", quality=80)
+    return Markup('<img alt="" src="data:image/jpeg;base64,{}">').format(base64.b64encode(data.getvalue()).decode())
+
+
 def open_bundle(folder: Path, engine: str = "tensorflow") -> "Bundle | OnnxBundle":
     """Open a bundle in one of ENGINES; with "onnxruntime", neither TensorFlow nor Keras is imported.
 
@@ -86,7 +116,7 @@ def open_bundle(folder: Path, engine: str = "tensorflow") -> "Bundle | OnnxBundl
 
 def predict_files(
     bundle: "Bundle | OnnxBundle", paths: Path | Iterable[Path], *, progress: bool = False
-) -> list[Prediction]:
+) -> PredictionList:
     """Answer for files, and for every file in folders; a broken file gets its answer in its row.
 
     Raises:
@@ -95,7 +125,8 @@ def predict_files(
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     if "" in paths:  # an unset variable of the shell; as a path it would be the current folder
         raise VggnbError("A path is empty.", "''", "Name a file or a folder; the current folder is a dot.")
-    return _answer(bundle, [(str(path), path) for given in paths for path in files_of(Path(given))], progress)
+    sources = [(str(path), path) for given in paths for path in files_of(Path(given))]
+    return PredictionList(_answer(bundle, sources, progress))
 
 
 def predict_images(bundle: "Bundle | OnnxBundle", pictures: Iterable[tuple[str, bytes]]) -> list[Prediction]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggnb.census.rows import Row
-from vggnb.folders import shown
+from vggnb.folders import html_table, shown
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError, csv_text, sha256_bytes, storage_errors, write_bytes
 
@@ -21,7 +21,7 @@ AGAIN = "Put it back from a copy, or make it again: vggnb train DATASET --out RU
 LEAK = "leak: also in"  # begins the remark on a row whose image is in an earlier split too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """Every image that is used, with its split. The only source of labels.
 
@@ -54,6 +54,15 @@ class Manifest:
             parts = ", ".join(f"{n} {shown(name)}" for name, n in row.items())
             lines.append(f"{split:<11}{sum(row.values())} images: {parts}")
         return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: images by class and split."""
+        counts = self.counts()
+        rows = [("total", *(sum(row.values()) for row in counts.values()))]
+        rows += [(name, *(row[name] for row in counts.values())) for name in self.classes]
+        return html_table(("class", *counts), rows, notes=self.sentences)
 
     def write(self, path: Path) -> None:
         """Write the manifest as CSV; its first line, a comment, holds the dataset, the classes and the rows' hash."""

@@ -15,14 +15,15 @@ from vggnb.census.layout import read_layout
 from vggnb.census.rows import Pair, Profile, Row, components, find_pairs
 from vggnb.census.scan import Scan, scan_files
 from vggnb.census.warn import warnings_of
-from vggnb.folders import Skipped, shown
+from vggnb.folders import Skipped, counted, html_table, shown
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
 
 MOST_COLUMNS = 12  # classes that are printed in a column each
+SKIPPED_SHOWN = 10  # in a notebook
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Census:
     """What a dataset holds. Prints as a table.
 
@@ -145,9 +146,25 @@ class Census:
         }
 
     def __str__(self) -> str:
+        warnings = (f"! {warning}" for warning in self.warnings)
+        return "\n".join([*self.sentences, *self._table(), self._files(), *warnings])
+
+    __repr__ = __str__
+
+    def _files(self) -> str:
+        """Where every file is accounted for."""
         used, skipped, system = len(self.rows), len(self.skipped), len(self.system_files)
-        total = f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files"
-        return "\n".join([*self.sentences, *self._table(), total, *(f"! {warning}" for warning in self.warnings)])
+        return f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: images by class and split, warnings, the first skipped files."""
+        counts = self.counts()
+        rows = [("total", *(sum(row.values()) for row in counts.values()))]
+        rows += [(name, *(row[name] for row in counts.values())) for name in self.classes]
+        notes = [*self.warnings, *(f"skipped: {item}" for item in self.skipped[:SKIPPED_SHOWN])]
+        more = len(self.skipped) - SKIPPED_SHOWN
+        notes += [f"and {counted(more, 'more skipped file')}"] * (more > 0)
+        return html_table(("class", *counts), rows, title=" ".join([*self.sentences, f"{self._files()}."]), notes=notes)
 
     def _table(self) -> list[str]:
         """Images by split and class; where there are many classes, the smallest and the largest of them."""

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vggnb.folders import html_table
 from vggnb.metrics.intervals import DRAWS, Interval, bootstrap, percentile_interval, wilson
 from vggnb.metrics.predictions import Predictions, positive_class, predicted_classes
 from vggnb.metrics.scores import LOWER_IS_BETTER, METRICS, scores_of
 from vggnb.storage import VggnbError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Second minus first for each metric, with its 95 % interval; where that holds 0, it is not significant.
 
@@ -32,12 +33,27 @@ class Comparison:
         return "the second is better" if sign * one.value > 0 else "the first is better"
 
     def __str__(self) -> str:
-        lines = [f"{self.n} images; right with the first alone {self.only_first}, with the second {self.only_second}"]
-        lines += ["", f"{'second minus first':28}difference (95 % interval)"]
+        lines = [self.summary(), "", f"{'second minus first':28}difference (95 % interval)"]
         for name, one in self.differences.items():
             text = f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
             lines.append(f"{METRICS[name]:28}{text}  {self.verdict(name)}")
         return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = [
+            (METRICS[name], f"{one.value:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}", self.verdict(name))
+            for name, one in self.differences.items()
+        ]
+        return html_table(("metric", "second minus first", "95 % interval", ""), rows, title=self.summary())
+
+    def summary(self) -> str:
+        """On how many images the two differ."""
+        return (
+            f"{self.n} images; right with the first alone {self.only_first}, with the second alone {self.only_second}"
+        )
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""

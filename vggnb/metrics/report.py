@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from vggnb.folders import counted, shown
+from vggnb.folders import counted, html_table, shown
 from vggnb.metrics.intervals import DRAWS, Interval
 from vggnb.metrics.predictions import Predictions, positive_class, predicted_classes
 from vggnb.metrics.scores import METRICS, baselines, expected_calibration_error, measure, share_right
@@ -15,7 +15,7 @@ from vggnb.storage import VggnbError
 FEW = 100  # images of a class; with fewer, one image is more than a point
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """How well one model does on some labelled images.
 
@@ -70,6 +70,37 @@ class Report:
                 if one["n"]:
                     lines.append(f"{f'recall of {shown(name)}':28}{Interval(**one['recall'])} of {one['n']}")
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes())])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        guesses = {name: f"{value:.2f}" for name, value in self.baselines.items()}
+        rows = [
+            (METRICS[name], f"{one.value:.2f}", f"{one.low:.2f} to {one.high:.2f}", guesses.get(name, "-"))
+            for name, one in self.metrics.items()
+        ]
+        header = ("metric", "value", "95 % interval", "most frequent class")
+        table = html_table(header, rows, title=self.summary(), notes=self.notes())
+        return table if len(self.classes) == 2 and not self.not_evaluated else self._class_table() + table
+
+    def _class_table(self) -> str:
+        """Recall, precision and F1 of each class, for a notebook."""
+
+        def number(value: float | None) -> str:
+            return "-" if value is None else f"{value:.2f}"
+
+        rows = [
+            (
+                name,
+                one["n"],
+                Interval(**one["recall"]) if one["n"] else "-",
+                number(one["precision"]),
+                number(one["f1"]),
+            )
+            for name, one in self.per_class.items()
+        ]
+        return html_table(("class", "images", "recall (95 % interval)", "precision", "F1"), rows)
 
     def summary(self) -> str:
         """What was evaluated, in a sentence."""
