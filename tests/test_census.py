@@ -283,7 +283,12 @@ def test_imbalance_single_images_and_empty_classes_are_warned_about(tmp_path):
     save(tmp_path / "test" / "one" / "broken.png", b"")
     census = survey(tmp_path)
     census.check_trainable()
-    for words in ("train/one has 1 usable image.", "test/one has 0 usable images.", "Imbalance in train: 5 of many, 1"):
+    for words in (
+        "train/one has 1 usable image.",
+        "test/one has 0 usable images.",
+        "Imbalance in train: 5 of many, 1",
+        "Consider --class-weights",
+    ):
         assert any(words in warning for warning in census.warnings), words
 
 

@@ -157,14 +157,14 @@ def links_lead_somewhere(page):
 
 
 def figures_have_words(page):
+    """For who cannot see them: alt text, or a printed sentence."""
     problems = []
     for number, cell in page.code:
-        pictures = any(kind.startswith("image/") for out in cell.outputs for kind in out.get("data", {}))
+        images = [out for out in cell.outputs if any(kind.startswith("image/") for kind in out.get("data", {}))]
         words = "".join(out.text for out in cell.outputs if out.output_type == "stream" and out.name == "stdout")
-        if pictures and not words.strip():
-            problems.append(
-                f"cell {number} shows a picture but prints nothing: who cannot see it, and nbval, learn nothing"
-            )
+        words += "".join(about.get("alt", "") for out in images for about in out.metadata.values())
+        if images and not words.strip():
+            problems.append(f"cell {number} shows an image without alt text, and prints nothing")
     return problems
 
 
