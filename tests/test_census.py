@@ -287,7 +287,7 @@ def test_imbalance_single_images_and_empty_classes_are_warned_about(tmp_path):
         "train/one has 1 usable image.",
         "test/one has 0 usable images.",
         "Imbalance in train: 5 of many, 1",
-        "Consider --class-weights",
+        "--class-weights lets each class count the same",
     ):
         assert any(words in warning for warning in census.warnings), words
 
