@@ -504,5 +504,5 @@ def test_a_module_in_the_current_folder_is_not_taken_for_pythons_own(saved, tmp_
 
 
 def test_the_fresh_process_says_what_is_wrong_not_what_to_do(tmp_path):
-    with pytest.raises(VggnbError, match="loaded again: .*The storage said"):
+    with pytest.raises(VggnbError, match="loaded again: .*Storage error"):
         proof._in_fresh_process(tmp_path, "vggnb.save.proof")

@@ -1,7 +1,7 @@
-"""Files that are whole or absent, hashes, and the one error that people see.
+"""Files that are written whole or not at all, hashes, and the one error that people see.
 
-The only module that writes anything that must survive a crash. Everything goes to a temporary neighbour first, is
-flushed to the disk, and takes its final name by one rename, so a reader finds the old file or the new one.
+A file goes to a temporary neighbour first, is flushed to the disk, and takes its final name by one rename: a reader
+finds the old file or the new one.
 """
 
 import contextlib
@@ -41,34 +41,33 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
+    """Hex SHA-256 of a file."""
     with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def mendable(error: OSError, path: Path) -> VggnbError:
-    """Put an operating system's error in words a learner can act on."""
-    elsewhere = "choose another folder, or copy to one what you work on; those that you did not name are in VGGNB_HOME."
-    remedies = {
-        errno.ENOSPC: "Free some space or choose another folder; what was there before is untouched.",
-        errno.EDQUOT: "The storage quota is used up (Google Drive?): free some space; what was there is untouched.",
-        errno.EROFS: f"This place can only be read: {elsewhere}",
-        errno.EACCES: f"You lack the permission: {elsewhere}",
-        errno.EPERM: f"You lack the permission: {elsewhere}",
-        errno.ENOTCONN: "Google Drive is disconnected: run the mount cell again, then this cell.",
-        errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file anew.",
-        errno.ENOTDIR: "A file stands where a folder is needed: rename it or choose another place.",
-        errno.EEXIST: "A file stands where a folder is needed: rename it or choose another place.",
-    }
-    remedy = remedies.get(error.errno, "Check that the place exists and that you may use it, then run this again.")
-    return VggnbError(f"The storage said: {error.strerror or error}.", path, remedy)
+ELSEWHERE = "choose another folder. Folders that you did not name are in VGGNB_HOME."
+REMEDIES = {
+    errno.ENOSPC: "Free some space or choose another folder; what was there before is untouched.",
+    errno.EDQUOT: "The storage quota is used up (Google Drive?): free some space; what was there is untouched.",
+    errno.EROFS: f"This place is read-only: {ELSEWHERE}",
+    errno.EACCES: f"You lack the permission: {ELSEWHERE}",
+    errno.EPERM: f"You lack the permission: {ELSEWHERE}",
+    errno.ENOTCONN: "Google Drive is disconnected: run the mount cell again, then this cell.",
+    errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file anew.",
+    errno.ENOTDIR: "A file stands where a folder is needed: rename it or choose another place.",
+    errno.EEXIST: "A file stands where a folder is needed: rename it or choose another place.",
+}
+
+
+def mendable(error: OSError, path: object) -> VggnbError:
+    """An operating system's error in words that a learner can act on."""
+    remedy = REMEDIES.get(error.errno, "Check that the place exists and that you may use it, then run this again.")
+    return VggnbError(f"Storage error: {error.strerror or error}.", path, remedy)
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path):
+def storage_errors(path: object):
     """Turn every OSError inside into a VggnbError that names `path`."""
     try:
         yield
@@ -85,15 +84,15 @@ def resolved(path: Path) -> Path:
     with storage_errors(path):
         try:
             return Path(path).resolve()
-        except RuntimeError:  # so says Python before 3.13
+        except RuntimeError:  # of Python before 3.13
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder (and its parents) that can be written to, or say why not.
+    """Make a folder and its parents.
 
     Raises:
-        VggnbError: the folder cannot be made, or a file cannot be written in it (tried at once, not after an hour).
+        VggnbError: it cannot be made, or a file cannot be written in it (tried at once, not after an hour).
     """
     path = Path(path)
     with storage_errors(path):
@@ -103,23 +102,11 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _sync(path: Path) -> None:
-    """Ask the disk to keep a file or, where the system can, a folder's list of names."""
-    with contextlib.suppress(PermissionError, IsADirectoryError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            # Some file systems (Google Drive's among them) cannot flush a folder; the file itself always can.
-            with contextlib.suppress(OSError) if Path(path).is_dir() else contextlib.nullcontext():
-                os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 @contextlib.contextmanager
 def replacing(path: Path):
     """Yield a temporary path with the same ending; when the block ends well it becomes `path`, else it vanishes.
 
-    For libraries that insist on writing files themselves (Keras truncates its target before it writes).
+    For libraries that write files themselves (Keras truncates its target before it writes).
     """
     path = Path(path)
     # The original name comes last: Keras looks at how the name ends (".weights.h5").
@@ -128,12 +115,11 @@ def replacing(path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _sync(temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file)
             os.replace(temporary, path)
-            _sync(path.parent)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -145,33 +131,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON that any program can read: UTF-8, sorted as given, no NaN."""
+    """Write JSON that any program can read: UTF-8, no NaN."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode("utf-8", "surrogateescape"))
-
-
-def sealed(document: dict) -> dict:
-    """The document and the hash of it, so that `unsealed` notices when a bit has turned over."""
-    return {**document, "sha256": sha256_bytes(json.dumps(document).encode())}
-
-
-def unsealed(document: object, path: Path, remedy: str = AGAIN) -> dict:
-    """What was sealed.
-
-    Raises:
-        VggnbError: it is not what was written.
-    """
-    rest = {name: value for name, value in document.items() if name != "sha256"} if isinstance(document, dict) else {}
-    if not rest or sealed(rest) != document:
-        raise VggnbError("This file is damaged or was changed: its hash is another.", path, remedy)
-    return rest
-
-
-def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """A table as CSV, with the line ends of that format: others would leave a carriage return in a name unquoted."""
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
 
 
 def read_json(path: Path, remedy: str = AGAIN) -> object:
@@ -185,6 +147,41 @@ def read_json(path: Path, remedy: str = AGAIN) -> object:
             return json.loads(Path(path).read_bytes().decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise VggnbError(f"This file is damaged: {error}.", path, remedy) from error
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV, with the line ends of that format: others would leave a carriage return in a name unquoted."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this computer exists; True on Windows, where asking would stop it."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # someone else's
+        pass
+    return True
+
+
+# Until bundles are written without it: a folder that is replaced as a whole.
+
+
+def _sync(path: Path) -> None:
+    """Ask the disk to keep a file or, where the system can, a folder's list of names."""
+    with contextlib.suppress(PermissionError, IsADirectoryError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            # Some file systems (Google Drive's among them) cannot flush a folder; the file itself always can.
+            with contextlib.suppress(OSError) if Path(path).is_dir() else contextlib.nullcontext():
+                os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager
@@ -247,19 +244,6 @@ def _remove_abandoned(folder: Path) -> None:
     for path in folder.parent.iterdir():
         if (found := begun.fullmatch(path.name)) and not is_alive(int(found[1])):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this computer exists; True on Windows, where one cannot ask without harm."""
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # someone else's
-        pass
-    return True
 
 
 def _previous(folder: Path) -> Path:

@@ -135,7 +135,9 @@ def inject(operation: str, nth: int, error: int | str, *, under: Path, **options
 
     def wrapped(real):
         def call(path, *args, **kwargs):
-            plan.strike(operation, handles.get(path, path) if operation == "fsync" else path)
+            plan.strike(
+                operation, getattr(path, "_path", None) or handles.get(path, path) if operation == "fsync" else path
+            )
             return real(path, *args, **kwargs)
 
         return call
