@@ -97,6 +97,7 @@ print(folders)
 # from vggnb import datasets
 # datasets.kaggle()                               # the article's set; asks for your Kaggle account
 # datasets.isic(ws.home / "isic", each=200)       # the ISIC Archive: CC-0 pictures, with who is to be credited
+# datasets.solar_cells(ws.home / "solar")         # solar cells, defective or not: pip install elpv-dataset (91 MB)
 # datasets.url("https://...", ws.home / "my_pictures", sha256="...")
 # ```
 #

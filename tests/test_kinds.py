@@ -58,6 +58,13 @@ def test_a_file_that_is_no_dataset_is_called_by_its_name(tmp_path, name):
     assert not (tmp_path / "near").exists()
 
 
+def test_the_last_part_of_a_zip_is_a_part(tmp_path):
+    for name in ("set.zip", "set.z01"):
+        (tmp_path / name).write_bytes(zipped("a/1.jpg"))
+    with pytest.raises(VggnbError, match=PART):
+        stage_if_remote(tmp_path / "set.zip", tmp_path / "near", progress=False)
+
+
 @pytest.mark.parametrize("name", ["labels.csv", "Labels.TSV"])
 def test_a_table_is_left_to_the_census(tmp_path, name):
     (tmp_path / name).write_text("path,label\n")

@@ -39,7 +39,7 @@ def archive_kind(path: Path) -> str:
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip or a tar (plain, .gz, .bz2, .xz) by its first bytes, and no office file or model."""
-    if _ending(path) in (*SPREADSHEETS, *_OTHERS) or _PART.search(Path(path).name):
+    if _ending(path) in (*SPREADSHEETS, *_OTHERS) or _is_part(Path(path)):
         return False
     return archive_kind(path) in ("zip", "tar", "gzip", "bzip2", "xz")
 
@@ -50,7 +50,7 @@ def no_archive(path: Path) -> VggnbError:
     again = "The download was refused or asks for a confirmation: open its address in a browser and download it again."
     if path.stat().st_size == 0:
         what, remedy = "The file is empty (0 bytes).", "Download or copy it again."
-    elif _PART.search(path.name):
+    elif _is_part(path):
         what = "It is one part of an archive in several parts."
         remedy = "Unpack all parts together (7-Zip, The Unarchiver), and name the folder."
     elif ending in SPREADSHEETS:
@@ -69,6 +69,11 @@ def no_archive(path: Path) -> VggnbError:
         what = f"It is {_OTHERS.get(ending, 'neither a folder nor a .zip, a .tar or a table')}, not a folder of images."
         remedy = _FOLDER
     return VggnbError(what, path, remedy)
+
+
+def _is_part(path: Path) -> bool:
+    """Whether it is one of an archive's parts: set.zip.001, set.part1.rar, or set.zip beside set.z01."""
+    return bool(_PART.search(path.name)) or path.with_suffix(".z01").exists()
 
 
 def _ending(path: Path) -> str:

@@ -31,8 +31,8 @@ class Names:
             return self._folders[source]
         plain, attempt = PurePosixPath(_writable(name)), 0
         target = f"{parent}/{plain}".lstrip("/")
-        while str(plain) != name and not attempt or self._is_taken(target):
-            mark = sha256_bytes(os.fsencode(f"{source}\n{attempt}"))[:6]
+        while self._is_taken(target):
+            mark = sha256_bytes(f"{source}\n{attempt}".encode("utf-8", "surrogateescape"))[:6]
             target, attempt = f"{parent}/{plain.stem}~{mark}{plain.suffix}".lstrip("/"), attempt + 1
         self._taken.add(target)
         if is_folder:
@@ -46,8 +46,12 @@ class Names:
 
 
 def _writable(name: str) -> str:
-    """The name without bytes that are not UTF-8, and cut where it is too long."""
-    kept = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """The name: bytes that are not UTF-8 are read as old Windows programs wrote them, and a long one is cut."""
+    data = name.encode("utf-8", "surrogateescape")
+    try:
+        kept = data.decode("utf-8")
+    except UnicodeDecodeError:
+        kept = data.decode("cp1252", "replace")
     if len(kept.encode()) <= LONGEST:
         return kept
     ending = PurePosixPath(kept).suffix
