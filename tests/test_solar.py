@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from vggnb import datasets, solar
+from vggnb.census import take_census
 from vggnb.paths import open_workspace
 from vggnb.storage import VggnbError
 
@@ -88,3 +89,10 @@ def test_the_installed_package_holds_what_was_published(tmp_path):
     found = rows(tmp_path / solar.TABLE)
     assert Counter(row["label"] for row in found) == {"functional": 1803, "defective": 821}
     assert Counter(row["split"] for row in found) == {"train": 1968, "test": 656}
+
+
+def test_the_census_reads_the_images_where_they_are_installed(package, tmp_path):
+    before = sorted(package.rglob("*"))
+    census = take_census(datasets.solar_cells(tmp_path / "cells"), progress=False)
+    assert census.classes == ("defective", "functional") and len(census.rows) == 88 and not census.skipped
+    assert {row.split for row in census.rows} == {"train", "test"} and sorted(package.rglob("*")) == before
