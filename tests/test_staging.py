@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 from faults import inject, killed, killed_at
+from PIL import Image
 
 from vggnb import paths
 from vggnb.census import take_census
@@ -149,6 +150,18 @@ def test_nothing_is_written_into_the_dataset_that_was_copied(drive, tmp_path):
     check_apart(drive.parent / "run", folder, "The run", "--out")
     with pytest.raises(VggnbError, match="inside the dataset"):
         stage_if_remote(drive, drive / "near")
+
+
+@pytest.mark.parametrize("names", [["Cat/1.jpg", "cat/2.jpg"], ["1.jpg", "2.jpg"]])
+def test_an_error_about_a_copy_names_what_was_copied(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for number, name in enumerate(names):
+            image = Image.new("RGB", (40, 30), (number, 0, 0))
+            image.save(tmp_path / "1.png")
+            archive.write(tmp_path / "1.png", name)
+    with pytest.raises(VggnbError) as caught:
+        take_census(stage(tmp_path / "set.zip", tmp_path), progress=False).check_trainable()
+    assert caught.value.where.startswith(str(tmp_path / "set.zip"))
 
 
 def test_names_that_the_disk_cannot_hold_get_a_suffix(tmp_path):

@@ -6,6 +6,7 @@ either of them inside wrapper folders, split folders inside class folders, and t
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vggnb.census.entries import (
@@ -33,6 +34,7 @@ from vggnb.folders import (
     walk,
 )  # fmt: skip
 from vggnb.paths import SPLITS
+from vggnb.staging import name_source
 from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, no_archive
 from vggnb.storage import VggnbError
 
@@ -51,6 +53,14 @@ def read_layout(dataset: Path) -> Layout:
         VggnbError: there is nothing, or nothing that can be understood; the text names all that stands in the way.
     """
     dataset = Path(os.path.abspath(dataset))
+    try:
+        layout = _read(dataset)
+    except VggnbError as error:
+        raise name_source(error, dataset) from error
+    return replace(layout, obstacles=tuple(name_source(obstacle, dataset) for obstacle in layout.obstacles))
+
+
+def _read(dataset: Path) -> Layout:
     if not dataset.exists():
         raise VggnbError("There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first.")
     if not dataset.is_dir():

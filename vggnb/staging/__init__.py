@@ -8,7 +8,7 @@
 """
 
 from vggnb.staging.archives import unpack
-from vggnb.staging.copying import check_apart, stage_if_remote
+from vggnb.staging.copying import check_apart, name_source, stage_if_remote
 from vggnb.staging.kinds import is_archive
 
-__all__ = ["check_apart", "is_archive", "stage_if_remote", "unpack"]
+__all__ = ["check_apart", "is_archive", "name_source", "stage_if_remote", "unpack"]

@@ -85,10 +85,22 @@ def _stage(dataset: Path, folder: Path, max_files: int, progress: bool) -> Path:
 
 def check_apart(path: Path, dataset: Path, what: str, option: str) -> None:
     """`paths.check_outside` for a dataset and, if it is a copy, for the dataset that was copied."""
-    check_outside(path, dataset, what, option)
+    for folder in filter(None, (dataset, _source_of(dataset))):
+        check_outside(path, folder, what, option)
+
+
+def name_source(error: VggnbError, dataset: Path) -> VggnbError:
+    """The error; where it names a copy, it names what was copied, since that is what people can mend."""
+    folder = dataset if Path(dataset).is_dir() else Path(dataset).parent
+    source = _source_of(folder)
+    return VggnbError(error.what, error.where.replace(str(folder), str(source or folder)), error.remedy)
+
+
+def _source_of(copy: Path) -> Path | None:
+    """What a folder is a copy of; None if it is none."""
     with contextlib.suppress(VggnbError, KeyError, TypeError):
-        dataset = Path(read_json(Path(dataset).parent / ABOUT)["source"])
-    check_outside(path, dataset, what, option)
+        return Path(read_json(Path(copy).parent / ABOUT)["source"])
+    return None
 
 
 def _archive(dataset: Path) -> Path | None:
