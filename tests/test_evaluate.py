@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics as sk
 
 from vggnb.census import take_census
-from vggnb.evaluate import _from_csv, _to_csv, compare, evaluate, evaluate_folder, predict_rows, predict_split
+from vggnb.evaluate import _from_csv, _matched, _to_csv, compare, evaluate, evaluate_folder, predict_rows, predict_split
 from vggnb.features import Features
 from vggnb.generators import make_dataset
 from vggnb.metrics import Predictions, report_on
@@ -209,6 +209,30 @@ def test_classes_that_the_model_does_not_know_are_counted_and_named(own, photos,
     assert report.unknown_classes["ape"]["n"] == 6 and set(report.unknown_classes["ape"]["predicted"]) <= {"cat", "dog"}
     assert "does not know the class ape: its 6 images are predicted as" in str(report)
     assert json.loads(json.dumps(report.to_dict()))["unknown_classes"]["ape"]["n"] == 6
+
+
+@pytest.mark.parametrize("names", [("Cat", "DOG "), ("CAT", "dog")])
+def test_names_of_classes_may_be_written_otherwise(names, own, photos, tmp_path):
+    for name, other in zip(("cat", "dog"), names, strict=True):
+        shutil.copytree(photos / "test" / name, tmp_path / "new" / other)
+    report = evaluate_folder(own[0], take_census(tmp_path / "new", progress=False), progress=False)
+    assert report.confusion.tolist() == evaluate(own[0], draws=20, progress=False).confusion.tolist()
+    assert not report.unknown_classes and not report.not_evaluated
+
+
+def test_a_name_that_fits_two_classes_is_none_of_them():
+    assert _matched(("ROSE", "café "), ("Rose", "rose", "cafe\u0301")) == {"ROSE": "ROSE", "café ": "cafe\u0301"}
+
+
+def test_an_image_alone_and_one_of_each_class(own, photos, tmp_path):
+    (tmp_path / "new" / "cat").mkdir(parents=True)
+    shutil.copy(photos / "test" / "cat" / "cat_0.jpg", tmp_path / "new" / "cat")
+    report = evaluate_folder(own[0], take_census(tmp_path / "new", progress=False), progress=False)
+    assert report.n == 1 and set(report.metrics) == {"accuracy", "specificity"} and str(report)
+    (tmp_path / "new" / "dog").mkdir()
+    shutil.copy(photos / "test" / "dog" / "dog_0.jpg", tmp_path / "new" / "dog")
+    report = evaluate_folder(own[0], take_census(tmp_path / "new", progress=False), progress=False)
+    assert report.n == 2 and {"auc", "ece"} <= set(report.metrics) and json.dumps(report.to_dict(), allow_nan=False)
 
 
 def test_a_folder_without_any_class_of_the_model_is_refused_with_both_lists(own, photos3):

@@ -156,6 +156,10 @@ def test_learning_curves_of_several_of_keras_and_without_validation():
     titles = [ax.get_title("left") for ax in drawing.axes]
     assert titles == ["_mine  loss", "_mine  accuracy", "keras  loss", "keras  accuracy"]
     assert figures.learning_curves(history(1)).sentence.startswith("1 epoch:")
+    solved = Thing(rows=())  # a head without epochs
+    drawing = figures.learning_curves({"article": history(3), "best": solved})
+    assert drawing.sentence.endswith("; best: solved exactly, without epochs.") and len(drawing.axes) == 2
+    assert figures.learning_curves(solved).sentence == "Solved exactly, without epochs."
 
 
 def test_confusion_matrix_shows_counts_and_shares_of_the_true_class():

@@ -130,3 +130,13 @@ def test_nothing_but_a_report_is_replaced_by_one(name, there, words, own, tmp_pa
     with pytest.raises(VggnbError) as raised:
         write_report(own, tmp_path / name, progress=False)
     assert words in str(raised.value) and (tmp_path / there).read_text() == "mine"
+
+
+def test_a_class_without_test_images_is_named_and_the_rest_is_there(own):
+    rows = tuple(row for row in own.manifest.rows if (row.split, row.class_name) != ("test", "cat"))
+    some = replace(own, manifest=replace(own.manifest, rows=rows))
+    report = evaluate(some, draws=20, progress=False)
+    page = build_page(some, report, build_card(some, "pets"), progress=False)
+    assert "Not evaluated, since there are no images of it: cat." in page and "Confusion matrix" in page
+    assert "sensitivity" in page and "Decision threshold" not in page
+    assert "Not evaluated, since" in card_markdown(build_card(some, "pets"))

@@ -6,6 +6,7 @@ mistakes and comparison are made from the same numbers.
 
 import csv
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -81,19 +82,25 @@ def evaluate_folder(
     """Evaluate a run on another labelled folder: on its test split if it has one, else on all its images.
 
     Near-duplicates in it count as one group; images whose files the run was trained or chosen on are leaks. Classes
-    that the folder lacks are not evaluated; those that the model does not know are counted.
+    that the folder lacks are not evaluated; those that the model does not know are counted. Names may differ from those
+    in training in case, spaces at the ends and the composition of letters.
 
     Raises:
         VggnbError: the folder has no image of a class that the model knows, or an option does not fit.
     """
     options = _options(run, positive, sensitivity, cost_ratio, prevalence, progress)
     rows = [row for row in census.rows if row.split == "test"] or list(census.rows)
-    if not any(row.class_name in run.classes for row in rows):
+    match = _matched(census.classes, run.classes)
+    if not any(match[row.class_name] in run.classes for row in rows):
         known, found = (", ".join(map(shown, names)) for names in (run.classes, census.classes))
         what = f"The model knows the classes {known}; this folder has images of {found or 'none'}."
-        raise VggnbError(what, census.dataset, "Name the class folders as in training.")
-    names = (*run.classes, *(name for name in census.classes if name not in run.classes))
-    rows = [replace(row, label=names.index(row.class_name)) for row in with_groups(rows, census)]
+        remedy = "Name the class folders as in training. For images without a class: vggnb predict RUN FOLDER."
+        raise VggnbError(what, census.dataset, remedy)
+    names = (*run.classes, *(name for name in match.values() if name not in run.classes))
+    rows = [
+        replace(row, class_name=match[row.class_name], label=names.index(match[row.class_name]))
+        for row in with_groups(rows, census)
+    ]
     manifest = Manifest(census.dataset, names, tuple(rows), ())
     everything = predict_rows(run, manifest, rows, what=census.dataset.name, progress=progress)
     known = everything.take(np.flatnonzero(everything.labels < len(run.classes)))
@@ -189,9 +196,6 @@ def _options(run: Run, positive, sensitivity, cost_ratio, prevalence, progress: 
 
 def _operating_point(run: Run, positive: str, aim: dict, progress: bool) -> OperatingPoint:
     """The threshold that is chosen on validation."""
-    if not run.manifest.of("validation"):
-        what = "There are no validation images to choose a threshold on."
-        raise VggnbError(what, run.folder, "Leave the threshold at 0.5.")
     predictions = predict_split(run, "validation", progress=progress)
     return choose_threshold(predictions, run.classes.index(positive), **aim)
 
@@ -204,6 +208,19 @@ def _with_and_without(predictions: Predictions, leaks: set[str], classes: tuple[
         return report
     alone = report_on(predictions.take(others), classes, **options) if others else None
     return replace(report, leaks=report.n - len(others), without_leaks=alone)
+
+
+def _matched(found: tuple[str, ...], known: tuple[str, ...]) -> dict[str, str]:
+    """Each class of a folder -> the model's class of this name, however it is written; itself where there is none."""
+
+    def plain(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold().strip()
+
+    close: dict[str, list[str]] = {}
+    for name in known:
+        close.setdefault(plain(name), []).append(name)
+    candidates = {name: [name] if name in known else close.get(plain(name), []) for name in found}
+    return {name: options[0] if len(options) == 1 else name for name, options in candidates.items()}
 
 
 def _unknown(predictions: Predictions, names: tuple[str, ...], known: int) -> dict[str, dict]:

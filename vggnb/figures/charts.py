@@ -16,6 +16,7 @@ from vggnb.figures.canvas import (
     WRONG,
     Drawing,
     drawing,
+    empty,
     key,
     label,
     model_cue,
@@ -34,7 +35,7 @@ GRID = {"color": "#E4E4E4", "lw": 0.8}
 def _columns(history) -> dict[str, list[float]]:
     """Columns of a history, of ours or of Keras's, `epoch` among them."""
     if hasattr(history, "rows"):
-        columns = {name: [row[name] for row in history.rows] for name in history.rows[0]}
+        columns = {name: [row[name] for row in history.rows] for name in (history.rows or [{"loss": 0}])[0]}
     else:
         columns = dict(history.history)
     return {"epoch": list(range(1, len(columns["loss"]) + 1)), **columns}
@@ -46,9 +47,14 @@ def learning_curves(history) -> Drawing:
 
     Args:
         history: of `train.fit` or Keras's `model.fit`, or {name: history}, which get a row each. Rows may begin with
-            epoch 0, the state before training.
+            epoch 0, the state before training; a head that was solved exactly has none.
     """
-    runs = {name: _columns(one) for name, one in named(history).items()}
+    everything = {name: _columns(one) for name, one in named(history).items()}
+    runs = {name: columns for name, columns in everything.items() if columns["loss"]}
+    solved = [f"{shown(name)}: solved exactly, without epochs".lstrip(": ") for name in everything if name not in runs]
+    if not runs:
+        text = "; ".join(solved)
+        return empty(f"{text[0].upper()}{text[1:]}." if "" in everything else f"{text}.")
     figure = Figure(figsize=(WIDTH, 0.9 + 2.7 * len(runs)), dpi=144, layout="constrained")
     axes = figure.subplots(len(runs), 2, squeeze=False, sharex=True, sharey="col")
     for row, (name, columns) in zip(axes, runs.items(), strict=True):
@@ -71,7 +77,8 @@ def learning_curves(history) -> Drawing:
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
-    return drawing([*axes.flat], "; ".join(_course(name, columns) for name, columns in runs.items()) + ".")
+    words = [*(_course(name, columns) for name, columns in runs.items()), *solved]
+    return drawing([*axes.flat], "; ".join(words) + ".")
 
 
 def _course(name: str, columns: dict[str, list[float]]) -> str:

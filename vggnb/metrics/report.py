@@ -122,7 +122,7 @@ class Report:
             notes.append(f"The {self.operating_point}.")
         if self.leaks:
             notes.append(self.leak_note())
-        return [*notes, *self._absent(), *self.limits()]
+        return [*notes, *self.limits()]
 
     def leak_note(self) -> str:
         """What the leaks are worth, in a sentence."""
@@ -145,12 +145,13 @@ class Report:
         return notes
 
     def limits(self) -> list[str]:
-        """What so few images do not tell, in sentences."""
+        """What is not evaluated, and what so few images do not tell, in sentences."""
         accuracy = self.metrics["accuracy"]
         half = round(50 * (accuracy.high - accuracy.low))
         limits = [
+            *self._absent(),
             f"With {counted(self.n, 'image')} the accuracy is uncertain by about {counted(half, 'point')} either way: "
-            "from these images alone, a model that differs by less is neither better nor worse."
+            "from these images alone, a model that differs by less is neither better nor worse.",
         ]
         sizes = {name: one["n"] for name, one in self.per_class.items() if one["n"]}
         small = min(sizes, key=sizes.get)
