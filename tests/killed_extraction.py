@@ -16,12 +16,13 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
+from vggnb import device
 from vggnb.census import assign_splits, take_census
 from vggnb.features import extraction as module
 from vggnb.model import build_base
 from vggnb.recipe import Recipe
 
-module.BATCH, module.SHARD_BATCHES = 1, 1
+device.batch_size, module.SHARD_BATCHES = (lambda size: 1), 1
 
 
 def extracted(manifest, store: Path, most: int | None = None):

@@ -22,7 +22,7 @@ RECIPE = Recipe.best().with_(image_size=32)
 class Standin:
     """Features are some of an image's own pixels."""
 
-    key = "standin"
+    key, precision, batch = "standin", "float32", 32
 
     def __init__(self, job):
         pass

@@ -39,8 +39,8 @@ def test_a_second_time_nothing_is_forwarded(fill, many):
     assert (second.images_forwarded, second.from_store) == (0, 50)
     assert np.array_equal(first.values[:], second.values[:])
     assert second.to_dict() == {
-        "rows": 50, "images_forwarded": 0, "from_store": 50, "workers": 1, "images_per_s": 0.0, "unreadable": [],
-        "seconds": second.seconds,
+        "rows": 50, "images_forwarded": 0, "from_store": 50, "workers": 1, "images_per_s": 0.0,
+        "precision": "float32", "unreadable": [], "seconds": second.seconds,
     }  # fmt: skip
 
 
@@ -109,12 +109,14 @@ class NotRay(socketserver.BaseRequestHandler):
 ])  # fmt: skip
 def test_a_worker_for_each_gpu_or_group_of_cores(cpus, gpus, found):
     pytest.importorskip("ray", reason="needs Ray: pip install 'vggnb[cluster]'")
-    from vggnb.features.ray_engine import _groups
+    from vggnb.features.ray_engine import _cores_each, _workers_on
 
     nodes = [{"Resources": {"CPU": cpu, "GPU": gpu}} for cpu, gpu in zip(cpus, gpus, strict=True)]
-    assert _groups(nodes, min(max(gpus), 1)) == found
+    each = min(max(gpus), 1)
+    cores = 0 if each else _cores_each(nodes)
+    assert (sum(_workers_on(node, each, cores) for node in nodes), cores) == found
     with pytest.raises(VggnbError, match="has no CPU"):
-        _groups([{"Resources": {}}], 0)
+        _cores_each([{"Resources": {}}])
 
 
 def test_a_rehearsal_without_ray_is_the_local_engine(fill, many, monkeypatch, capsys):
@@ -128,7 +130,7 @@ def test_a_rehearsal_without_ray_is_the_local_engine(fill, many, monkeypatch, ca
 def test_a_worker_dies_once_and_never_the_caller(manifest, tmp_path, monkeypatch):
     killed = []
     monkeypatch.setattr(rehearsal.os, "kill", lambda process, _: killed.append(process))
-    job = Job(manifest, standin.RECIPE, "none", tmp_path, "pools", None)
+    job = Job(manifest, standin.RECIPE, "none", tmp_path, "pools", "float32", None)
     network, pixels = rehearsal.dies_once(standin.Standin), np.zeros((1, 32, 32, 3), np.uint8)
     network(job)(pixels)
     assert not killed
@@ -174,7 +176,8 @@ def test_after_a_killed_driver_only_what_is_missing_is_computed(faults):
 @pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize("what, words", [
-    ("weights", "different weights"), ("versions", "Versions differ: vggnb"), ("store", "does not see the store"),
+    ("weights", "differ in weights or precision"), ("versions", "Versions differ: vggnb"),
+    ("store", "does not see the store"),
     ("dataset", "does not see the dataset"), ("gpus", "no machine of the cluster has more than 0"),
     ("fewer", "cannot have -1 GPUs"),
 ])  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from programs import TESTS, told_by
 
+from vggnb import device
 from vggnb import model as models
 from vggnb.features import extract, store_key
 from vggnb.features import extraction as module
@@ -153,7 +154,7 @@ def test_a_damaged_shard_is_noticed_and_made_again(damage, get_again, made, mani
 
 def test_only_the_images_of_the_damaged_shard_are_made_again(get, manifest, monkeypatch):
     monkeypatch.setattr(module, "SHARD_BATCHES", 1)
-    monkeypatch.setattr(module, "BATCH", 10)
+    monkeypatch.setattr(device, "batch_size", lambda size: 10)
     first = get(manifest)
     assert len(shards(get.store)) == 3
     flip(max(shards(get.store), key=lambda path: path.stat().st_size))
@@ -163,7 +164,7 @@ def test_only_the_images_of_the_damaged_shard_are_made_again(get, manifest, monk
 
 
 def test_an_interrupted_extraction_goes_on_where_it_stopped(get, manifest, monkeypatch):
-    monkeypatch.setattr(module, "BATCH", 10)
+    monkeypatch.setattr(device, "batch_size", lambda size: 10)
     network, calls = module.VGG16.__call__, []
 
     def interrupted(self, pixels):
@@ -265,7 +266,7 @@ def test_an_unknown_cut_is_told_with_those_there_are(get, manifest):
 
 def test_a_shard_of_large_activations_is_closed_early(get, manifest, monkeypatch):
     monkeypatch.setattr(module, "SHARD_BYTES", 10 * 2944 * 4)
-    monkeypatch.setattr(module, "BATCH", 5)
+    monkeypatch.setattr(device, "batch_size", lambda size: 5)
     get(manifest)
     assert len(shards(get.store)) == 3
 

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from vggnb.census import Census, Manifest, Row
 from vggnb.census.splits import with_groups
-from vggnb.features import BATCH
+from vggnb.device import batch_size
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.metrics import (
@@ -164,10 +164,10 @@ def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str
         VggnbError: none of the images can be read.
     """
     unreadable: list[tuple[str, str]] = []
-    kept, probabilities = [], []
+    kept, probabilities, size = [], [], batch_size(run.recipe.image_size)
     model = compiled(run.classifier()) if rows else None
     with tqdm(total=len(rows), desc=f"Predicting {what}", unit="image", disable=not progress) as bar:
-        for batch, pixels in readable_batches(manifest, rows, run.recipe, batch=BATCH, unreadable=unreadable):
+        for batch, pixels in readable_batches(manifest, rows, run.recipe, batch=size, unreadable=unreadable):
             kept += batch
             probabilities.append(model(pixels))
             bar.update(len(batch))

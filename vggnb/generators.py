@@ -1,26 +1,17 @@
 """Manifest rows -> batches of raw pixels. Scaling is not done here: it lives inside the model, once."""
 
-import contextlib
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must be set before TensorFlow is first imported
-
 import numpy as np
-import tensorflow as tf
 
 from vggnb.census import Manifest, Row
 from vggnb.census.manifest import check_there
+from vggnb.device import tf
 from vggnb.folders import read_ahead
 from vggnb.images import read_image, read_unchanged
-from vggnb.paths import cores, threads
+from vggnb.paths import cores
 from vggnb.recipe import Recipe
-
-if wanted := threads():
-    with contextlib.suppress(RuntimeError):  # TensorFlow is at work already: its threads cannot be changed any more
-        tf.config.threading.set_intra_op_parallelism_threads(wanted)
-        tf.config.threading.set_inter_op_parallelism_threads(wanted)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:

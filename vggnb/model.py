@@ -1,14 +1,14 @@
 """VGG-16's base, the head, and the one classifier made of both: raw pixels in, probabilities out."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from vggnb.device import keras, tf
 from vggnb.recipe import BLOCKS, POOLINGS, POOLS, Recipe
 from vggnb.storage import VggnbError
 from vggnb.weights import WeightSource, load_weights
@@ -249,18 +249,62 @@ def _folded(standardise: keras.layers.Layer, kernel: np.ndarray, bias: np.ndarra
     return [folded.astype(np.float32), (bias - mean @ folded).astype(np.float32)]
 
 
-def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """The model, without dropout, as one compiled function: batches of any size, float32 in, float32 out.
+def precision_of(model: keras.Model) -> str:
+    """The precision of a model's convolutions, from the second one on."""
+    found = [layer.compute_dtype for layer in model.layers if layer.name in CONVOLUTIONS[1:]]
+    return found[0] if found else "float32"
 
-    A batch that the device's memory does not hold is halved until it does, and so are all batches after it.
+
+def _copy(model: keras.Model, **changes) -> keras.Model:
+    """A copy of a model, in which every layer has these options."""
+
+    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return layer.__class__.from_config({**layer.get_config(), **changes})
+
+    copy = keras.models.clone_model(model, clone_function=copied)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _checked(model: keras.Model) -> keras.Model:
+    """A copy whose outputs are the model's and the last convolution of each block: what overflows there is inf."""
+    copy = _copy(model)
+    names = {layer.name for layer in copy.layers}
+    ends = [before.name for before, layer in itertools.pairwise(LAYERS) if not layer.filters and before.name in names]
+    return keras.Model(copy.input, [copy.output, *(copy.get_layer(name).output for name in ends)])
+
+
+def _forward(model: keras.Model, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The model's output, and whether all its outputs are finite."""
+    outputs = tf.nest.flatten(model(tf.cast(images, tf.float32), training=False))
+    return outputs[0], tf.reduce_all([tf.reduce_all(tf.math.is_finite(output)) for output in outputs])
+
+
+def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """The model, without dropout, as a function: batches of any size, float32 or uint8 in, float32 out.
+
+    A batch that the device's memory does not hold is halved until it does, and so are all batches after it. A batch
+    that overflows in float16, which ends at 65,504, is computed again in float32.
 
     Raises:
         VggnbError: not even one image fits.
     """
-    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    # Not a lambda: TensorFlow would take those of several models for one that is traced again and again, and warn.
-    run = tf.function(functools.partial(model, training=False), input_signature=[images])
-    most = 1 << 30
+    runs, most = {}, 1 << 30
+    precision = precision_of(model)
+
+    def traced(dtype: np.dtype, *, half: bool):
+        if (dtype, half) not in runs:
+            images = tf.TensorSpec((None, *model.input_shape[1:]), dtype)
+            shown = _checked(model) if half else _copy(model, dtype="float32") if precision == "float16" else model
+            # Not a lambda: TensorFlow would take those of several models for one that is traced again, and warn.
+            runs[dtype, half] = tf.function(functools.partial(_forward, shown), input_signature=[images])
+        return runs[dtype, half]
+
+    def computed(piece: np.ndarray) -> np.ndarray:
+        values, finite = traced(piece.dtype, half=precision == "float16")(piece)
+        if precision == "float16" and not finite:
+            values, _ = traced(piece.dtype, half=False)(piece)
+        return values.numpy()
 
     def answer(batch: np.ndarray) -> np.ndarray:
         nonlocal most
@@ -268,7 +312,7 @@ def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
             size = min(most, len(batch)) or 1
             pieces = [batch[at : at + size] for at in range(0, len(batch), size)] or [batch]
             try:
-                return np.concatenate([run(tf.convert_to_tensor(piece, tf.float32)).numpy() for piece in pieces])
+                return np.concatenate([computed(piece) for piece in pieces])
             except tf.errors.ResourceExhaustedError:
                 if size == 1:
                     remedy = "Restart the kernel to free its memory, or use a smaller --image-size."

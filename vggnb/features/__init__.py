@@ -6,6 +6,6 @@
 - `rehearsal`: a cluster of two nodes on this machine, and a worker that dies, to try it
 """
 
-from vggnb.features.extraction import BATCH, Features, extract, fill_store, store_key
+from vggnb.features.extraction import Features, extract, fill_store, store_key
 
-__all__ = ["BATCH", "Features", "extract", "fill_store", "store_key"]
+__all__ = ["Features", "extract", "fill_store", "store_key"]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # TensorFlow is imported only by the processes that run the n
 
     from vggnb.weights import WeightSource
 
-BATCH = 32  # images a forward pass; measured: 8, 16 and 32 are equally fast on a CPU
 SHARD_BATCHES = 8  # a kill loses at most this many batches
 SHARD_BYTES = 32_000_000  # and a shard of large activations is closed before it holds so many
 ENGINES = ("local", "ray")
@@ -37,9 +36,16 @@ Done = tuple[int, list[tuple[str, str]]]  # how many images have features now; (
 
 
 class Network(Protocol):
-    """The frozen part: pixels (n, size, size, 3) -> features float32 (n, ...); `key` names its folder in the store."""
+    """The frozen part: pixels uint8 (n, size, size, 3) -> features float32 (n, ...).
+
+    Attributes:
+        key: names its folder in the store.
+        batch: images that are best run at once.
+    """
 
     key: str
+    precision: str
+    batch: int
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """See above."""
@@ -58,6 +64,7 @@ class Job:
     weights: str
     store: Path
     cut: str
+    precision: str
     network: Callable[["Job"], Network]
 
 
@@ -69,6 +76,7 @@ class Features:
         values: (n, 2944) of pools, or (n, h, w, channels) of another cut; `StoredRows` stay on disk until indexed.
         images_forwarded: images, different in their bytes, that were run through the network.
         images_per_s: of these, without starting and compiling; 0 where there were none.
+        precision: of the convolutions.
     """
 
     rows: tuple[Row, ...]
@@ -79,6 +87,7 @@ class Features:
     unreadable: tuple[tuple[str, str], ...] = ()
     workers: int = 1
     images_per_s: float = 0.0
+    precision: str = "float32"
 
     @property
     def labels(self) -> np.ndarray:
@@ -93,7 +102,10 @@ class Features:
 
     def to_dict(self) -> dict:
         """Plain values for JSON, without the features."""
-        counts = {name: getattr(self, name) for name in ("images_forwarded", "from_store", "workers", "images_per_s")}
+        counts = {
+            name: getattr(self, name)
+            for name in ("images_forwarded", "from_store", "workers", "images_per_s", "precision")
+        }
         unreadable = [{"path": path, "reason": reason} for path, reason in self.unreadable]
         rows = len(self.rows) + len(unreadable)
         return {"rows": rows, **counts, "unreadable": unreadable, "seconds": self.seconds}
@@ -103,13 +115,14 @@ class Features:
         text = f"{n} images x {' x '.join(map(str, shape))} features: {self.images_forwarded} run through VGG-16, "
         text += f"{self.from_store} from the store"
         text += f" ({counted(self.workers, 'worker')})" * (self.workers > 1)
+        text += f", in {self.precision}" * (self.precision != "float32")
         return text + "".join(f"\n  left out: {shown(path)}: {reason}" for path, reason in self.unreadable)
 
 
-def store_key(recipe: Recipe, source: "WeightSource", *, cut: str = POOLS) -> str:
+def store_key(recipe: Recipe, source: "WeightSource", *, cut: str = POOLS, precision: str = "float32") -> str:
     """Name of the folder for everything, besides the image's bytes, that the features depend on."""
     pixels = (DECODER_VERSION, recipe.image_size, recipe.resize, recipe.preprocessing)
-    return sha256_bytes(repr((*pixels, source.sha256, cut, "float32")).encode())[:16]
+    return sha256_bytes(repr((*pixels, source.sha256, cut, precision)).encode())[:16]
 
 
 def extract(
@@ -128,6 +141,7 @@ def extract(
     Args:
         store: folder of the feature store; made when absent.
         splits: which splits; the test split is left alone until `evaluate`.
+        base: its precision is that of the features.
         cut: "pools", or the layer before which to stop; see `model.build_extractor`.
 
     Raises:
@@ -150,6 +164,7 @@ def fill_store(
     gpus_per_worker: int | None = None,
     splits: Collection[str] = ("train", "validation"),
     cut: str = POOLS,
+    precision: str = "float32",
     network: Callable[[Job], Network] | None = None,
     progress: bool = True,
 ) -> Features:
@@ -161,6 +176,7 @@ def fill_store(
         address: of a Ray cluster, "host:port" or "auto"; None starts one on this machine.
         gpus_per_worker: 0 for none; None takes one where the cluster has any.
         splits: the test split is left alone until `evaluate`.
+        precision: see `device.decide_precision`; with "auto" all workers must decide alike.
         network: makes what a worker runs, if not VGG-16; for tests.
 
     Returns:
@@ -177,7 +193,7 @@ def fill_store(
         what = f"The manifest names no image of {' or '.join(splits)}."
         raise VggnbError(what, manifest.dataset, "Make it again with a census.")
     store = make_folder(Path(store).absolute())
-    job = Job(replace(manifest, rows=()), recipe, weights, store, cut, network or vgg16)
+    job = Job(replace(manifest, rows=()), recipe, weights, store, cut, precision, network or vgg16)
     if engine == "local":
         return _fill(LocalEngine(manifest, recipe, job.network(job)), store, manifest, rows, progress)
     from vggnb.features.ray_engine import RayEngine
@@ -188,16 +204,22 @@ def fill_store(
 
 def vgg16(job: Job) -> "VGG16":
     """VGG-16's frozen part, built where this is called."""
+    from vggnb.device import decide_precision
     from vggnb.model import build_base
 
-    return VGG16(*build_base(job.recipe, job.weights), job.recipe, job.cut)
+    precision, _ = decide_precision(job.precision)
+    return VGG16(*build_base(job.recipe, job.weights, precision=precision), job.recipe, job.cut)
 
 
 class VGG16:
     """The frozen part of a base, compiled when it is first called; see `Network`."""
 
     def __init__(self, base: "keras.Model", source: "WeightSource", recipe: Recipe, cut: str):
-        self.key, self._run = store_key(recipe, source, cut=cut), None
+        from vggnb.device import batch_size
+        from vggnb.model import precision_of
+
+        self.precision, self.batch = precision_of(base), batch_size(recipe.image_size)
+        self.key, self._run = store_key(recipe, source, cut=cut, precision=self.precision), None
         self._parts = base, recipe, cut
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -216,14 +238,15 @@ class LocalEngine:
     workers = 1
 
     def __init__(self, manifest: Manifest, recipe: Recipe, network: Network):
-        self.key, self._manifest, self._recipe, self._network = network.key, manifest, recipe, network
+        self.key, self.precision = network.key, network.precision
+        self._manifest, self._recipe, self._network = manifest, recipe, network
 
     def run(self, rows: list[Row], folder: Path) -> Iterator[Done]:
         """Compute the features of rows and write them into the store, as shards of some batches."""
         from vggnb.generators import readable_batches
 
         unreadable: list[tuple[str, str]] = []
-        batches = readable_batches(self._manifest, rows, self._recipe, batch=BATCH, unreadable=unreadable)
+        batches = readable_batches(self._manifest, rows, self._recipe, batch=self._network.batch, unreadable=unreadable)
         hashes: list[str] = []
         parts: list[np.ndarray] = []
         try:
@@ -269,7 +292,7 @@ def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progre
     left_out = tuple((row.path, reasons[row.path]) for row in rows if row.sha256 not in stored.places)
     # What the disk holds, even right after it was computed: the first run and the second see the same numbers.
     values = stored.rows(row.sha256 for row in kept)
-    rest = {"workers": engine.workers, "images_per_s": round(_rate(start, answers), 3)}
+    rest = {"workers": engine.workers, "images_per_s": round(_rate(start, answers), 3), "precision": engine.precision}
     return Features(kept, values, made, len(kept) - made, time.perf_counter() - start, left_out, **rest)
 
 

@@ -12,6 +12,7 @@ import platform
 import secrets
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
@@ -22,7 +23,7 @@ import numpy as np
 
 from vggnb.census import Row
 from vggnb.census.manifest import check_there
-from vggnb.features.extraction import BATCH, Done, Job
+from vggnb.features.extraction import Done, Job
 from vggnb.features.store import write_shard
 from vggnb.folders import read_ahead
 from vggnb.images import read_unchanged
@@ -65,9 +66,10 @@ class RayEngine:
         try:
             nodes = [node for node in ray.nodes() if node["Alive"]]
             self._gpus = _gpus_each(nodes, gpus_per_worker)
-            self.workers, self._cores = _groups(nodes, self._gpus)
+            self._cores = 0 if self._gpus else _cores_each(nodes)
+            self.workers = sum(_workers_on(node, self._gpus, self._cores) for node in nodes)
             self._decoders = int(sum(node["Resources"].get("CPU", 0) for node in nodes)) or 1
-            self.key = _check_machines(job, nodes)
+            self.key, self.precision = _check_machines(job, nodes, self._gpus)
         except BaseException:
             self.__exit__()
             raise
@@ -146,7 +148,8 @@ class _Worker:
         unreadable = list(zip(paths, map(str, batch["reason"][~good]), strict=True))
         if good.any() and not error:
             pixels = batch["pixels"][good]
-            values = [self._network(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)]
+            parts = np.split(pixels, range(self._network.batch, len(pixels), self._network.batch))
+            values = [self._network(part) for part in parts]
             try:
                 write_shard(self._folder, list(map(str, batch["sha256"][good])), np.concatenate(values))
             except VggnbError as full:
@@ -196,20 +199,21 @@ def _gpus_each(nodes: list[dict], asked: int | None) -> int:
     return each
 
 
-def _groups(nodes: list[dict], gpus: int) -> tuple[int, int]:
-    """How many actors the cluster has room for, and the cores of each."""
-    if gpus:
-        return sum(int(node["Resources"].get("GPU", 0) // gpus) for node in nodes), 0
-    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes]
-    cores = min([n for n in cpus if n] or [0])
-    if not cores:
+def _cores_each(nodes: list[dict]) -> int:
+    """The cores of an actor that has no GPU: those of the smallest node, MOST_CORES at most."""
+    cores = [int(node["Resources"].get("CPU", 0)) for node in nodes]
+    if not any(cores):
         raise VggnbError("The cluster has no CPU to work with.", "the Ray cluster", "Start its nodes with --num-cpus.")
-    cores = min(cores, MOST_CORES)
-    return sum(n // cores for n in cpus), cores
+    return min(min(n for n in cores if n), MOST_CORES)
 
 
-def _check_machines(job: Job, nodes: list[dict]) -> str:
-    """The network's key, after a check that all machines have the same versions and weights, store and dataset.
+def _workers_on(node: dict, gpus: int, cores: int = 1) -> int:
+    """How many actors a node has room for."""
+    return int(node["Resources"].get("GPU", 0) // gpus if gpus else node["Resources"].get("CPU", 0) // cores)
+
+
+def _check_machines(job: Job, nodes: list[dict], gpus: int) -> tuple[str, str]:
+    """The network's key and precision; all machines must have the same versions, weights, store and dataset.
 
     Raises:
         VggnbError: one that has not, named.
@@ -218,8 +222,11 @@ def _check_machines(job: Job, nodes: list[dict]) -> str:
     look, here = ray.remote(_look), versions()
     try:
         probe.write_text(secret)
-        there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-        asked = [look.options(num_cpus=0, scheduling_strategy=place).remote(job, probe, secret) for place in there]
+        asked = []
+        for node in nodes:
+            there, works = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False), _workers_on(node, gpus) > 0
+            options = {"num_cpus": 0, "num_gpus": gpus * works, "scheduling_strategy": there}
+            asked.append(look.options(**options).remote(job if works else replace(job, network=None), probe, secret))
         answers = ray.get(asked, timeout=300)
     except RayError as error:
         remedy = "Install vggnb on all machines: python -c 'import vggnb.features' must work on each."
@@ -237,28 +244,26 @@ def _check_machines(job: Job, nodes: list[dict]) -> str:
         for what, place in (("store", job.store), ("dataset", job.manifest.dataset)):
             if not answer[what]:
                 raise VggnbError(f"This machine does not see the {what}.", f"{place} on {host}", SAME_PATH)
-        if answer["key"] != answers[0]["key"]:
-            what, where = "The machines have different weights.", f"{host} and machine {answers[0]['host']}"
-            raise VggnbError(what, where, "Give all machines the same weights (--weights), then run this again.")
-    return answers[0]["key"]
+    networks = [answer["network"] for answer in answers if answer["network"]]
+    if len(set(networks)) > 1:
+        what = f"The workers differ in weights or precision ({', '.join(sorted({name for _, name in networks}))})."
+        remedy = "Give all machines the same weights (--weights) and name a --precision, then run this again."
+        raise VggnbError(what, "the Ray cluster", remedy)
+    return networks[0]
 
 
 def _look(job: Job, probe: Path, secret: str) -> dict:
     """What must agree on all machines."""
-    found = {
-        "versions": versions(),
-        "host": platform.node(),
-        "store": False,
-        "dataset": False,
-        "key": "",
-        "error": None,
-    }
+    found = {"versions": versions(), "host": platform.node(), "network": None, "error": None}
+    found |= {"store": False, "dataset": False}
     with contextlib.suppress(OSError):
         found["store"] = probe.read_text() == secret
     with contextlib.suppress(OSError), os.scandir(job.manifest.dataset) as listing:
         found["dataset"] = any(listing)
     try:
-        found["key"] = job.network(job).key
+        if job.network:
+            network = job.network(job)
+            found["network"] = network.key, network.precision
     except VggnbError as error:
         found["error"] = error.what, f"{error.where} on {platform.node()}", error.remedy
     return found

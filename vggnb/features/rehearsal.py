@@ -72,7 +72,7 @@ def dies_once(make=vgg16):
 class _DiesOnce:
     def __init__(self, job: Job, *, make, spared: int):
         self._network, self._spared, self._mark = make(job), spared, job.store / ".a-worker-died"
-        self.key = self._network.key
+        self.key, self.precision, self.batch = self._network.key, self._network.precision, self._network.batch
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         if os.getpid() != self._spared and not self._mark.exists():

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from vggnb.census.rows import Row
 from vggnb.checkpoints import Checkpoints, State
-from vggnb.features import BATCH, Features, extract
+from vggnb.features import Features, extract
 from vggnb.generators import epoch_order
 from vggnb.metrics.ood import FeatureRanges, fit_ranges
 from vggnb.metrics.temperature import calibrate
@@ -132,7 +132,7 @@ def _seen(part: keras.Model, inputs: Sequence[np.ndarray], rows: np.ndarray) -> 
     """What the tail, or a part of it, gives for some activations, a batch at a time from the disk."""
     if not len(rows):
         return np.zeros((0, part.output_shape[-1]), np.float32)
-    pieces = np.split(rows, range(BATCH, len(rows), BATCH))
+    pieces = np.split(rows, range(32, len(rows), 32))
     return np.concatenate([part.predict_on_batch([np.asarray(values[some]) for values in inputs]) for some in pieces])
 
 

@@ -1,0 +1,127 @@
+"""TensorFlow and Keras are as vggnb needs them whatever the user set; precision follows from the hardware alone."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vggnb import device
+from vggnb.device import cpu_flags, cpu_precision, decide_precision, gpu_precision
+from vggnb.features import extract, store_key
+from vggnb.model import build_base, build_classifier, build_extractor, build_head, compiled, precision_of
+from vggnb.paths import open_workspace, sample_folder
+from vggnb.storage import VggnbError
+
+
+@pytest.mark.parametrize("flags, found", [
+    ({"sse4_2", "avx2"}, "float32"), ({"avx512f"}, "float32"), ({"avx512_bf16"}, "bfloat16"),
+    ({"amx_bf16", "amx_tile"}, "bfloat16"), (set(), "float32"),
+])  # fmt: skip
+def test_a_cpu_with_a_unit_for_bfloat16_uses_it(flags, found):
+    assert cpu_precision(flags) == found
+
+
+@pytest.mark.parametrize("capability, found", [
+    ((6, 1), "float32"), ((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16"),
+    ((0, 0), "float32"),
+])  # fmt: skip
+def test_a_gpu_with_tensor_cores_uses_them(capability, found):
+    assert gpu_precision(capability) == found
+
+
+def test_the_flags_are_those_that_linux_lists(tmp_path):
+    (path := tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_bf16\n\n")
+    assert cpu_flags(path) == {"fpu", "avx512_bf16", "amx_bf16"}
+    assert cpu_flags(tmp_path / "none") == set()
+
+
+def test_a_precision_is_decided_in_one_line(monkeypatch):
+    assert decide_precision("float16") == ("float16", "Precision: float16, as asked.")
+    monkeypatch.setattr(device, "cpu_flags", lambda: {"avx512_bf16", "fpu"})
+    monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: [])
+    assert decide_precision() == ("bfloat16", "Precision: bfloat16, for a CPU with avx512_bf16.")
+    monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: ["a T4"])
+    details = {"compute_capability": (7, 5)}
+    monkeypatch.setattr(device.tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert decide_precision("auto") == ("float16", "Precision: float16, for a GPU of compute capability 7.5.")
+    with pytest.raises(VggnbError, match="no precision 'double'"):
+        decide_precision("double")
+
+
+def test_the_sample_is_float32_and_a_named_dataset_is_auto(photos, monkeypatch):
+    assert open_workspace().precision == open_workspace(dataset=sample_folder()).precision == "float32"
+    assert open_workspace(dataset=photos).precision == "auto"
+    monkeypatch.setenv("VGGNB_PRECISION", "bfloat16")
+    assert open_workspace().precision == "bfloat16" and "bfloat16" in str(open_workspace())
+    monkeypatch.setenv("VGGNB_PRECISION", "double")
+    with pytest.raises(VggnbError, match="no precision 'double'"):
+        open_workspace()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_features_in_16_bits_are_close_and_have_a_place_of_their_own(precision, best, base, manifest, tmp_path):
+    half, source = build_base(best, "none", precision=precision)
+    assert precision_of(half) == precision and source.sha256 == base[1].sha256
+    assert all(weight.dtype == "float32" for weight in half.weights)
+    assert half.get_layer("block1_conv1").compute_dtype == "float32"
+    assert store_key(best, source, precision=precision) != store_key(best, source)
+    few = {"splits": ("test",), "store": tmp_path, "progress": False}
+    found, exact = extract(manifest, best, half, source, **few), extract(manifest, best, *base, **few)
+    assert (found.precision, exact.precision) == (precision, "float32") and f"in {precision}" in str(found)
+    assert found.images_forwarded == exact.images_forwarded == 12 and found.values.dtype == np.float32
+    difference = np.abs(found.values - exact.values).mean() / np.abs(exact.values).mean()
+    assert 0 < difference < 0.02
+
+
+def test_a_batch_that_overflows_float16_is_computed_again_in_float32(best):
+    exact, _ = build_base(best, "none")
+    half, _ = build_base(best, "none", precision="float16")
+    for base in (exact, half):
+        layer = base.get_layer("block2_conv1")
+        layer.set_weights([values * 1000 for values in layer.get_weights()])
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+    recipe = best.with_(standardise=False, ridge=0.0)
+    head = build_head(recipe, 2)
+    head.get_layer("output").set_weights([np.random.default_rng(0).normal(0, 1e-3, (2944, 2)), np.zeros(2)])
+    for built in (lambda base: build_extractor(base, best), lambda base: build_classifier(base, head, recipe)):
+        expected, alone = compiled(built(exact))(images), built(half)(images.astype(np.float32)).numpy()
+        assert not np.allclose(alone, expected, rtol=0.1), "else this tests nothing"
+        assert np.isfinite(expected).all() and np.array_equal(compiled(built(half))(images), expected)
+
+
+def python(code, **environment):
+    """Run code in a fresh process: (exit status, what it printed, what it complained of)."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("KERAS_BACKEND", "KERAS_HOME")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables | environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+FEATURES = """
+import hashlib, numpy as np
+from vggnb.model import build_base, build_extractor, compiled
+from vggnb.recipe import Recipe
+recipe = Recipe.best().with_(image_size=32)
+base, source = build_base(recipe, "none")
+images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+print(hashlib.sha256(compiled(build_extractor(base, recipe))(images).tobytes()).hexdigest(), source.sha256)
+"""
+
+
+def test_the_users_global_settings_change_no_number(tmp_path):
+    plain = python(FEATURES)
+    assert plain[0] == 0 and len(plain[1].split()) == 2
+    settings = {"image_data_format": "channels_first", "epsilon": 1e-07, "floatx": "float16", "backend": "theano"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    assert python(FEATURES, KERAS_HOME=str(tmp_path))[1] == plain[1]
+    policy = "import keras; keras.mixed_precision.set_global_policy('mixed_float16')\n"
+    assert python(policy + FEATURES)[1] == plain[1]
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_is_refused_in_one_sentence(backend):
+    status, _, complaint = python("import vggnb.weights", KERAS_BACKEND=backend)
+    assert status == 1 and complaint.count("vggnb.storage.VggnbError") == 1
+    assert f"Keras is set to the backend {backend} by KERAS_BACKEND; vggnb needs tensorflow." in complaint
