@@ -85,7 +85,9 @@ def test_a_batch_that_overflows_float16_is_computed_again_in_float32(best):
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     recipe = best.with_(standardise=False, ridge=0.0)
     head = build_head(recipe, 2)
-    head.get_layer("output").set_weights([np.random.default_rng(0).normal(0, 1e-3, (2944, 2)), np.zeros(2)])
+    size = np.abs(compiled(build_extractor(exact, best))(images)).max(axis=0)
+    kernel = np.random.default_rng(0).normal(0, 0.1, (2944, 2)) / np.maximum(size, 1e-6)[:, None]
+    head.get_layer("output").set_weights([kernel, np.zeros(2)])
     for built in (lambda base: build_extractor(base, best), lambda base: build_classifier(base, head, recipe)):
         expected, alone = compiled(built(exact))(images), built(half)(images.astype(np.float32)).numpy()
         assert not np.allclose(alone, expected, rtol=0.1), "else this tests nothing"
