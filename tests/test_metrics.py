@@ -36,7 +36,9 @@ from vggnb.storage import VggnbError
 
 TWO = ("benign", "malignant")
 THREE = ("ash", "birch", "oak")
-spec = importlib.util.spec_from_file_location("coverage", Path(__file__).parents[1] / "benchmarks" / "coverage.py")
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.append(str(BENCHMARKS))  # the scripts share a module
+spec = importlib.util.spec_from_file_location("coverage", BENCHMARKS / "coverage.py")
 bench = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench)
 
