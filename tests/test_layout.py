@@ -76,7 +76,7 @@ def test_class_folders_with_the_same_folders_inside_are_not_trained_on(tmp_path,
 def test_folders_around_the_dataset_are_looked_through(tmp_path, wrapper):
     layout = read_layout(tree(tmp_path, f"{wrapper}/cat/1.jpg", f"{wrapper}/dog/1.jpg", "readme.txt"))
     assert layout.classes == ("cat", "dog")
-    assert any("one level deeper" in sentence for sentence in layout.sentences)
+    assert any("The folders lie deeper" in sentence for sentence in layout.sentences)
 
 
 def test_a_folder_around_the_classes_inside_a_split_is_looked_through(tmp_path):

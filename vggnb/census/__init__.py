@@ -1,10 +1,10 @@
 """Every file under the dataset folder: used, or skipped (why); duplicates and leaks; and the split manifest.
 
-- `layout`: which folder is what; `tables`: the same from a CSV file
+- `layout`: which folder is what (`tree`); `tables`: the same from a CSV file; `entries`: what names mean
 - `scan`: one file, decoded and measured; a cache of scans
 - `near_duplicates`: the same image in other bytes
 - `rows`: one usable image; pairs of them
-- `survey`: `take_census`: all of these together
+- `survey`: `take_census`: all of these together; `warn`: what to look at before training
 - `manifest`: every image that is used, with its split, in a file
 - `splits`: which image is for training, validation and test
 """

@@ -16,23 +16,15 @@ from vggnb.census.entries import (
     are_pieces,
     check_names,
     is_annotation,
-    is_evaluation,
     is_unlabelled,
     is_usual,
     listed,
-    says_only_split,
     split_in_name,
     split_word,
-)  # fmt: skip
+)
 from vggnb.census.tables import read_table
-from vggnb.folders import (
-    Folder,
-    Skipped,
-    counted,
-    is_named_like_an_image,
-    shown,
-    walk,
-)  # fmt: skip
+from vggnb.census.tree import copies_of, is_documents, splits_of, unwrap
+from vggnb.folders import Folder, Skipped, counted, is_named_like_an_image, shown, walk
 from vggnb.paths import SPLITS
 from vggnb.staging import name_source
 from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, no_archive
@@ -86,10 +78,11 @@ class _Reader:
             links = f" It holds only {listed(stray.path for stray in self.strays)}." if self.strays else ""
             remedy = "Put one folder of images for each class in it."
             raise VggnbError(f"The dataset folder is empty.{links}", self.dataset, remedy)
-        top = self._unwrap(self.root)
+        top = unwrap(self.root)
+        self._wrapped(self.root, top)
         self._check_archives(top)
-        splits = self._splits(top)
-        copies = self._copies(top, splits)
+        splits = splits_of(top)
+        copies = copies_of(top, splits)
         table = self._split_table(top, splits, copies) if splits else self._unsplit_table(top, copies)
         if table == {UNSPLIT: {}}:
             self.obstacles.append(self._flat(top))
@@ -105,76 +98,18 @@ class _Reader:
         lists = (self.strays, sorted(inner), self.system, self.warnings, self.obstacles)
         return Layout(self.dataset, tuple(self.sentences), classes, tuple(entries), *map(tuple, lists))
 
-    def _unwrap(self, folder: Folder, *, split: str | None = None, quiet: bool = False) -> Folder:
-        """Go down while there is nothing but one folder of folders; in the folder of a split also through its namesake.
-
-        Folders of labels or documents beside it do not count; what else there is, even if it is empty, does.
-        """
-        while not folder.images():
-            beside = [f for f in folder.folders.values() if not _is_documents(f)]
-            if len(filled := [f for f in beside if f.is_filled()]) != 1:
-                break
-            (only,) = filled
-            name = split_word(only.name) or (split and (split_in_name(only.name) or (None,))[0])
-            if name not in (None, split) or not only.filled() or not (len(beside) == 1 or self._splits(only)):
-                break
-            if not quiet:
-                self.sentences.append(f"The folders lie one level deeper, in {shown(only.path)}/.")
-                others = [f for f in folder.filled() if f is not only]
-                self.sentences += [f"{shown(other.path)}/ holds no images." for other in others]
-            folder = only
-        return folder
-
-    def _splits(self, top: Folder) -> dict[str, Folder]:
-        """Folders by split, in order; {} where there are none, or the word is the name of a class (car, bus, train)."""
-        filled = top.filled()
-        strict = {folder: word for folder in filled if (word := split_word(folder.name))}
-        loose = {folder: found for folder in filled if folder not in strict and (found := split_in_name(folder.name))}
-        plain = [folder for folder in filled if folder not in strict and folder not in loose]
-        flat_plain = any(folder.images() for folder in plain)
-        if len(strict) == 1 and flat_plain and all(folder.images() for folder in strict):
-            strict = {}
-        if not strict and (flat_plain and any(folder.images() for folder in loose) or not _agree(loose)):
-            loose = {}
-        found: dict[str, Folder] = {}
-        for folder, split in [*strict.items(), *((folder, split) for folder, (split, _) in loose.items())]:
-            if split in found and is_evaluation(folder.name) and "validation" not in found:
-                split = "validation"
-            elif split in found and is_evaluation(found[split].name) and "validation" not in found.keys() | {split}:
-                found["validation"] = found[split]
-            elif split in found and folder in loose and found[split] in strict:
-                continue  # "test" beside "test-more"; looked at as what lies beside the splits
-            elif split in found:
-                both = f"{shown(found[split].path)}/ and {shown(folder.path)}/"
-                raise VggnbError(f"Two folders mean {split}: {both}.", both, "Keep one, or merge them into one.")
-            found[split] = folder
-        return {split: found[split] for split in SPLITS if split in found}
-
-    def _copies(self, top: Folder, splits: dict[str, Folder]) -> list[Folder]:
-        """Folders beside the splits or classes that hold the same splits or classes once more.
-
-        Splits that a folder beside the others holds, and these do not, are added to them.
-        """
-        beside = [folder for folder in top.folders.values() if folder not in splits.values()]
-        copies = []
-        for folder in beside:
-            inner = self._unwrap(folder, quiet=True)
-            if splits:
-                found = self._splits(inner)
-                if found.keys() & splits.keys():
-                    copies.append(folder)
-                for split in found.keys() - splits.keys() if folder not in copies else ():
-                    splits[split] = found[split]
-            elif not inner.files and len(inner.folders) > 1:
-                if set(inner.folders) == {other.name for other in beside if other is not folder}:
-                    copies.append(folder)
-        return copies
+    def _wrapped(self, outer: Folder, inner: Folder) -> None:
+        if outer is not inner:
+            self.sentences.append(f"The folders lie deeper, in {shown(inner.path)}/.")
+        documents = [folder for folder in outer.all_folders() if is_documents(folder)]
+        self.sentences += [f"{shown(folder.path)}/ holds no images." for folder in documents[:3]]
 
     def _split_table(self, top: Folder, splits: dict[str, Folder], copies: list[Folder]) -> dict[str, dict]:
         """Class folders by split and name, for a dataset that is split."""
         present = [split for split in SPLITS if split in splits]
-        inside = {split: self._unwrap(splits[split], split=split, quiet=split != "train") for split in present}
+        inside = {split: unwrap(splits[split], split=split) for split in present}
         first = next(iter(inside))
+        self._wrapped(splits[first], inside[first])
         known = set(inside[first].folders)
         table = {}
         for split, folder in inside.items():
@@ -195,7 +130,7 @@ class _Reader:
     def _check_beside(self, top: Folder, taken: list[Folder], known: set[str], table: dict) -> None:
         """What lies beside the split folders: the same classes under an unknown name, or images without labels."""
         for folder in top.filled():
-            inside = self._unwrap(folder, quiet=True)
+            inside = unwrap(folder)
             if folder in taken or any(inside is other or other in inside.folders.values() for other in taken):
                 continue
             if known & {inner.name for inner in inside.filled()} and folder.holds_images():
@@ -223,13 +158,12 @@ class _Reader:
         classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
         for name in [name for name in classes if is_unlabelled(name) and len(classes) > 2]:
             self._unlabelled(classes.pop(name))
-        parts = {name: self._splits(folder) for name, folder in classes.items()}
+        parts = {name: splits_of(folder) for name, folder in classes.items()}
         if not any(parts.values()):
             self._check_meant(classes)
             return {UNSPLIT: classes}
         if len(classes) > 1 and all(
-            part and all(len(self._unwrap(split, quiet=True).filled()) > 1 for split in part.values())
-            for part in parts.values()
+            part and all(len(unwrap(split).filled()) > 1 for split in part.values()) for part in parts.values()
         ):
             what = f"There are {len(classes)} datasets with splits of their own: {listed(classes)}."
             raise VggnbError(what, self.dataset, "Name one of them, or merge them: train with train, test with test.")
@@ -247,7 +181,7 @@ class _Reader:
     def _check_meant(self, classes: dict[str, Folder]) -> None:
         """Refuse to train on folders that became classes by accident."""
         names, filled = list(classes), [folder for folder in classes.values() if folder.is_filled()]
-        inside = [frozenset(inner.name for inner in self._unwrap(f, quiet=True).filled()) for f in filled]
+        inside = [frozenset(inner.name for inner in unwrap(f).filled()) for f in filled]
         shared = frozenset.intersection(*inside) if inside else frozenset()
         if len(shared) > 1 and are_pieces(shared):
             what = f"Each class folder holds {listed(sorted(shared))}: masks or labels would be used as images."
@@ -256,7 +190,7 @@ class _Reader:
         elif len(filled) > 1 and len(shared) > 1 and not any(folder.images() for folder in filled):
             what = f"It is not clear which folders are the classes: {listed(names)} all hold {listed(sorted(shared))}."
             remedy = (
-                f"If the classes are {listed(sorted(shared), 3)}, name one of the outer folders as the dataset, or "
+                f"If the classes are {listed(sorted(shared), 3)}: name one of the outer folders as the dataset, or "
             )
             remedy += f"call the outer ones train and test. Otherwise move the images up. {self._table_hint()}"
             self.obstacles.append(VggnbError(what, self.dataset, remedy))
@@ -299,16 +233,14 @@ class _Reader:
         """Archives beside the folders may hold a class."""
         archives = [name for name in top.files if name.lower().endswith(_ARCHIVES)]
         if archives:
-            self.warnings.append(
-                f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}. Unpack "
-                "what holds images to use."
-            )
+            words = f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}."
+            self.warnings.append(f"{words} Unpack what holds images to use.")
 
     def _check_vanished(self, top: Folder, splits: dict[str, Folder]) -> None:
         """Refuse to leave out what stands where a class folder or a split should be."""
         shortcuts = [Skipped(path, "a Windows shortcut") for path in top.all_files() if path.endswith(".lnk")]
         links = [stray for stray in self.strays if "link" in stray.reason and not PurePosixPath(stray.path).suffix]
-        places = {self._unwrap(folder, quiet=True).path for folder in splits.values()} or {top.path}
+        places = {unwrap(folder).path for folder in splits.values()} or {top.path}
         lost = []
         for stray in (*links, *shortcuts):
             place, _, name = stray.path.rpartition("/")
@@ -332,7 +264,7 @@ class _Reader:
             lacks, extra = sorted(set(classes) - set(folders)), sorted(set(folders) - set(classes))
             if extra:
                 parts = [f"{split} lacks: {listed(lacks)}"] * bool(lacks) + [f"{split} has extra: {listed(extra)}"]
-                problems.append(f"{'; '.join(parts)} ({first} has {classes}, {split} has {sorted(folders)})")
+                problems.append(f"{'; '.join(parts)} ({first} has {classes[:20]}, {split} has {sorted(folders)[:20]})")
             elif lacks:
                 self.warnings.append(f"{split} has no folder for {listed(lacks)}.")
         if problems:
@@ -366,7 +298,7 @@ class _Reader:
             for name, folder in folders.items()
             for path in folder.all_files()
         ]
-        links = {f"{folder.path}/{name}" for folder in self.root.all_folders() for name in folder.links}
+        links = {f"{folder.path}/{name}".lstrip("/") for folder in self.root.all_folders() for name in folder.links}
         if not links:
             return sorted(entries, key=lambda entry: entry.path)
         seen, kept = set(), []
@@ -378,17 +310,3 @@ class _Reader:
                 kept.append(entry)
             seen.add(key)
         return sorted(kept, key=lambda entry: entry.path)
-
-
-def _is_documents(folder: Folder) -> bool:
-    """Whether a folder holds labels or documents only, by its name and by those of its files."""
-    return is_annotation(folder.name) and folder.is_filled() and not folder.holds_images()
-
-
-def _agree(loose: dict[Folder, tuple[str, str]]) -> bool:
-    """Whether names such as seg_train and seg_test mean splits: they differ in that word only, or hold the same."""
-    splits, rests = {split for split, _ in loose.values()}, [rest for _, rest in loose.values()]
-    if len(splits) < 2:
-        return False
-    inside = [{inner.name for inner in folder.filled()} for folder in loose]
-    return len(set(rests)) < len(rests) or all(map(says_only_split, rests)) or len(set.intersection(*inside)) > 1
