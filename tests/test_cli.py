@@ -14,6 +14,7 @@ from vggnb import cli
 from vggnb.cli import parser, steps, verbs
 from vggnb.recipe import Recipe
 from vggnb.save import load_bundle
+from vggnb.storage import VggnbError
 
 ROOT = Path(cli.__file__).resolve().parents[2]
 TINY = ["--weights", "none", "--image-size", "32", "--epochs", "2"]
@@ -365,6 +366,36 @@ def test_a_weights_file_is_remembered_by_its_whole_path(monkeypatch, tmp_path):
 def test_each_run_gets_a_folder_of_its_own(tmp_path):
     folders = [steps._new_run_folder(tmp_path, "best") for _ in range(3)]
     assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
+
+
+def test_a_run_that_was_interrupted_is_continued_by_the_same_command(vggnb, document, photos, tmp_path, monkeypatch):
+    from vggnb.train import head
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    run = ["run", photos, *TINY, "--quiet"]
+    runs = tmp_path / "home" / "runs" / photos.name
+    with monkeypatch.context() as patch:
+        patch.setattr(head, "fit", stopped)
+        assert vggnb(*run, "--seed", "1")[0] == 130 and vggnb(*run, "--seed", "2")[0] == 130
+    first, second = sorted(runs.iterdir())
+    monkeypatch.setattr(verbs, "trained", lambda options: steps.trained(options) and stopped())
+    assert vggnb(*run, "--seed", "1")[0] == 130 and sorted(runs.iterdir()) == [first, second]
+    assert [(folder / "run.json").is_file() for folder in (first, second)].count(True) == 1
+    assert vggnb(*run, "--seed", "2", "--fresh")[0] == 130 and len(list(runs.iterdir())) == 3
+
+
+def test_the_bundle_is_saved_even_if_the_test_split_cannot_be_evaluated(
+    vggnb, photos, tmp_path, quick_verify, monkeypatch
+):
+    def refused(*_, **__):
+        raise VggnbError("No image of class 'dog'.", "test", "Add some.")
+
+    monkeypatch.setattr("vggnb.evaluate.evaluate", refused)
+    code, out, err = vggnb("run", photos, "--out", tmp_path / "run", *TINY, "--json")
+    assert (code, out) == (2, "") and "No image of class 'dog'." in err
+    assert load_bundle(tmp_path / "run" / "bundle").classes == ("cat", "dog")
 
 
 LIGHT = """

@@ -8,7 +8,7 @@ from pathlib import Path
 from vggnb.cli.output import note
 from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, make_folder
+from vggnb.storage import VggnbError, make_folder, read_json
 
 CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience".split()
 
@@ -106,6 +106,27 @@ def weights_of(options, workspace: Workspace) -> str:
     return weights if weights in WEIGHTS else str(Path(weights).expanduser().absolute())
 
 
+def _unfinished_run(runs: Path, manifest, recipe: Recipe, weights: str) -> Path | None:
+    """The newest run of the same images and choices that has no bundle yet and that no process works on."""
+    from vggnb.census import Manifest
+    from vggnb.train.lock import run_lock
+    from vggnb.train.runs import RUN_FILE, Run, check_same, open_run
+
+    for folder in sorted(runs.glob(f"{recipe.name}-*"), reverse=True):
+        if (folder / "bundle" / "bundle.json").is_file():
+            continue
+        try:
+            if (folder / RUN_FILE).is_file() and open_run(folder).weights != weights:
+                continue
+            begun = Recipe.from_dict(read_json(folder / "recipe.json"))
+            check_same(Run(folder, begun, Manifest.read(folder / "manifest.csv"), weights, None), manifest, recipe)
+            with run_lock(folder):
+                return folder
+        except VggnbError:
+            continue
+    return None
+
+
 def _new_run_folder(runs: Path, name: str) -> Path:
     """Make a folder named by recipe and time; two runs that start in the same second get one each."""
     stem = runs / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -136,8 +157,11 @@ def trained(options):
     manifest = split(options, census, recipe)
     positive_class(census.classes, options.positive)  # wrong? better now than after an hour
     settings = {"store": options.store or workspace.features, "progress": not options.quiet}
-    out = make_folder(options.out) if options.out else _new_run_folder(workspace.runs, recipe.name)
-    run, features = train(manifest, recipe, out, weights=weights_of(options, workspace), **settings)
+    weights, out = weights_of(options, workspace), options.out
+    if out is None and not options.fresh and (out := _unfinished_run(workspace.runs, manifest, recipe, weights)):
+        note(options, f"Continuing the unfinished run in {out}")
+    out = make_folder(out) if out else _new_run_folder(workspace.runs, recipe.name)
+    run, features = train(manifest, recipe, out, weights=weights, **settings)
     history = run.history()
     note(options, f"{run.source}\n{features}\n{run}")
     document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows)}

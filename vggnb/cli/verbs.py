@@ -75,11 +75,15 @@ def run(options) -> None:
     from vggnb.predict import predict_files
     from vggnb.save import load_bundle, save_bundle
 
-    report = evaluate_run(run, positive=options.positive, progress=not options.quiet)
-    note(options, f"\n{report}\n")
-    folder = run.folder / "bundle"
-    files = save_bundle(run, folder)
-    note(options, saved(files))
+    folder, failure = run.folder / "bundle", None
+    try:
+        report = evaluate_run(run, positive=options.positive, progress=not options.quiet)
+        note(options, f"\n{report}\n")
+    except VggnbError as error:  # the bundle is saved even if the test split cannot be evaluated
+        failure = error
+    note(options, saved(save_bundle(run, folder)))
+    if failure:
+        raise failure
     rows = run.manifest.of("test")[:: max(1, len(run.manifest.of("test")) // 3)][:3]
     predictions = predict_files(load_bundle(folder), [run.manifest.dataset / row.path for row in rows])
     note(options, "\nThree test images:")
