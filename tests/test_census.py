@@ -266,6 +266,13 @@ def test_a_second_copy_of_the_dataset_is_skipped_file_by_file(small):
     assert any("Second copy: 1 file in it" in warning for warning in census.warnings)
 
 
+def test_a_class_that_looks_like_a_second_copy_is_not_lost(tmp_path):
+    for k in range(16):
+        save(tmp_path / ("left", "right", "both/left", "both/right")[k % 4] / f"{k}.png", photo(k))
+    with pytest.raises(VggnbError, match="both/ looks like a second copy of the dataset, but 8 of its 8 files are new"):
+        survey(tmp_path).check_trainable()
+
+
 def test_a_table_can_stand_for_the_folder(small):
     lines = ["path,label,split,group", "train/a/0.png,x,train,p1", "train/b/0.png,y,train,", "test/a/0.png,x,test,p1"]
     (small / "table.csv").write_text("\n".join([*lines, "gone.png,y,test,"]))

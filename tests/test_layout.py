@@ -383,6 +383,17 @@ def test_what_is_left_out_is_warned_about(tmp_path, folders, words):
     assert any(words in warning for warning in layout.warnings) and layout.obstacles == ()
 
 
+def test_naming_one_split_of_a_dataset_is_warned_about(tmp_path):
+    layout = read_layout(several(tmp_path, "train/a train/b test/a test/b") / "train")
+    assert layout.warnings == ("Not used: test beside train/. To use all, name the folder that holds them.",)
+
+
+@pytest.mark.parametrize("name", ["festival", "latest", "oval", "avalanche"])
+def test_class_names_that_hold_the_letters_of_a_split_are_ordinary(tmp_path, name):
+    layout = read_layout(several(tmp_path, f"{name} contest"))
+    assert layout.classes == tuple(sorted((name, "contest"))) and layout.warnings == ()
+
+
 def test_a_table_beside_the_images_is_pointed_to(tmp_path):
     (obstacle,) = read_layout(several(tmp_path, "part_1 metadata.csv")).obstacles
     assert "metadata.csv" in obstacle.remedy and "path and label" in obstacle.remedy

@@ -19,7 +19,7 @@ CLASSES = ("ant", "bee", "cow")
 
 def row(path: str, label: int, split: str = "train", **facts) -> Row:
     return Row(
-        path, sha256_bytes(path.encode("utf-8", "surrogateescape")), 8, 8, "PNG", CLASSES[label], label, split, **facts
+        path, sha256_bytes(path.encode("utf-8", "surrogatepass")), 8, 8, "PNG", CLASSES[label], label, split, **facts
     )
 
 
@@ -217,6 +217,11 @@ def test_a_damaged_or_changed_manifest_is_refused(tmp_path, damage):
     (tmp_path / "m.csv").write_text(damage(before))
     with pytest.raises(VggnbError, match="Not a manifest that can be used"):
         Manifest.read(tmp_path / "m.csv")
+
+
+def test_a_name_that_no_file_can_hold_is_one_sentence(tmp_path):
+    with pytest.raises(VggnbError, match="cannot be written in UTF-8"):
+        Manifest(tmp_path, ("ant",), (row("ant/\ud800.png", 0),)).write(tmp_path / "m.csv")
 
 
 def test_a_missing_manifest_is_named(tmp_path):

@@ -98,12 +98,17 @@ def tokens(name: str) -> list[str]:
 
 def split_in_name(name: str) -> tuple[str, str] | None:
     """The split that a longer name holds, and the rest of it: ('train', 'seg_*') for 'seg_train'; None for none."""
-    words = [word for word in tokens(name) if word in _WORDS]
+    words = split_tokens(name)
     if len({_WORDS[word] for word in words}) == 1:
         rest = re.sub(re.escape(words[0]), "*", name.casefold(), count=1)
         return _WORDS[words[0]], re.sub(r"\d+", "", rest)
     found = _INSIDE.findall(name.casefold())
     return (_WORDS[found[0]], _INSIDE.sub("*", name.casefold())) if len(found) == 1 else None
+
+
+def split_tokens(name: str) -> list[str]:
+    """The words of a name that mean a split: ['train'] for 'train_station'."""
+    return [word for word in tokens(name) if word in _WORDS]
 
 
 def says_only_split(rest: str) -> bool:

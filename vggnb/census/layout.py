@@ -5,6 +5,7 @@ either of them inside wrapper folders, split folders inside class folders, and t
 (`tables.read_table`). What could be meant in two ways is refused. Nothing here opens an image.
 """
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ from vggnb.census.entries import (
     is_unlabelled,
     is_usual,
     listed,
-    split_in_name,
+    split_tokens,
     split_word,
 )
 from vggnb.census.tables import read_table
@@ -81,6 +82,7 @@ class _Reader:
         top = unwrap(self.root)
         self._wrapped(self.root, top)
         self._check_archives(top)
+        self._check_siblings()
         splits = splits_of(top)
         copies = copies_of(top, splits)
         table = self._split_table(top, splits, copies) if splits else self._unsplit_table(top, copies)
@@ -203,7 +205,7 @@ class _Reader:
         elif len(filled) == 1 and filled[0].images() and len(names) == 1 and self._tables():
             what = f"Only {names[0]!r} found; a classifier needs at least 2 class folders."
             self.obstacles.append(VggnbError(what, self.dataset, self._table_hint()))
-        taken = [name for name in names if split_word(name) or split_in_name(name)]
+        taken = [name for name in names if split_tokens(name)]
         if taken and len(names) > 1:
             self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
 
@@ -235,6 +237,18 @@ class _Reader:
         if archives:
             words = f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}."
             self.warnings.append(f"{words} Unpack what holds images to use.")
+
+    def _check_siblings(self) -> None:
+        """Whether the folder that was named is the train folder of a larger dataset."""
+        if split_word(self.dataset.name) != "train":
+            return
+        with contextlib.suppress(OSError):  # the folder above may be closed
+            beside = [path.name for path in self.dataset.parent.iterdir() if path.is_dir() and split_word(path.name)]
+            if len(beside) > 1:
+                words = (
+                    f"Not used: {listed(sorted(set(beside) - {self.dataset.name}))} beside {shown(self.dataset.name)}/."
+                )
+                self.warnings.append(f"{words} To use all, name the folder that holds them.")
 
     def _check_vanished(self, top: Folder, splits: dict[str, Folder]) -> None:
         """Refuse to leave out what stands where a class folder or a split should be."""

@@ -67,7 +67,11 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write the manifest as CSV; its first line, a comment, holds the dataset, the classes and the rows' hash."""
         rows = csv_text([COLUMNS, *([getattr(row, name) for name in Row.__slots__] for row in self.rows)])
-        body = rows.encode("utf-8", "surrogateescape")
+        try:
+            body = rows.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:  # half of a letter, which Windows lets a name hold
+            what = f"A name cannot be written in UTF-8: {ascii(rows[error.start - 30 : error.end + 10])}."
+            raise VggnbError(what, path, "Rename this file.") from None
         header = {"vggnb_manifest": VERSION, "dataset": str(self.dataset), "classes": self.classes}
         header |= {"sentences": self.sentences, "sha256": sha256_bytes(body)}
         write_bytes(path, f"# {json.dumps(header)}\n".encode() + body)

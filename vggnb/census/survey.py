@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnb.census.entries import UNSPLIT, Entry
+from vggnb.census.entries import UNSPLIT, Entry, Layout
 from vggnb.census.layout import read_layout
 from vggnb.census.rows import Pair, Profile, Row, components, find_pairs
 from vggnb.census.scan import Scan, scan_files
 from vggnb.census.warn import warnings_of
-from vggnb.folders import Skipped, counted, html_table, shown
+from vggnb.folders import Skipped, counted, html_table, is_named_like_an_image, shown
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
 
@@ -210,9 +210,9 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         sentences=layout.sentences,
         brightness=np.array([scan.brightness for _, scan in good], np.float32),
         sharpness=np.array([scan.sharpness for _, scan in good], np.float32),
-        obstacles=layout.obstacles,
+        obstacles=(*layout.obstacles, *_other_files(layout, copies)),
     )
-    problems = [obstacle.what for obstacle in layout.obstacles]
+    problems = [obstacle.what for obstacle in census.obstacles]
     return replace(census, warnings=tuple(filter(None, [*problems, *layout.warnings, *warnings_of(census), trouble])))
 
 
@@ -226,6 +226,16 @@ def _check_copies(paths: Sequence[str], scans: Sequence[Scan], first: dict[str, 
     """Why the files of a second copy are not used."""
     reasons = [_COPY.format(shown(first[s.sha256])) if first.get(s.sha256) else _NO_COPY for s in scans]
     return [Skipped(path, reason) for path, reason in zip(paths, reasons, strict=True)]
+
+
+def _other_files(layout: Layout, copies: Sequence[Skipped]) -> Iterator[VggnbError]:
+    """The error where what looked like a second copy holds other files: a class, or more images."""
+    others = [item.path for item in copies if item.reason == _NO_COPY and is_named_like_an_image(item.path)]
+    if len(others) > len(copies) / 2:
+        top = shown(others[0].split("/")[0])
+        what = f"{top}/ looks like a second copy of the dataset, but {len(others)} of its {len(copies)} files are new."
+        remedy = "Merge its folders into the others, rename them if it is a class, or move it out of the dataset."
+        yield VggnbError(what, layout.dataset, remedy)
 
 
 def _row(entry: Entry, scan: Scan, labels: dict[str, int]) -> Row:
