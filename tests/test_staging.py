@@ -152,7 +152,7 @@ def test_nothing_is_written_into_the_dataset_that_was_copied(drive, tmp_path):
         stage_if_remote(drive, drive / "near")
 
 
-@pytest.mark.parametrize("names", [["Cat/1.jpg", "cat/2.jpg"], ["1.jpg", "2.jpg"]])
+@pytest.mark.parametrize("names", [["Cat/1.jpg", "cat/2.jpg"], ["1.jpg", "2.jpg"], ["a/1.jpg"]])
 def test_an_error_about_a_copy_names_what_was_copied(tmp_path, names):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for number, name in enumerate(names):

@@ -17,6 +17,7 @@ from vggnb.census.scan import Scan, scan_files
 from vggnb.census.warn import warnings_of
 from vggnb.folders import Skipped, counted, html_table, is_named_like_an_image, shown
 from vggnb.paths import SPLITS
+from vggnb.staging import name_source
 from vggnb.storage import VggnbError
 
 MOST_COLUMNS = 12  # classes that are printed in a column each
@@ -99,7 +100,8 @@ class Census:
         problems = [*self.obstacles, *self._lacking()]
         if problems:
             remedies = dict.fromkeys(problem.remedy for problem in problems)
-            raise VggnbError(" ".join(problem.what for problem in problems), problems[0].where, " ".join(remedies))
+            error = VggnbError(" ".join(problem.what for problem in problems), problems[0].where, " ".join(remedies))
+            raise name_source(error, self.dataset)
 
     def _lacking(self) -> Iterator[VggnbError]:
         """Too few classes, no split to train on, classes without images."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from vggnb.cli.output import note
 from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace
 from vggnb.recipe import Recipe
+from vggnb.staging.kinds import TABLES
 from vggnb.storage import VggnbError, make_folder, read_json
 
 CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience".split()
@@ -94,7 +95,7 @@ def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
 
 def _check_outside(options, workspace: Workspace, out: Path | None) -> None:
     """Refuse to write into the folder that holds the images."""
-    table = workspace.dataset.suffix.lower() == ".csv"
+    table = workspace.dataset.suffix.lower() in TABLES
     images = workspace.dataset.parent if table else workspace.dataset
     check_outside(out or workspace.runs, images, "The run's folder", "--out")
     check_outside(options.store or workspace.features, images, "The feature store", "--store")
