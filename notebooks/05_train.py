@@ -59,7 +59,7 @@ manifest = open_manifest(ws, best)
 from vggnb.features import extract
 from vggnb.model import build_base
 
-base, source = build_base(article, ws.weights)
+base, source = build_base(article, ws.weights, precision=ws.precision)
 features = extract(manifest, article, base, source, store=ws.features)
 print(features)
 
@@ -124,7 +124,7 @@ figures.learning_curves(long_history)
 # five times round, for six strengths. Duplicates, near-duplicates and images of one group stay in the same fifth.
 
 # %%
-base, source = build_base(best, ws.weights)
+base, source = build_base(best, ws.weights, precision=ws.precision)
 best_features = extract(manifest, best, base, source, store=ws.features)
 best_run = start_run(ws.runs / "best", manifest, best, weights=ws.weights, source=source)
 fit(best_run, best_features)
@@ -211,7 +211,7 @@ print(f"here, any number of epochs:    {train + validation:,} images through VGG
 #
 # ```python
 # slow = article.with_(epochs=50, learning_rate=1e-4)
-# base, source = build_base(slow, ws.weights)
+# base, source = build_base(slow, ws.weights, precision=ws.precision)
 # slow_run = start_run(ws.runs / "article-50-slow", manifest, slow, weights=ws.weights, source=source)
 # figures.learning_curves(fit(slow_run, features))
 # ```

@@ -48,7 +48,7 @@ from vggnb.train import open_or_train
 
 recipes = {name: Recipe.named(name).with_(image_size=ws.image_size) for name in ("article", "best")}
 manifest = open_manifest(ws, recipes["best"])
-runs = {name: open_or_train(manifest, recipe, ws.runs / name, weights=ws.weights, store=ws.features)
+runs = {name: open_or_train(manifest, recipe, ws.runs / name, weights=ws.weights, store=ws.features, precision=ws.precision)
         for name, recipe in recipes.items()}
 print(*(f"{name}: {run}" for name, run in runs.items()), sep="\n\n")
 

@@ -47,7 +47,7 @@ from vggnb.train import open_or_train
 
 recipe = Recipe.best().with_(image_size=ws.image_size)
 manifest = open_manifest(ws, recipe)
-run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
+run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features, precision=ws.precision)
 print(run)
 
 # %% [markdown]

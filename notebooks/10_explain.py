@@ -50,7 +50,7 @@ from vggnb.train import open_or_train
 
 recipe = Recipe.best().with_(image_size=ws.image_size)
 manifest = open_manifest(ws, recipe)
-run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features)
+run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features, precision=ws.precision)
 bundle = open_or_save(run, run.folder / "bundle", name="Skin")
 print(bundle)
 
@@ -139,7 +139,7 @@ from vggnb.census import assign_splits, take_census
 from vggnb.datasets import marked_sample, sample
 
 marked = assign_splits(take_census(marked_sample(ws.home / "marked"), progress=False))
-marked_run = open_or_train(marked, recipe, ws.runs / "marked", weights=ws.weights, store=ws.features)
+marked_run = open_or_train(marked, recipe, ws.runs / "marked", weights=ws.weights, store=ws.features, precision=ws.precision)
 figures.images(marked, marked.of("test")[::14])
 
 # %% [markdown]
@@ -179,7 +179,7 @@ from vggnb.explain import share_of_heat
 from vggnb.images import read_image
 
 plain = assign_splits(take_census(sample(), progress=False))
-honest = open_or_train(plain, recipe, ws.runs / "unmarked", weights=ws.weights, store=ws.features).classifier()
+honest = open_or_train(plain, recipe, ws.runs / "unmarked", weights=ws.weights, store=ws.features, precision=ws.precision).classifier()
 clean = np.stack([read_image((sample() / row.path).with_suffix(".jpg"), size=recipe.image_size) for row in rows])
 places = (stuck != clean).any(axis=3)
 print(f"the sticker is {places.mean():.2f} of the picture")
@@ -275,7 +275,7 @@ else:
 #
 # ```python
 # half = assign_splits(take_census(marked_sample(ws.home / "marked-half", share=0.5), progress=False))
-# half_run = open_or_train(half, recipe, ws.runs / "marked-half", weights=ws.weights, store=ws.features)
+# half_run = open_or_train(half, recipe, ws.runs / "marked-half", weights=ws.weights, store=ws.features, precision=ws.precision)
 # print(evaluate_folder(half_run, take_census(sample(), progress=False), progress=False).metrics["accuracy"])
 # model = half_run.classifier()
 # display(figures.heatmap_overlay(stuck[2], {"sticker": grad_cam(model, stuck[2], class_index=0)}))

@@ -130,7 +130,7 @@ print("with integers:", np.round(sparse, 2), " with one-hot:", np.round(keras.lo
 from vggnb.train import open_or_train
 
 recipes = {"article": article, "best": best}
-runs = {name: open_or_train(manifest, recipe, ws.runs / f"many-{name}", weights=ws.weights, store=ws.features)
+runs = {name: open_or_train(manifest, recipe, ws.runs / f"many-{name}", weights=ws.weights, store=ws.features, precision=ws.precision)
         for name, recipe in recipes.items()}
 print(*(f"{name}: {run}" for name, run in runs.items()), sep="\n\n")
 
@@ -244,7 +244,7 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 #
 # ```python
 # few = assign_splits(take_census(textures(ws.home / "textures-20", each=20), progress=False))
-# few_run = open_or_train(few, best, ws.runs / "many-few", weights=ws.weights, store=ws.features)
+# few_run = open_or_train(few, best, ws.runs / "many-few", weights=ws.weights, store=ws.features, precision=ws.precision)
 # print(reports["best"].metrics["macro_f1"], evaluate(few_run, "test").metrics["macro_f1"])
 # ```
 #

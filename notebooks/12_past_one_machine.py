@@ -65,7 +65,7 @@ stores = Path(scratch.name)
 # %%
 from vggnb.features import fill_store
 
-how = dict(weights=ws.weights, progress=False)
+how = dict(weights=ws.weights, precision=ws.precision, progress=False)
 alone = fill_store(few, recipe, store=stores / "alone", **how)
 print(alone)
 

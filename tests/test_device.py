@@ -64,10 +64,11 @@ def test_the_sample_is_float32_and_a_named_dataset_is_auto(photos, monkeypatch):
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_features_in_16_bits_are_close_and_have_a_place_of_their_own(precision, best, base, manifest, tmp_path):
     half, source = build_base(best, "none", precision=precision)
-    assert precision_of(half) == precision and source.sha256 == base[1].sha256
+    assert precision_of(half) == source.precision == precision and source.sha256 == base[1].sha256
+    assert precision in str(source) and "float32" not in str(base[1])
     assert all(weight.dtype == "float32" for weight in half.weights)
     assert half.get_layer("block1_conv1").compute_dtype == "float32"
-    assert store_key(best, source, precision=precision) != store_key(best, source)
+    assert store_key(best, source) != store_key(best, base[1])
     few = {"splits": ("test",), "store": tmp_path, "progress": False}
     found, exact = extract(manifest, best, half, source, **few), extract(manifest, best, *base, **few)
     assert (found.precision, exact.precision) == (precision, "float32") and f"in {precision}" in str(found)

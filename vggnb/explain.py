@@ -4,12 +4,11 @@ A map shows where this model found evidence, not that the evidence is sound. San
 `similarity` test whether a map depends on the model at all, `share_of_heat` whether it finds what is known to decide.
 """
 
-import keras
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from scipy.stats import spearmanr
 
+from vggnb.device import keras, tf
 from vggnb.model import compiled
 from vggnb.storage import VggnbError
 

@@ -4,11 +4,12 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from vggnb.device import keras, tf
+from vggnb.device import decide_precision, keras, tf
 from vggnb.recipe import BLOCKS, POOLINGS, POOLS, Recipe
 from vggnb.storage import VggnbError
 from vggnb.weights import WeightSource, load_weights
@@ -72,10 +73,11 @@ def build_base(
     The base takes preprocessed pixels, float32 (b, size, size, 3), as in the article.
 
     Args:
-        precision: "float32", "bfloat16" or "float16": of the arithmetic, from the second convolution on.
+        precision: of the arithmetic, from the second convolution on; see `device.decide_precision`.
     """
+    precision, _ = decide_precision(precision)
     base = empty_base(recipe.image_size, precision=precision)
-    return base, load_weights(base, weights)
+    return base, replace(load_weights(base, weights), precision=precision)
 
 
 def preprocessing_layer(recipe: Recipe) -> keras.layers.Layer:

@@ -56,14 +56,19 @@ TENSOR_SHA256 = {
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Where the base's weights came from, and the SHA-256 of all 26 tensors one after the other."""
+    """Where the base's weights came from, the SHA-256 of all 26 tensors one after the other, and how they compute.
+
+    Attributes:
+        precision: of the convolutions from the second one on: "float32", "bfloat16" or "float16".
+    """
 
     sentence: str
     sha256: str
     pretrained: bool
+    precision: str = "float32"
 
     def __str__(self) -> str:
-        return f"Weights: {self.sentence}"
+        return f"Weights: {self.sentence}" + f" Arithmetic in {self.precision}." * (self.precision != "float32")
 
 
 def load_weights(base: keras.Model, choice: str = "imagenet") -> WeightSource:

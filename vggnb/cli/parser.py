@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 
 from vggnb.cli import verbs
+from vggnb.paths import PRECISIONS
 
 EPILOG = """
 DATASET is a folder, a .zip or .tar file, a table (path,label[,split][,group]), or the name sample or solar-cells.
-Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_THREADS.
+Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_PRECISION,
+VGGNB_THREADS.
 """
 
 
@@ -81,6 +83,7 @@ def _features(sub) -> None:
     sub.add_argument("--batch-size", type=_whole_number, metavar="N", help="images a step")
     sub.add_argument("--seed", type=int, metavar="N", help="of the split, the initial weights and the order")
     sub.add_argument("--weights", metavar="W", help="weights of the base: imagenet, offline, none, or a file")
+    sub.add_argument("--precision", choices=PRECISIONS, help="of the convolutions (default: auto; the sample: float32)")
     sub.add_argument("--store", type=Path, metavar="S", help="feature store (default: under VGGNB_HOME)")
 
 

@@ -162,13 +162,14 @@ def trained(options):
     if out is None and not options.fresh and (out := _unfinished_run(workspace.runs, manifest, recipe, weights)):
         note(options, f"Continuing the unfinished run in {out}")
     out = make_folder(out) if out else _new_run_folder(workspace.runs, recipe.name)
-    run, features = train(manifest, recipe, out, weights=weights, **settings)
+    precision = options.precision or workspace.precision
+    run, features = train(manifest, recipe, out, weights=weights, precision=precision, **settings)
     history = run.history()
     note(options, f"{run.source}\n{features}\n{run}")
     document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows)}
     if options.fine_tune:
         document["fine_tune"] = _fine_tuned(options, run, features, settings | {"fresh": options.fresh})
-    return run, document | {"timing": run.training()["timing"]}
+    return run, document | {"timing": run.training()["timing"], "precision": run.source.precision}
 
 
 def _fine_tuned(options, run, features, settings: dict) -> dict:

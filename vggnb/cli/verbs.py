@@ -53,6 +53,7 @@ def extract(options) -> None:
         recipe,
         weights=weights_of(options, workspace),
         store=store,
+        precision=options.precision or workspace.precision,
         engine=options.engine,
         address=options.address,
         gpus_per_worker=options.gpus_per_worker,

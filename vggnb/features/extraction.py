@@ -119,10 +119,10 @@ class Features:
         return text + "".join(f"\n  left out: {shown(path)}: {reason}" for path, reason in self.unreadable)
 
 
-def store_key(recipe: Recipe, source: "WeightSource", *, cut: str = POOLS, precision: str = "float32") -> str:
+def store_key(recipe: Recipe, source: "WeightSource", *, cut: str = POOLS) -> str:
     """Name of the folder for everything, besides the image's bytes, that the features depend on."""
     pixels = (DECODER_VERSION, recipe.image_size, recipe.resize, recipe.preprocessing)
-    return sha256_bytes(repr((*pixels, source.sha256, cut, precision)).encode())[:16]
+    return sha256_bytes(repr((*pixels, source.sha256, cut, source.precision)).encode())[:16]
 
 
 def extract(
@@ -141,7 +141,7 @@ def extract(
     Args:
         store: folder of the feature store; made when absent.
         splits: which splits; the test split is left alone until `evaluate`.
-        base: its precision is that of the features.
+        base, source: of `model.build_base`.
         cut: "pools", or the layer before which to stop; see `model.build_extractor`.
 
     Raises:
@@ -204,11 +204,9 @@ def fill_store(
 
 def vgg16(job: Job) -> "VGG16":
     """VGG-16's frozen part, built where this is called."""
-    from vggnb.device import decide_precision
     from vggnb.model import build_base
 
-    precision, _ = decide_precision(job.precision)
-    return VGG16(*build_base(job.recipe, job.weights, precision=precision), job.recipe, job.cut)
+    return VGG16(*build_base(job.recipe, job.weights, precision=job.precision), job.recipe, job.cut)
 
 
 class VGG16:
@@ -216,10 +214,9 @@ class VGG16:
 
     def __init__(self, base: "keras.Model", source: "WeightSource", recipe: Recipe, cut: str):
         from vggnb.device import batch_size
-        from vggnb.model import precision_of
 
-        self.precision, self.batch = precision_of(base), batch_size(recipe.image_size)
-        self.key, self._run = store_key(recipe, source, cut=cut, precision=self.precision), None
+        self.precision, self.batch = source.precision, batch_size(recipe.image_size)
+        self.key, self._run = store_key(recipe, source, cut=cut), None
         self._parts = base, recipe, cut
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable
 
-import keras
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
+from vggnb.device import keras, tf
 from vggnb.generators import epoch_order
 from vggnb.model import build_head, compile_head
 from vggnb.recipe import Recipe

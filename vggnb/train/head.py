@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 from scipy.special import softmax
 
 from vggnb.census import Manifest
 from vggnb.census.rows import Row
+from vggnb.device import decide_precision, keras
 from vggnb.features import Features, extract
 from vggnb.metrics.ood import fit_ranges
 from vggnb.metrics.temperature import TINY, calibrate
@@ -20,7 +20,7 @@ from vggnb.storage import VggnbError, csv_text, sha256_bytes
 from vggnb.train.adam import train_with_adam
 from vggnb.train.lock import run_lock
 from vggnb.train.ridge import RidgeChoice, Solution, choose_ridge, out_of_fold, solve
-from vggnb.train.run_files import HEAD, VALIDATION, head_arrays, record, validation_bytes, weights_bytes
+from vggnb.train.run_files import HEAD, RUN_FILE, VALIDATION, head_arrays, record, validation_bytes, weights_bytes
 from vggnb.train.runs import History, Run, check_same, open_run, start_run
 
 
@@ -164,14 +164,29 @@ def _check_classes(train: Features, classes: int) -> None:
 
 
 def train(
-    manifest: Manifest, recipe: Recipe, folder: Path, *, weights: str, store: Path, progress: bool = True
+    manifest: Manifest,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    weights: str,
+    store: Path,
+    precision: str = "float32",
+    progress: bool = True,
 ) -> tuple[Run, Features]:
     """Everything from the manifest to a trained run: base, features, head.
+
+    Args:
+        precision: see `device.decide_precision`; "auto" is that of the run, where the folder holds one.
 
     Raises:
         VggnbError: as for `start_run`, `extract` and `fit`.
     """
-    base, source = build_base(recipe, weights)
+    if precision == "auto" and (Path(folder) / RUN_FILE).is_file():
+        precision = open_run(folder).source.precision
+    precision, why = decide_precision(precision)
+    if progress and precision != "float32":
+        print(why)
+    base, source = build_base(recipe, weights, precision=precision)
     run = start_run(folder, manifest, recipe, weights=weights, source=source)
     with run_lock(run.folder):
         features = extract(manifest, recipe, base, source, store=store, progress=progress)
@@ -179,7 +194,9 @@ def train(
     return run, features
 
 
-def open_or_train(manifest: Manifest, recipe: Recipe, folder: Path, *, weights: str, store: Path) -> Run:
+def open_or_train(
+    manifest: Manifest, recipe: Recipe, folder: Path, *, weights: str, store: Path, precision: str = "float32"
+) -> Run:
     """The trained run in this folder; when there is none yet, it is trained first, and a line says so.
 
     Raises:
@@ -191,4 +208,4 @@ def open_or_train(manifest: Manifest, recipe: Recipe, folder: Path, *, weights: 
         if run.is_trained():
             return run
     print(f"No trained run '{Path(folder).name}' yet: training it now.")
-    return train(manifest, recipe, folder, weights=weights, store=store)[0]
+    return train(manifest, recipe, folder, weights=weights, store=store, precision=precision)[0]

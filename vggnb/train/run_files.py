@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import keras
 import numpy as np
 from safetensors.numpy import save
 
 from vggnb.census.rows import Row
+from vggnb.device import keras
 from vggnb.metrics.ood import FeatureRanges
 from vggnb.paths import SPLITS
 from vggnb.storage import (

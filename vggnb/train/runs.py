@@ -5,11 +5,11 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 from safetensors.numpy import load
 
 from vggnb.census import Manifest
+from vggnb.device import keras
 from vggnb.metrics.ood import FeatureRanges
 from vggnb.metrics.predictions import Predictions
 from vggnb.metrics.temperature import Calibration
@@ -171,7 +171,7 @@ class Run:
         Raises:
             VggnbError: its weights are not those the head was trained on.
         """
-        base, source = build_base(self.recipe, self.weights)
+        base, source = build_base(self.recipe, self.weights, precision=self.source.precision)
         if source.sha256 != self.source.sha256:
             remedy = "Name the same weights as in training with --weights or VGGNB_WEIGHTS."
             raise VggnbError("The base's weights are not those this run was trained on.", self.folder, remedy)
@@ -235,6 +235,8 @@ def check_same(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSourc
         found.append(f"its {len(run.manifest.rows)} images or their splits are not these {len(manifest.rows)}")
     if source is not None and run.source.sha256 != source.sha256:
         found.append("the base's weights are not the same")
+    if source is not None and run.source.precision != source.precision:
+        found.append(f"its precision is {run.source.precision}, here {source.precision}")
     if found:
         remedy = "Name a new folder for this run, or remove that one."
         raise VggnbError(f"This folder holds another run: {'; '.join(found[:3])}.", run.folder, remedy)
