@@ -395,8 +395,10 @@ def test_class_names_that_hold_the_letters_of_a_split_are_ordinary(tmp_path, nam
 
 
 def test_a_table_beside_the_images_is_pointed_to(tmp_path):
-    (obstacle,) = read_layout(several(tmp_path, "part_1 metadata.csv")).obstacles
+    (obstacle,) = read_layout(several(tmp_path / "ham", "part_1 metadata.csv")).obstacles
     assert "metadata.csv" in obstacle.remedy and "path and label" in obstacle.remedy
+    text = refusal(several(tmp_path / "roboflow", "train train/_classes.csv valid valid/_classes.csv"))
+    assert "2 images lie directly in train/" in text and "train/_classes.csv" in text
 
 
 def test_a_class_name_that_is_not_text_is_refused(tmp_path):

@@ -127,6 +127,7 @@ def test_every_line_of_a_table_is_used_or_says_why_not(tmp_path):
         ("path,label\na/1.jpg,0\nb/1.jpg,0.0\n", "one number in several ways: 0, 0.0"),
         ("image,MEL,NV\nISIC_7,1.0,0.0\na/1,0.0,1.0\n", "mel, nv look like one column for each class"),
         ("path,class,xmin,xmax\na/1.jpg,x,0,1\n", "table of boxes for object detection"),
+        ("path,label,label\na/1.jpg,x,y\n", "several columns label"),
         ("path,label\na/1.jpg,Mel\nb/1.jpg,mel\n", "cannot tell apart"),
         ("", "needs the columns"),
     ],

@@ -210,7 +210,9 @@ class _Reader:
             self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
 
     def _tables(self) -> list[str]:
-        return [name for name in self.root.files if name.lower().endswith(TABLES + SPREADSHEETS)]
+        """Tables and spreadsheets beside the folders or in them."""
+        near = (path for path in self.root.all_files() if path.count("/") < 2)
+        return sorted(path for path in near if path.lower().endswith(TABLES + SPREADSHEETS))
 
     def _table_hint(self) -> str:
         """Points to the tables beside the images."""

@@ -120,7 +120,7 @@ class Census:
             parts = [f"{prefix}{shown(name)} has 0 usable images{self._why_empty(name)}" for name in empty]
             if empty:
                 more = f" and {len(parts) - 10} more classes" * (len(parts) > 10)
-                remedy = "Put images in it, or remove the class from every split."
+                remedy = "Put images in each class, or remove the class from every split."
                 yield VggnbError(f"{'; '.join(parts[:10])}{more}.", where, remedy)
 
     def _why_empty(self, name: str) -> str:

@@ -108,6 +108,8 @@ def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
         lines = [(reader.line_num, cells) for cells in reader if any(cells)]
     except csv.Error as error:
         raise VggnbError(f"Not a table: {error}.", file, "Save it again as CSV UTF-8.") from error
+    if twice := sorted({name for name in COLUMNS if names.count(name) > 1}):
+        raise VggnbError(f"The table has several columns {listed(twice)}.", file, "Keep one, and rename the others.")
     if not {"path", "label"} <= set(names):
         raise _other_columns(names, [cells for _, cells in lines], file)
     empty = dict.fromkeys(COLUMNS, "")

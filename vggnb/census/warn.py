@@ -62,7 +62,12 @@ def _pairs(census: Census) -> Iterator[str]:
         alike = set(group)
         for (split, name), rows in members.items():
             if len(rows) > 2 and all(row.path in alike for row in rows):
-                yield f"Identical: all {len(rows)} images of {split}/{shown(name)} are the same image."
+                yield f"Identical: all {len(rows)} images of {_place(split, name)} are the same image."
+
+
+def _place(split: str, name: str) -> str:
+    """The folder of a class: 'train/cat', or 'cat' where the dataset is not split."""
+    return shown(name) if split == UNSPLIT else f"{split}/{shown(name)}"
 
 
 def _by_class(rows: tuple[Row, ...]) -> dict[tuple[str, str], list[Row]]:
@@ -76,7 +81,7 @@ def _sizes(census: Census) -> Iterator[str]:
     for split, row in census.counts().items():
         small = {name: n for name, n in row.items() if n < 2}
         if len(small) <= _FEW:
-            yield from (f"{split}/{shown(name)} has {counted(n, 'usable image')}." for name, n in small.items())
+            yield from (f"{_place(split, name)} has {counted(n, 'usable image')}." for name, n in small.items())
         else:
             yield f"{len(small)} classes have fewer than 2 usable images in {split}: {listed(small, _FEW)}."
         few, many = min(row, key=row.get), max(row, key=row.get)
