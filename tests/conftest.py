@@ -30,7 +30,7 @@ COUNTS = {"train": 8, "validation": 4, "test": 6}
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch, tmp_path):
     """Nothing of a test lands in the user's folders, and no variable of the user's shell changes a test."""
-    for name in ("VGGNB_DATASET", "VGGNB_THREADS"):
+    for name in ("VGGNB_DATASET", "VGGNB_PRECISION", "VGGNB_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("VGGNB_PROFILE", "quick")

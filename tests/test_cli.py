@@ -65,7 +65,7 @@ MORE_CLASS_METRICS = {"accuracy", "balanced_accuracy", "macro_f1", "auc_ovr", "e
 
 def test_paths_tells_where_things_are(document, tmp_path):
     found = document("paths")
-    assert {"environment", "dataset", "runs", "weights", "versions"} <= set(found)
+    assert {"environment", "dataset", "runs", "weights", "precision", "versions"} <= set(found)
     assert found["runs"] == str(tmp_path / "home" / "runs" / "sample") and found["weights"] == "offline"
     assert found["versions"]["keras"] and "tensorflow" in found["versions"]
 
@@ -306,6 +306,7 @@ def test_what_the_user_can_mend_is_told_in_one_message(arguments, words, vggnb, 
         ["census", "x", "--epochs", "3"],
         ["train", "x", "--out", "y", "--epochs", "0"],
         ["train", "x", "--out", "y", "--image-size", "224x96"],
+        ["extract", "x", "--precision", "float8"],
     ],
 )
 def test_a_wrong_command_exits_with_2(arguments, capsys):
@@ -427,6 +428,11 @@ def test_without_tensorflow_a_sentence_says_how_to_get_it_before_anything_is_mad
 def test_a_local_extraction_starts_without_tensorflows_remarks(photos):
     done = python("-m", "vggnb", "extract", str(photos), *TINY[:4], "--quiet")
     assert done.returncode == 0 and "The features are in" in done.stdout and done.stderr == ""
+
+
+def test_features_are_computed_in_the_precision_that_was_asked_for(document, photos):
+    found = document("extract", photos, *TINY[:4], "--precision", "bfloat16")
+    assert found["precision"] == "bfloat16" and found["images_forwarded"] == 24  # train and validation
 
 
 def test_the_module_is_the_command(tmp_path):
