@@ -35,6 +35,7 @@ def own_home(monkeypatch, tmp_path):
     monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("VGGNB_PROFILE", "quick")
     monkeypatch.setenv("VGGNB_WEIGHTS", "offline")
+    monkeypatch.setenv("VGGNB_PRECISION", "float32")  # the same numbers on every machine
 
 
 @pytest.fixture(scope="session")

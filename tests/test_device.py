@@ -52,6 +52,7 @@ def test_a_precision_is_decided_in_one_line(monkeypatch):
 
 
 def test_the_sample_is_float32_and_a_named_dataset_is_auto(photos, monkeypatch):
+    monkeypatch.delenv("VGGNB_PRECISION")
     assert open_workspace().precision == open_workspace(dataset=sample_folder()).precision == "float32"
     assert open_workspace(dataset=photos).precision == "auto"
     monkeypatch.setenv("VGGNB_PRECISION", "bfloat16")
