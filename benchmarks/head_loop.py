@@ -27,9 +27,8 @@ from vggnb.features import Features
 from vggnb.generators import epoch_order
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.train import fit
+from vggnb.train import Run, fit, start_run
 from vggnb.train.adam import ordered_batches
-from vggnb.train.runs import Run, start_run
 from vggnb.weights import WeightSource
 
 

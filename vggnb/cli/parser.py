@@ -88,9 +88,12 @@ def _features(sub) -> None:
 
 
 def _training(sub) -> None:
-    sub.add_argument("--epochs", type=_whole_number, metavar="N", help="passes over the training images")
+    sub.add_argument(
+        "--epochs", type=_whole_number, metavar="N", help="passes over the training images (best has none)"
+    )
     sub.add_argument("--learning-rate", type=float, metavar="R", help="learning rate of the optimiser")
     sub.add_argument("--class-weights", action="store_true", help="give each class the same weight in the loss")
+    sub.add_argument("--hold-out", action="store_true", help="keep validation out of the fit")
     sub.add_argument("--patience", type=_whole_number, metavar="N", help="stop after N epochs without improvement")
     sub.add_argument("--fine-tune", metavar="BLOCK", help="then train the layers from here on, such as block5_conv1")
     sub.add_argument("--fresh", action="store_true", help="start again instead of continuing an unfinished training")

@@ -11,7 +11,7 @@ from vggnb.recipe import Recipe
 from vggnb.staging.kinds import TABLES
 from vggnb.storage import VggnbError, make_folder, read_json
 
-CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience".split()
+CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out".split()
 
 
 def start_tensorflow() -> None:
@@ -111,7 +111,9 @@ def _unfinished_run(runs: Path, manifest, recipe: Recipe, weights: str) -> Path 
     """The newest run of the same images and choices that has no bundle yet and that no process works on."""
     from vggnb.census import Manifest
     from vggnb.train.lock import run_lock
-    from vggnb.train.runs import RUN_FILE, Run, check_same, open_run
+    from vggnb.train.run_files import RUN_FILE
+    from vggnb.train.runs import Run, open_run
+    from vggnb.train.start import check_same
 
     for folder in sorted(runs.glob(f"{recipe.name}-*"), reverse=True):
         if (folder / "bundle" / "bundle.json").is_file():

@@ -2,6 +2,7 @@
 
 - `runs`: what was decided when a training began, and what came out of it
 - `run_files`: the files of a run's folder
+- `start`: a run begun, or one that was interrupted
 - `lock`: one process at a time
 - `ridge`: cross-validation, out-of-fold predictions and the exact solution of a linear head
 - `adam`: other heads
@@ -12,6 +13,17 @@
 
 from vggnb.train.finetune import fine_tune
 from vggnb.train.head import fit, open_or_train, train
-from vggnb.train.runs import History, Run, Stopped, open_run, start_run
+from vggnb.train.runs import History, Run, Stopped, open_run
+from vggnb.train.start import start_run
 
-__all__ = ["History", "Run", "Stopped", "fine_tune", "fit", "open_or_train", "open_run", "start_run", "train"]
+__all__ = [
+    "History",
+    "Run",
+    "Stopped",
+    "fine_tune",
+    "fit",
+    "open_or_train",
+    "open_run",
+    "start_run",
+    "train",
+]

@@ -16,12 +16,13 @@ from vggnb.metrics.ood import fit_ranges
 from vggnb.metrics.temperature import TINY, calibrate
 from vggnb.model import build_base, build_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, csv_text, sha256_bytes
+from vggnb.storage import VggnbError, csv_text, make_folder, sha256_bytes
 from vggnb.train.adam import train_with_adam
 from vggnb.train.lock import run_lock
 from vggnb.train.ridge import RidgeChoice, Solution, choose_ridge, out_of_fold, solve
 from vggnb.train.run_files import HEAD, RUN_FILE, VALIDATION, head_arrays, record, validation_bytes, weights_bytes
-from vggnb.train.runs import History, Run, check_same, open_run, start_run
+from vggnb.train.runs import History, Run, open_run
+from vggnb.train.start import check_same, start_run
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def fit(run: Run, features: Features, *, progress: bool | Callable[[int], keras.
     A linear head with a ridge penalty (`Recipe.best`) is solved exactly on train and validation together; what later
     steps call validation are its out-of-fold predictions. With `hold_out`, and for any other head, it is trained on
     train alone and validation is held out. Same features, recipe and seed give the same weights, so that an interrupted
-    training is simply run again.
+    training is simply run again; a fine-tuning that started from the same head stays.
 
     Args:
         progress: bars, nothing, or a function from the number of epochs to a Keras callback such as
@@ -99,7 +100,12 @@ def fit(run: Run, features: Features, *, progress: bool | Callable[[int], keras.
         if fitted.history:
             table = [fitted.history[0], *(row.values() for row in fitted.history)]
             files["history.csv"] = csv_text(table).encode()
-        record(run, facts, files)
+        before = run.training() if run.is_trained() else {}
+        same = before.get("head_sha256") == facts["head_sha256"]
+        if same and "fine_tune" in before:  # what started from the same head stays
+            facts |= {name: before[name] for name in ("fine_tune", "validation")}
+            files.pop(VALIDATION)
+        record(run, facts, files, extend=same)
     return History(fitted.history)
 
 
@@ -187,8 +193,8 @@ def train(
     if progress and precision != "float32":
         print(why)
     base, source = build_base(recipe, weights, precision=precision)
-    run = start_run(folder, manifest, recipe, weights=weights, source=source)
-    with run_lock(run.folder):
+    with run_lock(make_folder(folder)):
+        run = start_run(folder, manifest, recipe, weights=weights, source=source)
         features = extract(manifest, recipe, base, source, store=store, progress=progress)
         fit(run, features, progress=progress)
     return run, features

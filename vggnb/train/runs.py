@@ -15,8 +15,7 @@ from vggnb.metrics.predictions import Predictions
 from vggnb.metrics.temperature import Calibration
 from vggnb.model import build_base, build_classifier, build_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, read_json, sha256_file, write_json
-from vggnb.train.lock import LOCK, run_lock
+from vggnb.storage import VggnbError, read_json, sha256_file, storage_errors
 from vggnb.train.run_files import (
     ANEW,
     FINE_TUNED,
@@ -26,7 +25,6 @@ from vggnb.train.run_files import (
     checked_bytes,
     model_sha256,
     read_run,
-    record,
     set_head,
 )
 from vggnb.weights import WeightSource
@@ -105,12 +103,20 @@ class Run:
         return read_run(self.folder)["training"]
 
     def is_trained(self) -> bool:
-        """Whether training ended and all its files are whole."""
+        """Whether training ended and all its files are whole.
+
+        Raises:
+            VggnbError: the storage does not answer.
+        """
         try:
             files = read_run(self.folder)["files"]
-            return all(sha256_file(self.folder / name) == sha256 for name, sha256 in files.items())
-        except (VggnbError, OSError):
+        except VggnbError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
             return False
+        with storage_errors(self.folder):
+            paths = {self.folder / name: sha256 for name, sha256 in files.items()}
+            return all(path.is_file() and sha256_file(path) == sha256 for path, sha256 in paths.items())
 
     def history(self) -> History:
         """The training's course, as `fit` returned it."""
@@ -196,55 +202,6 @@ class Run:
             base.trainable = False
             set_head(head, arrays)
         return build_classifier(base, head, self.recipe, temperature=self.calibration().temperature)
-
-
-def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str, source: WeightSource) -> Run:
-    """Make the folder of a run and write what is decided before training; a trained run with the same decisions stays.
-
-    Raises:
-        VggnbError: the folder cannot be written to, is in use, or holds another run or something else.
-    """
-    folder, facts = Path(folder), None
-    run = Run(folder, recipe, manifest, weights, source)
-    if (folder / RUN_FILE).is_file():
-        check_same(found := open_run(folder), manifest, recipe, source)
-        facts = found.training()
-    elif folder.is_dir() and not all(map(_is_ours, folder.iterdir())):
-        raise VggnbError("This folder holds something else than a run.", folder, "Name a new folder for the run.")
-    with run_lock(make_folder(folder)):
-        manifest.write(folder / "manifest.csv")  # the dataset may have been moved
-        write_json(folder / "recipe.json", recipe.to_dict())
-        if facts:
-            record(run, facts, {}, extend=True)
-    return run
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file may be in the folder of an interrupted training."""
-    names = ("manifest.csv", "recipe.json", "history.csv", HEAD, VALIDATION, LOCK)
-    return path.name in names or path.name.startswith(TEMPORARY_PREFIX)
-
-
-def check_same(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSource | None = None) -> None:
-    """Refuse to train into the folder of a run with other decisions; the first three differences are named."""
-    old, new = run.recipe.to_dict(), recipe.to_dict()
-    found = [f"{choice} is {old[choice]} there and {new[choice]} here" for choice in new if old[choice] != new[choice]]
-    if run.manifest.classes != manifest.classes:
-        found.append(f"its classes are {list(run.classes)}, here {list(manifest.classes)}")
-    elif _images(run.manifest) != _images(manifest):
-        found.append(f"its {len(run.manifest.rows)} images or their splits are not these {len(manifest.rows)}")
-    if source is not None and run.source.sha256 != source.sha256:
-        found.append("the base's weights are not the same")
-    if source is not None and run.source.precision != source.precision:
-        found.append(f"its precision is {run.source.precision}, here {source.precision}")
-    if found:
-        remedy = "Name a new folder for this run, or remove that one."
-        raise VggnbError(f"This folder holds another run: {'; '.join(found[:3])}.", run.folder, remedy)
-
-
-def _images(manifest: Manifest) -> set[tuple[str, str, int]]:
-    """Which image is in which split under which label, wherever the dataset lies."""
-    return {(row.sha256, row.split, row.label) for row in manifest.rows}
 
 
 def open_run(folder: Path, *, weights: str | None = None) -> Run:
