@@ -9,7 +9,7 @@ from PIL import Image
 
 from vggnb.explain import grad_cam, occlusion, share_of_heat, shuffled, similarity
 from vggnb.generators import read_row
-from vggnb.model import build_base, build_classifier, build_head, compiled
+from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import BLOCKS, Recipe
 from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
@@ -39,7 +39,7 @@ def tiny_classifier(seed=None):
         layer.set_weights([kernel, bias])
     head = build_head(RECIPE, 2)
     weights = np.zeros((BLOCKS[5], 2))
-    weights[0], weights[1] = (-16, 16), (16, -16)  # red speaks for class 1, blue for class 0
+    weights[0], weights[1] = (-16, 16), (16, -16)  # red is evidence for class 1, blue for class 0
     head.get_layer("output").set_weights([weights, np.zeros(2)])
     return build_classifier(base, head, RECIPE)
 
@@ -65,14 +65,14 @@ def tiny():
 
 @pytest.mark.parametrize("explain", [grad_cam, functools.partial(occlusion, patch=24, stride=8)], ids=["cam", "cover"])
 @pytest.mark.parametrize("red, blue", list(zip(PLACES, PLACES[1:] + PLACES[:1], strict=True)))
-def test_the_patch_that_decides_is_found_for_the_class_it_speaks_for(tiny, explain, red, blue):
+def test_the_patch_that_decides_is_found_for_its_class(tiny, explain, red, blue):
     image = planted(red, blue)
     for class_index, place in ((1, red), (0, blue)):
         heat = explain(tiny, image, class_index=class_index)
         assert heat.shape == (SIZE, SIZE) and heat.dtype == np.float32
         y, x = np.argwhere(heat > 0.999 * heat.max()).mean(axis=0)
         assert place[0] <= y < place[0] + PATCH and place[1] <= x < place[1] + PATCH
-        assert share_inside(heat, place) > 0.25  # of a 64th of the picture; a layer's stride, or a cover, blurs
+        assert share_inside(heat, place) > 0.25  # of a 64th of the image; a layer's stride, or a cover, blurs
 
 
 def test_random_weights_destroy_the_map(tiny):
@@ -95,7 +95,7 @@ def test_the_score_is_the_one_before_the_softmax(tiny):
     np.testing.assert_allclose(grad_cam(sure, image, class_index=1), before, atol=1e-5)
 
 
-def test_nothing_speaks_for_a_class(tiny):
+def test_there_is_no_evidence_for_a_class(tiny):
     grey = np.full((SIZE, SIZE, 3), 128, np.uint8)
     assert not grad_cam(tiny, grey, class_index=1).any()
     assert np.abs(occlusion(tiny, grey, class_index=1)).max() < 1e-6
@@ -112,71 +112,47 @@ def test_occlusion_is_the_fall_of_the_probability(tiny):
     assert heat.min() < 0  # without the blue patch class 1 is more probable
 
 
-def test_maps_leave_the_model_as_it_was(tiny):
-    image = planted(PLACES[0], PLACES[1])
-    before = [weight.copy() for weight in tiny.get_weights()]
-    grad_cam(tiny, image, class_index=0)
-    assert all(np.array_equal(a, b) for a, b in zip(before, tiny.get_weights(), strict=True))
-
-
 @pytest.mark.parametrize("recipe", [Recipe.article(), Recipe.best()], ids=["article", "best"])
-@pytest.mark.parametrize("thawed", [False, True])
-def test_maps_of_the_assembled_vgg16(recipe, thawed):
+@pytest.mark.parametrize("unfrozen", [False, True])
+def test_maps_of_the_assembled_vgg16(recipe, unfrozen):
     """Every recipe, frozen or fine-tuned: preprocessing inside, the base's layers also in use elsewhere."""
     recipe = recipe.with_(image_size=32)
     base, _ = build_base(recipe, "none")
     model = build_classifier(base, build_head(recipe, 3), recipe)
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([np.random.default_rng(0).normal(size=kernel.shape), bias])
-    model.trainable = thawed
+    model.trainable = unfrozen
     image = np.random.default_rng(1).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     for layer in ("block5_conv3", "block3_conv1"):
         maps = [grad_cam(model, image, class_index=k, layer=layer) for k in range(3)]
         assert all(heat.shape == (32, 32) and heat.min() >= 0 for heat in maps)
-        assert max(heat.max() for heat in maps) == 1  # something speaks for one of the classes
+        assert max(heat.max() for heat in maps) == 1  # there is evidence for one of the classes
 
 
-@pytest.mark.parametrize(
-    "options, what",
-    [
-        ({"class_index": 2}, "no class 2"),
-        ({"class_index": -1}, "no class -1"),
-        ({"class_index": 0, "layer": "block9_conv1"}, "no convolution 'block9_conv1'"),
-        ({"class_index": 0, "layer": "probabilities"}, "no convolution"),
-    ],
-)
-def test_grad_cam_refuses(tiny, options, what):
+@pytest.mark.parametrize("call, what", [
+    (lambda model, image: grad_cam(model, image, class_index=2), "no class 2"),
+    (lambda model, image: grad_cam(model, image, class_index=-1), "no class -1"),
+    (lambda model, image: grad_cam(model, image, class_index=0, layer="block9"), "no convolution 'block9'"),
+    (lambda model, image: grad_cam(model, image, class_index=0, layer="probabilities"), "no convolution"),
+    (lambda model, image: grad_cam(model, image[:96, :96], class_index=0), r"read_image\(path, size=128\)"),
+    (lambda model, image: occlusion(model, image[None], class_index=1), "has the shape"),
+    (lambda model, image: occlusion(model, image, class_index=0, patch=0), "does not cover"),
+    (lambda model, image: occlusion(model, image, class_index=0, patch=129), "does not cover"),
+    (lambda model, image: occlusion(model, image, class_index=0, patch=8, stride=9), "does not cover"),
+    (lambda model, image: shuffled(model, from_layer="block5_pool"), "(?s)no layer 'block5_pool'.*block1_conv3"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(call, what, tiny):
     with pytest.raises(VggnbError, match=what):
-        grad_cam(tiny, planted(*PLACES[:2]), **options)
+        call(tiny, planted(*PLACES[:2]))
 
 
-@pytest.mark.parametrize("options", [{"patch": 0}, {"patch": 129}, {"patch": 8, "stride": 9}, {"stride": 0}])
-def test_occlusion_refuses(tiny, options):
-    with pytest.raises(VggnbError, match="does not cover"):
-        occlusion(tiny, planted(*PLACES[:2]), class_index=0, **options)
-
-
-def test_a_picture_of_another_size_is_refused_with_the_way_out(tiny):
-    with pytest.raises(VggnbError, match=r"read_image\(path, size=128\)"):
-        grad_cam(tiny, np.zeros((96, 96, 3), np.uint8), class_index=0)
-
-
-def test_several_pictures_are_each_as_alone(tiny):
+def test_several_images_are_each_as_alone(tiny):
     images = np.stack([planted(PLACES[k], PLACES[k - 1]) for k in range(3)])
     heats = grad_cam(tiny, images, class_index=1)
     assert heats.shape == (3, SIZE, SIZE) and heats.dtype == np.float32
     for image, heat in zip(images, heats, strict=True):
         np.testing.assert_allclose(grad_cam(tiny, image, class_index=1), heat, atol=1e-5)
     assert grad_cam(tiny, images[:0], class_index=1).shape == (0, SIZE, SIZE)
-    with pytest.raises(VggnbError, match="has the shape"):
-        occlusion(tiny, images, class_index=1)
-
-
-def test_many_models_in_a_row_give_no_warning(caplog):
-    for _ in range(7):
-        images = keras.Input((4, 4, 3))
-        compiled(keras.Model(images, keras.layers.GlobalAveragePooling2D()(images)))(np.zeros((1, 4, 4, 3)))
-    assert "retracing" not in caplog.text
 
 
 # tools for testing a map
@@ -197,13 +173,7 @@ def test_shuffled_keeps_the_numbers_and_what_comes_before(tiny):
     assert all(np.array_equal(a, b) for a, b in zip(copy.get_weights(), again.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("layer", ["block5_pool", "nothing"])
-def test_a_layer_without_weights_cannot_be_shuffled(tiny, layer):
-    with pytest.raises(VggnbError, match=f"(?s)no layer '{layer}'.*block1_conv3.*probabilities"):
-        shuffled(tiny, from_layer=layer)
-
-
-def test_similarity_looks_at_ranks_and_a_flat_map_is_like_no_other():
+def test_similarity_is_of_ranks_and_0_for_a_flat_map():
     first = np.random.default_rng(3).integers(0, 6, (12, 9))  # many ties
     assert similarity(first, np.exp(first)) == pytest.approx(1)
     assert similarity(first, -first) == pytest.approx(-1)
@@ -223,7 +193,7 @@ STICKER = 14  # pixels across, of 96
 
 @pytest.fixture(scope="module")
 def stickers(tmp_path_factory, survey):
-    """(run, model, bundle's model, pictures with a sticker, where it is): one of two classes has a green sticker."""
+    """(run, model, bundle's model, images with a sticker, where it is): one of two classes has a green sticker."""
     folder, random = tmp_path_factory.mktemp("stickers"), np.random.default_rng(0)
     for split, count in (("train", 14), ("validation", 5), ("test", 3)):
         for kind, index in np.ndindex(2, count):
@@ -262,7 +232,7 @@ FINE = functools.partial(grad_cam, layer="block2_conv2")  # a colour is told ear
 
 @pytest.fixture(scope="module")
 def maps(stickers):
-    """Of the pictures with a sticker, for their class: by Grad-CAM and by occlusion."""
+    """Of the images with a sticker, for their class: by Grad-CAM and by occlusion."""
     _, model, images, *_ = stickers
     return {
         "cam": FINE(model, images, class_index=1),
@@ -272,7 +242,7 @@ def maps(stickers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cam", "cover"])
-def test_a_fine_tuned_vgg16_shows_the_sticker_that_it_learnt(stickers, maps, kind):
+def test_a_fine_tuned_vgg16_shows_the_sticker_that_it_learned(stickers, maps, kind):
     _, model, images, places, _ = stickers
     assert (model.predict_on_batch(images.astype(np.float32)).argmax(axis=1) == 1).all()
     shares = [share_of_heat(heat, place) / place.mean() for heat, place in zip(maps[kind], places, strict=True)]
@@ -296,15 +266,6 @@ def test_the_copy_that_is_explained_is_the_same_model(stickers):
     copy.get_layer("probabilities").set_weights(model.get_layer("probabilities").get_weights())
     ours, theirs = (one.predict_on_batch(images.astype(np.float32)) for one in (model, copy))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_the_maps_are_of_the_fine_tuned_layers(stickers):
-    """The head's own map, on the base as it was, is another one."""
-    run, model, images, *_ = stickers
-    head_only = build_classifier(run.base(), run.head(), run.recipe)
-    first, second = (grad_cam(one, images, class_index=1) for one in (model, head_only))
-    assert np.abs(first - second).max() > 0.05
 
 
 @pytest.mark.slow

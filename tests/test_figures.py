@@ -1,5 +1,7 @@
-"""Figures: the sentence says the numbers that are drawn, any name can be drawn, and nothing stays open."""
+"""Figures: the sentence states the numbers that are drawn, any name can be drawn, and all words can be read."""
 
+import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,24 +10,23 @@ from types import SimpleNamespace as Thing
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn import metrics as sk
 
 from vggnb import figures
 from vggnb.figures import canvas, charts, galleries
-from vggnb.metrics import calibration_error, reliability
+from vggnb.metrics import Predictions, calibration_error, compare_predictions, reliability, report_on
+from vggnb.predict import Prediction
 from vggnb.storage import VggnbError
 
 HOSTILE = [
-    "$x_$ and \\foo$",
-    "<img onerror=alert(1)>",
-    "a\u202egnp.exe\nnext",
-    "_hidden",
-    "\udcff 猫 😀",
-    "x" * 255,
-    "",
-]
+    ("$x_$ and \\foo$", "_<img onerror=alert(1)>"), ("a\u202egnp.exe\nnext", "\udcff 猫 😀"), ("x" * 255, ""),
+]  # fmt: skip
+TWO = ("cat", "dog")
+SIX = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
+LONG = tuple(f"{name} from the street, washed" for name in SIX)
 
 
 def row(path, split="train", class_name="cat", label=0, width=60, height=40):
@@ -36,26 +37,20 @@ def noise(path="", size=(40, 60)):
     return np.random.default_rng(len(str(path))).integers(0, 256, (*size, 3)).astype(np.uint8)
 
 
-@pytest.fixture
-def random():
-    return np.random.default_rng(1)
-
-
-@pytest.fixture
-def data():
-    """A census of two classes in three splits."""
-    classes = ("cat", "dog")
+def census_of(classes):
+    """Of two classes in three splits, with a leak and a near-duplicate."""
+    sizes = {"train": 9, "validation": 3, "test": 4}
     rows = [
         row(f"{split}/{name}/{name}_{i}.jpg", split, name, label, 60 + i, 40)
-        for split, n in (("train", 9), ("validation", 3), ("test", 4))
+        for split, n in sizes.items()
         for label, name in enumerate(classes)
         for i in range(n)
     ]
-    counts = {split: dict.fromkeys(classes, n) for split, n in (("train", 9), ("validation", 3), ("test", 4))}
     pairs = [
         Thing(first=rows[0], second=rows[1], kind="near", distance=7),
         Thing(first=rows[0], second=rows[-1], kind="exact", distance=0),
     ]
+    counts = {split: dict.fromkeys(classes, n) for split, n in sizes.items()}
     brightness = np.arange(len(rows), dtype=np.float32)
     return Thing(
         dataset=Path("/x"), classes=classes, rows=rows, pairs=pairs, brightness=brightness, counts=lambda: counts
@@ -63,41 +58,87 @@ def data():
 
 
 @pytest.fixture
-def predictions(random):
-    """Of 80 images of two classes, with ties."""
-    p = random.random(80).round(2)
-    labels = (random.random(80) < p).astype(int)
-    paths = tuple(f"test/{k}.jpg" for k in range(80))
-    return Thing(paths=paths, labels=labels, probabilities=np.stack([1 - p, p], axis=1))
+def data():
+    return census_of(TWO)
 
 
-def history(n=5, validation=True):
+def predictions_of(k, n=90, right=1.5):
+    """Of k classes, with ties; the last class is often predicted as the one before it."""
+    random = np.random.default_rng(0)
+    labels = np.arange(n) % k
+    scores = random.normal(size=(n, k)).round(1) + right * np.eye(k)[labels]
+    scores[labels == k - 1, k - 2] += 2.0 * (k > 2)
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return Predictions(tuple(f"test/{i}.jpg" for i in range(n)), labels, shares)
+
+
+def report_of(classes, right=1.5):
+    return report_on(predictions_of(len(classes), right=right), classes, draws=20)
+
+
+@pytest.fixture
+def scored():
+    """Labels and scores of the positive class."""
+    found = predictions_of(2)
+    return found.labels == 1, found.probabilities[:, 1]
+
+
+def history(n=5, validation=True, first=1):
     values = {"loss": np.linspace(0.91, 0.42, n), "accuracy": np.linspace(0.52, 0.87, n)}
     if validation:
         values |= {"val_loss": np.linspace(0.83, 0.55, n), "val_accuracy": 0.7 + 0.1 * np.sin(np.arange(n))}
-    rows = tuple({"epoch": k + 1, **{name: float(v[k]) for name, v in values.items()}} for k in range(n))
+    rows = tuple({"epoch": k + first, **{name: float(v[k]) for name, v in values.items()}} for k in range(n))
     return Thing(rows=rows)
 
 
-def report(value=0.8, names=("accuracy", "auc", "ece")):
-    metrics = {
-        name: Thing(value=value - 0.1 * k, low=value - 0.1 * k - 0.05, high=value - 0.1 * k + 0.07)
-        for k, name in enumerate(names)
-    }
-    return Thing(metrics=metrics, baseline=0.55, confusion=np.array([[30, 10], [5, 35]]), classes=("cat", "dog"))
+def files_predicted(classes):
+    """Four images: one with a certain prediction, three with doubts."""
+    shares = np.random.default_rng(1).dirichlet(np.ones(len(classes)), 4)
+    shares[0] = np.eye(len(classes))[0]
+    ranked = [dict(sorted(zip(classes, map(float, one), strict=True), key=lambda pair: -pair[1])) for one in shares]
+    return [Prediction(f"folder/texture_{k:04d}.jpg", one) for k, one in enumerate(ranked)]
+
+
+def every_figure(classes):
+    """A figure of each kind, of two classes or more."""
+    found, report, data = predictions_of(len(classes)), report_of(classes), census_of(classes[:2])
+    maps = {f"for {name}": np.random.default_rng(2).random((40, 60)) for name in classes[:3]}
+    curves = (found.labels == 1, found.probabilities[:, 1])
+    comparison = compare_predictions(found, predictions_of(len(classes), right=3), classes, draws=20)
+    return [
+        figures.class_counts(data),
+        figures.sizes_and_brightness(data),
+        figures.contact_sheet(data),
+        figures.images(data, data.rows[:3]),
+        figures.duplicate_pairs(data),
+        figures.batch_grid(np.zeros((2, 8, 8, 3)), [0, 1], classes),
+        figures.preprocessing_histograms({"rescale": noise()[None] / 255, "caffe": noise()[None] - 100.0}),
+        figures.learning_curves({classes[0]: history(), classes[1]: history(20, first=0)}),
+        figures.confusion_matrix(report),
+        figures.class_results(report),
+        figures.metric_intervals({classes[0]: report, classes[1]: report}),
+        figures.differences(comparison, names=classes[:2]),
+        figures.roc_curve({classes[0]: curves, classes[1]: curves}),
+        figures.precision_recall_curve({classes[0]: curves}),
+        figures.threshold_curves(*curves, threshold=0.07),
+        figures.operating_point(report_of(TWO), curves, threshold=0.4),
+        figures.reliability_diagram({classes[0]: found, classes[1]: found}),
+        figures.prediction_gallery(found, Thing(dataset=Path("/x"), classes=classes)),
+        figures.predictions([*files_predicted(classes), Prediction("b.jpg", {}, "It is empty.")]),
+        figures.probability_bars(files_predicted(classes), truths=classes[:1] * 4),
+        figures.heatmap_overlay(noise(), maps),
+        figures.resize_comparison(noise(size=(200, 300))),
+    ]
 
 
 def texts(drawing):
     return [text.get_text() for ax in drawing.axes for text in ax.texts]
 
 
-def lines(drawing):
-    return [np.asarray(line.get_xydata(), float) for ax in drawing.axes for line in ax.lines]
-
-
 def is_drawn(drawing, values):
     """Whether one of the lines has these points."""
-    return any(len(line) == len(values) and np.allclose(line, values) for line in lines(drawing))
+    lines = [np.asarray(line.get_xydata(), float) for ax in drawing.axes for line in ax.lines]
+    return any(len(line) == len(values) and np.allclose(line, values) for line in lines)
 
 
 # What is stated is what is drawn
@@ -109,71 +150,72 @@ def test_class_counts(data):
     assert drawing.sentence == (
         "train 18 images (cat 9, dog 9); validation 6 images (cat 3, dog 3); test 8 images (cat 4, dog 4)."
     )
-    assert texts(drawing) == ["train 9", "train 9", "validation 3", "validation 3", "test 4", "test 4"]
     assert len({bar.get_hatch() for bar in drawing.axes[0].patches}) == 3  # a second cue besides colour
-
-
-def test_class_counts_leaves_many_classes_out_and_says_so():
-    counts = {"train": {f"kind {k}": k for k in range(100)}, "test": {f"kind {k}": 0 for k in range(100)}}
-    drawing = figures.class_counts(counts)
+    many = {"train": {f"kind {k}": k for k in range(100)}, "test": {f"kind {k}": 0 for k in range(100)}}
+    drawing = figures.class_counts(many)
     assert "76 more classes are not drawn" in drawing.sentence and "test" not in drawing.sentence
 
 
 def test_sizes_and_brightness(data):
     drawing = figures.sizes_and_brightness(data)
     assert "32 images of 9 sizes: width 60 to 68" in drawing.sentence and "height 40 to 40" in drawing.sentence
+    assert sum(drawing.axes[0].patches[0].get_data().values) == 32
     medians = [float(np.median(data.brightness[[r.label == k for r in data.rows]])) for k in (0, 1)]
     assert f"cat {medians[0]:.0f}, dog {medians[1]:.0f}" in drawing.sentence
     assert [f"{m:.0f}" for m in medians] == [text.get_text() for text in drawing.axes[1].texts]
 
 
-def test_preprocessing_histograms_name_the_channels_as_they_come(random):
-    raw = random.integers(0, 256, (4, 16, 16, 3)) * (1.0, 0.5, 0.25)
+def test_preprocessing_histograms_name_the_channels_as_they_come():
+    raw = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)) * (1.0, 0.5, 0.25)
     drawing = figures.preprocessing_histograms({"rescale": raw / 255, "caffe": raw[..., ::-1] - 100})
     red, blue = raw[..., 0].mean(), raw[..., 2].mean()
     assert f"red {red / 255:.2f}, green" in drawing.sentence and f"caffe: {raw.min() - 100:.2f}" in drawing.sentence
     assert f"blue {blue - 100:.2f}, green" in drawing.sentence and f"red {red - 100:.2f}" in drawing.sentence
 
 
-def test_learning_curves_draw_every_epoch_and_say_first_last_and_best():
-    drawing = figures.learning_curves(history(5))
-    loss, accuracy = ([r[name] for r in history(5).rows] for name in ("loss", "val_accuracy"))
+@pytest.mark.parametrize("first", [0, 1])  # with or without the state before training
+def test_learning_curves_draw_every_epoch(first):
+    some = history(5, first=first)
+    drawing = figures.learning_curves(some)
+    loss, accuracy = ([r[name] for r in some.rows] for name in ("loss", "val_accuracy"))
     for values in (loss, accuracy):
-        assert is_drawn(drawing, np.stack([np.arange(1, 6), values], axis=1))
-    assert "5 epochs: loss 0.91 to 0.42, training accuracy 0.52 to 0.87" in drawing.sentence
+        assert is_drawn(drawing, np.stack([np.arange(5) + first, values], axis=1))
+    assert f"{4 + first} epochs: loss 0.91 to 0.42, training accuracy 0.52 to 0.87" in drawing.sentence
     best = int(np.argmax(accuracy))
-    assert f"best {accuracy[best]:.2f} in epoch {best + 1}" in drawing.sentence
-    with_start = Thing(rows=({"epoch": 0, "loss": 1.0, "accuracy": 0.5}, *history(5, validation=False).rows))
-    drawing = figures.learning_curves(with_start)  # the state before training
-    assert is_drawn(drawing, np.stack([np.arange(6), [1.0, *loss]], axis=1)) and "5 epochs: loss 1.00" in str(drawing)
+    assert f"best {accuracy[best]:.2f} in epoch {best + first}" in drawing.sentence
 
 
-def test_learning_curves_of_several_of_keras_and_without_validation():
+def test_learning_curves_of_several_of_keras_and_without_epochs():
     keras_history = Thing(history={"loss": [1.0, 0.5], "accuracy": [0.5, 0.75]})
-    drawing = figures.learning_curves({"_mine": history(3, validation=False), "keras": keras_history})
+    solved = Thing(rows=())
+    drawing = figures.learning_curves({"_mine": history(3, validation=False), "keras": keras_history, "best": solved})
     assert drawing.sentence.startswith("_mine: 3 epochs: loss 0.91 to 0.42")
-    assert "keras: 2 epochs: loss 1.00 to 0.50, training accuracy 0.50 to 0.75." in drawing.sentence
+    assert "keras: 2 epochs: loss 1.00 to 0.50, training accuracy 0.50 to 0.75; best: solved" in drawing.sentence
     titles = [ax.get_title("left") for ax in drawing.axes]
     assert titles == ["_mine  loss", "_mine  accuracy", "keras  loss", "keras  accuracy"]
     assert figures.learning_curves(history(1)).sentence.startswith("1 epoch:")
-    solved = Thing(rows=())  # a head without epochs
-    drawing = figures.learning_curves({"article": history(3), "best": solved})
-    assert drawing.sentence.endswith("; best: solved exactly, without epochs.") and len(drawing.axes) == 2
     assert figures.learning_curves(solved).sentence == "Solved exactly, without epochs."
 
 
 def test_confusion_matrix_shows_counts_and_shares_of_the_true_class():
-    drawing = figures.confusion_matrix(report())
+    report = Thing(confusion=np.array([[30, 10], [5, 35]]), classes=TWO)
+    drawing = figures.confusion_matrix(report)
     assert texts(drawing) == ["30\n75 %", "10\n25 %", "5\n12 %", "35\n88 %"]
     assert drawing.sentence == (
         "65 of 80 images right (81 %): cat 30 of 40, dog 35 of 40; "
         "most frequent mistake: cat predicted as dog, 10 times."
     )
+    report = report_of(SIX)
+    drawing = figures.confusion_matrix(report)
+    (frame,) = drawing.axes[0].patches
+    assert frame.get_xy() == (3.5, 4.5)  # trash, predicted as plastic
+    assert f"trash predicted as plastic, {report.confusion[5, 4]} times" in drawing.sentence
+    assert not figures.confusion_matrix(Thing(confusion=np.diag([3, 4, 5]), classes="abc")).axes[0].patches
 
 
-@pytest.mark.parametrize("k", [2, 5, 12, 40])
-def test_confusion_matrix_of_any_size(k, random):
-    counts = random.integers(0, 9, (k, k))
+@pytest.mark.parametrize("k", [2, 5, 40])
+def test_confusion_matrix_of_any_size(k):
+    counts = np.random.default_rng(0).integers(0, 9, (k, k))
     counts[0] = 0  # a class without images
     drawing = figures.confusion_matrix(Thing(confusion=counts, classes=[f"class number {i}" for i in range(k)]))
     assert f"{np.trace(counts)} of {counts.sum()} images right" in drawing.sentence
@@ -188,47 +230,64 @@ def test_cells_can_be_read():
         assert (max(linear, text) + 0.05) / (min(linear, text) + 0.05) >= 4.5  # WCAG 2, AA
 
 
-def test_roc_curve_is_scikit_learns(predictions):
-    truth, scores = predictions.labels == 1, predictions.probabilities[:, 1]
-    drawing = figures.roc_curve({"best": (truth, scores)})
+def test_class_results():
+    report = report_of(SIX)
+    drawing = figures.class_results(report)
+    for k, (name, one) in enumerate(report.per_class.items()):
+        recall, precision = one["recall"]["value"], one["precision"]
+        assert f"{name} ({one['n']} images): recall {recall:.2f} (" in drawing.sentence
+        assert f"precision {precision:.2f}, F1 {one['f1']:.2f}" in drawing.sentence
+        assert is_drawn(drawing, [[recall, k - 0.17]]) and is_drawn(drawing, [[precision, k + 0.17]])
+    never = {"n": 3, "recall": {"value": 0.0, "low": 0.0, "high": 0.56}, "precision": None, "f1": 0.0}
+    none = {"n": 0, "recall": None, "precision": None, "f1": None}
+    drawing = figures.class_results(Thing(per_class={"a": never, "b": none}))
+    assert "precision - (never predicted)" in drawing.sentence and drawing.sentence.endswith("b: no images.")
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 2.0])
+def test_roc_curve_is_scikit_learns_and_the_mark_is_at_the_threshold(threshold, scored):
+    truth, scores = scored
+    drawing = figures.roc_curve({"best": scored}, threshold=threshold)
     false, true, _ = sk.roc_curve(truth, scores, drop_intermediate=False)
     assert is_drawn(drawing, np.stack([false, true], axis=1))
     assert f"AUC {sk.roc_auc_score(truth, scores):.2f}" in drawing.sentence
-    found, alarmed = (scores[truth] >= 0.5).mean(), (scores[~truth] >= 0.5).mean()
-    assert is_drawn(drawing, [[alarmed, found]])  # the mark
+    found, alarmed = (scores[truth] >= threshold).mean(), (scores[~truth] >= threshold).mean()
+    assert is_drawn(drawing, [[alarmed, found]])
     assert f"sensitivity {found:.2f}, specificity {1 - alarmed:.2f}" in drawing.sentence
+    drawing = figures.threshold_curves(truth, scores, threshold=threshold)
+    assert f"sensitivity {found:.2f}, specificity {1 - alarmed:.2f}, on 45 positive" in drawing.sentence
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.25, 1.0, 2.0])
-def test_the_mark_of_a_threshold_is_where_the_threshold_puts_it(threshold, predictions):
-    truth, scores = predictions.labels == 1, predictions.probabilities[:, 1]
-    drawing = figures.roc_curve({"": (truth, scores)}, threshold=threshold)
-    assert is_drawn(drawing, [[(scores[~truth] >= threshold).mean(), (scores[truth] >= threshold).mean()]])
-
-
-def test_roc_curve_needs_two_kinds():
+@pytest.mark.parametrize("draw", [figures.roc_curve, figures.precision_recall_curve])
+def test_curves_need_two_kinds(draw):
     with pytest.raises(VggnbError, match="positive and negative"):
-        figures.roc_curve({"x": ([1, 1], [0.2, 0.3])})
+        draw({"x": ([1, 1], [0.2, 0.3])})
 
 
-def test_metric_intervals_draw_values_and_ends():
-    drawing = figures.metric_intervals({"article": report(0.7), "best": report(0.8)})
-    for value in (0.7, 0.8):
-        dots = [line for line in lines(drawing) if len(line) == 1 and np.isclose(line[0, 0], value)]
-        ends = [line for line in lines(drawing) if np.allclose(line[:, 0], (value - 0.05, value + 0.07))]
-        assert dots and ends
-    assert "accuracy: article 0.70 (0.65 to 0.77), best 0.80 (0.75 to 0.87); AUC: article 0.60" in drawing.sentence
-    assert "most frequent class is right for 0.55" in drawing.sentence
-    assert figures.metric_intervals(report(0.7)).sentence.startswith("accuracy: 0.70 (0.65 to 0.77); AUC")
+def test_metric_intervals_draw_values_ends_and_baselines():
+    reports = {"article": report_of(TWO, right=0.5), "best": report_of(TWO)}
+    drawing = figures.metric_intervals(reports)
+    for report in reports.values():
+        one = report.metrics["auc"]
+        dots = [line.get_xydata()[:, 0] for line in drawing.axes[0].lines]
+        assert any(np.allclose(x, [one.value]) for x in dots if len(x) == 1)
+        assert any(np.allclose(x, [one.low, one.high]) for x in dots if len(x) == 2)
+    first, second = (report.metrics["accuracy"] for report in reports.values())
+    assert drawing.sentence.startswith(f"accuracy: article {first}, best {second}; balanced accuracy: article")
+    assert "most frequent class is right for 0.50" in drawing.sentence
+    alone = predictions_of(2)
+    alone = report_on(alone.take(np.flatnonzero(alone.labels == 1)), TWO, draws=5)
+    assert "most frequent" not in figures.metric_intervals(alone).sentence
 
 
-def test_reliability_is_the_calibration_error_of_metrics(predictions):
-    labels, probabilities = predictions.labels, predictions.probabilities
-    drawing = figures.reliability_diagram(predictions)
-    error = calibration_error(labels, probabilities)[0]
-    assert f"calibration error {error:.2f} over 80 images" in drawing.sentence
-    confidence, accuracy, count = reliability(labels, probabilities)
-    assert count.sum() == 80 and is_drawn(drawing, np.stack([confidence, accuracy], axis=1))
+def test_reliability_is_the_calibration_error_of_metrics():
+    found = predictions_of(2)
+    drawing = figures.reliability_diagram(found)
+    error = calibration_error(found.labels, found.probabilities)[0]
+    assert f"calibration error {error:.2f} over 90 images" in drawing.sentence
+    confidence, accuracy, count = reliability(found.labels, found.probabilities)
+    assert is_drawn(drawing, np.stack([confidence, accuracy], axis=1))
+    assert [bar.get_height() for bar in drawing.axes[1].patches] == [*count]
 
 
 # Images
@@ -241,91 +300,87 @@ def test_contact_sheet_spreads_its_examples(data, noisy_files):
     assert [t for t in texts(drawing) if t.startswith("cat_")][:3] == ["cat_0.jpg", "cat_4.jpg", "cat_8.jpg"]
 
 
-def test_a_image_that_cannot_be_read_gets_a_tile_that_says_so(data, monkeypatch):
+def test_an_image_that_cannot_be_read_gets_a_tile_that_says_so(data, monkeypatch):
     def read(path):
         if path.name == "cat_0.jpg":
             raise VggnbError("The file is cut short.", path, "Copy it again.")
         return noise(path)
 
     monkeypatch.setattr(galleries, "read_image", read)
-    drawing = figures.contact_sheet(data)
-    assert "cannot\nbe read" in texts(drawing)
+    assert "cannot\nbe read" in texts(figures.contact_sheet(data))
 
 
 def test_figures_read_real_folders(manifest):
-    drawing = figures.contact_sheet(manifest, examples=2)
-    assert len(drawing.axes[0].images) == 12
+    assert len(figures.contact_sheet(manifest, examples=2).axes[0].images) == 12
     assert figures.images(manifest, manifest.of("test")[:3]).sentence.startswith("3 images: test/cat/cat_0.jpg")
 
 
-def test_duplicate_pairs_put_leaks_first(data, noisy_files):
-    drawing = figures.duplicate_pairs(data)
-    assert drawing.sentence.startswith(
-        "2 of 2 pairs: train/cat/cat_0.jpg and test/dog/dog_3.jpg (LEAK, CONFLICT, duplicate);"
-    )
-    assert "train/cat/cat_1.jpg (near-duplicate (7 bits))" in drawing.sentence
-    data.pairs = []
-    assert figures.duplicate_pairs(data).sentence == "There are no duplicates among 32 images."
+def test_duplicate_pairs_name_leaks_and_conflicts(data, noisy_files):
+    sentence = figures.duplicate_pairs(data).sentence
+    leak = "2 of 2 pairs: train/cat/cat_0.jpg and test/dog/dog_3.jpg (LEAK, CONFLICT, duplicate);"
+    assert sentence.startswith(leak) and "train/cat/cat_1.jpg (near-duplicate (7 bits))" in sentence
 
 
 def test_resize_comparison_measures_what_it_shows():
     image = noise(size=(200, 300))
-    near, soft = (
-        np.asarray(Image.fromarray(image).resize((50, 50), kind), int)
-        for kind in (Image.Resampling.NEAREST, Image.Resampling.BILINEAR)
-    )
+    kinds = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR)
+    near, soft = (np.asarray(Image.fromarray(image).resize((50, 50), kind), int) for kind in kinds)
     difference = np.abs(near - soft).mean(axis=2)
     drawing = figures.resize_comparison(image, size=50)
-    assert (
-        f"differ by {difference.mean():.1f} of 255 levels on average and {difference.max():.0f} at most"
-        in drawing.sentence
-    )
-    assert np.array_equal(drawing.axes[2].images[0].get_array(), difference)
+    words = f"differ by {difference.mean():.1f} of 255 levels on average and {difference.max():.0f} at most"
+    assert words in drawing.sentence and np.array_equal(drawing.axes[2].images[0].get_array(), difference)
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-@pytest.mark.parametrize("scale", [1, 255])
-def test_batch_grid(one_hot, scale, random):
-    images, labels = random.random((5, 16, 16, 3)) * scale, np.array([0, 1, 1, 0, 1])
-    drawing = figures.batch_grid(images, np.eye(2)[labels] if one_hot else labels, ("cat", "dog"))
+@pytest.mark.parametrize("one_hot, scale", [(False, 1), (True, 255)])
+def test_batch_grid(one_hot, scale):
+    images, labels = np.random.default_rng(0).random((5, 16, 16, 3)) * scale, np.array([0, 1, 1, 0, 1])
+    drawing = figures.batch_grid(images, np.eye(2)[labels] if one_hot else labels, TWO)
     assert "5 images of 16 x 16 pixels" in drawing.sentence and "cat 2, dog 3" in drawing.sentence
     shown = np.asarray(drawing.axes[0].images[0].get_array())
     assert np.abs(shown - images[0] * 255 / scale).max() <= 0.5 + 1e-6
 
 
-def test_prediction_gallery_shows_the_most_confident_mistakes_then_the_least_confident_others(
-    data, predictions, noisy_files
-):
-    drawing = figures.prediction_gallery(predictions, data, most=8)
-    best, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
-    wrong = best != predictions.labels
-    worst = max(np.flatnonzero(wrong), key=lambda k: sure[k])
+def test_prediction_gallery_shows_the_most_confident_mistakes_then_the_least_confident_others(data, noisy_files):
+    found = predictions_of(2, 80)
+    drawing = figures.prediction_gallery(found, data, most=8)
+    confidence, wrong = found.probabilities.max(axis=1), found.probabilities.argmax(axis=1) != found.labels
+    worst = max(np.flatnonzero(wrong), key=lambda k: confidence[k])
     marks = [text for text in texts(drawing) if "wrong" in text or "right" in text]
     assert marks == ["✗ wrong"] * 4 + ["✓ right"] * 4  # a second cue besides colour
-    assert drawing.sentence.startswith(
-        f"{wrong.sum()} mistakes among 80 images; the most confident: test/{worst}.jpg (predicted "
-    )
+    words = f"{wrong.sum()} mistakes among 80 images; the most confident: test/{worst}.jpg (predicted "
+    assert drawing.sentence.startswith(words)
     captions = [text for text in texts(drawing) if "predicted" in text]
-    assert captions[0].startswith(f"{worst}.jpg") and captions[0].endswith(f"{sure[worst]:.2f}")
-    assert captions[4].endswith(f"{sure[~wrong].min():.2f}")
+    assert captions[0].startswith(f"{worst}.jpg") and captions[0].endswith(f"{confidence[worst]:.2f}")
+    assert captions[4].endswith(f"{confidence[~wrong].min():.2f}")
 
 
 @pytest.mark.parametrize("mistakes", [0, 1, 6])
 def test_prediction_gallery_with_few_of_a_kind(data, mistakes, noisy_files):
-    labels = np.array([0] * 6)
     probabilities = np.array([[0.3, 0.7]] * mistakes + [[0.8, 0.2]] * (6 - mistakes))
-    predictions = Thing(paths=tuple("abcdef"), labels=labels, probabilities=probabilities)
-    drawing = figures.prediction_gallery(predictions, data, most=4)
+    drawing = figures.prediction_gallery(Predictions(tuple("abcdef"), np.zeros(6, int), probabilities), data, most=4)
     marks = [text for text in texts(drawing) if text in ("✗ wrong", "✓ right")]
     assert len(marks) == 4 and marks.count("✗ wrong") == min(mistakes, 4 if mistakes == 6 else 2)
 
 
-def test_answers_say_what_is_wrong_with_a_file(noisy_files):
-    good = Thing(path="/a/b/moon.jpg", class_name="cat", probability=0.814, error=None)
-    bad = Thing(path="../../x.jpg", class_name=None, probability=None, error="The file is empty (0 bytes).")
-    drawing = figures.predictions([good, bad])
-    assert drawing.sentence == "moon.jpg: cat 0.81; x.jpg: The file is empty (0 bytes)."
-    assert "x.jpg\nno prediction" in texts(drawing) and "moon.jpg\ncat 0.81" in texts(drawing)
+def test_predictions_say_what_is_wrong_with_a_file(noisy_files):
+    good = Prediction("/a/b/moon.jpg", {"cat": 0.814, "dog": 0.186}, out_of_distribution=True)
+    drawing = figures.predictions([good, Prediction("../../x.jpg", {}, "The file is empty (0 bytes).")])
+    assert drawing.sentence == "moon.jpg: cat 0.81 (out-of-distribution); x.jpg: The file is empty (0 bytes)."
+    assert "x.jpg\nno prediction" in texts(drawing)
+
+
+def test_bars_are_the_probabilities(noisy_files):
+    some = files_predicted(SIX)
+    drawing = figures.probability_bars(some, truths=SIX[:4])
+    for below, one, truth in zip(drawing.axes[4:], some, SIX, strict=False):
+        widths = {SIX[round(bar.get_y() + bar.get_height() / 2)]: bar.get_width() for bar in below.patches}
+        assert widths == pytest.approx(one.probabilities)
+        assert [text.get_text() for text in below.texts if "true" in text.get_text()] == [
+            f"{one.probabilities[truth]:.2f} true"
+        ]
+    assert drawing.sentence.startswith("texture_0000.jpg (true: cardboard): cardboard 1.00")
+    drawing = figures.probability_bars([Prediction("a.jpg", {}, "It is empty."), *some])
+    assert "a.jpg" not in drawing.sentence and "true" not in drawing.sentence
 
 
 def test_heatmap_overlay_says_where_and_how_much():
@@ -337,132 +392,10 @@ def test_heatmap_overlay_says_where_and_how_much():
     assert figures.heatmap_overlay(noise(), heat).sentence.startswith("heat: hottest (0.25, +)")
 
 
-# Any name can be drawn
-
-
-@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
-def test_hostile_names_are_drawn(name, predictions, noisy_files):
-    other, classes = "zebra", (name, "zebra")
-    rows = [row(f"train/{name}/{name}.jpg", "train", name, 0), row("test/b.jpg", "test", other, 1)]
-    hostile = Thing(
-        dataset=Path("/x"),
-        classes=classes,
-        rows=rows,
-        pairs=[Thing(first=rows[0], second=rows[1], kind="near", distance=3)],
-        brightness=np.array([3.0, 200.0]),
-        counts=lambda: {"train": {name: 1, other: 0}, "test": {name: 0, other: 1}},
-    )
-    predictions.paths = (f"{name}.jpg",) * 80
-    answer = Thing(path=f"{name}.jpg", class_name=name, probability=0.5, error=None)
-    judged = report()
-    judged.classes = classes
-    truth = (predictions.labels == 1, predictions.probabilities[:, 1])
-    drawings = [
-        figures.class_counts({"train": {name: 3, other: 2}}),
-        figures.sizes_and_brightness(hostile),
-        figures.contact_sheet(hostile),
-        figures.images(hostile, rows),
-        figures.duplicate_pairs(hostile),
-        figures.batch_grid(np.zeros((2, 8, 8, 3)), [0, 1], classes),
-        figures.learning_curves({name: history()}),
-        figures.confusion_matrix(judged),
-        figures.roc_curve({name: truth}),
-        figures.metric_intervals({name: report(), other: report()}),
-        figures.reliability_diagram({name: predictions}),
-        figures.prediction_gallery(predictions, hostile),
-        figures.predictions([answer]),
-        figures.heatmap_overlay(noise(), {name: np.eye(40, 60)}),
-    ]
-    for drawing in drawings:
-        assert drawing.image()[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
-        assert drawing.sentence.isprintable() and drawing.sentence.endswith(".")
-
-
-@pytest.mark.parametrize(
-    "name, text",
-    [
-        ("benign", "benign"),
-        ("_x", "_x"),
-        ("a\nb", "'a\\nb'"),
-        ("a\u202eb", "'a\\u202eb'"),
-        ("猫", "\\u732b"),
-        ("a" * 40, "a" * 12 + "…" + "a" * 11),
-    ],
-)
-def test_labels(name, text):
-    assert canvas.label(name) == text
-
-
-def test_a_key_shows_names_that_begin_with_an_underscore(predictions):
-    truth = (predictions.labels == 1, predictions.probabilities[:, 1])
-    drawing = figures.roc_curve({"_mine": truth, "$x_$": truth})
-    labels = [text.get_text() for text in drawing.axes[0].get_legend().get_texts()]
-    assert labels[0].startswith("_mine  AUC") and labels[1].startswith("$x_$  AUC")
-
-
-# How a drawing shows itself
-
-
-def test_a_drawing_shows_the_image_and_prints_the_sentence(monkeypatch, capsys):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda bundle, **options: shown.append((bundle, options)))
-    drawing = figures.confusion_matrix(report())
-    drawing._ipython_display_()
-    (bundle, options), *more = shown
-    assert not more and bundle["image/png"] == drawing.image() and options["raw"]
-    assert options["metadata"]["image/png"]["alt"] == drawing.sentence
-    assert capsys.readouterr().out == drawing.sentence + "\n"
-    assert str(drawing) == repr(drawing) == drawing.sentence
-
-
-def test_drawings_are_small_and_always_the_same(data, draw, monkeypatch):
-    image = np.asarray(draw(np.random.default_rng(0), 1, (400, 300)))
-    monkeypatch.setattr(galleries, "read_image", lambda path: image)
-    for make in (
-        lambda: figures.class_counts(data),
-        lambda: figures.contact_sheet(data),
-        lambda: figures.learning_curves({name: history(50) for name in "abcd"}),
-    ):
-        first, second = make().image(), make().image()
-        assert first == second and len(first) < 150_000
-
-
-def test_figures_draw_in_your_axes(predictions):
-    truth = (predictions.labels == 1, predictions.probabilities[:, 1])
-    figure = Figure()
-    axes = figure.subplots(2, 2).flat
-    drawings = [
-        figures.class_counts({"train": {"$x_$": 3}}, ax=axes[0]),
-        figures.confusion_matrix(report(), ax=axes[1]),
-        figures.roc_curve({"$a_$": truth}, ax=axes[2]),
-        figures.metric_intervals(report(), ax=axes[3]),
-    ]
-    for ax, drawing in zip(axes, drawings, strict=False):
-        assert drawing.axes == (ax,) and drawing.figure is figure
-    figure.savefig("/dev/null", format="png")  # in the reader's own style, names still as they are
-
-
-def test_the_readers_settings_stay():
-    with mpl.rc_context({"font.size": 33, "text.parse_math": True}):
-        figures.confusion_matrix(report()).image()
-        assert mpl.rcParams["font.size"] == 33 and mpl.rcParams["text.parse_math"]
-
-
-def test_nothing_stays_open_and_nothing_heavy_is_imported():
-    code = (
-        "import sys, numpy as np, vggnb.figures as f;"
-        "from types import SimpleNamespace as T;"
-        "f.confusion_matrix(T(confusion=np.eye(2, dtype=int), classes='ab')).image();"
-        "assert not {'tensorflow', 'keras', 'matplotlib.pyplot', 'sklearn', 'IPython'} & set(sys.modules), sys.modules"
-    )
-    home = str(Path(galleries.__file__).parents[1])
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=home)
-
-
 def test_figures_of_nothing_say_so():
     """A census with no usable image, and an empty list of predictions."""
     nothing = Thing(dataset=Path("/x"), classes=("cat",), rows=(), pairs=(), brightness=np.zeros(0), counts=dict)
-    none = Thing(paths=(), labels=np.zeros(0, int), probabilities=np.zeros((0, 2)))
+    none = Predictions((), np.zeros(0, int), np.zeros((0, 2)))
     for drawing in (
         figures.class_counts(nothing),
         figures.class_counts({"train": {"cat": 0}}),
@@ -471,8 +404,126 @@ def test_figures_of_nothing_say_so():
         figures.duplicate_pairs(nothing),
         figures.images(nothing, []),
         figures.predictions([]),
-        figures.probability_bars([]),
+        figures.probability_bars([Prediction("a.jpg", {}, "It is empty.")]),
         figures.prediction_gallery(none, nothing),
         figures.batch_grid(np.zeros((0, 8, 8, 3)), np.zeros(0), ("cat",)),
     ):
         assert drawing.sentence.startswith(("There is no", "There are no")) and drawing.image()
+
+
+# Any name can be drawn, and all words can be read
+
+
+@pytest.mark.parametrize("names", HOSTILE, ids=ascii)
+def test_hostile_names_are_drawn(names, noisy_files):
+    for drawing in every_figure(names):
+        assert drawing.image()[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
+        assert drawing.sentence.isprintable() and drawing.sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [("benign", "benign"), ("_x", "_x"), ("a\nb", "'a\\nb'"), ("a\u202eb", "'a\\u202eb'"), ("猫", "\\u732b"),
+     ("a" * 40, "a" * 12 + "…" + "a" * 11)],
+)  # fmt: skip
+def test_labels(name, text):
+    assert canvas.label(name) == text
+
+
+def test_a_key_shows_names_that_begin_with_an_underscore(scored):
+    drawing = figures.roc_curve({"_mine": scored, "$x_$": scored})
+    labels = [text.get_text() for text in drawing.axes[0].get_legend().get_texts()]
+    assert labels[0].startswith("_mine  AUC") and labels[1].startswith("$x_$  AUC")
+
+
+def unreadable(drawing):
+    """Pairs of texts that lie on each other, and texts that leave the figure."""
+    agg = FigureCanvasAgg(drawing.figure)
+    agg.draw()
+    renderer, found = agg.get_renderer(), []
+    for ax in drawing.axes:
+        some = [*ax.texts, ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
+        for axis in (ax.xaxis, ax.yaxis) if ax.axison else ():
+            low, high = sorted(axis.get_view_interval())
+            some += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        some += ax.get_legend().get_texts() if ax.get_legend() else []
+        found += [
+            (text.get_text(), text.get_window_extent(renderer), text.get_rotation())
+            for text in some
+            if text.get_visible() and text.get_text().strip()
+        ]
+    width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
+    problems = [
+        f"{text!r} leaves the figure"
+        for text, box, _ in found
+        if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+    ]
+    for (one, first, turn), (other, second, turned) in itertools.combinations(found, 2):
+        if turn and turn == turned and turn % 90:  # the boxes of rotated labels overlap, their lines need not
+            apart = math.hypot(first.x1 - second.x1, first.y1 - second.y1) * math.sin(math.radians(turn))
+            overlap = apart < 11 * drawing.figure.dpi / 72
+        else:
+            overlap = min(first.x1, second.x1) - max(first.x0, second.x0) > 1
+            overlap &= min(first.y1, second.y1) - max(first.y0, second.y0) > 1
+        problems += [f"{one!r} lies on {other!r}"] * bool(overlap)
+    return problems
+
+
+@pytest.mark.parametrize("classes", [TWO, SIX, LONG], ids=["two", "six", "long"])
+def test_all_words_can_be_read(classes, noisy_files):
+    drawings = every_figure(classes)
+    assert [problem for drawing in drawings for problem in unreadable(drawing)] == []
+    assert all(one.figure.get_size_inches()[0] <= 8 and len(one.image()) < 300_000 for one in drawings)
+
+
+def test_words_on_each_other_are_noticed():
+    drawing = figures.confusion_matrix(report_of(SIX))
+    drawing.axes[0].text(0, 0, "here I am, too")
+    drawing.axes[0].text(9, 9, "and I am gone")
+    assert len(unreadable(drawing)) >= 2
+
+
+# How a drawing shows itself
+
+
+def test_a_drawing_shows_the_figure_and_prints_the_sentence(monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, **options: shown.append((bundle, options)))
+    drawing = figures.confusion_matrix(report_of(TWO))
+    drawing._ipython_display_()
+    (bundle, options), *more = shown
+    assert not more and bundle["image/png"] == drawing.image() and options["raw"]
+    assert options["metadata"]["image/png"]["alt"] == drawing.sentence
+    assert capsys.readouterr().out == drawing.sentence + "\n"
+    assert str(drawing) == repr(drawing) == drawing.sentence
+
+
+def test_drawings_are_always_the_same(data, noisy_files):
+    for make in (lambda: figures.contact_sheet(data), lambda: figures.learning_curves(history(50))):
+        assert make().image() == make().image()
+
+
+def test_figures_draw_in_your_axes_and_leave_your_settings(scored):
+    with mpl.rc_context({"font.size": 33, "text.parse_math": True}):
+        figure = Figure()
+        axes = figure.subplots(2, 2).flat
+        drawings = [
+            figures.class_counts({"train": {"$x_$": 3}}, ax=axes[0]),
+            figures.confusion_matrix(report_of(TWO), ax=axes[1]),
+            figures.roc_curve({"$a_$": scored}, ax=axes[2]),
+            figures.metric_intervals(report_of(TWO), ax=axes[3]),
+        ]
+        for ax, drawing in zip(axes, drawings, strict=True):
+            assert drawing.axes == (ax,) and drawing.figure is figure
+        figure.savefig("/dev/null", format="png")  # in the reader's own style, names still as they are
+        assert mpl.rcParams["font.size"] == 33 and mpl.rcParams["text.parse_math"]
+
+
+def test_nothing_heavy_is_imported():
+    code = (
+        "import sys, numpy as np, vggnb.figures as f;"
+        "from types import SimpleNamespace as T;"
+        "f.confusion_matrix(T(confusion=np.eye(2, dtype=int), classes='ab')).image();"
+        "assert not {'tensorflow', 'keras', 'matplotlib.pyplot', 'sklearn', 'IPython'} & set(sys.modules), sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(galleries.__file__).parents[1])

@@ -88,9 +88,9 @@ def thumbnail(read: Callable[[], np.ndarray]) -> np.ndarray | None:
     return np.asarray(image)
 
 
-def _tile(file: Path, *lines: str, right: bool | None = None) -> Tile:
+def _tile(file: Path, *lines: str, right: bool | None = None, limit: int = 20) -> Tile:
     """The image in a file with its name and these lines under it."""
-    return Tile(thumbnail(lambda: read_image(file)), "\n".join([label(file.name, 20), *lines]), right)
+    return Tile(thumbnail(lambda: read_image(file)), "\n".join([label(file.name, limit), *lines]), right)
 
 
 def _wrap(tiles: list[Tile], columns: int) -> list[list[Tile]]:
@@ -114,7 +114,7 @@ def contact_sheet(data, *, examples: int = 6) -> Drawing:
     for (split, kind), members in list(groups.items())[:MOST_GROUPS]:
         chosen = np.unique(np.linspace(0, len(members) - 1, min(examples, len(members))).round().astype(int))
         some = [members[k] for k in chosen]
-        rows.append([_tile(data.dataset / row.path) for row in some])
+        rows.append([_tile(data.dataset / row.path, limit=15) for row in some])
         names.append(f"{split}\n{label(kind, 16)}\n{counted(len(members), 'image')}")
         words.append(f"{split}/{shown(kind)} {len(some)} of {len(members)}")
     more = f"; {len(groups) - len(rows)} more groups are not drawn" if len(groups) > len(rows) else ""
