@@ -20,10 +20,9 @@ from pathlib import Path
 from tell import document, parser, where
 
 from vggnb.paths import sample_folder
-from vggnb.predict import ENGINES, open_bundle, predict_files
-from vggnb.save import EXPORTS
-from vggnb.save.runtimes import time_export
-from vggnb.save.spec import read_manifest, read_spec
+from vggnb.predict import predict_files
+from vggnb.save import ENGINES, EXPORTS, load_bundle, time_export
+from vggnb.save.bundle import read_manifest
 
 
 def sample_bundle(folder: Path, size: int, weights: str) -> Path:
@@ -58,7 +57,7 @@ def cold(bundle: Path, photo: Path, engine: str, repeat: int) -> float:
 
 def rate_of_photos(bundle: Path, photos: list[Path], engine: str, repeat: int) -> float:
     """Photos a second in one process, decoding included."""
-    opened = open_bundle(bundle, engine)
+    opened = load_bundle(bundle, engine=engine)
     predict_files(opened, photos[0])
     predict_files(opened, photos[:32])  # the size of batch that is measured
     times = []
@@ -69,9 +68,14 @@ def rate_of_photos(bundle: Path, photos: list[Path], engine: str, repeat: int) -
     return len(photos) / min(times)
 
 
+def image_size(bundle: Path) -> int:
+    """Pixels a side."""
+    return read_manifest(bundle)["recipe"]["image_size"]
+
+
 def export_alone(bundle: Path, kind: str, repeat: int) -> dict:
     """Seconds to load one export, imports included, and images a second."""
-    path, size = bundle / read_manifest(bundle)["models"][kind], read_spec(bundle).recipe.image_size
+    path, size = next(bundle.glob(f"VGG_*{EXPORTS[kind]}")), image_size(bundle)
     return dict(zip(("load_s", "images_per_s"), time_export(kind, path, size, repeat=repeat), strict=True))
 
 
@@ -85,14 +89,14 @@ def measure(options, scratch: Path) -> dict:
     cold_s = {engine: cold(bundle, photos[0], engine, options.repeat) for engine in ENGINES}
     part = (__file__, "--repeat", options.repeat, "--part")
     rates = {engine: json.loads(fresh(*part, engine, listed, bundle)[1]) for engine in ENGINES}
-    exports = [kind for kind in EXPORTS if kind in read_manifest(bundle)["models"]]
+    exports = [kind for kind in EXPORTS if list(bundle.glob(f"VGG_*{EXPORTS[kind]}"))]
     return {
         "cold_s": cold_s,
         "onnxruntime_cold_over_tensorflow": cold_s["onnxruntime"] / cold_s["tensorflow"],
         "photos_per_s": rates,
         "exports": {kind: json.loads(fresh(*part, kind, listed, bundle)[1]) for kind in exports},
         "photos": len(photos),
-        "image_size": read_spec(bundle).recipe.image_size,
+        "image_size": image_size(bundle),
         **where("tensorflow", "keras", "onnxruntime"),
     }
 

@@ -4,10 +4,10 @@
 # After this page you can
 #
 # - save a model as the article does (JSON, whole model, weights) and as one does today (`.keras`),
-# - prove that each file gives the same probabilities when it is loaded again,
+# - verify that each file gives the same probabilities when it is loaded again,
 # - say what must travel with the weights so that the model can be used at all,
 # - use the model from another program, without TensorFlow,
-# - explain why `save_weights("VGG_Skin.h5")` fails today, and see damaged and hostile files refused.
+# - explain why `save_weights("VGG_Skin.h5")` fails today, and see damaged files refused.
 #
 # **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a **bundle** (one folder with all files that belong to a saved model; about 410 MB, 300 without ONNX and LiteRT) into the
 # run's folder, and a damaged copy of it. **Takes** 60 seconds in quick, 90 in full, on two CPU cores.
@@ -63,22 +63,23 @@ print(run)
 # What is not here is left out, and said:
 
 # %%
-from vggnb.save.exports import here
+from vggnb.save import EXPORTS, FORMATS, available
 
-exports, left_out = here()
+formats, left_out = available()
+exports = [kind for kind in EXPORTS if kind in formats]
 for kind, reason in left_out.items():
     print(f"{kind} is left out on this machine: {reason}")
 print("the three formats for other programs:", "all here" if not left_out else "not all here, and this page goes on")
 
 # %% [markdown]
-# One line writes all files, loads each of them again **in a fresh process** (one that knows nothing of this page), lets it
-# judge the same eight pictures, and compares. Look at the last column: by how much does the most different probability
-# differ? (The JSON holds no weights; it is tested together with the weights file.)
+# One line writes all files, opens each of them again **in a fresh process** with its own loader (this library cannot even
+# be imported there), lets it predict the same eight images, and compares. Look at the last column: by how much does the
+# most different probability differ? (The JSON holds no weights; it is tested together with the weights file.)
 
 # %% tags=["nbval-ignore-output"]
-from vggnb.save import FORMATS, save_bundle
+from vggnb.save import save_bundle
 
-files = save_bundle(run, run.folder / "bundle", name="Skin", formats=(*FORMATS, *exports))
+files = save_bundle(run, run.folder / "bundle", name="Skin", formats="all")
 print(f"{'file':<58} {'format':<11} {'MB':>6}   largest difference")
 for file in files:
     same = "-" if file.max_difference is None else f"{file.max_difference:.1e}"
@@ -96,14 +97,16 @@ print("no other format differs by 0.0001:", max(differences[kind] for kind in ex
 # | `VGG_Skin.h5` | architecture and weights in the older HDF5 format, which Keras advises against today | yes |
 # | `VGG_Skin.weights.h5` | the weights alone | yes, under another name |
 # | `VGG_Skin.keras` | architecture and weights in today's format | no |
-# | `labels.json` | which output is which class | **no**, and without it the outputs mean nothing |
-# | `recipe.json` | size and way of resizing: how a picture must be prepared (scaling is inside the model) | **no**, and without it the answers are wrong |
-# | `card.json` | what it was trained on, how it did, what it must not be used for | no |
-# | `feature_ranges.json` | what the features of the training pictures were like; page 8 uses it | no |
 # | `VGG_Skin.savedmodel/` | for TensorFlow's own servers; a folder, and twice as large, since Keras writes the numbers twice | no |
 # | `VGG_Skin.onnx` | for almost every other program; below | no |
 # | `VGG_Skin.tflite` | for LiteRT, which runs on telephones | no |
-# | `manifest.json` | a **checksum** of every file (also *hash*; here SHA-256): a short number computed from all its bytes, another one as soon as one bit differs; written last, so not in the list above | no |
+# | `model.safetensors` | the weights, and the range of each feature in training (page 8): what this library reads; it holds numbers only | no |
+# | `labels.json` | which output is which class | **no**, and without it the outputs mean nothing |
+# | `card.json` | what it was trained on, how it did, what it must not be used for | no |
+# | `bundle.json` | classes, recipe (size and way of resizing), versions, and a **hash** of every file (SHA-256): a number computed from all its bytes, another one as soon as one bit differs. Written last, so not in the list above | **no**, and without the size the answers are wrong |
+#
+# No file needs this library: all layers are Keras's own. `keras.models.load_model("VGG_Skin.keras")` is all that another
+# program types.
 
 # %% [markdown]
 # > **In the article** the weights are saved with `save_weights("VGG_Skin.h5")`. Keras 3 refuses: weights alone must end
@@ -119,7 +122,7 @@ except ValueError as error:
 # ## Use it from another program, without TensorFlow
 #
 # The ONNX file holds the whole way from raw pixels (0 to 255) to calibrated probabilities, scaling included. What is left
-# to the other program is how a file becomes those pixels; `recipe.json` states that rule. A program has to do just this,
+# to the other program is how a file becomes those pixels; `bundle.json` states that rule. A program has to do just this,
 # and needs numpy, Pillow and onnxruntime (installed, about 80 MB instead of TensorFlow's 1,300):
 
 # %%
@@ -151,7 +154,7 @@ if not said:
 # (`benchmarks/predict.py`).
 
 # %% tags=["nbval-ignore-output"]
-from vggnb.save.runtimes import time_export
+from vggnb.save import time_export
 
 for kind in exports:
     path = next(path for path in (run.folder / "bundle").iterdir() if path.name.endswith(vggnb.save.EXPORTS[kind]))
@@ -175,57 +178,31 @@ print("limits:", *card["limits"], sep="\n- ")
 # ## A damaged file
 #
 # A broken download or a full disk can change a file without anybody noticing: one flipped bit in an `.h5` file usually
-# loads without a word, and the model then answers differently. The checksums notice. The next cell damages a
-# copy and **fails on purpose** (if *Run all* stops at it in Colab, click the cell after it and choose **Runtime > Run cell and
-# below**):
-
-# %% tags=["raises-exception"]
-import shutil
-
-copy = shutil.copytree(run.folder / "bundle", ws.features.parent / "damaged", dirs_exist_ok=True)
-weights = copy / "VGG_Skin.weights.h5"
-data = bytearray(weights.read_bytes())
-data[1_000_000] ^= 1
-weights.write_bytes(data)
-load_bundle(copy)
-
-# %% [markdown]
-# Break it in other ways: cut it, empty it, put another file in its place, turn the class names round. Each is refused.
-# The checksum tells that a file is not the one that was saved, not what happened to it. Without the last check the model
-# would say *malignant* where it means *benign*, and the other way round.
+# loads without a word, and the model then answers differently. The hashes notice. Break a copy in several ways, the last
+# one by turning the class names round: without that check the model would predict *malignant* where it means *benign*.
 
 # %%
+import shutil
 from vggnb.storage import VggnbError
 
-good, labels = (run.folder / "bundle" / weights.name).read_bytes(), '["malignant", "benign"]'
-ways = {"cut": (weights, good[:-1]), "empty": (weights, b""), "a picture": (weights, photos[0].read_bytes()),
-        "classes turned round": (copy / "labels.json", labels.encode())}  # fmt: skip
-for what, (path, damaged) in ways.items():
-    path.write_bytes(damaged)
+copy = shutil.copytree(run.folder / "bundle", ws.features.parent / "damaged", dirs_exist_ok=True)
+good = (copy / "model.safetensors").read_bytes()
+flipped = good[:1_000_000] + bytes([good[1_000_000] ^ 1]) + good[1_000_001:]
+ways = {"one bit": ("model.safetensors", flipped), "cut": ("model.safetensors", good[:-1]), "empty": ("model.safetensors", b""),
+        "classes turned round": ("labels.json", b'["malignant", "benign"]')}  # fmt: skip
+for what, (name, damaged) in ways.items():
+    (copy / name).write_bytes(damaged)
     try:
         load_bundle(copy)
     except VggnbError as error:
         print(f"{what}: {error.what}")
-    path.write_bytes((run.folder / "bundle" / path.name).read_bytes())
+    (copy / name).write_bytes((run.folder / "bundle" / name).read_bytes())
 
 # %% [markdown]
-# ## A hostile file
-#
-# A model file is a program: an architecture may name any layer, and a `Lambda` layer runs code that comes with the file.
-# Whoever sends you such a bundle also writes checksums that fit. So before Keras opens anything, the names in it are
-# compared with those that this library itself writes. The next cell plays the attacker and **fails on purpose**:
-
-# %% tags=["raises-exception"]
-from vggnb.save import verify
-from vggnb.save.spec import write_manifest
-from vggnb.storage import sha256_file
-
-hostile = copy / "VGG_Skin.json"
-hostile.write_text(hostile.read_text().replace('"Dense"', '"Lambda"'))
-document = read_json(copy / "manifest.json")
-document["files"][hostile.name] = {"sha256": sha256_file(hostile), "bytes": hostile.stat().st_size}
-write_manifest(copy, document)
-verify(copy)
+# A hash tells that a file is not the one that was saved, not what happened to it, and it is no signature. A model file can
+# also be a **program**: a Keras architecture may name a `Lambda` layer, which runs code that comes with the file. This
+# library never opens `VGG_Skin.keras` or `.h5` itself: it builds the network and reads numbers from
+# `model.safetensors`. Open other people's model files only if you trust them.
 
 # %% [markdown]
 # The bundle lies in `ws.runs / "best" / "bundle"`; in Colab that is `vggnb/runs/dataset/best/bundle` on your Drive (for the
@@ -235,42 +212,26 @@ verify(copy)
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Save only the article's three files into another folder (`formats=("json", "h5", "weights")`). Which other files are
-# still written, and why? Then break the file of the weights, as you like, and open the folder with `load_bundle`: which
-# sentence do you get? Break `VGG_Skin.json` instead: `load_bundle` does not read that file and says nothing; does `verify`? Is there a way to break the file of the weights that goes unnoticed?
+# Save only the article's three files into another folder (`formats="article"`). Which other files are still written, and
+# why? Then break `VGG_Skin.json`, as you like, and open the folder with `load_bundle`: does it notice? Does `verify`
+# (`from vggnb.save import verify`)?
 #
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# save_bundle(run, run.folder / "article-files", name="Skin", formats=("json", "h5", "weights"))
+# from vggnb.save import verify
+#
+# save_bundle(run, run.folder / "article-files", name="Skin", formats="article")
 # print(*sorted(path.name for path in (run.folder / "article-files").iterdir()), sep="\n")
-# ```
-#
-# The class names, the recipe, the card, what the training pictures were like, and the checksums: without them the three files cannot be used safely. To break one:
-#
-# ```python
-# file = run.folder / "article-files" / "VGG_Skin.weights.h5"
-# file.write_bytes(file.read_bytes()[:-1])  # its last byte is gone
-# load_bundle(run.folder / "article-files")
-# ```
-#
-# You read *The file is damaged, or of another model: its checksum differs.* Now the other file; save again first, since the weights
-# are broken:
-#
-# ```python
-# save_bundle(run, run.folder / "article-files", name="Skin", formats=("json", "h5", "weights"))
 # file = run.folder / "article-files" / "VGG_Skin.json"
-# file.write_bytes(file.read_bytes()[:-1])
-# load_bundle(run.folder / "article-files")  # says nothing
+# file.write_bytes(file.read_bytes()[:-1])  # its last byte is gone
+# load_bundle(run.folder / "article-files")  # says nothing: it does not read that file
 # verify(run.folder / "article-files")
 # ```
 #
-# `verify` does say something: it checks every file and refuses the broken `VGG_Skin.json` with the same sentence.
-#
-# Any change of any bit gives another SHA-256, so none goes unnoticed, unless the checksums in `manifest.json` are changed,
-# too. Then the answers are compared: the manifest holds what the saved model said of eight generated pictures; the two about
-# which it was least sure are asked again, and a model that says something else is refused. Whoever writes new answers as well has made another bundle. Checksums find damage and
-# mix-ups; they are no signature. Take bundles from people you trust.
+# The numbers, the class names, the card and `bundle.json` are always written: without them the three files cannot be used
+# safely. `load_bundle` reads `model.safetensors`, so a broken export does not disturb it; `verify` checks every file and
+# names the broken one.
 # </details>
 
 # %%
@@ -280,7 +241,6 @@ verify(copy)
 # ## What you can do now
 #
 # You saved the article's three files, today's one and three for other programs, saw each come back the same from a fresh
-# process, used one without TensorFlow, know what travels with the weights, and saw renamed, damaged and hostile files
-# refused.
+# process, used one without TensorFlow, know what travels with the weights, and saw damaged files refused.
 #
 # Next: [8. Predict: your own photo](08_predict.ipynb)

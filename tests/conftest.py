@@ -193,11 +193,11 @@ def own_run(best_run, tmp_path):
 
 @pytest.fixture(scope="session")
 def saved(best_run, tmp_path_factory):
-    """The bundle of the run of `best` in all formats, proven in a fresh process: (folder, files)."""
+    """The bundle of the run of `best` in all formats that can be written here, verified: (folder, files)."""
     from vggnb.save import save_bundle
 
     folder = tmp_path_factory.mktemp("bundles") / "pets"
-    return folder, save_bundle(best_run[0], folder)
+    return folder, save_bundle(best_run[0], folder, formats="all")
 
 
 @pytest.fixture(scope="session")
@@ -208,33 +208,25 @@ def bundle(saved):
     return load_bundle(saved[0])
 
 
+@pytest.fixture(scope="session")
+def exported(saved):
+    """The same bundle, where every export can be written."""
+    from vggnb.save import available
+
+    if left_out := available()[1]:
+        pytest.skip(f"needs the extra export: {left_out}")
+    return saved
+
+
 @pytest.fixture
 def quick_verify(monkeypatch):
-    """`verify` does in this process what it does in a fresh one; the fixture `saved` had a fresh one."""
-    from small_bundle import in_this_process
+    """Files are verified in this process; those of the fixture `saved` were in a fresh one."""
+    from vggnb.save import exports, runtimes
 
-    from vggnb.save import proof
-
-    monkeypatch.setattr(proof.subprocess, "run", in_this_process)
-
-
-@pytest.fixture(scope="session")
-def exported(best_run, tmp_path_factory):
-    """The bundle of the run of `best` with every export that can be written here: (folder, files)."""
-    from vggnb.save import save_bundle
-    from vggnb.save.exports import here
-
-    kinds, left_out = here()
-    if left_out:
-        pytest.skip(f"needs the extra export: {left_out}")
-    folder = tmp_path_factory.mktemp("exports") / "pets"
-    return folder, save_bundle(best_run[0], folder, formats=kinds)
+    monkeypatch.setattr(exports, "_in_fresh_process", runtimes.compare)
 
 
 @pytest.fixture
 def own_bundle(saved, tmp_path):
-    """The folder of the bundle without its large optional files, in a copy that a test may spoil."""
-    unneeded = shutil.ignore_patterns("*.keras", "VGG_pets.h5", "*.weights.h5")
-    folder = shutil.copytree(saved[0], tmp_path / "own_bundle", ignore=unneeded)
-    os.link(saved[0] / "VGG_pets.weights.h5", folder / "VGG_pets.weights.h5")  # 59 MB: replace it, never write into it
-    return folder
+    """The folder of the bundle made of links, for a test that may spoil it: replace a file, never write into it."""
+    return shutil.copytree(saved[0], tmp_path / "own_bundle", copy_function=os.link)

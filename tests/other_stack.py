@@ -8,18 +8,17 @@ Opens the bundle, saves the run as the bundle NEW, and prints one JSON document.
 import hashlib
 import json
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 from vggnb.paths import versions
 from vggnb.predict import predict_files
-from vggnb.save import load_bundle, save_bundle
-from vggnb.save.spec import NUMBERS
+from vggnb.save import load_bundle, save_bundle, verify
 from vggnb.train import open_run
+
+KERAS = ("json", "h5", "weights", "keras", "savedmodel")
 
 
 def weights_sha256(model) -> str:
@@ -33,29 +32,21 @@ def answers(bundle, photos) -> list[list[float]]:
     return [[answer.probabilities[name] for name in bundle.classes] for answer in found]
 
 
-def each_alone(folder: Path) -> dict[str, str]:
-    """The hash of the numbers when only one of the files that hold them is there."""
-    models, found = json.loads((folder / "manifest.json").read_bytes())["models"], {}
-    for kind in NUMBERS:
-        with tempfile.TemporaryDirectory() as place:
-            others = [models[other] for other in NUMBERS if other != kind]
-            copy = shutil.copytree(
-                folder, Path(place) / "bundle", copy_function=os.link, ignore=shutil.ignore_patterns(*others)
-            )
-            found[kind] = weights_sha256(load_bundle(copy).model)
-    return found
+def plain(folder: Path) -> dict[str, float]:
+    """Each file of Keras and TensorFlow, opened with its own loader: the largest difference of a probability."""
+    return {file.format: file.max_difference for file in verify(folder) if file.format in KERAS}
 
 
 def main(folder: Path, run: Path, new: Path, photos: list[Path]) -> dict:
     """Both ways at once."""
     bundle = load_bundle(folder)
-    save_bundle(open_run(run), new, name="pets")
+    save_bundle(open_run(run), new, name="pets", formats=KERAS)
     return {
         "versions": versions(),
         "classes": bundle.classes,
         "probabilities": answers(bundle, photos),
         "weights_sha256": weights_sha256(bundle.model),
-        "each_alone": each_alone(folder),
+        "plain": plain(folder),
         "own": answers(load_bundle(new), photos),
     }
 

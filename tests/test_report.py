@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from vggnb import cli
-from vggnb.card import build_card, card_markdown, plain
 from vggnb.evaluate import evaluate
 from vggnb.report import build_page, write_report
+from vggnb.save.card import build_card, card_markdown, plain
 from vggnb.storage import VggnbError
 from vggnb.train.run_files import record
 

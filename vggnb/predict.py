@@ -1,42 +1,38 @@
-"""Files in, ranked class names out: the same decoder and the same pixels as in training."""
+"""Predict the class of image files, with the same decoder and the same pixels as in training."""
 
 import base64
 import codecs
 import io
-import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 from tqdm.auto import tqdm
 
-from vggnb.folders import html_table, plain_cell, shown, walk
+from vggnb.folders import html_table, plain_cell, read_ahead, shown, walk
 from vggnb.images import read_image
 from vggnb.paths import cores
+from vggnb.save.bundle import Bundle
 from vggnb.storage import VggnbError, csv_text
-
-if TYPE_CHECKING:
-    from vggnb.save import Bundle, OnnxBundle
 
 BATCH = 32
 THUMBNAILS = 24  # in the table of a notebook
 MOST_NAMES = 100_000_000  # bytes of a list of names
 OUT_OF_DISTRIBUTION = "out-of-distribution: this may mean nothing"
-ENGINES = ("tensorflow", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one picture: classes from most to least probable, or why there is none.
+    """The prediction for one image, or why there is none.
 
     Attributes:
-        out_of_distribution: whether the picture is out-of-distribution (see `metrics.ood`); None: unknown.
+        probabilities: class -> probability, the predicted class first, then from most to least probable.
+        out_of_distribution: see `metrics.ood`; None: unknown.
     """
 
     path: str
@@ -46,17 +42,17 @@ class Prediction:
 
     @property
     def class_name(self) -> str | None:
-        """The most probable class."""
+        """The predicted class."""
         return next(iter(self.probabilities), None)
 
     @property
     def probability(self) -> float | None:
-        """Of the most probable class, 0 to 1."""
+        """Of the predicted class, 0 to 1."""
         return next(iter(self.probabilities.values()), None)
 
     @property
     def words(self) -> str:
-        """The answer without the file's name."""
+        """The prediction without the file's name."""
         ranked = ", ".join(f"{shown(kind)} {p:.2f}" for kind, p in self.probabilities.items())
         return self.error or (f"{ranked} ({OUT_OF_DISTRIBUTION})" if self.out_of_distribution else ranked)
 
@@ -64,7 +60,7 @@ class Prediction:
         return f"{shown(Path(self.path).name)}: {self.words}"
 
     def to_dict(self) -> dict:
-        """The contract's JSON."""
+        """Plain values for JSON."""
         if self.error:
             return {"path": self.path, "error": self.error}
         return {
@@ -101,23 +97,8 @@ def _thumbnail(path: Path) -> Markup:
     return Markup('<img alt="" src="data:image/jpeg;base64,{}">').format(base64.b64encode(data.getvalue()).decode())
 
 
-def open_bundle(folder: Path, engine: str = "tensorflow") -> "Bundle | OnnxBundle":
-    """Open a bundle in one of ENGINES; with "onnxruntime", neither TensorFlow nor Keras is imported.
-
-    Raises:
-        VggnbError: no such engine, not a bundle, or a file that the engine needs is damaged, missing or hostile.
-    """
-    from vggnb import save
-
-    if engine not in ENGINES:
-        raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
-    return save.load_bundle(folder) if engine == "tensorflow" else save.open_onnx(folder)
-
-
-def predict_files(
-    bundle: "Bundle | OnnxBundle", paths: Path | Iterable[Path], *, progress: bool = False
-) -> PredictionList:
-    """Answer for files, and for every file in folders; a broken file gets its answer in its row.
+def predict_files(bundle: Bundle, paths: Path | Iterable[Path], *, progress: bool = False) -> PredictionList:
+    """Predict files, and every file in folders; a file that cannot be read is a row with its reason.
 
     Raises:
         VggnbError: a path is empty or does not exist, or a folder holds no file.
@@ -126,27 +107,27 @@ def predict_files(
     if "" in paths:  # an unset variable of the shell; as a path it would be the current folder
         raise VggnbError("A path is empty.", "''", "Name a file or a folder; the current folder is a dot.")
     sources = [(str(path), path) for given in paths for path in files_of(Path(given))]
-    return PredictionList(_answer(bundle, sources, progress))
+    return PredictionList(_predict(bundle, sources, progress))
 
 
-def predict_images(bundle: "Bundle | OnnxBundle", pictures: Iterable[tuple[str, bytes]]) -> list[Prediction]:
-    """Answer for pictures in memory: (name, bytes) each; the name is a label and never used as a path."""
-    return _answer(bundle, list(pictures))
+def predict_images(bundle: Bundle, images: Iterable[tuple[str, bytes]]) -> list[Prediction]:
+    """Predict images in memory: (name, bytes) each; the name is a label and never used as a path."""
+    return _predict(bundle, list(images))
 
 
-def predict_listed(bundle: "Bundle | OnnxBundle", names: Iterable[str], *, progress: bool = False) -> list[Prediction]:
-    """Answer for names from a list (see `read_names`); one that leads nowhere gets its answer in its row, too."""
+def predict_listed(bundle: Bundle, names: Iterable[str], *, progress: bool = False) -> list[Prediction]:
+    """Predict the names of a list (see `read_names`); one that does not exist is a row with its reason."""
     sources: list[tuple[str, Path | VggnbError]] = []
     for name in names:
         try:
             sources += [(str(path), path) for path in files_of(Path(name))]
         except VggnbError as error:
             sources.append((name, error))
-    return _answer(bundle, sources, progress)
+    return _predict(bundle, sources, progress)
 
 
 def read_names(data: bytes) -> list[str]:
-    """The names in a list: one a line, or ended by zero bytes as `find -print0` does, so that any name can be told.
+    """The names in a list: one per line, or ended by zero bytes as `find -print0` does.
 
     A list of lines may begin with the mark of UTF-8 or UTF-16, as on Windows.
 
@@ -155,21 +136,20 @@ def read_names(data: bytes) -> list[str]:
     """
     if len(data) > MOST_NAMES:
         raise VggnbError("The list is far too large.", "the standard input", "Give it in parts.")
-    unread = VggnbError("This UTF-16 cannot be read.", "the standard input", "Write it as UTF-8, one name a line.")
+    damaged = VggnbError("This UTF-16 cannot be read.", "the standard input", "Write it as UTF-8, one name per line.")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             data = os.fsencode(data.decode("utf-16"))
         except UnicodeError:
-            raise unread from None
+            raise damaged from None
     ends = b"\0" if b"\0" in data else b"\n"
     pieces = (data if ends == b"\0" else data.removeprefix(codecs.BOM_UTF8)).split(ends)
     if b"\n" in pieces:  # it stands alone where the zero bytes are UTF-16's
-        raise unread
+        raise damaged
     names = [os.fsdecode(name.removesuffix(b"\r") if ends == b"\n" else name) for name in pieces]
     names = [name for name in names if name.strip()]
     if not names:
-        remedy = "Give it names of files or folders, one a line."
-        raise VggnbError("The list holds no names.", "the standard input", remedy)
+        raise VggnbError("The list holds no names.", "the standard input", "Give names of files, one per line.")
     return names
 
 
@@ -177,39 +157,30 @@ def files_of(path: Path) -> list[Path]:
     """The file itself, or every file in a folder at any depth, in order, without system files.
 
     Raises:
-        VggnbError: it does not exist, is no regular file, or the folder holds no file, or one that
-            cannot be listed.
+        VggnbError: it does not exist, is no regular file, or is a folder without files or that cannot be listed.
     """
     if not os.path.lexists(path):
         raise VggnbError("There is no such file or folder.", path, "Check the name.")
     if not path.is_dir():
         if path.exists() and not path.is_file():  # reading from a pipe could wait for ever
             what = "This is not a regular file (a pipe, a socket or a device)."
-            raise VggnbError(what, path, "Name a picture, or a folder of pictures.")
+            raise VggnbError(what, path, "Name an image, or a folder of images.")
         return [path]
     root, strays, _ = walk(path)
     inside = [path / name for name in (*root.all_files(), *(stray.path for stray in strays))]
     if not (files := sorted(name for name in inside if name.is_file())):  # a link to a file is one
-        raise VggnbError("There are no files in this folder.", path, "Name a folder that holds pictures.")
+        raise VggnbError("There are no files in this folder.", path, "Name a folder that holds images.")
     return files
 
 
-def to_csv(answers: Iterable[Prediction], classes: Sequence[str]) -> str:
-    """One row a file: path, class, probability, out_of_distribution, error, and the probability of each class.
+def to_csv(predictions: Iterable[Prediction], classes: Sequence[str]) -> str:
+    """One row per file: path, class, probability, out_of_distribution, error, and the probability of each class.
 
     In a cell that a spreadsheet would take for a formula, an apostrophe stands first; what is no text is escaped.
     """
-    rows = [
-        [
-            "path",
-            "class",
-            "probability",
-            "out_of_distribution",
-            "error",
-            *(plain_cell(f"p({name})") for name in classes),
-        ]
-    ]
-    for one in answers:
+    names = ["path", "class", "probability", "out_of_distribution", "error"]
+    rows = [[*names, *(plain_cell(f"p({name})") for name in classes)]]
+    for one in predictions:
         outside = {True: "yes", False: "no", None: ""}[one.out_of_distribution]
         cells = [one.path, one.class_name or "", _number(one.probability), outside, one.error or ""]
         rows.append([*map(plain_cell, cells), *(_number(one.probabilities.get(name)) for name in classes)])
@@ -220,22 +191,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
-def _answer(bundle, sources: Sequence[tuple[str, Path | bytes | VggnbError]], progress: bool = False):
-    """Decode in threads and predict, a batch at a time, in order."""
-    answers: list[Prediction] = []
-    with tqdm(total=len(sources), desc="Predicting", unit="image", disable=not progress) as bar:
-        for batch, read in _decoded(bundle, sources):
-            good = [index for index, pixels in enumerate(read) if isinstance(pixels, np.ndarray)]
-            rows = dict(zip(good, _rows(bundle, [read[index] for index in good]), strict=True))
-            for index, (name, _) in enumerate(batch):
-                ranked, outside = rows.get(index, ({}, None))
-                answers.append(Prediction(name, ranked, None if index in rows else read[index], outside))
-            bar.update(len(batch))
-    return answers
-
-
-def _decoded(bundle, sources: Sequence) -> Iterator[tuple[Sequence, list[np.ndarray | str]]]:
-    """Batches, and of each source its pixels or what is wrong; the next batch is decoded while one is predicted."""
+def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | VggnbError]], progress: bool = False):
+    """Predict a batch at a time, in order, while threads decode the next images."""
 
     def read(source: Path | bytes | VggnbError) -> np.ndarray | str:
         try:
@@ -245,23 +202,24 @@ def _decoded(bundle, sources: Sequence) -> Iterator[tuple[Sequence, list[np.ndar
         except VggnbError as error:
             return f"{error.what} {error.remedy}"
 
-    batches = [*(sources[at : at + BATCH] for at in range(0, len(sources), BATCH)), []]
-    with ThreadPoolExecutor(max(2, cores())) as pool:
-        ahead = [pool.submit(read, source) for _, source in batches[0]]
-        for batch, after in itertools.pairwise(batches):
-            jobs, ahead = ahead, [pool.submit(read, source) for _, source in after]
-            yield batch, [job.result() for job in jobs]
+    predictions: list[Prediction] = []
+    decoded = read_ahead(read, [source for _, source in sources], workers=max(2, cores()), ahead=2 * BATCH)
+    with tqdm(total=len(sources), desc="Predicting", unit="image", disable=not progress) as bar:
+        while batch := list(islice(decoded, BATCH)):
+            rows = iter(_rows(bundle, [pixels for pixels in batch if isinstance(pixels, np.ndarray)]))
+            for pixels in batch:
+                name = sources[len(predictions)][0]
+                one = Prediction(name, {}, pixels) if isinstance(pixels, str) else replace(next(rows), path=name)
+                predictions.append(one)
+            bar.update(len(batch))
+    return predictions
 
 
-def _rows(bundle, pictures: list[np.ndarray]) -> list[tuple[dict[str, float], bool | None]]:
-    """Of each picture the classes, the most probable first, and whether it is out-of-distribution."""
-    if not pictures:
+def _rows(bundle: Bundle, images: list[np.ndarray]) -> list[Prediction]:
+    """Predictions without the files' names."""
+    if not images:
         return []
-    said, features = bundle.run(np.stack(pictures))
-    outside = bundle.ranges.out_of_distribution(features) if bundle.ranges else [None] * len(said)
-    return [(_ranked(bundle.classes, row), foreign) for row, foreign in zip(said, outside, strict=True)]
-
-
-def _ranked(classes: tuple[str, ...], row: np.ndarray) -> dict[str, float]:
-    """Class -> probability, most probable first."""
-    return {classes[i]: float(row[i]) for i in np.argsort(-row, kind="stable")}
+    probabilities, features = bundle.forward(np.stack(images))
+    outside = bundle.ranges.out_of_distribution(features) if bundle.ranges else [None] * len(images)
+    ranked = ({bundle.classes[i]: float(row[i]) for i in np.argsort(-row, kind="stable")} for row in probabilities)
+    return [Prediction("", one, None, flag) for one, flag in zip(ranked, outside, strict=True)]

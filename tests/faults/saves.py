@@ -1,4 +1,4 @@
-"""Kill the saving of a bundle over another one at random moments, and at each rename, and look at what is there.
+"""Kill the saving of a bundle over another one at each rename, and at random moments, and look at what is there.
 
     python -m faults.saves FOLDER KILLS
 
@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,74 +18,65 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import tensorflow as tf
-from small_bundle import save_small, small_model, small_vgg
+from small_bundle import save_small, small_vgg
 
 from faults import killed, killed_at
-from vggnb import storage
-from vggnb.save.spec import check_file, read_manifest, read_spec
+from vggnb.save.bundle import read_checked, read_manifest
+from vggnb.storage import VggnbError
 
 
 def save(folder: Path, seed: int, begun: Path) -> None:
     """Save a bundle with numbers of its own."""
     tf.config.run_functions_eagerly(True)  # nothing is compiled
     with small_vgg():
-        model = small_model(seed=seed)
         begun.touch()
-        save_small(folder, model=model, formats=["keras"])
+        save_small(folder, seed=seed)
 
 
-def state(folder: Path) -> str:
-    """The answers of the bundle that is there, after every one of its files was looked at."""
-    with small_vgg():
-        read_spec(folder, ("weights",))
+def whole(folder: Path, seed: int, begun: Path) -> None:
+    """Save in peace: whatever was there, it succeeds."""
+    killed(lambda: save(folder, seed, begun), after_s=None)
+    assert state(folder) == str(seed)
+
+
+def state(folder: Path) -> str | None:
+    """Whose bundle is there, all of whose files are whole; None where it says that it is not whole."""
+    try:
         document = read_manifest(folder)
         for file in document["files"]:
-            check_file(folder, document, file)
-        if {path.name for path in folder.iterdir()} != {*document["files"], "manifest.json"}:
-            raise AssertionError(f"something else is there: {list(folder.iterdir())}")
-    return json.dumps(document["check"])
-
-
-def can_swap(parent: Path) -> bool:
-    """Whether this place can exchange two names in one step."""
-    one, other = tempfile.mkdtemp(dir=parent), tempfile.mkdtemp(dir=parent)
-    swapped = storage._swapped(Path(one), Path(other))
-    os.rmdir(one)
-    os.rmdir(other)
-    return swapped
+            read_checked(folder, document, file)
+    except VggnbError as error:
+        assert "hash" in error.what or "no bundle" in error.what or "not those of" in error.what, error
+        return None
+    return document["model_sha256"]
 
 
 def main(parent: Path, kills: int) -> dict:
-    """Save in peace, then with kills; each new bundle has other numbers than the one before."""
+    """Each new bundle has other numbers than the one before; after a kill the next saving must succeed."""
     parent.mkdir()
     folder, begun, seeds = parent / "pets", parent.with_name("begun"), itertools.count()
-    killed(lambda: save(folder, next(seeds), begun), after_s=None)
-    needed_s = time.time() - begun.stat().st_mtime
-    was, found, left, hits, neither = state(folder), [], 0, 0, 0
-    random = np.random.default_rng(11)
+    start = time.time()
+    whole(folder, next(seeds), begun)
+    needed_s, random = time.time() - start, np.random.default_rng(11)
+    found: list[str] = []
 
-    def look() -> None:
-        nonlocal was, left, neither
-        left += len(list(parent.glob(".vggnb-tmp-*")))
-        neither += not folder.is_dir()  # before `state`, which puts the old one back
+    def look(before: str, seed: int) -> None:
         now = state(folder)
-        found.append("old" if now == was else "new")
-        was = now
+        found.append("old" if now == before else "new" if now == str(seed) else "refused")
+        whole(folder, next(seeds), begun)
 
-    while hits < kills:
-        begun.unlink(missing_ok=True)
-        seed = next(seeds)
-        hits += killed(lambda seed=seed: save(folder, seed, begun), after_s=random.uniform(0, needed_s), sign=begun)
-        look()
     for nth in itertools.count(1):
-        seed = next(seeds)
-        if not killed_at(lambda seed=seed: save(folder, seed, begun), "rename", nth, under=parent):
+        before, seed = state(folder), next(seeds)
+        hit = killed_at(lambda seed=seed: save(folder, seed, begun), "rename", nth, under=folder)
+        look(before, seed)
+        if not hit:
             break
-        look()
-    look()
-    names = sorted(path.name for path in parent.iterdir())
-    told = {"kills": hits, "renames": nth - 1, "neither": neither, "swaps": can_swap(parent), "states": found}
-    return told | {"left_by_kills": left, "left_at_the_end": names}
+    for _ in range(kills):
+        before, seed = state(folder), next(seeds)
+        killed(lambda seed=seed: save(folder, seed, begun), after_s=random.uniform(0, needed_s), sign=begun)
+        look(before, seed)
+    names = sorted(path.name for path in folder.iterdir())
+    return {"renames": nth - 1, "states": found, "names": names}
 
 
 if __name__ == "__main__":

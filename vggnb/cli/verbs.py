@@ -71,10 +71,9 @@ def train(options) -> None:
 def run(options) -> None:
     """Train, evaluate and save: everything from census to bundle."""
     run, document = trained(options)
-    from vggnb.card import NOT_A_DEVICE
     from vggnb.evaluate import evaluate as evaluate_run
     from vggnb.predict import predict_files
-    from vggnb.save import load_bundle, save_bundle
+    from vggnb.save import NOT_A_DEVICE, load_bundle, save_bundle
 
     folder, failure = run.folder / "bundle", None
     try:
@@ -132,22 +131,20 @@ def report(options) -> None:
 def save(options) -> None:
     """Save a bundle with its exports, each verified in a fresh process."""
     start_tensorflow()
-    from vggnb.save import ARTICLE, FORMATS, save_bundle
-    from vggnb.save.exports import here
+    from vggnb.save import available, save_bundle
     from vggnb.train import open_run
 
-    exports, missing = here()
-    sets = {"article": ARTICLE, "all": (*FORMATS, *exports)}
-    run, formats = open_run(run_folder(options.run), weights=options.weights), options.formats.split(",")
-    files = save_bundle(run, options.to, formats=sets.get(options.formats, formats))
-    document = {"files": [vars(file) for file in files], "left_out": missing if options.formats == "all" else {}}
+    files = save_bundle(open_run(run_folder(options.run), weights=options.weights), options.to, formats=options.formats)
+    missing = available()[1] if "all" in options.formats else {}
+    document = {"files": [vars(file) for file in files], "left_out": missing}
     words = "".join(f"\n  skipped {kind}: {reason}" for kind, reason in document["left_out"].items())
     show(options, document, f"{saved(files)}{words}\nThe bundle is in {options.to}")
 
 
 def predict(options) -> None:
     """Predict the class of images."""
-    from vggnb.predict import MOST_NAMES, open_bundle, predict_files, predict_listed, read_names, to_csv
+    from vggnb.predict import MOST_NAMES, predict_files, predict_listed, read_names, to_csv
+    from vggnb.save import load_bundle
 
     if options.csv and options.json:
         raise VggnbError("stdout can hold one document only.", "--csv and --json", "Give one of the two options.")
@@ -158,10 +155,8 @@ def predict(options) -> None:
         names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1) if sys.stdin else b"")  # none where it is closed
     if options.engine == "tensorflow":
         start_tensorflow()
-    bundle, progress = (
-        open_bundle(bundle_folder(options.bundle), options.engine),
-        not options.quiet and sys.stderr.isatty(),
-    )
+    bundle = load_bundle(bundle_folder(options.bundle), engine=options.engine)
+    progress = not options.quiet and sys.stderr.isatty()
     if names is None:
         predictions = predict_files(bundle, options.paths, progress=progress)
     else:

@@ -11,12 +11,12 @@ import jinja2
 from markupsafe import Markup
 
 from vggnb import figures
-from vggnb.card import build_card, card_markdown
 from vggnb.evaluate import evaluate, predict_split
 from vggnb.explain import grad_cam
 from vggnb.folders import shown
 from vggnb.images import read_image
 from vggnb.metrics import METRICS, Mistake, Predictions, Report, find_mistakes, relabel_list
+from vggnb.save.card import build_card, card_markdown
 from vggnb.staging import check_apart
 from vggnb.storage import VggnbError, resolved, storage_errors, write_bytes, write_json
 from vggnb.train import Run

@@ -1,28 +1,26 @@
-"""A bundle: the article's three files and the facts that must travel with them, proven to come back the same.
+"""A bundle: a trained model in a folder, with exports for other programs that open without vggnb.
 
-- `spec`: what a bundle says about itself, checked without TensorFlow
-- `filling`: the numbers of a bundle into a network that was built here
-- `runtimes`: an export in its own runtime, without TensorFlow; `open_onnx`
-- `exports`: SavedModel, ONNX and LiteRT from a model
-- `proof`: `verify`: what was saved comes back the same
-- `bundle`: `save_bundle`, `load_bundle`
-- `without_tensorflow`: a complete program of its own that shows how others use a bundle
+- `bundle`: `load_bundle`; what is in a bundle and what it states about itself
+- `saving`: `save_bundle`, `verify`
+- `exports`: Keras's formats, SavedModel, ONNX and LiteRT, each verified in a fresh process
+- `runtimes`: each export with its own plain loader; the program of that fresh process
+- `card`: the model card
 
 What needs Keras is imported when it is first asked for: `predict` in onnxruntime starts without it.
 """
 
 import importlib
 
-from vggnb.save.runtimes import OnnxBundle, check_images, open_onnx
-from vggnb.save.spec import ARTICLE, EXPORTS, FORMATS
+from vggnb.save.bundle import ENGINES, NOT_A_DEVICE, Bundle, check_images, load_bundle
 
-IN_BUNDLE = ("Bundle", "SavedFile", "load_bundle", "open_or_save", "save_bundle", "verify")
+LATER = dict.fromkeys(("SavedFile", "open_or_save", "save_bundle", "verify"), "saving")
+LATER |= dict.fromkeys(("ARTICLE", "EXPORTS", "FORMATS", "available", "time_export"), "exports")
 
-__all__ = [*IN_BUNDLE, "ARTICLE", "EXPORTS", "FORMATS", "OnnxBundle", "check_images", "open_onnx"]  # noqa: PLE0604
+__all__ = ["ENGINES", "NOT_A_DEVICE", "Bundle", "check_images", "load_bundle", *LATER]  # noqa: PLE0604
 
 
 def __getattr__(name: str):
-    """What `bundle` gives, which imports Keras."""
-    if name in IN_BUNDLE:
-        return getattr(importlib.import_module("vggnb.save.bundle"), name)
+    """What is imported only when it is asked for."""
+    if name in LATER:
+        return getattr(importlib.import_module(f"vggnb.save.{LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

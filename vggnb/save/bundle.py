@@ -1,289 +1,215 @@
-"""A bundle: the article's three files and the facts that must travel with them, proven to come back the same.
+"""A bundle: a folder with a trained model and what must travel with it.
 
-Class names, the recipe and a checksum of every file lie beside the weights. A bundle replaces another one as a whole
-or not at all. Loading builds the network in our own code and reads numbers into it; no file is run.
+`load_bundle` builds the network here and reads only numbers: `model.safetensors` (weights and out-of-distribution
+ranges) and `bundle.json`, which is written last and holds the hash of every file. All other files are exports for other
+programs. With the engine onnxruntime neither TensorFlow nor Keras is imported.
 """
 
-import contextlib
-import functools
+import importlib.util
 import json
-import logging
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
 
-from vggnb import paths
-from vggnb.card import NOT_A_DEVICE, build_card
-from vggnb.generators import tf
-from vggnb.images import DECODER_VERSION
+from vggnb.folders import shown
+from vggnb.images import DECODER_VERSION, resize_image
 from vggnb.metrics.ood import FeatureRanges
-from vggnb.model import compiled, features_of
-from vggnb.paths import versions
+from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
-from vggnb.save import exports
-from vggnb.save.filling import read_numbers, rebuild
-from vggnb.save.proof import SavedFile, verify
-from vggnb.save.runtimes import RANGES, Forward, check_images, read_ranges
-from vggnb.save.spec import ENDINGS, EXPORTS, FORMATS, MANIFEST, is_manifest, read_spec, write_manifest
-from vggnb.staging import check_apart
-from vggnb.storage import (
-    VggnbError,
-    recover_folder,
-    replacing_folder,
-    resolved,
-    sha256_file,
-    write_bytes,
-    write_json,
-)
-from vggnb.train import Run
+from vggnb.save import runtimes
+from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file, storage_errors
 
-TOLERANCE = 1e-5  # between the probabilities of the saved and of the loaded model
-LITTER = (".ds_store", "thumbs.db", "desktop.ini")  # what systems leave in any folder, and nobody misses
-DECODING = (
-    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
-    "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
-    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
-    "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
-)
+if TYPE_CHECKING:
+    import keras
+
+FORMAT = 1  # of bundle.json and of the names in model.safetensors
+MANIFEST, NUMBERS, LABELS, CARD = "bundle.json", "model.safetensors", "labels.json", "card.json"
+KEYS = {"format", "name", "classes", "recipe", "decoder", "precision", "files"}
+RANGES = "out_of_distribution"
+CHECK_IMAGES = 8
+NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
+INSTALL = 'Install the extra: pip install "vggnb[export]".'
+AGAIN = "Copy the whole folder again, or save the run again."
+ENGINES = ("tensorflow", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle."""
+    """A trained model that is ready to predict.
+
+    Attributes:
+        forward: pixels (b, size, size, 3), RGB 0 to 255 -> calibrated probabilities (b, classes), and the features that
+            enter the head (b, d).
+        ranges: what out-of-distribution images are told by; None: unknown.
+        model: the Keras model; None in onnxruntime.
+    """
 
     folder: Path
     name: str
     classes: tuple[str, ...]
     recipe: Recipe
-    model: keras.Model
+    forward: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     ranges: FeatureRanges | None = None
-
-    @functools.cached_property
-    def run(self) -> Forward:
-        """Pixels (b, size, size, 3), 0 to 255 -> probabilities (b, classes) and what enters the head (b, d)."""
-        both = keras.layers.Concatenate()([self.model.output, features_of(self.model, self.recipe)])
-        run = compiled(keras.Model(self.model.input, both))
-        return lambda pixels: np.split(run(pixels), [len(self.classes)], axis=1)
+    model: "keras.Model | None" = None
 
     def __str__(self) -> str:
-        size = self.recipe.image_size
-        return f"VGG_{self.name}: pictures of {size} x {size} pixels -> {', '.join(self.classes)} ({NOT_A_DEVICE})"
+        size, classes = self.recipe.image_size, ", ".join(map(shown, self.classes))
+        return f"VGG_{self.name}: images of {size} x {size} pixels -> {classes} ({NOT_A_DEVICE})"
 
 
-def save_bundle(
-    run: Run,
-    folder: Path,
-    *,
-    name: str | None = None,
-    formats: Iterable[str] = tuple(FORMATS),
-    model: keras.Model | None = None,
-) -> list[SavedFile]:
-    """Save a run's classifier and load each file again in a fresh process.
+def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | None = None) -> Bundle:
+    """Open a bundle.
 
     Args:
-        name: the article's `VGG_<name>`; default the dataset folder's name.
-        formats: of "json" (architecture), "h5" (whole model), "weights", "keras"; the weights are always written. For
-            other programs "savedmodel", "onnx", "litert" (extra: export).
-        model: the assembled classifier, if it is at hand.
+        engine: "tensorflow", or "onnxruntime", which needs the bundle's ONNX file.
+        precision: of the arithmetic in TensorFlow, "float32", "bfloat16" or "float16"; default that of the training.
 
     Raises:
-        VggnbError: unknown format, one whose extra is not installed, unwritable folder, or a file that does not come
-            back the same.
+        VggnbError: no such engine, not a bundle, or a file that is needed is missing or damaged.
     """
-    formats = _known_formats(formats)
-    check_apart(folder, run.manifest.dataset, "The bundle", "--to")
-    folder, name = Path(folder), _safe_name(name or run.manifest.dataset.name)
-    _check_only_a_bundle(folder)
-    if os.path.ismount(folder):
-        what = "This is where a disk is mounted, which cannot be replaced."
-        raise VggnbError(what, folder, f"Name a folder in it: {folder / 'bundle'}.")
-    if folder.exists() and resolved(Path()).is_relative_to(resolved(folder)):
-        remedy = "Go to another folder (cd ..) and name this one with --to, or name a new folder."
-        raise VggnbError("The bundle would replace the folder in which you are.", folder, remedy)
-    model = run.classifier() if model is None else model
-    with replacing_folder(folder) as temporary:
-        names = {kind: f"VGG_{name}{ENDINGS[kind]}" for kind in formats}
-        _check_space(model, len(names), temporary, folder)
-        with _local_first(temporary) as place:
-            _write_model(model, place, names, run.recipe)
-            write_json(place / "labels.json", list(run.classes))
-            write_json(place / "recipe.json", {"recipe": run.recipe.to_dict(), "decoding": DECODING})
-            write_json(place / "card.json", build_card(run, name))
-            if ranges := run.ranges():
-                write_json(place / RANGES, ranges.to_dict())
-            expected = model.predict(check_images(run.recipe.image_size), verbose=0)
-            document = {
-                "name": name,
-                "classes": list(run.classes),
-                "decoder": DECODER_VERSION,
-                "versions": versions(),
-                "files": _listed(place),
-                "models": names,
-                "check": np.asarray(expected, np.float64).round(9).tolist(),
-            }
-            write_manifest(place, document)
-        files = _proven(temporary, folder)
-        _check_only_a_bundle(folder)  # the user may have put something there meanwhile
-        return files
-
-
-@contextlib.contextmanager
-def _local_first(target: Path) -> Iterator[Path]:
-    """Yield where to write: `target`, or, for Google Drive, a local folder whose files are then copied and read back.
-
-    Keras writes its files here and there, which Drive is not made for.
-    """
-    if not target.is_relative_to(resolved(paths.CONTENT / "drive")):
-        yield target
-        return
-    with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
-        yield Path(scratch)
-        for path in sorted(Path(scratch).rglob("*")):
-            if path.is_file():
-                write_bytes(target / path.relative_to(scratch), path.read_bytes())
-
-
-def _listed(folder: Path) -> dict[str, dict]:
-    """What the manifest says of every file, those inside a SavedModel too."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    about = {path: {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in paths}
-    return {path.relative_to(folder).as_posix(): facts for path, facts in about.items()}
-
-
-def _proven(temporary: Path, folder: Path) -> list[SavedFile]:
-    """The files, all of which come back the same; what is wrong is told of `folder`, where they were to go."""
-    remedy = "Nothing was changed; please report it."
-    try:
-        files = verify(temporary, run_exports=True)
-    except VggnbError as error:
-        raise VggnbError(error.what, folder, remedy) from error
-    for file in files:
-        most = exports.TOLERANCE if file.format in EXPORTS else TOLERANCE
-        if file.max_difference is not None and not file.max_difference <= most:  # nan is wrong, too
-            raise VggnbError(f"{file.path} does not come back the same.", folder, remedy)
-    return files
-
-
-def load_bundle(folder: Path) -> Bundle:
-    """Open a bundle: the network is built here from the recipe, the numbers come from one of its files.
-
-    The numbers are taken from `.weights.h5`; when that file is gone, from `.keras`, else from `.h5`. When a file is
-    whole but another Keras wrote it and this one cannot read it, that is said and the next one is taken. No
-    architecture that lies in a file is ever used. A file that is there but damaged is refused, not passed over. Then
-    the model must say of two check pictures what the saved one said.
-
-    Raises:
-        VggnbError: not a bundle, or one of the files it needs is damaged, missing or of another network or model.
-    """
-    spec = read_spec(folder)
-    model = rebuild(spec.recipe, len(spec.classes))
-    read_numbers(model, spec, check_images(spec.recipe.image_size))
-    return Bundle(spec.folder, spec.name, spec.classes, spec.recipe, model, read_ranges(spec))
-
-
-def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
-    """The bundle in this folder; when there is none yet, or one of an earlier training, it is saved first, and said."""
+    if engine not in ENGINES:
+        raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
     folder = Path(folder)
-    recover_folder(folder)
-    why = ""
-    if not (folder / MANIFEST).is_file():
-        why = f"No bundle '{folder.name}' yet: saving it now."
-    elif _model_of(folder) not in (None, run.model_sha256()):
-        why = f"The bundle '{folder.name}' is of an earlier training: saving it anew."
-    if why:
-        print(why)
-        save_bundle(run, folder, name=name)
-    return load_bundle(folder)
+    document = read_manifest(folder)
+    classes, recipe = tuple(document["classes"]), Recipe.from_dict(document["recipe"])
+    with storage_errors(folder):
+        tensors = _tensors(folder, document)
+    ranges, model = _ranges(tensors, document, recipe, folder), None
+    if engine == "onnxruntime":
+        forward = _in_onnxruntime(folder, document)
+    else:
+        model = _filled(tensors, recipe, len(classes), precision or document["precision"], folder)
+        forward = forward_of(model, recipe)
+    return Bundle(folder, document["name"], classes, recipe, forward, ranges, model)
 
 
-def _model_of(folder: Path) -> str | None:
-    """Whose numbers are in a bundle (`Run.model_sha256`), as its card says; None where that cannot be known."""
+def read_manifest(folder: Path) -> dict:
+    """What `bundle.json` states, checked as far as that is possible without opening another file than `labels.json`.
+
+    Raises:
+        VggnbError: there is no bundle, it is of another version, or it was changed.
+    """
+    folder, path = Path(folder), Path(folder) / MANIFEST
+    with storage_errors(folder):
+        there, old, is_file = path.is_file(), (folder / "manifest.json").is_file(), folder.is_file()
+    if is_file:
+        raise VggnbError("This is a file; a bundle is a folder.", folder, f"Name its folder: {folder.parent}")
+    if not there and old:
+        what = "The files of this folder are of vggnb 0.1, which this version does not read."
+        raise VggnbError(what, folder, "Train and save again, or use vggnb 0.1.")
+    if not there:
+        raise VggnbError("There is no bundle in this folder.", folder, "Save one: vggnb save RUN --to DIR.")
+    document = read_json(path, AGAIN)
+    if not isinstance(document, dict) or not document.keys() >= KEYS or not isinstance(document["files"], dict):
+        raise VggnbError("This file does not describe a bundle.", path, "Name the folder of a bundle.")
+    if document["format"] != FORMAT or document["decoder"] != DECODER_VERSION:
+        maker = (document.get("versions") or {}).get("vggnb")
+        raise VggnbError("The bundle is of another version of vggnb.", path, f"Use vggnb {maker}, or save again.")
+    if not {NUMBERS, LABELS} <= document["files"].keys():
+        raise VggnbError(f"The bundle does not list {NUMBERS} and {LABELS}.", path, AGAIN)
+    if json.loads(read_checked(folder, document, LABELS)) != document["classes"]:
+        what = f"The classes are not those of {LABELS}, so the outputs may be in another order."
+        raise VggnbError(what, path, AGAIN)
+    return document
+
+
+def read_checked(folder: Path, document: dict, file: str) -> bytes:
+    """A file's bytes, which must have the hash that `bundle.json` states.
+
+    Raises:
+        VggnbError: it is missing, damaged or of another saving.
+    """
+    path = folder / file
+    with storage_errors(path):
+        if not path.is_file():
+            raise VggnbError(f"The bundle lacks {file}.", folder, AGAIN)
+        data = path.read_bytes()
+    if sha256_bytes(data) != document["files"][file]["sha256"]:
+        what = "The file is damaged or of another saving: its hash is not the one in bundle.json."
+        raise VggnbError(what, path, AGAIN)
+    return data
+
+
+def _tensors(folder: Path, document: dict) -> dict[str, np.ndarray]:
+    """What is in `model.safetensors`: "<layer>/kernel", "<layer>/bias", "out_of_distribution/low" and "/high"."""
     try:
-        return json.loads((folder / "card.json").read_bytes())["model_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return load_tensors(read_checked(folder, document, NUMBERS))
+    except SafetensorError as error:
+        raise VggnbError(f"This is not a safetensors file: {error}", folder / NUMBERS, AGAIN) from error
+
+
+def _ranges(tensors: dict, document: dict, recipe: Recipe, folder: Path) -> FeatureRanges | None:
+    """The out-of-distribution ranges, which are taken out of the tensors."""
+    if not isinstance(facts := document.get(RANGES), dict):
         return None
+    ends = {name: tensors.pop(f"{RANGES}/{name}", ()) for name in ("low", "high")}
+    return FeatureRanges.from_dict({**facts, **ends}, width=recipe.width, where=folder / NUMBERS)
 
 
-def _known_formats(formats: Iterable[str]) -> list[str]:
-    formats = list(dict.fromkeys([*formats, "weights"]))
-    if unknown := [kind for kind in formats if kind not in ENDINGS]:
-        remedy = f"Use article, all, or some of {', '.join(ENDINGS)}."
-        raise VggnbError(f"There is no format '{unknown[0]}'.", "--formats", remedy)
-    exports.check_writable([kind for kind in formats if kind in EXPORTS])
-    return formats
+def _filled(tensors: dict, recipe: Recipe, classes: int, precision: str, folder: Path) -> "keras.Model":
+    """The network, built here, with these weights."""
+    from vggnb.model import empty_base, empty_classifier
+
+    model = empty_classifier(empty_base(recipe.image_size, precision=precision), recipe, classes)
+    wanted = {f"{layer.name}/{weight.name}": weight for layer in weighted(model) for weight in layer.weights}
+    shapes = ({name: tuple(one.shape) for name, one in some.items()} for some in (wanted, tensors))
+    if next(shapes) != next(shapes):
+        raise VggnbError("The weights do not fit the recipe in bundle.json.", folder / NUMBERS, AGAIN)
+    for name, weight in wanted.items():
+        weight.assign(tensors[name])
+    return model
 
 
-def _safe_name(name: str) -> str:
-    """A name that every file system takes."""
-    return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")[:40] or "model"
+def weighted(model: "keras.Model") -> list:
+    """The layers of a classifier whose weights are saved: all but the one that prepares the pixels."""
+    return [layer for layer in model.layers if layer.weights and layer.name != "preprocessing"]
 
 
-def _save_h5(model: keras.Model, path: Path) -> None:
-    """The article's whole-model file; Keras's advice to use another format is given on the page instead."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def forward_of(model: "keras.Model", recipe: Recipe) -> Callable:
+    """A classifier as `Bundle.forward`."""
+    import keras
+
+    from vggnb.model import compiled, features_of
+
+    both = keras.layers.Concatenate(dtype="float32")([model.output, features_of(model, recipe)])
+    run, classes = compiled(keras.Model(model.input, both)), model.output_shape[-1]
+    return lambda pixels: tuple(np.split(run(pixels), [classes], axis=1))
+
+
+def _in_onnxruntime(folder: Path, document: dict) -> Callable:
+    file = next((file for file, about in document["files"].items() if about.get("format") == "onnx"), None)
+    if file is None:
+        remedy = "Save the run again with --formats all, or predict with --engine tensorflow."
+        raise VggnbError("This bundle holds no ONNX file.", folder, remedy)
+    return load_export("onnx", folder / file, sha256=document["files"][file]["sha256"])
+
+
+def load_export(kind: str, path: Path, *, sha256: str | None = None) -> Callable:
+    """An export in its own runtime, as a function; see `runtimes.load`.
+
+    Raises:
+        VggnbError: the runtime is not installed or refuses the file, or the file's hash is another.
+    """
+    module = runtimes.MODULES[kind]
+    if importlib.util.find_spec(module) is None:
+        raise VggnbError(f"{module} is not installed.", path, INSTALL)
+    with storage_errors(path):
+        if sha256 is not None and (not path.is_file() or sha256_file(path) != sha256):
+            raise VggnbError("The file is missing, damaged or of another saving: its hash differs.", path, AGAIN)
+    count = threads() or cores()
     try:
-        model.save(path)
-    finally:
-        logger.setLevel(level)
+        return runtimes.load(kind, path, threads=count)
+    except Exception as error:  # each runtime raises its own kinds; all mean the same to the reader
+        first = (str(error).strip() or repr(error)).splitlines()[0][:300]
+        raise VggnbError(f"{module} refuses the file: {first}", path, "Save the run again.") from error
 
 
-def _check_space(model: keras.Model, files: int, temporary: Path, folder: Path) -> None:
-    """Refuse a disk that will be full before all is written: HDF5 does not survive that."""
-    needed, free = 1.1 * files * 4 * model.count_params(), shutil.disk_usage(temporary).free
-    if needed > free:
-        what = f"The files need about {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free."
-        raise VggnbError(what, folder, "Free some space, choose another folder, or ask for fewer --formats.")
-
-
-def _write_model(model: keras.Model, folder: Path, names: dict[str, str], recipe: Recipe) -> None:
-    """The model files, the article's under today's names."""
-    writers: dict[str, Callable[[Path], object]] = {
-        "json": lambda path: path.write_text(model.to_json(indent=1), encoding="utf-8"),
-        "h5": lambda path: _save_h5(model, path),
-        "weights": model.save_weights,  # Keras 3 insists on the ending .weights.h5
-        "keras": model.save,
-    }
-    for kind in EXPORTS:
-        writers[kind] = functools.partial(exports.write_export, model, kind, recipe=recipe)
-    for kind, file in names.items():
-        try:
-            writers[kind](folder / file)
-        except (RuntimeError, tf.errors.OpError) as error:  # what HDF5 and TensorFlow make of a full disk
-            remedy = "Free some space or choose another folder; what was there before is untouched."
-            raise VggnbError(f"{file} could not be written ({str(error)[:200]}).", folder.parent, remedy) from error
-
-
-def _check_only_a_bundle(folder: Path) -> None:
-    """Refuse to replace a folder in which there is anything that no bundle put there."""
-    if others := _not_of_a_bundle(folder):
-        what = f"This folder holds something else than a bundle: {others[0]}."
-        raise VggnbError(what, folder, "Name a new folder with --to.")
-
-
-def _not_of_a_bundle(folder: Path) -> list[str]:
-    """Names in a folder that are not a bundle's."""
-    if not folder.is_dir():
-        return []
-    names = sorted(path.name for path in folder.iterdir())
-    try:
-        document = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        document = None
-    ours = {MANIFEST, *document["files"]} if is_manifest(document) else set()
-    folders = {file.partition("/")[0] for file in ours if "/" in file}
-    for name in folders.intersection(names):
-        names += [path.relative_to(folder).as_posix() for path in (folder / name).rglob("*") if not path.is_dir()]
-    return [name for name in names if name not in ours | folders and not _is_litter(name.rpartition("/")[2])]
-
-
-def _is_litter(name: str) -> bool:
-    return name.startswith("._") or name.lower() in LITTER
+def check_images(size: int) -> np.ndarray:
+    """The same smooth random images everywhere, float32 (8, size, size, 3), 0 to 255: for comparing models."""
+    small = np.random.default_rng(0).integers(0, 256, (CHECK_IMAGES, 8, 8, 3), np.uint8)
+    return np.stack([resize_image(image, size, "bilinear") for image in small]).astype(np.float32)

@@ -1,70 +1,93 @@
-"""A model for other programs: SavedModel (TensorFlow), ONNX and LiteRT (telephones); preprocessing is inside.
+"""The files that other programs open: Keras's own formats, SavedModel, ONNX and LiteRT; and that they do.
 
-Keras writes all three; what it needs for that is the extra `export`. ONNX has a second output, what enters the head, so
-that `predict` can say in onnxruntime, too, whether a picture is like the training data.
+All layers are Keras's own, preprocessing included, so that no file needs vggnb. ONNX has a second output, what enters
+the head: `predict` finds out-of-distribution images in onnxruntime, too.
 """
 
 import contextlib
 import importlib.util
+import json
 import logging
 import os
+import subprocess
 import sys
+import tempfile
+import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from vggnb.model import features_of
+from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
-from vggnb.save.runtimes import INSTALL
-from vggnb.save.spec import EXPORTS
+from vggnb.save import runtimes
+from vggnb.save.bundle import INSTALL, check_images, load_export
 from vggnb.storage import VggnbError
 
-NEEDS = {"savedmodel": (), "onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}  # modules
-TOLERANCE = 1e-4  # between the probabilities of the saved model and of an export in its own runtime
+FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}  # Keras's
+EXPORTS = {"savedmodel": ".savedmodel", "onnx": ".onnx", "litert": ".tflite"}
+ENDINGS = FORMATS | EXPORTS
+ARTICLE = ("json", "h5", "weights")
+ALIASES = {"weights.h5": "weights", "tflite": "litert", "tf": "savedmodel", "saved_model": "savedmodel", "hdf5": "h5"}
+NEEDS = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}  # modules, of the extra `export`
+TOLERANCE = dict.fromkeys(FORMATS, 1e-5) | dict.fromkeys(EXPORTS, 1e-4)  # between probabilities
 
 
-def missing(kind: str) -> list[str]:
-    """The modules that writing and verifying this export needs and that are not installed."""
-    return [name for name in NEEDS[kind] if importlib.util.find_spec(name) is None]
+def available() -> tuple[list[str], dict[str, str]]:
+    """The formats that can be written here, and of each other one why it cannot."""
+    lacking = {
+        kind: [name for name in names if importlib.util.find_spec(name) is None] for kind, names in NEEDS.items()
+    }
+    reasons = {kind: f"{', '.join(names)} not installed. {INSTALL}" for kind, names in lacking.items() if names}
+    return [kind for kind in ENDINGS if kind not in reasons], reasons
 
 
-def here() -> tuple[list[str], dict[str, str]]:
-    """The exports that can be written here, and of the others why not."""
-    lacking = {kind: names for kind in EXPORTS if (names := missing(kind))}
-    reasons = {kind: f"{', '.join(names)} not installed. {INSTALL}" for kind, names in lacking.items()}
-    return [kind for kind in EXPORTS if kind not in lacking], reasons
-
-
-def check_writable(kinds: list[str]) -> None:
-    """Refuse exports that cannot be written here.
+def choose_formats(formats: str | Iterable[str]) -> list[str]:
+    """Formats by name, "article", or "all" that can be written here; weights go with an architecture.
 
     Raises:
-        VggnbError: it says which extra to install.
+        VggnbError: there is no such format, or it cannot be written here.
     """
-    for kind in kinds:
-        if names := missing(kind):
-            raise VggnbError(f"The format {kind} needs {', '.join(names)}, not installed here.", "--formats", INSTALL)
+    words = formats.split(",") if isinstance(formats, str) else list(formats)
+    here, reasons = available()
+    chosen: list[str] = []
+    for word in (word.strip().lower().lstrip(".") for word in words):
+        kind = ALIASES.get(word, word)
+        if kind in reasons:
+            raise VggnbError(f"The format {kind} cannot be written: {reasons[kind]}", "--formats", INSTALL)
+        if kind not in (*ENDINGS, "article", "all"):
+            raise VggnbError(
+                f"There is no format '{word}'.", "--formats", f"Use article, all, or {', '.join(ENDINGS)}."
+            )
+        chosen += {"article": ARTICLE, "all": here, "json": ("json", "weights")}.get(kind, (kind,))
+    return list(dict.fromkeys(chosen))
 
 
-def _for_onnx(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """The classifier with a second output, what enters the head."""
-    return keras.Model(model.input, [model.output, features_of(model, recipe)], name=model.name)
+def write_exports(model: keras.Model, recipe: Recipe, folder: Path, name: str, kinds: Iterable[str]) -> dict[str, Path]:
+    """Write a classifier as `VGG_<name>` with each format's ending: raw RGB pixels 0 to 255 in, probabilities out."""
+    paths = {kind: folder / f"VGG_{name}{ENDINGS[kind]}" for kind in kinds}
+    for kind, path in paths.items():
+        if kind == "json":
+            path.write_text(model.to_json(indent=1), "utf-8")
+        elif kind == "weights":
+            model.save_weights(path)
+        else:
+            with _silence():
+                _write(model, recipe, kind, path)
+    return paths
 
 
-def write_export(model: keras.Model, kind: str, path: Path, recipe: Recipe) -> None:
-    """Write a classifier for other programs: raw RGB pixels 0 to 255, float32 (b, size, size, 3), to probabilities.
-
-    Args:
-        kind: "savedmodel" (a folder), "onnx" or "litert".
-    """
-    formats = {"savedmodel": "tf_saved_model", "onnx": "onnx", "litert": "litert"}
+def _write(model: keras.Model, recipe: Recipe, kind: str, path: Path) -> None:
+    if kind in FORMATS:
+        return model.save(path)
     if kind == "onnx":
-        model = _for_onnx(model, recipe)
+        model = keras.Model(model.input, [model.output, features_of(model, recipe)], name=model.name)
         model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
-    with _silence():
-        model.export(str(path), format=formats[kind], verbose=False)
+    form = {"savedmodel": "tf_saved_model", "onnx": "onnx", "litert": "litert"}[kind]
+    return model.export(str(path), format=form, verbose=False)
 
 
 @contextlib.contextmanager
@@ -84,3 +107,61 @@ def _silence():
         stack.enter_context(contextlib.redirect_stdout(nowhere))
         stack.enter_context(contextlib.redirect_stderr(nowhere))
         yield
+
+
+def verify_exports(files: dict[str, Path], model: keras.Model, images: np.ndarray, probabilities: np.ndarray) -> dict:
+    """Open each file with its own plain loader in a fresh process in which vggnb cannot be imported.
+
+    Args:
+        files: kind -> path.
+        model: the classifier they were made of; `probabilities` (b, classes) are its answers for `images`.
+
+    Returns:
+        kind -> the largest difference of a probability.
+
+    Raises:
+        VggnbError: a file does not open, or its probabilities are others.
+    """
+    differences: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
+        np.savez(check := Path(scratch) / "check.npz", images=images, probabilities=probabilities)
+        job = {"files": {kind: str(path) for kind, path in files.items()}, "architecture": model.to_json()}
+        job |= {"check": str(check), "threads": threads() or cores()}
+        for module in dict.fromkeys(runtimes.MODULES.values()):
+            if kinds := [kind for kind in files if runtimes.MODULES[kind] == module]:
+                differences |= _in_fresh_process({**job, "kinds": kinds})
+    for kind, difference in differences.items():
+        if not difference <= TOLERANCE[kind]:  # nan is wrong, too
+            what = f"Its probabilities differ from the model's by up to {difference:.1g}."
+            raise VggnbError(what, files[kind], "Save the run again; if that changes nothing, please report it.")
+    return differences
+
+
+def _in_fresh_process(job: dict) -> dict[str, float]:
+    command = [sys.executable, "-P", runtimes.__file__]  # -P: a random.py beside the script is nobody's module
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, env=environment)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        what = f"A saved file cannot be opened again ({', '.join(job['kinds'])}): {last}"
+        remedy = "Save the run again; if that changes nothing, please report it."
+        raise VggnbError(what, Path(job["files"][job["kinds"][0]]).parent, remedy)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def time_export(kind: str, path: Path, size: int, *, repeat: int = 3) -> tuple[float, float]:
+    """Seconds to import an export's runtime (unless that was done before) and to load the file; and images a second.
+
+    Args:
+        size: pixels a side; the images are in memory already, 32 at a time, and the fastest of `repeat` times counts.
+    """
+    start = time.perf_counter()
+    run = load_export(kind, path)
+    loading, seconds = time.perf_counter() - start, []
+    images = check_images(size).repeat(4, axis=0)
+    run(images)
+    for _ in range(repeat):
+        start = time.perf_counter()
+        run(images)
+        seconds.append(time.perf_counter() - start)
+    return loading, len(images) / min(seconds)

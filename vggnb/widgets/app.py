@@ -80,7 +80,7 @@ def show() -> None:
     """Show the page: both controls under their headings, or a sentence where one of them cannot be shown."""
     from IPython.display import display
 
-    from vggnb.card import NOT_A_DEVICE
+    from vggnb.save import NOT_A_DEVICE
 
     run, bundle, predictions = prepare(Path(os.environ[RUN]))
     classes = ", ".join(map(shown, bundle.classes))

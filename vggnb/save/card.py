@@ -10,13 +10,13 @@ from datetime import date
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
 from vggnb.paths import SPLITS, versions
+from vggnb.save.bundle import NOT_A_DEVICE
 from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file
 from vggnb.train import Run
 
-NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
-LIMITS = "Knows nothing but pictures like those it was trained on, taken the same way, of the same kinds."
+LIMITS = "Valid only for images like those it was trained on, taken the same way, of the same classes."
 TUNING = ("learning_rate", "epochs", "patience")
-TOLD = {"n", "metrics", "baselines", "positive", "threshold", "prevalence", "limits"}  # of a report, here
+REPORT_KEYS = {"n", "metrics", "baselines", "positive", "threshold", "prevalence", "limits"}  # that are needed here
 
 
 def build_card(run: Run, name: str) -> dict:
@@ -55,7 +55,7 @@ def _reports(run: Run) -> dict[str, dict]:
     paths = {split: run.folder / f"report-{split}.json" for split in SPLITS}
     reports = {split: read_json(path) for split, path in paths.items() if path.is_file()}
     for split, report in reports.items():
-        if not isinstance(report, dict) or not TOLD <= report.keys():
+        if not isinstance(report, dict) or not REPORT_KEYS <= report.keys():
             raise VggnbError("This file is not a report.", paths[split], "Remove it and evaluate the run again.")
     return reports
 
@@ -80,8 +80,8 @@ def card_markdown(card: dict) -> str:
                 f"| {plain(name)} | {one['value']:.2f} | {ends} | {'-' if guess is None else f'{guess:.2f}'} |"
             )
         if report["threshold"] is not None:
-            said = f"{plain(report['positive'])} is said from probability {report['threshold']:.3f} on"
-            lines += ["", f"{said}; ppv and npv are for a prevalence of {report['prevalence']:.2f}."]
+            rule = f"{plain(report['positive'])} is predicted from probability {report['threshold']:.3f} on"
+            lines += ["", f"{rule}; ppv and npv are for a prevalence of {report['prevalence']:.2f}."]
         lines.append("")
     lines += ["## Limits", "", *(f"- {plain(sentence)}" for sentence in card["limits"]), "", "## How it was made", ""]
     facts = dict(card["recipe"])

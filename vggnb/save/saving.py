@@ -1,0 +1,278 @@
+"""Save a run as a bundle: every file is written and verified elsewhere first, then put in its place.
+
+`bundle.json` is put there last: without it, a saving was interrupted. A bundle's folder holds nothing else, and a file
+that vggnb did not write is never touched.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from errno import EIO
+from pathlib import Path, PurePath
+
+import keras
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from vggnb.folders import is_system, shown
+from vggnb.generators import tf
+from vggnb.images import DECODER_VERSION
+from vggnb.paths import versions
+from vggnb.save.bundle import (
+    CARD,
+    FORMAT,
+    KEYS,
+    LABELS,
+    MANIFEST,
+    NUMBERS,
+    RANGES,
+    Bundle,
+    check_images,
+    load_bundle,
+    read_checked,
+    read_manifest,
+    weighted,
+)
+from vggnb.save.card import build_card
+from vggnb.save.exports import ENDINGS, FORMATS, choose_formats, verify_exports, write_exports
+from vggnb.staging import check_apart
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, replacing, resolved, sha256_file, storage_errors, write_json
+from vggnb.train import Run
+
+DECODING = (
+    "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
+    "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
+    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
+    "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
+)
+OURS = re.compile(  # names of files that a saving writes
+    r"(bundle|labels|card)\.json|model\.safetensors|VGG_[\w-]+(\.json|\.h5|\.weights\.h5|\.keras|\.onnx|\.tflite)"
+    r"|VGG_[\w-]+\.savedmodel/(saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-\d+-of-\d+))",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """One file of a bundle.
+
+    Attributes:
+        format: of `exports.ENDINGS`; "safetensors" for what `load_bundle` reads, "facts" for texts.
+        max_difference: the largest difference between its probabilities and the model's; None: it is no model.
+    """
+
+    path: str
+    format: str
+    sha256: str
+    bytes: int
+    max_difference: float | None
+
+
+def save_bundle(
+    run: Run,
+    folder: Path,
+    *,
+    name: str | None = None,
+    formats: str | Iterable[str] = tuple(FORMATS),
+    model: keras.Model | None = None,
+) -> list[SavedFile]:
+    """Save a run's classifier, and open each file again with its own plain loader in a fresh process.
+
+    Args:
+        folder: new, empty, or a bundle, which is replaced.
+        name: the article's `VGG_<name>`; default the dataset's.
+        formats: see `exports.choose_formats`.
+        model: `run.classifier()`, if it is at hand; in float32.
+
+    Raises:
+        VggnbError: unknown format, one whose extra is not installed, unwritable folder, a folder that holds something
+            else, or a file that does not open again or gives other probabilities.
+    """
+    kinds = choose_formats(formats)
+    check_apart(folder, run.manifest.dataset, "The bundle", "--to")
+    folder, name = resolved(folder), _safe_name(name or run.manifest.dataset.name)
+    old = written_before(folder)
+    model = run.classifier() if model is None else model
+    with storage_errors(folder), tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
+        place = Path(scratch)
+        _check_space(model, len(kinds) + 1, place, folder)
+        document = _facts(run, name, model, place)
+        paths = _write(model, run, place, name, kinds)
+        about = _listed(place, {path: kind for kind, path in paths.items()} | {place / NUMBERS: "safetensors"})
+        write_json(place / MANIFEST, document | {"files": about})
+        differences = _verified(place, model, paths, run.recipe.image_size)
+        _put_in_place(place, folder, about)
+    _remove(folder, old - about.keys() - {MANIFEST})
+    return [SavedFile(file, **facts, max_difference=differences.get(facts["format"])) for file, facts in about.items()]
+
+
+def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
+    """Write the numbers and the texts; give what `bundle.json` says of them."""
+    tensors = {f"{layer.name}/{weight.name}": np.array(weight) for layer in weighted(model) for weight in layer.weights}
+    ranges = run.ranges()
+    if ranges is not None:
+        tensors |= {f"{RANGES}/low": ranges.low, f"{RANGES}/high": ranges.high}
+    save_file(tensors, place / NUMBERS, {"made_by": "vggnb"})
+    write_json(place / LABELS, list(run.classes))
+    write_json(place / CARD, build_card(run, name))
+    return {
+        "format": FORMAT,
+        "name": name,
+        "classes": list(run.classes),
+        "recipe": run.recipe.to_dict(),
+        "decoder": DECODER_VERSION,
+        "decoding": DECODING,
+        "temperature": run.calibration().temperature,
+        "threshold": None,
+        "precision": "float32",
+        RANGES: ranges and {name: getattr(ranges, name) for name in ("limit", "images", "reason")},
+        "model_sha256": run.model_sha256(),
+        "versions": versions(),
+    }
+
+
+def _write(model: keras.Model, run: Run, place: Path, name: str, kinds: list[str]) -> dict[str, Path]:
+    try:
+        return write_exports(model, run.recipe, place, name, kinds)
+    except (RuntimeError, tf.errors.OpError) as error:  # what HDF5 and TensorFlow make of a full disk
+        what = f"The model could not be written: {(str(error).splitlines() or [''])[0][:200]}"
+        raise VggnbError(what, place, "Free some space; what was there before is untouched.") from error
+
+
+def _listed(place: Path, formats: dict[Path, str]) -> dict[str, dict]:
+    """Format, hash and size of every file, those inside a SavedModel too."""
+    about = {}
+    for path in sorted(path for path in place.rglob("*") if path.is_file()):
+        kind = next((kind for model, kind in formats.items() if path.is_relative_to(model)), "facts")
+        file = path.relative_to(place).as_posix()
+        about[file] = {"format": kind, "sha256": sha256_file(path), "bytes": path.stat().st_size}
+    return about
+
+
+def _verified(place: Path, model: keras.Model, paths: dict[str, Path], size: int) -> dict[str, float]:
+    """Format -> the largest difference of a probability; all of them are small."""
+    images = check_images(size)
+    probabilities, ours = (
+        np.array(one(images, training=False)) for one in (model, load_bundle(place, precision="float32").model)
+    )
+    difference = float(np.abs(ours - probabilities).max())
+    return {"safetensors": difference} | verify_exports(paths, model, images, probabilities)
+
+
+def _put_in_place(place: Path, folder: Path, files: Iterable[str]) -> None:
+    """Copy all files beside those that they replace; then rename them, the weights first and `bundle.json` last."""
+    order = [MANIFEST, *(file for file in files if file != NUMBERS), NUMBERS]  # an exit stack goes backwards
+    with contextlib.ExitStack() as stack:
+        for file in order:
+            temporary = stack.enter_context(replacing(folder / file))
+            shutil.copyfile(place / file, temporary)
+            if sha256_file(temporary) != sha256_file(place / file):
+                raise OSError(EIO, "What was written does not come back the same")
+
+
+def _remove(folder: Path, files: Iterable[str]) -> None:
+    """Remove what an earlier saving wrote and this one did not."""
+    with storage_errors(folder):
+        for path in [*(folder / file for file in files), *folder.rglob(f"{TEMPORARY_PREFIX}*")]:
+            path.unlink(missing_ok=True)
+        for path in sorted({folder / parent for file in files for parent in PurePath(file).parents}, reverse=True):
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+
+
+def written_before(folder: Path) -> set[str]:
+    """The files of a bundle in this folder, or of a saving that was interrupted; empty for a new or empty folder.
+
+    Raises:
+        VggnbError: there is something else in it.
+    """
+    with storage_errors(folder):
+        if not folder.exists():
+            return set()
+        ours = _ours(folder)
+        for file in _files_near(folder, ours):
+            name = file.rpartition("/")[2]
+            if file not in ours and not name.startswith(TEMPORARY_PREFIX) and not is_system(name):
+                what = f"This folder holds something else than a bundle: {shown(file)}."
+                raise VggnbError(what, folder, f"Name a new folder, such as --to {folder / 'bundle'}.")
+    return ours
+
+
+def _ours(folder: Path) -> set[str]:
+    """The files that `bundle.json` lists; without it, where `model.safetensors` is ours, those of our names."""
+    files: Iterable[str] = ()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        document = json.loads((folder / MANIFEST).read_bytes())
+        files = [MANIFEST, *document["files"].keys()] if document.keys() >= KEYS else ()
+    if not files:
+        with contextlib.suppress(OSError, SafetensorError):
+            with safe_open(folder / NUMBERS, "np") as numbers:
+                if (numbers.metadata() or {}).get("made_by") == "vggnb":
+                    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return {file for file in files if OURS.fullmatch(file) and (folder / file).is_file()}
+
+
+def _files_near(folder: Path, ours: set[str]) -> Iterator[str]:
+    """All names in a folder, and in those of its folders in which something is ours."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and any(file.startswith(f"{path.name}/") for file in ours):
+            yield from (one.relative_to(folder).as_posix() for one in sorted(path.rglob("*")) if not one.is_dir())
+        else:
+            yield path.name
+
+
+def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
+    """The bundle in this folder; where there is none yet, or one of an earlier training, it is saved first."""
+    folder, why = Path(folder), ""
+    try:
+        if read_manifest(folder)["model_sha256"] != run.model_sha256():
+            why = f"The bundle '{folder.name}' is of an earlier training: saving it again."
+    except VggnbError:
+        why = f"No bundle '{folder.name}' yet: saving it now."
+    if why:
+        print(why)
+        save_bundle(run, folder, name=name)
+    return load_bundle(folder)
+
+
+def verify(folder: Path) -> list[SavedFile]:
+    """Compare every file of a bundle with its hash, and open each export as `save_bundle` does.
+
+    An export is a program: only for bundles from people whom you trust.
+
+    Raises:
+        VggnbError: not a bundle, a hash that differs, or a file that does not open or gives other probabilities.
+    """
+    folder, document = Path(folder), read_manifest(folder)
+    paths: dict[str, Path] = {}
+    for file, about in document["files"].items():
+        read_checked(folder, document, file)
+        if about["format"] in ENDINGS:
+            model = file.partition("/")[0] if about["format"] == "savedmodel" else file
+            paths[about["format"]] = folder / model
+    bundle = load_bundle(folder, precision="float32")
+    differences = _verified(folder, bundle.model, paths, bundle.recipe.image_size)
+    files = document["files"].items()
+    return [SavedFile(file, **facts, max_difference=differences.get(facts["format"])) for file, facts in files]
+
+
+def _safe_name(name: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")[:40] or "model"
+
+
+def _check_space(model: keras.Model, files: int, *folders: Path) -> None:
+    """Refuse a disk that will be full before all is written: HDF5 does not survive that."""
+    needed = 1.1 * files * 4 * model.count_params()
+    for folder in folders:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        with storage_errors(folder):
+            free = shutil.disk_usage(there).free
+        if needed > free:
+            what = f"The files need about {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free."
+            raise VggnbError(what, there, "Free some space, choose another folder, or ask for fewer --formats.")
