@@ -242,9 +242,10 @@ def test_verifying_sees_numbers_of_another_model(small):
 @pytest.mark.parametrize("found", [1e-4, float("nan")])
 def test_a_bundle_whose_file_does_not_come_back_the_same_is_not_kept(found, small, monkeypatch):
     before = hashes(small)
-    monkeypatch.setattr(exports, "_in_fresh_process", lambda job: dict.fromkeys(job["kinds"], found))
-    with pytest.raises(VggnbError, match="differ from the model's"):
-        save_small(small, seed=1)
+    with monkeypatch.context() as patch:  # which `small` patches, too
+        patch.setattr(exports, "_in_fresh_process", lambda job: dict.fromkeys(job["kinds"], found))
+        with pytest.raises(VggnbError, match="differ from the model's"):
+            save_small(small, seed=1)
     assert hashes(small) == before
 
 

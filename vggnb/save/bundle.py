@@ -25,7 +25,7 @@ from vggnb.save import runtimes
 from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file, storage_errors
 
 if TYPE_CHECKING:
-    import keras
+    from vggnb.device import keras
 
 FORMAT = 1  # of bundle.json and of the names in model.safetensors
 MANIFEST, NUMBERS, LABELS, CARD = "bundle.json", "model.safetensors", "labels.json", "card.json"
@@ -172,8 +172,7 @@ def weighted(model: "keras.Model") -> list:
 
 def forward_of(model: "keras.Model", recipe: Recipe) -> Callable:
     """A classifier as `Bundle.forward`."""
-    import keras
-
+    from vggnb.device import keras
     from vggnb.model import compiled, features_of
 
     both = keras.layers.Concatenate(dtype="float32")([model.output, features_of(model, recipe)])

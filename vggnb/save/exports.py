@@ -17,9 +17,9 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-import keras
 import numpy as np
 
+from vggnb.device import keras
 from vggnb.model import features_of
 from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from errno import EIO
 from pathlib import Path, PurePath
 
-import keras
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from vggnb.device import keras, tf
 from vggnb.folders import is_system, shown
-from vggnb.generators import tf
 from vggnb.images import DECODER_VERSION
 from vggnb.paths import versions
 from vggnb.save.bundle import (
