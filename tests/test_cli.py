@@ -159,7 +159,7 @@ def test_save_lists_every_file_with_its_check(document, own_run, quick_verify, t
     files = document("save", own_run.folder, "--to", tmp_path / "bundle", "--formats", "weights")["files"]
     assert all(set(file) == {"path", "format", "sha256", "bytes", "max_difference"} for file in files)
     checked = {file["format"]: file["max_difference"] for file in files if file["max_difference"] is not None}
-    assert set(checked) == {"weights"} and max(checked.values()) <= 1e-5
+    assert set(checked) == {"safetensors", "weights"} and max(checked.values()) <= 1e-5
 
 
 def test_predict_answers_good_and_bad_files_alike(document, saved, own_photos):
