@@ -257,6 +257,14 @@ def test_a_dataset_that_cannot_be_trained_on_is_told_in_one_message(verb, what, 
     assert "RANDOM" not in err and not (tmp_path / "run").exists(), "nothing is made before the refusal"
 
 
+def test_a_run_folder_that_cannot_be_written_to_is_found_before_the_census(vggnb, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "survey", lambda *_: pytest.fail("the census was taken"))
+    access = os.access  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
+    code, out, err = vggnb("train", photos, "--out", tmp_path / "run", *TINY, "--json")
+    assert (code, out) == (2, "") and "You lack the permission" in err
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -111,15 +111,19 @@ def open_workspace(*, dataset: Path | str | None = None, project: str = "vggnb")
     # A run is of one dataset: those on the sample do not stand in the way of those on the images of the user.
     named = Path(os.path.abspath(dataset))  # not ".."
     name = "sample" if dataset in _samples() else named.name if dataset.is_dir() else named.stem
-    _check_writable(home)
+    check_writable(home)
     return Workspace(
         where, profile, dataset, home, home / "runs" / name, local / "features", weights, _precision(dataset)
     )
 
 
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder that could not be made, or not be written to, later."""
-    place = folder
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or cannot be written to.
+
+    Raises:
+        VggnbError: a file stands in its place, or the permission is lacking.
+    """
+    place = Path(folder).absolute()
     while not os.path.lexists(place):
         place = place.parent
     with storage_errors(place):

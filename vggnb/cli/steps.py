@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vggnb.cli.output import note
-from vggnb.paths import WEIGHTS, Workspace, check_outside, open_workspace
+from vggnb.paths import WEIGHTS, Workspace, check_outside, check_writable, open_workspace
 from vggnb.recipe import Recipe
 from vggnb.staging.kinds import TABLES
 from vggnb.storage import VggnbError, make_folder, read_json
@@ -94,11 +94,13 @@ def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
 
 
 def _check_outside(options, workspace: Workspace, out: Path | None) -> None:
-    """Refuse to write into the folder that holds the images."""
+    """Refuse to write where the images are, or where nothing can be written, before the census."""
     table = workspace.dataset.suffix.lower() in TABLES
     images = workspace.dataset.parent if table else workspace.dataset
     check_outside(out or workspace.runs, images, "The run's folder", "--out")
     check_outside(options.store or workspace.features, images, "The feature store", "--store")
+    check_writable(out or workspace.runs)
+    check_writable(options.store or workspace.features)
 
 
 def weights_of(options, workspace: Workspace) -> str:
