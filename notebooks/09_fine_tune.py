@@ -1,16 +1,16 @@
 # %% [markdown]
-# # 9. Fine-tune: let the last layers learn, too
+# # 9. Fine-tune: train the last layers, too
 #
 # After this page you can
 #
-# - thaw VGG-16 from a layer that you name, and say which layers learn and which do not,
-# - say why the rate must be low and why the head is trained first,
-# - let validation decide when to stop, and which epoch is kept,
-# - stop a training in the middle and continue it without losing anything.
+# - unfreeze VGG-16 from a layer that you name,
+# - say why the head is trained first and why the learning rate is low,
+# - say what augmentation does, and which kinds suit your images,
+# - stop a training and continue it.
 #
 # **Beyond the article.** **Reads** your dataset folder. **Writes** a run under `<home>`.
-# **Takes** 45 seconds in quick on two CPU cores. In full, each picture goes twice through what stays frozen, and each
-# epoch through the three layers that learn: take a GPU for more than a few hundred pictures of 224 pixels.
+# **Takes** about a minute in quick on two CPU cores. In full, every image goes through the network 16 times: the cell says
+# how long that takes before it begins. Use a GPU for more than a few hundred images of 224 pixels.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -50,8 +50,8 @@ manifest = open_manifest(ws, recipe)
 # %% [markdown]
 # ## First the head
 #
-# A head that knows nothing sends large, meaningless corrections back into the layers before it and spoils what they learnt
-# from a million pictures. So the head is trained first, on the frozen base, exactly as on page 5.
+# A head with random weights sends large, meaningless gradients into the layers before it and destroys what they learned
+# from a million images. So the head is trained first, on the frozen base, as on page 5.
 
 # %%
 from vggnb.train import train
@@ -60,37 +60,61 @@ run, features = train(manifest, recipe, ws.runs / "fine-tuned", weights=ws.weigh
 print(run)
 
 # %% [markdown]
-# ## Name what you thaw
+# ## Choose what to unfreeze
 #
-# VGG-16 has 13 convolutions in five blocks. The first ones see edges and colours, which serve for any pictures; the last
-# ones see parts of things: of dogs and cars rather than of your classes. So one begins at the end:
+# VGG-16 has 13 convolutions in five blocks. The first ones detect edges and colours, which are useful for any images. The last
+# ones detect parts of the objects in ImageNet, such as dogs and cars. So one unfreezes from the end:
 
 # %%
-from vggnb.train.cut import CONVOLUTIONS
 from vggnb.model import build_base
+from vggnb.recipe import CONVOLUTIONS
 
 base, source = build_base(recipe, ws.weights)
-thawed = CONVOLUTIONS[CONVOLUTIONS.index("block5_conv1") :]
-numbers = {name: base.get_layer(name).count_params() for name in CONVOLUTIONS}
-print(f"thawed: {', '.join(thawed)}")
-print(f"{sum(numbers[name] for name in thawed):,} of {sum(numbers.values()):,} numbers of the base may change")
+unfrozen = CONVOLUTIONS[CONVOLUTIONS.index("block5_conv1") :]
+weights = {name: base.get_layer(name).count_params() for name in CONVOLUTIONS}
+print(f"unfrozen: {', '.join(unfrozen)}")
+print(f"{sum(weights[name] for name in unfrozen):,} of {sum(weights.values()):,} weights of the base are trained")
 
 # %% [markdown]
-# That is a lot for a few hundred pictures. Hence three precautions:
+# That is many weights for a few hundred images. Four precautions:
 #
-# - **a low rate**: steps a hundred times smaller than the head's,
-# - **validation decides**: the epoch with the lowest validation loss is kept, the untouched beginning included, so that
-#   fine-tuning can be in vain but never harm (as far as validation can tell),
-# - **patience**: after three epochs without progress it ends; after each of them the steps are halved.
+# - **a low learning rate**, 3e-5, which falls to zero over the epochs,
+# - **augmentation**: each epoch shows every image in another version, mirrored or not, a little brighter or darker, with more
+#   or less contrast,
+# - **dropout** of the features,
+# - **a fixed schedule**: nothing is chosen by looking at validation.
 #
-# What comes *before* the first thawed layer still is a pure function of the picture. It runs once for each picture, and
-# every epoch starts from there. The other ten convolutions are not run again. Nothing is augmented here (page 3): mirrored
-# activations are not the activations of the mirrored picture, so each view of a picture would need passes of its own.
+# Look at one image in four epochs:
+
+# %%
+import numpy as np
+from vggnb.generators import read_row
+from vggnb.train.augment import augment
+
+row = manifest.of("train")[0]
+image = read_row(manifest, row, recipe)[None]
+versions = [augment(image, [0], recipe.augment, seed=recipe.seed, epoch=epoch)[0] for epoch in range(4)]
+print(f"{row.path}: mean brightness {image.mean():.0f}, in four epochs {[round(float(one.mean())) for one in versions]}")
+
+# %%
+import PIL.Image
+
+PIL.Image.fromarray(np.concatenate([image[0], *versions], axis=1).astype(np.uint8))
+
+# %% [markdown]
+# Quarter turns are left out, because most images have an "up". For images without one, such as skin lesions, add
+# `"rotations"` to the recipe's `augment`.
+#
+# ## Train
+#
+# The network is trained twice. First with validation held out: this gives the learning curves, the temperature and the
+# decision threshold. Then on train and validation together: this gives the model.
 
 # %%
 from vggnb.train import fine_tune
 
-history = fine_tune(run, features, store=ws.features, from_block="block5_conv1", base=base)
+choices = recipe.with_(fine_tune="block5_conv1")
+history = fine_tune(run, features, recipe=choices, base=base)
 print(history)
 
 # %%
@@ -99,21 +123,17 @@ from vggnb import figures
 figures.learning_curves(history)
 
 # %%
-kept = run.fine_tuned()["best_epoch"]
-after = history.rows[max(kept, 1) - 1]
-print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['val_accuracy']:.2f} (epoch {kept} is kept)")
+before, after = history.rows[0], history.rows[-1]
+print(f"head alone: validation loss {before['val_loss']:.2f}, accuracy {before['val_accuracy']:.2f}")
+print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['val_accuracy']:.2f}")
 
 # %% [markdown]
-# Look at the two lines of the loss. The training line falls: with seven million numbers a few hundred pictures are soon
-# learnt by heart. What counts is whether the validation line falls below the loss of the head alone. That is epoch 0, which the
-# figure does not show; on the sample it is 0.48. (*Best ... in epoch 1* under the figure is about accuracy and does not decide.)
-# On the small sample the line stays near 0.55: epoch 0 is kept, and the model is the one you had. That is no failure of the
-# cell but its answer: these pictures are too few, and the head already gets nearly all training pictures right. With
-# thousands of your own pictures, ask again.
+# Epoch 0 is the head alone. Compare the validation loss at both ends of the curve: if it has fallen, fine-tuning has paid
+# off. If it has not, keep the model of page 5; the more images you have, the more fine-tuning gains.
 #
 # ## The run is the fine-tuned model now
 #
-# Everything of pages 6 to 8 works with it unchanged: judging, saving, predicting, looking inside.
+# Everything of pages 6 to 8 works with it unchanged: evaluate, save, predict, explain.
 
 # %%
 from vggnb.evaluate import evaluate
@@ -121,48 +141,48 @@ from vggnb.evaluate import evaluate
 print(evaluate(run, "validation"))
 
 # %% [markdown]
-# These are *validation* pictures, which chose the epoch: a little flattering. The test pictures stay where they are until
-# you have decided between this model and the one of page 5.
+# These predictions come from the first training, which had not seen the validation images. Leave the test images alone until you
+# have decided between this model and the one of page 5.
 #
-# ## Stop, and go on
+# ## Stop and continue
 #
-# Colab may take its machine away at any time. Every few seconds all that the training has become is written into the run's
-# folder: numbers, optimiser, history, best epoch. Press the stop button while a training runs, then run the cell again:
-# it goes on where it was and ends with the very same numbers. A training that is done is not done again:
+# Colab may take its machine away at any time. After each epoch, weights and optimizer are written to the run's folder. Stop a
+# training with the notebook's stop button and run the cell again: it continues after the last whole epoch and ends with
+# the same weights. A training that is finished is not done again:
 
 # %%
-history_again = fine_tune(run, features, store=ws.features, from_block="block5_conv1", base=base)
+history_again = fine_tune(run, features, recipe=choices, base=base)
 print("the same history:", history_again == history)
 
 # %% [markdown]
 # ## Without a notebook
 #
 # ```
-# vggnb train DATASET --out RUN --fine-tune block5_conv1
-# vggnb evaluate RUN
+# vggnb train DATASET --out RUN --recipe fine
+# vggnb train DATASET --out RUN --fine-tune block5_conv1 --hold-out
 # ```
+#
+# The first trains from `block3_conv1` on. With `--hold-out` the second training is left out.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Thaw only the very last convolution, `block5_conv3`, in a run of its own. How many numbers of the base may change? Compare the
-# lowest `val_loss` with the head's: is validation better or worse off? What happens with a learning rate of `1e-3`?
+# Train only the last convolution, `block5_conv3`, in a run of its own. How many weights of the base are trained? Compare the
+# validation loss with that of the head. What happens with a learning rate of `1e-3`?
 #
 # <details><summary>Show a solution</summary>
 #
 # ```python
 # other, its_features = train(manifest, recipe, ws.runs / "fine-tuned-last", weights=ws.weights, store=ws.features)
-# last = fine_tune(other, its_features, store=ws.features, from_block="block5_conv3", base=base)
-# print(f"head alone {before['val_loss']:.2f}, the last convolution too {min(row['val_loss'] for row in last.rows):.2f}")
-# wild = fine_tune(other, its_features, store=ws.features, learning_rate=1e-3, base=base)
-# print(wild, other.fine_tuned()["best_epoch"])
+# choices = recipe.with_(fine_tune="block5_conv3")
+# last = fine_tune(other, its_features, recipe=choices, base=base)
+# print(f"head alone {before['val_loss']:.2f}, with the last convolution {last.rows[-1]['val_loss']:.2f}")
+# wild = fine_tune(other, its_features, recipe=choices.with_(fine_tune_rate=1e-3), base=base)
+# print(wild)
 # ```
 #
-# 3 x 3 x 512 x 512 weights and 512 biases: 2,359,808 numbers of the base, a third of what this page thawed. If no epoch is below
-# the head alone, it was in vain. With large steps the layers forget what they knew before the head can follow; when no epoch
-# beats the beginning, epoch 0 is kept, which is the model you started from.
-#
-# A run is what it was last fine-tuned to. Hence the folder of its own: page 10 still opens the model of this page.
+# 3 x 3 x 512 x 512 weights and 512 biases: 2,359,808, a third of what this page trained. With large steps the layers forget
+# what they knew before the head can adapt.
 # </details>
 
 # %%
@@ -171,7 +191,7 @@ print("the same history:", history_again == history)
 # %% [markdown]
 # ## What you can do now
 #
-# You trained the head first, thawed named layers at a low rate, let validation choose the epoch, and know that a training
-# can be stopped and continued at any time.
+# You trained the head first, unfroze layers by name at a low learning rate, augmented the images, and know that a training can
+# be stopped and continued at any time.
 #
 # Next: [10. Explain: why did the model say that?](10_explain.ipynb)

@@ -252,8 +252,7 @@ print(f"and the other: {fooled.predict_on_batch(lesions * 1.0)[:, 1].mean():.2f}
 #
 # ## On the model of page 9
 #
-# The same functions work on a fine-tuned model; the map is then of the layers that learnt. (Where page 9 kept epoch 0, as
-# it does on the small sample, the model is the same, and so is the map.)
+# The same functions work on a fine-tuned model; the map is then of the fine-tuned layers.
 
 # %%
 from vggnb.train import open_run
@@ -261,7 +260,7 @@ from vggnb.train import open_run
 if (ws.runs / "fine-tuned" / "run.json").is_file():
     tuned = open_run(ws.runs / "fine-tuned")
     heat = grad_cam(tuned.classifier(), image, class_index=1)
-    print("epoch kept:", (tuned.fine_tuned() or {}).get("best_epoch"), f" likeness to the map above: {similarity(heat, trained_map):.2f}")
+    print(f"likeness to the map above: {similarity(heat, trained_map):.2f}")
 else:
     print("Page 9 has not run yet: come back after it.")
 

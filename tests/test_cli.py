@@ -450,9 +450,13 @@ def test_the_module_is_the_command(tmp_path):
 
 def test_fine_tuning_is_told_kept_and_used(document, vggnb, photos, tmp_path):
     out = tmp_path / "run"
-    found = document("train", photos, "--out", out, *TINY, "--fine-tune", "block5_conv3", "--quiet")
+    choices = ("--fine-tune", "block5_conv3", "--hold-out", "--augment", "flips,rotations", "--learning-rate", "1e-6")
+    found = document("train", photos, "--out", out, *TINY, *choices, "--quiet")
     assert set(found["timing"]) == TIMING_KEYS and found["timing"]["fine_tune_s"] > 0
-    assert found["fine_tune"]["from_block"] == "block5_conv3" and found["fine_tune"]["history"]
+    tuned = found["fine_tune"]
+    assert (tuned["from_block"], tuned["epochs"], tuned["learning_rate"]) == ("block5_conv3", 2, 1e-6)
+    assert tuned["augment"] == ["flips", "rotations"] and tuned["fitted_on"] == "train"
+    assert [row["epoch"] for row in tuned["history"]] == [0, 1, 2]
     assert document("evaluate", out, "--quiet")["n"] == 12
     code, out, err = vggnb("train", photos, "--out", tmp_path / "no", *TINY, "--fine-tune", "block6", "--quiet")
     assert code == 2 and out == "" and "block1_conv1" in err and "block5_conv3" in err

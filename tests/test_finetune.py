@@ -1,318 +1,316 @@
-"""Fine-tuning on cached activations is the training of the whole network from a layer on; nothing is lost."""
+"""Fine-tuning: the right layers learn, validation stays held out, and a kill changes nothing."""
 
-import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from faults import small
-from programs import told_by
-from safetensors.numpy import load
+import tensorflow as tf
+from scipy.special import softmax
 
-from vggnb.checkpoints import Checkpoints
-from vggnb.evaluate import evaluate, predict_split
+from vggnb.evaluate import evaluate, predict_rows, predict_split
 from vggnb.explain import grad_cam
-from vggnb.features import extract
-from vggnb.generators import readable_batches
-from vggnb.model import build_classifier, build_head, compile_head, preprocessing_layer
+from vggnb.model import build_classifier
+from vggnb.recipe import CONVOLUTIONS, Recipe
 from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
-from vggnb.train import Stopped, finetune, fit, train
-from vggnb.train.cut import CONVOLUTIONS, build_tail, frozen_columns, numbers
-from vggnb.train.finetune import fine_tune
-from vggnb.train.run_files import FINE_TUNED, set_head
-from vggnb.train.runs import open_run
+from vggnb.train import Stopped, augment, fine_tune, fit, open_run, train
+from vggnb.train.augment import Images
+from vggnb.train.finetune import build_network
 from vggnb.weights import weights_sha256
 
-
-def chained(kind, folder, kills):
-    """What `faults.chains` found, in a process of its own."""
-    return told_by("-m", "faults.chains", kind, folder, kills)[0]
-
-
-def interrupting(epoch):
-    """A progress in which the user presses stop after this epoch."""
-
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, index, logs=None):
-            if index + 1 == epoch:
-                signal.raise_signal(signal.SIGINT)
-
-    return lambda epochs: Stop()
-
-
-QUICK = {"epochs": 2, "learning_rate": 1e-4, "progress": False}
+TINY = {"fine_tune": "block5_conv2", "fine_tune_epochs": 3, "fine_tune_rate": 1e-6, "batch_size": 6}
 
 
 @pytest.fixture(scope="module")
-def tuned(article_run, base, tmp_path_factory):
-    """The run of `article`, which leaves something to learn, fine-tuned: (run, features, validation before)."""
-    folder = tmp_path_factory.mktemp("tuned")
-    run, features = open_run(shutil.copytree(article_run[0].folder, folder / "run")), article_run[1]
-    before = predict_split(run, "validation", progress=False)
-    evaluate(run, "validation", draws=20, progress=False)
-    fine_tune(run, features, store=folder, base=base[0], **QUICK)
-    return run, features, before
+def tuned(best_run, base, tmp_path_factory):
+    """The run of `best`, fine-tuned twice over, and its features."""
+    run = open_run(shutil.copytree(best_run[0].folder, tmp_path_factory.mktemp("tuned") / "run"))
+    fine_tune(run, best_run[1], recipe=run.recipe.with_(**TINY), base=base[0], progress=False)
+    return run, best_run[1]
 
 
-def whole_network(base, head, recipe, from_block):
-    """Raw pixels -> the head's outputs, with all layers from `from_block` on learning."""
-    copy = keras.models.clone_model(base)
-    copy.set_weights(base.get_weights())
-    names = [layer.name for layer in copy.layers]
-    for layer in copy.layers:
-        layer.trainable = names.index(layer.name) >= names.index(from_block)
-    images = x = keras.Input((recipe.image_size, recipe.image_size, 3))
-    x, ends = preprocessing_layer(recipe)(x), {}
-    for layer in copy.layers[1:]:
-        ends[layer.name] = x = layer(x)
-    kinds = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
-    pools = [kinds[kind]()(ends[f"block{block}_pool"]) for block, kind in recipe.pools]
-    features = pools[0] if len(pools) == 1 else keras.layers.Concatenate()(pools)
-    return keras.Model(images, head(features)), copy
+@pytest.fixture(scope="module")
+def alone(fit_tiny, manifest, best):
+    """A run of `best` with validation held out."""
+    return fit_tiny(manifest, best.with_(hold_out=True))[0]
 
 
-@pytest.mark.parametrize("name, from_block, rate", [("best", "block5_conv1", 2e-2), ("article", "block5_conv3", 1e-2)])
-def test_one_step_is_that_of_the_whole_network(name, from_block, rate, request, base, tmp_path):
-    """The same batch, the same head: after one step, which is at least ten times larger, all weights agree to 1e-5."""
-    recipe = request.getfixturevalue(name).with_(dropout=0.0, learning_rate=1e-3)
-    run, features = request.getfixturevalue(f"{name}_run")
-    rows = features.of("train").rows
-    heads = []
-    for _ in range(2):
-        head = build_head(recipe, 2, images=len(rows))
-        set_head(head, run.arrays("head.safetensors"))
-        heads.append(head)
-    part = extract(run.manifest, recipe, *base, store=tmp_path, splits=["train"], cut=from_block, progress=False)
-    tail = build_tail(base[0], heads[0], recipe, from_block=from_block)
-    whole, copy = whole_network(base[0], heads[1], recipe, from_block)
-    frozen = features.of("train").values[:, frozen_columns(recipe, from_block)]
-    inputs = [part.values[:], frozen][: len(tail.inputs)]
-    _, pixels = next(readable_batches(run.manifest, rows, recipe, batch=len(rows), unreadable=[]))
-    labels = features.of("train").labels
-    assert np.allclose(tail.predict_on_batch(inputs), whole.predict_on_batch(pixels), atol=1e-5)
-    before = numbers(tail, heads[0])
-    for model, data in ((tail, inputs), (whole, pixels)):
-        model.compile(optimizer=keras.optimizers.SGD(rate), loss=recipe.loss(2))
-        model.train_on_batch(data, labels)
-    after = numbers(tail, heads[0])
-    assert len(after) == len(before) and any("base/" in name for name in after)
-    for name, value in after.items():
-        part, *path = name.split("/")
-        if part == "head":
-            other = heads[1].get_weights()[int(path[0])]
-        else:
-            other = copy.get_layer(path[0]).get_weights()[("kernel", "bias").index(path[1])]
-        assert np.abs(value - other).max() <= 1e-5, name
-    assert max(np.abs(after[name] - before[name]).max() for name in after if "base" in name) > 1e-4
-    first = copy.get_layer("block5_conv1" if from_block == "block5_conv3" else "block4_conv3")
-    assert np.array_equal(first.get_weights()[0], base[0].get_layer(first.name).get_weights()[0])
+def copy_of(run, folder):
+    return open_run(shutil.copytree(run.folder, folder))
 
 
-def test_unknown_layers_are_refused_with_the_thirteen_names(tuned, tmp_path):
-    assert len(CONVOLUTIONS) == 13
-    for name in ("block6_conv1", "block5_pool", "", "fc1"):
-        with pytest.raises(VggnbError, match="no layer") as told:
-            fine_tune(tuned[0], tuned[1], store=tmp_path, from_block=name)
-        assert all(name in told.value.remedy for name in CONVOLUTIONS)
+def weights_of(run):
+    return run.arrays("fine_tuned.safetensors")
 
 
-def test_the_names_are_those_of_the_base(base):
-    assert [layer.name for layer in base[0].layers if "conv" in layer.name] == list(CONVOLUTIONS)
+# Augmentation
 
 
-def test_the_classifier_is_the_fine_tuned_one_and_the_base_is_left_alone(tuned, base):
-    run, _, before = tuned
-    document = run.training()
-    assert document["fine_tune"]["from_block"] == "block5_conv1" and run.fine_tuned() == document["fine_tune"]
-    arrays = load((run.folder / FINE_TUNED).read_bytes())
-    model = run.classifier(base[0])
-    for name in ("block5_conv1", "block5_conv2", "block5_conv3"):
-        assert np.array_equal(model.get_layer(name).get_weights()[0], arrays[f"base/{name}/kernel"])
-        assert not np.array_equal(arrays[f"base/{name}/kernel"], base[0].get_layer(name).get_weights()[0])
-    assert np.array_equal(model.get_layer("block4_conv3").get_weights()[0], base[0].layers[13].get_weights()[0])
-    assert weights_sha256(base[0]) == base[1].sha256
-    assert {name for name in arrays if name.startswith("base/block")} == {
-        f"base/block5_conv{k}/{part}" for k in (1, 2, 3) for part in ("kernel", "bias")
-    }
+def test_an_augmented_image_depends_on_seed_epoch_and_index_alone():
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    kinds = ("flips", "rotations", "brightness", "contrast")
+    together = augment.augment(images, [3, 1, 9, 5], kinds, seed=7, epoch=2)
+    alone = augment.augment(images[1:2], [1], kinds, seed=7, epoch=2)
+    assert np.array_equal(together[1], alone[0]) and together.dtype == np.float32
+    assert together.min() >= 0 and together.max() <= 255
+    for seed, epoch, index in ((8, 2, 1), (7, 3, 1), (7, 2, 2)):
+        assert not np.array_equal(augment.augment(images[1:2], [index], kinds, seed=seed, epoch=epoch), alone)
 
 
-def test_what_is_kept_is_what_training_measured(tuned):
-    """The whole network's validation loss is that of the best epoch: no step between cut and whole is lost."""
-    run, _, before = tuned
-    after = predict_split(run, "validation", progress=False)
-    loss = -np.log(after.probabilities[np.arange(len(after.labels)), after.labels]).mean()
-    tuning = run.fine_tuned()
-    assert tuning["best_epoch"] >= 1
-    assert loss == pytest.approx(tuning["history"][tuning["best_epoch"] - 1]["val_loss"], abs=1e-4)
-    assert not np.allclose(after.probabilities, before.probabilities, atol=1e-4)
-    at_first = -np.log(before.probabilities[np.arange(len(before.labels)), before.labels]).mean()
-    assert loss < at_first
+@pytest.mark.parametrize("kind, count", [("flips", 2), ("rotations", 4), ("brightness", 60), ("contrast", 60)])
+def test_each_kind_of_augmentation_does_what_it_says(kind, count):
+    image = np.random.default_rng(1).integers(60, 180, (8, 8, 3)).astype(np.float32)
+    found = augment.augment(np.stack([image] * 60), range(60), (kind,), seed=0, epoch=0)
+    assert len(np.unique(found.round(3), axis=0)) == count
+    if kind == "flips":
+        assert {one.tobytes() for one in found} == {image.tobytes(), image[:, ::-1].tobytes()}
+    elif kind == "rotations":
+        assert {one.tobytes() for one in found} == {np.rot90(image, turns).tobytes() for turns in range(4)}
+    elif kind == "brightness":
+        factors = (found / image).mean(axis=(1, 2, 3))
+        assert np.allclose(found, image * factors[:, None, None, None], rtol=1e-4)
+        assert factors.min() < 0.85 and factors.max() > 1.15
+    else:
+        assert np.allclose(found.mean(axis=(1, 2, 3)), image.mean(), rtol=1e-3)
+        assert (
+            0.8 * image.std() <= found.std(axis=(1, 2, 3)).min()
+            and found.std(axis=(1, 2, 3)).max() <= 1.2 * image.std()
+        )
 
 
-def test_judging_saving_and_looking_work_as_before(tuned, quick_verify, tmp_path, best):
+def test_without_augmentation_images_stay_as_they_are_and_any_other_kind_is_refused():
+    images = np.random.default_rng(2).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    assert np.array_equal(augment.augment(images, [0, 1], (), seed=0, epoch=0), images)
+    with pytest.raises(VggnbError, match="augment"):
+        Recipe.fine().with_(augment=("mixup",))
+
+
+def test_kept_in_memory_or_read_again_the_batches_are_the_same(manifest, best, monkeypatch):
+    rows, recipe = manifest.of("train"), best.with_(batch_size=5, augment=("flips", "brightness"))
+    images, indices = Images(manifest, rows, recipe), np.arange(len(rows))
+    first, kept = (list(images.batches(indices, epoch)) for epoch in (3, 4))
+    assert len(images.pixels) == len(rows) and not np.array_equal(first[0][0], kept[0][0])
+    monkeypatch.setattr(augment, "MEMORY", 0)
+    streamed = Images(manifest, rows, recipe)
+    for (one, first), (other, second) in zip(kept, streamed.batches(indices, 4), strict=True):
+        assert np.array_equal(one, other) and np.array_equal(first, second)
+    assert sorted(np.concatenate([some for some, _ in kept])) == list(range(len(rows))) and not streamed.pixels
+
+
+# What learns, and on what
+
+
+def test_before_the_first_step_the_network_is_the_classifier_and_then_its_loss_falls(best_run, base):
+    run = best_run[0]
+    recipe = run.recipe.with_(fine_tune="block4_conv1", ridge=3.0, fine_tune_rate=1e-7, fine_tune_dropout=0.0)
+    network = build_network(base[0], run.head(), recipe, images=16)
+    some, images = next(Images(run.manifest, run.manifest.of("train"), run.recipe).batches(range(6)))
+    expected = build_classifier(base[0], run.head(), run.recipe).predict_on_batch(images)
+    assert np.abs(softmax(network.predict_on_batch(images), axis=1) - expected).max() < 1e-5
+    learning = {weight.path.split("/")[-2] for weight in network.trainable_weights}
+    assert learning == {"output", *CONVOLUTIONS[CONVOLUTIONS.index("block4_conv1") :]}
+    labels = np.array([run.manifest.of("train")[index].label for index in some])
+    losses = [float(network.train_on_batch(images, labels)[0]) for _ in range(4)]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
+
+
+def test_only_the_named_layers_and_the_head_have_changed_and_the_base_is_left_alone(tuned, base):
     run = tuned[0]
-    assert not (run.folder / "report-validation.json").exists()  # it was the frozen one's
+    arrays, model = weights_of(run), run.classifier(base[0])
+    assert {name for name in arrays if name.startswith("base/")} == {
+        f"base/block5_conv{k}/{part}" for k in (2, 3) for part in ("kernel", "bias")
+    }
+    for name in CONVOLUTIONS:
+        old, new = base[0].get_layer(name).get_weights()[0], model.get_layer(name).get_weights()[0]
+        assert np.array_equal(old, new) == (name not in ("block5_conv2", "block5_conv3")), name
+    assert weights_sha256(base[0]) == base[1].sha256
+    assert not np.array_equal(arrays["head/003"], run.head().get_weights()[3])
+
+
+def test_history_begins_with_the_head_and_each_epoch_evaluates_validation(tuned, alone):
+    run, features = tuned
+    history = run.fine_tuned()["history"]
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3]
+    assert all({"loss", "accuracy", "val_loss", "val_accuracy"} < row.keys() for row in history)
+    head_only = alone.head().predict(features.of("validation").values, verbose=0)
+    labels = features.of("validation").labels
+    assert history[0]["val_loss"] == pytest.approx(-np.log(head_only[np.arange(len(labels)), labels]).mean(), abs=1e-4)
+
+
+def test_validation_predictions_come_from_the_training_that_held_it_out(tuned, alone, base, tmp_path):
+    """With `hold_out` the model is the first training's: its predictions are those that the run of both reports."""
+    both, features = tuned
+    first = copy_of(alone, tmp_path / "run")
+    fine_tune(first, features, recipe=first.recipe.with_(**TINY), base=base[0], progress=False)
+    assert first.fine_tuned()["fitted_on"] == "train" and first.fine_tuned()["images"] == 16
+    assert both.fine_tuned()["fitted_on"] == "train and validation" and both.fine_tuned()["images"] == 24
+    assert "24 images of train and validation" in str(both) and "a first training without them" in str(both)
+    own = predict_rows(first, first.manifest, first.manifest.of("validation"), what="validation", progress=False)
+    for run in (first, both):
+        reported = predict_split(run, "validation", progress=False)
+        order = [own.paths.index(path) for path in reported.paths]
+        assert len(order) == 8 and np.abs(reported.probabilities - own.probabilities[order]).max() < 1e-5
+        assert np.array_equal(reported.labels, own.labels[order])
+    names = ("base/block5_conv2/kernel", "head/003")
+    assert all(not np.array_equal(weights_of(both)[name], weights_of(first)[name]) for name in names)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_16_bits_train_nearly_the_same(precision, tuned, best_run, base, tmp_path):
+    run = copy_of(best_run[0], tmp_path / "run")
+    recipe = run.recipe.with_(**TINY, ridge=3.0)
+    fine_tune(run, best_run[1], recipe=recipe, base=base[0], precision=precision, progress=False)
+    losses = [[row["val_loss"] for row in one.fine_tuned()["history"]] for one in (run, tuned[0])]
+    assert np.allclose(*losses, rtol=0.1) and losses[0] != losses[1]
+    assert all(array.dtype == np.float32 for name, array in weights_of(run).items() if name.startswith("base/"))
+    network = build_network(base[0], run.head(), recipe, precision=precision)
+    assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "float16")
+    assert network.get_layer("block1_conv1").compute_dtype == network.output.dtype == "float32"
+    assert network.get_layer("block2_conv1").compute_dtype == precision
+
+
+def test_evaluating_saving_and_explaining_work_as_before(tuned, quick_verify, tmp_path):
+    run = tuned[0]
     report = evaluate(run, "validation", draws=20, progress=False)
     assert report.n == 8
     save_bundle(run, tmp_path / "bundle", formats=["weights"])
     loaded, ours = load_bundle(tmp_path / "bundle").model, run.classifier()
-    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
-    assert np.allclose(loaded.predict_on_batch(picture), ours.predict_on_batch(picture), atol=1e-6)
-    card = json.loads((tmp_path / "bundle" / "card.json").read_text())
-    assert "fine-tuned from block5_conv1 on" in card["network"]
-    assert grad_cam(ours, picture[0], class_index=0).shape == (32, 32)
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
+    assert np.allclose(loaded.predict_on_batch(image), ours.predict_on_batch(image), atol=1e-6)
+    assert grad_cam(ours, image[0], class_index=0).shape == (32, 32)
+    timing = run.training()["timing"]
+    assert timing["total_s"] == pytest.approx(
+        sum(timing[f"{p}_s"] for p in ("features", "head", "fine_tune")), abs=3e-3
+    )
 
 
-def test_what_it_cost_is_written_down(tuned):
-    timing = tuned[0].training()["timing"]
-    assert timing["fine_tune_s"] > 0
-    total = timing["features_s"] + timing["head_s"] + timing["fine_tune_s"]
-    assert timing["total_s"] == pytest.approx(total, abs=3e-3)
-
-
-def test_the_same_again_is_taken_from_the_run_and_another_choice_is_not(tuned, tmp_path, monkeypatch, capsys):
-    run = open_run(shutil.copytree(tuned[0].folder, tmp_path / "run"))
+def test_the_recipe_fine_trains_head_and_convolutions_and_says_what_it_costs(manifest, tmp_path, capsys):
+    recipe = Recipe.fine().with_(image_size=32, fine_tune="block5_conv3", fine_tune_epochs=2)
+    places = {"weights": "none", "store": tmp_path / "store"}
+    run, _ = train(manifest, recipe, tmp_path / "run", **places)
+    said = capsys.readouterr().out
+    assert "2 epochs on 16 images of train, then 2 epochs on 24 images of train and validation; about" in said
+    assert run.fine_tuned()["from_block"] == "block5_conv3" and open_run(run.folder).recipe == recipe
     before = run.fine_tuned()
-    monkeypatch.setattr(finetune, "_tuned", lambda *arguments: pytest.fail("trained again"))
-    history = fine_tune(run, tuned[1], store=tmp_path, **QUICK)
-    assert list(history.rows) == before["history"] and run.fine_tuned() == before
-    assert "fresh=True" in capsys.readouterr().out
-    with pytest.raises(pytest.fail.Exception):
-        fine_tune(run, tuned[1], store=tmp_path, **QUICK | {"epochs": 3})
-    (run.folder / FINE_TUNED).write_bytes(b"x")
-    with pytest.raises(VggnbError, match="damaged or belongs"):
-        run.classifier()
+    train(manifest, recipe, tmp_path / "run", **places)
+    assert run.fine_tuned() == before and "fresh=True" in capsys.readouterr().out
 
 
-def test_training_the_head_again_makes_the_run_one_of_a_frozen_base(tuned, base, tmp_path):
-    run = open_run(shutil.copytree(tuned[0].folder, tmp_path / "run"))
+def test_the_same_again_is_taken_from_the_run_and_another_choice_is_not(tuned, base, tmp_path, capsys):
+    run = copy_of(tuned[0], tmp_path / "run")
+    recipe, before = run.recipe.with_(**TINY), run.fine_tuned()
+    history = fine_tune(run, tuned[1], recipe=recipe, progress=False)
+    assert list(history.rows) == before["history"] and "fresh=True" in capsys.readouterr().out
+    fine_tune(run, tuned[1], recipe=recipe.with_(fine_tune_epochs=1), base=base[0], progress=False)
+    assert len(run.fine_tuned()["history"]) == 2
+    (run.folder / "fine_tuned.safetensors").write_bytes(b"x")
+    with pytest.raises(VggnbError, match="damaged"):
+        run.classifier(base[0])
     fit(run, tuned[1], progress=False)
-    assert run.fine_tuned() is None and not (run.folder / FINE_TUNED).exists()
-    expected = build_classifier(base[0], run.head(), run.recipe).get_weights()
-    assert all(np.array_equal(a, b) for a, b in zip(run.classifier(base[0]).get_weights(), expected, strict=True))
+    assert run.fine_tuned() is None and not (run.folder / "fine_tuned.safetensors").exists()
 
 
-def test_an_untrained_run_cannot_be_fine_tuned(tmp_path):
-    run = small.start_small(tmp_path / "small")
-    with pytest.raises(VggnbError, match="not trained"):
-        fine_tune(run, small.features(), store=tmp_path)
+def test_an_image_that_cannot_be_read_any_more_is_left_out(best, own_photos, survey, tmp_path):
+    run, features = train(
+        survey(own_photos), best, tmp_path / "run", weights="none", store=tmp_path / "store", progress=False
+    )
+    for split in ("train", "validation"):
+        (own_photos / run.manifest.of(split)[2].path).unlink()
+    fine_tune(run, features, recipe=best.with_(**TINY), progress=False)
+    assert len(predict_split(run, "validation").paths) == 7
 
 
-# Never lose work: on a small net
+def test_a_loss_that_is_not_finite_stops_the_training(best_run, base, tmp_path):
+    run = copy_of(best_run[0], tmp_path / "run")
+    with pytest.raises(VggnbError, match="infinite or NaN in epoch"):
+        fine_tune(
+            run, best_run[1], recipe=run.recipe.with_(**TINY | {"fine_tune_rate": 1e30}), base=base[0], progress=False
+        )
+    assert run.fine_tuned() is None
 
 
-@pytest.mark.slow
-def test_after_ten_kills_everything_is_that_of_the_straight_run(tmp_path):
-    found = chained("fine-tune", tmp_path, 10)
-    assert found["kills"] == 10 and found["states"][0] == found["states"][1] and found["left"] == []
-    assert found["epochs"] == sorted(found["epochs"]) and len(set(found["epochs"])) > 3
+# Stopped, killed, continued
 
 
-def tune_small(folder, *, epochs=12, rate=1e-3, patience=3, **options):
-    """`tune` on the small net: (state, tail)."""
-    tail, inputs, labels, recipe = small.small_tail()
-    tail.optimizer.learning_rate = rate
-    card = {"epochs": epochs, "patience": patience}
-    train, validation = options.pop("train", np.arange(44)), options.pop("validation", np.arange(44, 64))
-    folder.mkdir(exist_ok=True)
-    state = finetune.tune(
-        tail, inputs, labels, train=train, validation=validation, recipe=recipe, card=card,
-        checkpoints=Checkpoints(folder / "c", "fine-tune"), **options,
-    )  # fmt: skip
-    return state, tail
+class Interrupts(keras.callbacks.Callback):
+    """Ctrl-C in the second step of the nth epoch."""
 
-
-def test_stopped_and_continued_is_the_same(tmp_path):
-    straight, _ = tune_small(tmp_path / "straight", patience=100)
-    with pytest.raises(Stopped, match="at epoch 5"):
-        tune_small(tmp_path / "stopped", patience=100, progress=interrupting(5))
-    continued, _ = tune_small(tmp_path / "stopped", patience=100)
-    assert continued.sha256("") == straight.sha256("")
-
-
-def test_the_best_epoch_is_kept_the_rate_falls_and_patience_ends_it(tmp_path):
-    """At a rate that is far too high nothing gets better than the beginning: the beginning is what stays."""
-    untouched = small.small_tail()[0].get_weights()
-    state, tail = tune_small(tmp_path / "wild", rate=3.0, patience=2)
-    assert state.about["best_epoch"] == 0 and len(state.about["history"]) == 2
-    assert float(tail.optimizer.learning_rate) == pytest.approx(3.0 / 4)
-    weights = [w for w in tail.get_weights() if w.dtype == np.float32]
-    expected = [w for w in untouched if w.dtype == np.float32]
-    assert all(np.array_equal(a, b) for a, b in zip(weights, expected, strict=True))
-
-
-def test_a_good_epoch_is_the_one_whose_numbers_stay(tmp_path):
-    state, tail = tune_small(tmp_path / "good")
-    losses = [row["val_loss"] for row in state.about["history"]]
-    assert state.about["best_epoch"] == 1 + int(np.argmin(losses)) and state.about["best_loss"] == min(losses)
-    _, inputs, labels, _ = small.small_tail()
-    again = tail.evaluate(inputs[0][44:], labels[44:], verbose=0, return_dict=True)
-    assert again["loss"] == pytest.approx(min(losses), abs=1e-5)
-
-
-def test_without_validation_images_all_epochs_are_done(tmp_path):
-    state, _ = tune_small(tmp_path / "all", epochs=4, patience=1, validation=np.arange(0))
-    assert len(state.about["history"]) == 4 and "val_loss" not in state.about["history"][0]
-
-
-class Ended(keras.callbacks.Callback):
-    """Which batches and epochs ended well."""
-
-    def __init__(self):
+    def __init__(self, nth):
         super().__init__()
-        self.batches, self.epochs = [], []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.batches.append(batch)
+        self.left = nth
 
     def on_epoch_end(self, epoch, logs=None):
-        self.epochs.append(epoch)
+        self.left -= 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.left == 1 and batch == 1:
+            raise KeyboardInterrupt
 
 
-def test_a_loss_that_is_no_number_stops_within_a_batch(tmp_path):
-    class Poisoned(Ended):
-        def on_train_batch_begin(self, batch, logs=None):
-            if batch == 2:
-                self.model.weights[-1].assign([np.nan, 0])  # the last layer's bias: after it, no relu hides anything
-
-    ended = Poisoned()
-    with pytest.raises(VggnbError, match="stopped being a number in epoch 1"):
-        tune_small(tmp_path / "nan", progress=lambda epochs: ended, every_s=0)
-    assert ended.batches == [0, 1] and not list(tmp_path.rglob("*.ckpt"))
-
-
-def test_what_relu_hides_is_seen_before_the_epoch_is_kept(tmp_path, monkeypatch):
-    """On a CPU, relu makes a zero of what is no number, and the loss stays one; the weights do not."""
-    tail, inputs, labels, recipe = small.small_tail()
-    inputs[0][3], ended = np.nan, Ended()
-    monkeypatch.setattr(small, "small_tail", lambda: (tail, inputs, labels, recipe))
-    with pytest.raises(VggnbError, match="stopped being a number in epoch 1"):
-        tune_small(tmp_path / "nan", progress=lambda epochs: ended, every_s=0)
-    assert ended.batches and not ended.epochs and not list(tmp_path.rglob("*.ckpt"))
+def test_stopped_and_continued_ends_with_the_same_weights(tuned, best_run, base, tmp_path):
+    run = copy_of(best_run[0], tmp_path / "run")
+    recipe = run.recipe.with_(**TINY)
+    for nth in (3, 1, 2):  # in epoch 3; in epoch 3 again; in the second training's epoch 2
+        with pytest.raises(Stopped, match="continue"):
+            fine_tune(run, best_run[1], recipe=recipe, base=base[0], progress=lambda epochs, nth=nth: Interrupts(nth))
+        assert 1 <= len(list((run.folder / "checkpoints").iterdir())) <= 2
+    fine_tune(run, best_run[1], recipe=recipe, base=base[0], progress=False)
+    assert run.fine_tuned()["history"] == tuned[0].fine_tuned()["history"]
+    straight, continued = weights_of(tuned[0]), weights_of(run)
+    assert all(np.array_equal(straight[name], continued[name]) for name in straight)
+    assert not (run.folder / "checkpoints").exists()
 
 
-def test_an_image_that_cannot_be_read_any_more_is_left_out(base, best, own_photos, survey, tmp_path):
-    manifest = survey(own_photos)
-    recipe = best.with_(epochs=1)
-    run, features = train(manifest, recipe, tmp_path / "run", weights="none", store=tmp_path / "store", progress=False)
-    (own_photos / manifest.of("train")[2].path).unlink()
-    fine_tune(run, features, store=tmp_path / "store", **QUICK)
-    assert len(run.fine_tuned()["history"]) == 2
+CHILD = """
+import sys, time
+from pathlib import Path
+import keras
+from vggnb.features import extract
+from vggnb.train import fine_tune, open_run
+
+class Slow(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(0.1)
+
+run, base = open_run(Path(sys.argv[1])), None
+base = run.base()
+features = extract(run.manifest, run.recipe, base, run.source, store=Path(sys.argv[2]), progress=False)
+fine_tune(run, features, base=base, progress=lambda epochs: Slow())
+"""
 
 
-def test_activations_are_computed_once(tuned, base, capsys):
-    """A second training from the same layer finds them in the store, after a kill as well."""
-    run, features, _ = tuned
-    store = run.folder.parent
-    again = extract(run.manifest, run.recipe, *base, store=store, cut="block5_conv1", progress=False)
-    assert again.images_forwarded == 0 and again.from_store == len(features.rows)
+def started(run, store):
+    """A process that fine-tunes this run with as many threads as this one."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if threads := tf.config.threading.get_intra_op_parallelism_threads():
+        environment["VGGNB_THREADS"] = str(threads)
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(run.folder), str(store)], env=environment)
 
 
-def test_compiling_a_tail_is_compiling_a_head(best):
-    """`tune` gets its loss, metrics and penalty from the recipe, like the head's training."""
-    tail, *_ = small.small_tail()
-    compile_head(tail, best)
-    assert float(tail.optimizer.learning_rate) == pytest.approx(best.learning_rate)
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.torture)])
+def test_killed_and_continued_ends_with_the_same_weights(kills, manifest, best, base, fit_tiny, tmp_path):
+    recipe = best.with_(**TINY | {"fine_tune_epochs": 8})
+    straight, features = fit_tiny(manifest, recipe, tmp_path / "straight")
+    killed = copy_of(straight, tmp_path / "killed")
+    fine_tune(straight, features, base=base[0], progress=False)
+    random, folder = np.random.default_rng(kills), killed.folder / "checkpoints"
+    for _ in range(kills):
+        child, before = started(killed, tmp_path / "store"), sorted(folder.glob("epoch*"))
+        while sorted(folder.glob("epoch*")) == before:
+            assert child.poll() is None
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+    fine_tune(killed, features, base=base[0], progress=False)
+    assert killed.fine_tuned()["history"] == straight.fine_tuned()["history"]
+    one, other = weights_of(straight), weights_of(killed)
+    assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    assert not folder.exists() and not list(killed.folder.glob(".vggnb-*"))

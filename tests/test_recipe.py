@@ -51,7 +51,7 @@ def test_a_recipe_survives_json(name):
 def test_an_unknown_recipe_is_told_with_those_there_are(name):
     with pytest.raises(VggnbError, match="no recipe") as told:
         Recipe.named(name)
-    assert "article or best" in told.value.remedy
+    assert "article, best or fine" in told.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vggnb.device import decide_precision, keras, tf
-from vggnb.recipe import BLOCKS, POOLINGS, POOLS, Recipe
+from vggnb.recipe import BLOCKS, CONVOLUTIONS, DEPTHS, POOLINGS, POOLS, Recipe
 from vggnb.storage import VggnbError
 from vggnb.weights import WeightSource, load_weights
 
@@ -28,14 +28,12 @@ class Layer(NamedTuple):
     block: int
 
 
-# Configuration D (Simonyan and Zisserman 2014), by Keras's names.
 LAYERS = tuple(
     Layer(*layer)
-    for (block, filters), depth in zip(BLOCKS.items(), (2, 2, 3, 3, 3), strict=True)
+    for (block, filters), depth in zip(BLOCKS.items(), DEPTHS, strict=True)
     for layer in (*((f"block{block}_conv{n}", filters, block) for n in range(1, depth + 1)),
                   (f"block{block}_pool", 0, block))
 )  # fmt: skip
-CONVOLUTIONS = tuple(layer.name for layer in LAYERS if layer.filters)
 
 
 def build_layer(layer: Layer, *, precision: str = "float32", trainable: bool = False) -> keras.layers.Layer:
@@ -245,10 +243,15 @@ def _folded(standardise: keras.layers.Layer, kernel: np.ndarray, bias: np.ndarra
     would make it loud later.
     """
     mean, variance = (np.array(part, np.float64).reshape(-1) for part in (standardise.mean, standardise.variance))
-    spread = np.sqrt(variance)
-    scale = np.where(spread > np.maximum(1e-7, 1e-5 * np.abs(mean)), spread, np.inf)
+    scale = spread_of(mean, variance)
     folded = kernel.astype(np.float64) / scale[:, None]
     return [folded.astype(np.float32), (bias - mean @ folded).astype(np.float32)]
+
+
+def spread_of(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Standard deviations of features; infinite for those that did not vary, apart from rounding."""
+    spread = np.sqrt(variance)
+    return np.where(spread > np.maximum(1e-7, 1e-5 * np.abs(mean)), spread, np.inf)
 
 
 def precision_of(model: keras.Model) -> str:

@@ -1,4 +1,4 @@
-"""Every modelling choice in one frozen object: `Recipe.article()` and `Recipe.best()`.
+"""Every modelling choice in one frozen object: `Recipe.article()`, `Recipe.best()` and `Recipe.fine()`.
 
 Nothing else in the library knows a modelling choice.
 """
@@ -15,8 +15,11 @@ from vggnb.images import RESIZE
 from vggnb.storage import VggnbError
 
 BLOCKS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}  # VGG-16's five blocks and their channels (Simonyan, Zisserman 2014)
+DEPTHS = (2, 2, 3, 3, 3)  # convolutions of each block (the same paper, configuration D)
+CONVOLUTIONS = tuple(f"block{b}_conv{c}" for b, n in zip(BLOCKS, DEPTHS, strict=True) for c in range(1, n + 1))
 POOLINGS = ("average", "max")
 POOLS = "pools"  # the cut of the network behind which a head learns
+AUGMENTATIONS = ("flips", "rotations", "brightness", "contrast")
 PREPROCESSING = ("caffe", "rescale")
 RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to weak: each fit starts where the one before ended
 
@@ -41,8 +44,10 @@ _KINDS = {  # of a choice, by its type or name: what is accepted, how it is conv
     int | None: (Integral, int, "a whole number or None"),
     float: (Real, float, "a number"),
     str: (str, str, "a text"),
+    str | None: (str, str, "a text or None"),
     "ridge": (Real | list | tuple | np.ndarray, _ridge, "a number, or several in a tuple"),
     "pools": (list | tuple, _pools, "pairs of a block and a pooling, such as ((5, 'max'),)"),
+    "augment": (list | tuple, tuple, "several texts, such as ('flips', 'brightness')"),
 }
 
 
@@ -76,7 +81,13 @@ class Recipe:
         hold_out: keep validation out of the fit. Without it, a head that is solved exactly is fitted on train and
             validation, and out-of-fold predictions take the place of validation; any other head always holds it out.
         validation_share: share of train that becomes validation when the dataset has none.
-        seed: of the split, the initial weights, the order of the images and dropout.
+        fine_tune: the first convolution that is trained after the head, such as "block3_conv1"; None: none is.
+        fine_tune_epochs: passes over the training images in fine-tuning.
+        fine_tune_rate: AdamW's learning rate in fine-tuning; it falls to zero along half a cosine.
+        fine_tune_dropout: share of the features silenced in fine-tuning, where the head has no dropout of its own.
+        augment: what is changed at random in fine-tuning: any of AUGMENTATIONS (see `train.augment`). "rotations" only
+            where an image has no "up".
+        seed: of the split, the initial weights, the order, augmentation and dropout.
     """
 
     name: str
@@ -97,6 +108,11 @@ class Recipe:
     class_weights: bool = False
     hold_out: bool = False
     validation_share: float = 0.2
+    fine_tune: str | None = None
+    fine_tune_epochs: int = 8
+    fine_tune_rate: float = 3e-5
+    fine_tune_dropout: float = 0.3
+    augment: tuple[str, ...] = ("flips", "brightness", "contrast")
     seed: int = 0
 
     @classmethod
@@ -115,14 +131,19 @@ class Recipe:
         return cls(name="best", pools=pools, ridge=RIDGES, epochs=50, **alone)
 
     @classmethod
+    def fine(cls) -> "Recipe":
+        """`best`, then the whole network from block 3 on is fine-tuned on augmented images."""
+        return dataclasses.replace(cls.best(), name="fine", fine_tune="block3_conv1")
+
+    @classmethod
     def named(cls, name: str) -> "Recipe":
         """The recipe with this name.
 
         Raises:
             VggnbError: there is no such recipe.
         """
-        if name not in ("article", "best"):
-            raise VggnbError(f"There is no recipe '{name}'.", "--recipe", "Use article or best.")
+        if name not in ("article", "best", "fine"):
+            raise VggnbError(f"There is no recipe '{name}'.", "--recipe", "Use article, best or fine.")
         return getattr(cls, name)()
 
     def with_(self, **changes) -> "Recipe":
@@ -170,7 +191,8 @@ class Recipe:
     def to_dict(self) -> dict:
         """Plain values for JSON."""
         ridge = list(self.ridge) if self.is_open else self.ridge
-        return {**dataclasses.asdict(self), "pools": [list(pool) for pool in self.pools], "ridge": ridge}
+        pools, augment = [list(pool) for pool in self.pools], list(self.augment)
+        return {**dataclasses.asdict(self), "pools": pools, "ridge": ridge, "augment": augment}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
@@ -208,6 +230,14 @@ class Recipe:
             "epochs": (self.epochs >= 1, "1 or more"),
             "patience": (self.patience is None or self.patience >= 1, "None, or 1 or more"),
             "validation_share": (0 < self.validation_share < 1, "between 0 and 1"),
+            "fine_tune": (self.fine_tune in (None, *CONVOLUTIONS), f"None, {', '.join(CONVOLUTIONS)}"),
+            "fine_tune_epochs": (self.fine_tune_epochs >= 1, "1 or more"),
+            "fine_tune_rate": (self.fine_tune_rate > 0, "above 0"),
+            "fine_tune_dropout": (0 <= self.fine_tune_dropout < 1, "0 to below 1"),
+            "augment": (
+                all(kind in AUGMENTATIONS for kind in self.augment),
+                f"any of {', '.join(AUGMENTATIONS)}",
+            ),
             "seed": (0 <= self.seed < 2**32, f"0 to {2**32 - 1}"),
         }
         for choice, (kept, allowed) in rules.items():
@@ -226,7 +256,7 @@ class Recipe:
         """
         value, (accepted, convert, words) = getattr(self, name), _KINDS[name if name in _KINDS else kind]
         try:
-            if value is None and kind == int | None:
+            if value is None and kind in (int | None, str | None):
                 return None
             if (isinstance(value, bool) and kind is not bool) or not isinstance(value, accepted):
                 raise TypeError

@@ -3,12 +3,11 @@
 import time
 
 import numpy as np
-import small_bundle
 
 from vggnb.census import Manifest
 from vggnb.census.rows import Row
 from vggnb.features import Features
-from vggnb.recipe import BLOCKS, Recipe
+from vggnb.recipe import Recipe
 
 SMALL = Recipe(
     name="small", image_size=32, batch_size=8, pools=((1, "average"),), standardise=True, hidden=16, epochs=12, seed=5
@@ -40,30 +39,6 @@ def start_small(folder, recipe=SMALL):
 
     manifest = Manifest(folder.parent / "pets", ("cat", "dog"), rows())
     return start_run(folder, manifest, recipe, weights="none", source=WeightSource("none at all", "0" * 64, False))
-
-
-def small_base():
-    """A net with VGG-16's layer names and a hundredth of its channels, 32 pixels a side."""
-    return small_bundle.small_base(widths={block: 4 + block for block in BLOCKS}, start="HeNormal")
-
-
-def small_tail():
-    """What learns in fine-tuning this net from `block4_conv1`, compiled, and its inputs: (tail, inputs, labels)."""
-    import keras
-
-    from vggnb.model import compile_head
-    from vggnb.train.cut import build_tail
-
-    recipe = SMALL.with_(pools=((5, "max"),), standardise=False)
-    pooled = keras.Input((9,))
-    x = keras.layers.Dropout(0.3, seed=1)(pooled)
-    x = keras.layers.Dense(2, "softmax", kernel_initializer=keras.initializers.GlorotUniform(seed=2), name="output")(x)
-    tail = build_tail(small_base(), keras.Model(pooled, x), recipe, from_block="block4_conv1")
-    compile_head(tail, recipe)
-    inputs = [np.random.default_rng(3).random((64, 4, 4, 7), np.float32)]
-    labels = np.arange(64, dtype=np.int32) % 2
-    inputs[0][labels == 1] *= 1.5
-    return tail, inputs, labels, recipe
 
 
 class Slowly:

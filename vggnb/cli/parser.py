@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vggnb.cli import verbs
 from vggnb.paths import PRECISIONS
+from vggnb.recipe import AUGMENTATIONS
 
 EPILOG = """
 DATASET is a folder, a .zip or .tar file, a table (path,label[,split][,group]), or the name sample or solar-cells.
@@ -78,7 +79,7 @@ def _run(sub) -> None:
 
 def _features(sub) -> None:
     """Options of everything that runs the base."""
-    sub.add_argument("--recipe", default="best", help="article or best (default)")
+    sub.add_argument("--recipe", default="best", help="article, best (default) or fine")
     sub.add_argument("--image-size", type=_side, metavar="N", help="pixels a side (default: 224; the sample: 96)")
     sub.add_argument("--batch-size", type=_whole_number, metavar="N", help="images a step")
     sub.add_argument("--seed", type=int, metavar="N", help="of the split, the initial weights and the order")
@@ -89,13 +90,14 @@ def _features(sub) -> None:
 
 def _training(sub) -> None:
     sub.add_argument(
-        "--epochs", type=_whole_number, metavar="N", help="passes over the training images (best has none)"
+        "--epochs", type=_whole_number, metavar="N", help="passes over the images (of fine-tuning, if there is one)"
     )
-    sub.add_argument("--learning-rate", type=float, metavar="R", help="learning rate of the optimiser")
+    sub.add_argument("--learning-rate", type=float, metavar="R", help="learning rate (of fine-tuning, if there is one)")
     sub.add_argument("--class-weights", action="store_true", help="give each class the same weight in the loss")
     sub.add_argument("--hold-out", action="store_true", help="keep validation out of the fit")
     sub.add_argument("--patience", type=_whole_number, metavar="N", help="stop after N epochs without improvement")
-    sub.add_argument("--fine-tune", metavar="BLOCK", help="then train the layers from here on, such as block5_conv1")
+    sub.add_argument("--fine-tune", metavar="BLOCK", help="then train the layers from here on, such as block3_conv1")
+    sub.add_argument("--augment", metavar="KINDS", help="in fine-tuning: none, or a list of " + ",".join(AUGMENTATIONS))
     sub.add_argument("--fresh", action="store_true", help="start again instead of continuing an unfinished training")
     sub.add_argument("--positive", metavar="CLASS", help="the class to find (two classes; default: the last by name)")
 

@@ -11,7 +11,7 @@ from vggnb.recipe import Recipe
 from vggnb.staging.kinds import TABLES
 from vggnb.storage import VggnbError, make_folder, read_json
 
-CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out".split()
+CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out fine_tune".split()
 
 
 def start_tensorflow() -> None:
@@ -90,7 +90,14 @@ def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
         changes.setdefault("image_size", workspace.image_size)
     if "patience" in changes:
         changes["decay"] = False  # the validation loss lowers the learning rate instead
-    return Recipe.named(options.recipe).with_(**changes)
+    if getattr(options, "augment", None):
+        changes["augment"] = tuple(options.augment.split(",")) if options.augment != "none" else ()
+    recipe = Recipe.named(options.recipe)
+    if recipe.fine_tune or "fine_tune" in changes:  # then it is fine-tuning that takes the time
+        for name, fine in (("epochs", "fine_tune_epochs"), ("learning_rate", "fine_tune_rate")):
+            if name in changes:
+                changes[fine] = changes.pop(name)
+    return recipe.with_(**changes)
 
 
 def _check_outside(options, workspace: Workspace, out: Path | None) -> None:
@@ -153,15 +160,12 @@ def trained(options):
     _check_outside(options, workspace, options.out)
     start_tensorflow()
     from vggnb.metrics import positive_class
-    from vggnb.train import train
-    from vggnb.train.cut import check_block
+    from vggnb.train import History, train
 
-    if options.fine_tune:
-        check_block(options.fine_tune)
     census = survey(options, workspace)
     manifest = split(options, census, recipe)
     positive_class(census.classes, options.positive)  # wrong? better now than after an hour
-    settings = {"store": options.store or workspace.features, "progress": not options.quiet}
+    settings = {"store": options.store or workspace.features, "progress": not options.quiet, "fresh": options.fresh}
     weights, out = weights_of(options, workspace), options.out
     if out is None and not options.fresh and (out := _unfinished_run(workspace.runs, manifest, recipe, weights)):
         note(options, f"Continuing the unfinished run in {out}")
@@ -171,19 +175,11 @@ def trained(options):
     history = run.history()
     note(options, f"{run.source}\n{features}\n{run}")
     document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows)}
-    if options.fine_tune:
-        document["fine_tune"] = _fine_tuned(options, run, features, settings | {"fresh": options.fresh})
+    if tuned := run.fine_tuned():
+        note(options, f"Fine-tuning: {History(tuple(tuned['history']))}")
+        keys = ("from_block", "epochs", "learning_rate", "augment", "precision", "fitted_on", "history")
+        document["fine_tune"] = {key: tuned[key] for key in keys}
     return run, document | {"timing": run.training()["timing"], "precision": run.source.precision}
-
-
-def _fine_tuned(options, run, features, settings: dict) -> dict:
-    """Fine-tune the run: the JSON keys of it."""
-    from vggnb.train.finetune import fine_tune
-
-    history = fine_tune(run, features, from_block=options.fine_tune, **settings)
-    tuned = run.fine_tuned()
-    note(options, f"fine-tuned from {options.fine_tune}: {history}; best epoch: {tuned['best_epoch']}")
-    return {name: tuned[name] for name in ("from_block", "best_epoch", "history")}
 
 
 def saved(files) -> str:

@@ -15,7 +15,7 @@ from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file
 from vggnb.train import Run
 
 LIMITS = "Valid only for images like those it was trained on, taken the same way, of the same classes."
-TUNING = ("learning_rate", "epochs", "patience")
+TUNING = ("from_block", "epochs", "learning_rate", "augment", "precision", "fitted_on")
 REPORT_KEYS = {"n", "metrics", "baselines", "positive", "threshold", "prevalence", "limits"}  # that are needed here
 
 
@@ -42,7 +42,7 @@ def build_card(run: Run, name: str) -> dict:
         "seed": run.recipe.seed,
         "model_sha256": run.model_sha256(),
         "training": {key: run.training().get(key) for key in ("timing", "left_out", "choice")},
-        "fine_tune": tuned and {key: tuned[key] for key in ("from_block", *TUNING, "best_epoch")},
+        "fine_tune": tuned and {key: tuned[key] for key in TUNING},
         "calibration": run.calibration().to_dict(),
         "results": reports,
         "versions": {**versions(), "decoder": DECODER_VERSION},

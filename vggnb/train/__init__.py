@@ -7,7 +7,8 @@
 - `ridge`: cross-validation, out-of-fold predictions and the exact solution of a linear head
 - `adam`: other heads
 - `head`: `fit`, `train`: the head on stored features
-- `cut`: the network cut in two before a named layer
+- `augment`: the images of an epoch, read ahead and augmented
+- `epochs`: the epochs of fine-tuning, their checkpoints, and going on from one
 - `finetune`: `fine_tune`: the last convolutions together with the head
 """
 

@@ -1,207 +1,221 @@
-"""Fine-tune: train the last convolutions together with the head, gently, on activations of the part that stays frozen.
+"""Fine-tuning: the last convolutions and the head are trained together, on augmented images, with small steps.
 
-What comes before the first trainable layer is a pure function of the picture. It runs once for each picture; every
-epoch then starts from its result and costs only the layers that learn.
+The schedule is fixed, so nothing has to be chosen by looking: 8 epochs of AdamW, the rate falling to zero along half a
+cosine. It runs twice. First with validation held out, which gives the temperature, the decision threshold and the
+learning curves; then on train and validation together, which gives the model.
 """
 
-import hashlib
-import math
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
-import keras
 import numpy as np
-import tensorflow as tf
 from scipy.special import softmax
 
-from vggnb.census.rows import Row
-from vggnb.checkpoints import Checkpoints, State
-from vggnb.features import Features, extract
-from vggnb.generators import epoch_order
-from vggnb.metrics.ood import FeatureRanges, fit_ranges
+from vggnb.device import keras
+from vggnb.features import Features
+from vggnb.folders import counted, duration
+from vggnb.metrics.ood import fit_ranges
 from vggnb.metrics.temperature import calibrate
-from vggnb.model import compile_head, features_of, pool_columns
-from vggnb.recipe import Recipe
-from vggnb.train.adam import Progress, class_weight
-from vggnb.train.cut import build_tail, check_block, frozen_columns, numbers
-from vggnb.train.head import fit_head, logits_of
-from vggnb.train.keeper import CHECKPOINT_S
+from vggnb.model import build_head, empty_base, empty_classifier, features_of, pool_columns, spread_of
+from vggnb.recipe import CONVOLUTIONS, Recipe
+from vggnb.storage import sha256_bytes
+from vggnb.train.augment import Images
+from vggnb.train.epochs import Bar, Checkpoints, Stage, State, Trainer, numbers
+from vggnb.train.head import fit_head
 from vggnb.train.lock import run_lock
-from vggnb.train.loop import fit_on
-from vggnb.train.run_files import FINE_TUNED, VALIDATION, record, validation_bytes, weights_bytes
-from vggnb.train.runs import History, Run
+from vggnb.train.run_files import FINE_TUNED, VALIDATION, head_arrays, record, validation_bytes, weights_bytes
+from vggnb.train.runs import History, Run, Stopped
+
+FIRST = "block3_conv1"  # where fine-tuning begins, unless the recipe says
+WEIGHT_DECAY = 0.004  # Keras's default for AdamW
 
 
 def fine_tune(
     run: Run,
     features: Features,
     *,
-    store: Path,
-    from_block: str = "block5_conv1",
-    epochs: int = 10,
-    learning_rate: float = 1e-5,
-    patience: int = 3,
+    recipe: Recipe | None = None,
+    precision: str | None = None,
     base: keras.Model | None = None,
     progress: bool | Callable[[int], keras.callbacks.Callback] = True,
     fresh: bool = False,
-    checkpoint_s: float = CHECKPOINT_S,
 ) -> History:
-    """Train the convolutions from a named one on, and the head, from where the head's training ended.
+    """Train the convolutions from `recipe.fine_tune` on, and the head, from where the head's training ended.
 
-    From then on `run.classifier()` is the fine-tuned one, until the head is trained again. With validation images the
-    epoch with the lowest validation loss is kept, the untrained beginning included; the rate is halved after each epoch
-    that is no better, and after `patience` of them in a row training ends. Stopped or killed, it goes on like `fit`.
+    From then on `run.classifier()` is the fine-tuned model, until the head is trained again. After a stop or a kill the
+    next call continues after the last whole epoch and ends with the same weights (to the bit on a CPU with the same
+    number of threads).
 
     Args:
         features: what the head was trained on.
-        store: folder of the feature store; the activations are kept there, 400 KB an image before block5_conv1 at 224
-            pixels, so that a second call does not compute them again.
-        from_block: the first layer that learns: one of cut.CONVOLUTIONS.
-        epochs: at most so many.
-        learning_rate: Adam's; a hundredth of the head's, since the layers already know much.
+        recipe: the run's recipe with other choices of fine-tuning; without one, the run's.
+        precision: of the convolutions, "float32", "bfloat16" or "float16"; default: that of the run. Weights and
+            head are float32 in any case.
         base: what `run.base()` would give, if it is at hand; it is left as it is.
-        progress, fresh, checkpoint_s: as for `fit`.
+        progress: a bar, nothing, or a function from the number of epochs to a Keras callback, called for each training.
+        fresh: start again, whatever was done before.
+
+    Returns:
+        epoch, loss, accuracy, val_loss and val_accuracy of the first training; epoch 0 is the model before it.
 
     Raises:
-        VggnbError: unknown layer, the run is not trained or in use, or the loss stopped being a number.
-        keeper.Stopped: interrupted; running it again continues.
+        VggnbError: the run is not trained or in use, or the loss stopped being finite.
+        Stopped: interrupted; calling it again continues.
     """
-    check_block(from_block)
-    start = time.perf_counter()
-    choices = {"from_block": from_block, "epochs": epochs, "learning_rate": learning_rate, "patience": patience}
+    start, recipe = time.perf_counter(), recipe or run.recipe
+    ridge = run.training()["choice"]["ridge"] if recipe.is_open else recipe.ridge
+    recipe = recipe.with_(fine_tune=recipe.fine_tune or FIRST, ridge=ridge)
+    precision, done = precision or run.source.precision, run.fine_tuned()
+    card = _card(run, features, recipe, precision)
     with run_lock(run.folder):
-        card = {**training_card(run, features), **choices, "head": run.training()["head_sha256"]}
-        done = run.fine_tuned()
-        if done and not fresh and done["card"] == card:
-            print("This was fine-tuned before; fresh=True does it again.")
+        if not fresh and done and done["card"] == card and run.is_trained():
+            print("This run is fine-tuned already; fresh=True does it again.")
             return History(tuple(done["history"]))
-        checkpoints = Checkpoints(run.folder / "checkpoints", "fine-tune")
+        checkpoints = Checkpoints(run.folder / "checkpoints", card)
         if fresh:
             checkpoints.clear()
-        state, ranges, validation = _tuned(
-            run, features, card, base or run.base(), checkpoints, store, progress, checkpoint_s
-        )
-        _keep(run, state, ranges, validation, choices, time.perf_counter() - start)
+        base, images = base or run.base(), Images(run.manifest, features.rows, recipe)
+        stages, state = _stages(run, features), checkpoints.newest() or State(0, {}, ())
+        before, epochs = _before(stages[0].head, features, recipe), recipe.fine_tune_epochs
+        for number, stage in enumerate(stages):
+            begun = max(0, state.epochs - number * epochs)
+            if begun >= epochs and stage is not stages[-1]:
+                continue
+            network = build_network(base, stage.head, recipe, images=len(stage.indices), precision=precision)
+            trainer = Trainer(network, images, features, checkpoints)
+            if progress and (number == 0 or begun):
+                print(_cost(trainer, stages, state, precision))
+            try:
+                state = trainer.run(stage, begun, state, _watcher(progress, stage, recipe), evaluate=number == 0)
+            except KeyboardInterrupt:
+                what = "Fine-tuning was stopped; run this again to continue after the last whole epoch."
+                raise Stopped(what) from None
+        history = (before, *state.history)
+        facts = {"history": list(history), "fitted_on": stage.name, "images": len(stage.indices), "card": card}
+        _keep(run, recipe, trainer, state, facts, time.perf_counter() - start)
         checkpoints.clear()
-    return History(tuple(state.about["history"]))
+    return History(history)
 
 
-def training_card(run: Run, features: Features) -> dict:
-    """What a training is of, besides versions and threads: only an unfinished one with an equal card is continued."""
-    digest = hashlib.sha256(np.ascontiguousarray(features.values))
-    digest.update(repr([(row.sha256, row.label, row.split) for row in features.rows]).encode())
-    card = {**run.recipe.to_dict(), "classes": list(run.classes), "images": len(features.rows)}
-    return {**card, "features": digest.hexdigest()}
+def build_network(
+    base: keras.Model, head: keras.Model, recipe: Recipe, *, images: int = 1, precision: str = "float32"
+) -> keras.Model:
+    """The network that is trained, compiled: raw pixels float32 (b, size, size, 3) -> logits float32 (b, classes).
 
-
-def _tuned(run, features, card, base, checkpoints, store, progress, every_s) -> tuple[State, FeatureRanges, bytes]:
-    """The training itself; returns names and numbers of what learnt."""
-    recipe, block = run.recipe.with_(decay=False), card["from_block"]  # the rate falls where validation says so
-    if recipe.is_open:
-        recipe = recipe.with_(ridge=run.training()["choice"]["ridge"])
-    part = extract(run.manifest, recipe, base, run.source, store=store, cut=block, progress=bool(progress))
-    places = {row.path: index for index, row in enumerate(features.rows)}
-    keep = [index for index, row in enumerate(part.rows) if row.path in places]
-    rows = [part.rows[index] for index in keep]
-    columns = features.values[[places[row.path] for row in rows]]
-    head = fit_head(features, run.recipe.with_(hold_out=True), len(run.classes), progress=False).head
-    tail = build_tail(base, head, recipe, from_block=block)
-    inputs = [part.values.rows(keep), columns[:, frozen_columns(recipe, block)]][: len(tail.inputs)]
-    labels = _labels(rows, recipe, len(run.classes))
-    split = np.array([row.split for row in rows])
-    chosen = {name: np.flatnonzero(split == name) for name in ("train", "validation")}
-    compile_head(tail, recipe.with_(learning_rate=card["learning_rate"]))
-    state = tune(tail, inputs, labels, **chosen, recipe=recipe, card=card, checkpoints=checkpoints,
-                 progress=progress, every_s=every_s)  # fmt: skip
-    some = chosen["validation"]
-    said = _seen(tail, inputs, some)
-    logits = logits_of(said, recipe.activation(len(run.classes)))
-    calibration = calibrate(logits, _integers(rows)[some])
-    seen = columns[:, pool_columns(recipe)]
-    if len(frozen_columns(recipe, block)) < seen.shape[1]:  # what enters the head has changed
-        seen = _seen(keras.Model(tail.inputs, features_of(tail, recipe)), inputs, np.arange(len(rows)))
-    ranges = fit_ranges(seen[chosen["train"]], seen[some])
-    about = {**state.about, "calibration": calibration.to_dict()}
-    probabilities = softmax(logits / calibration.temperature, axis=1)
-    kept = validation_bytes([rows[index] for index in some], probabilities, run.classes)
-    return State(state.epoch, numbers(tail, head), about), ranges, kept
-
-
-def _seen(part: keras.Model, inputs: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """What the tail, or a part of it, gives for some activations, a batch at a time from the disk."""
-    if not len(rows):
-        return np.zeros((0, part.output_shape[-1]), np.float32)
-    pieces = np.split(rows, range(32, len(rows), 32))
-    return np.concatenate([part.predict_on_batch([np.asarray(values[some]) for values in inputs]) for some in pieces])
-
-
-def tune(
-    tail: keras.Model, inputs: Sequence[np.ndarray], labels: np.ndarray, *, train: np.ndarray, validation: np.ndarray,
-    recipe: Recipe, card: dict, checkpoints: Checkpoints, progress=False, every_s: float = CHECKPOINT_S,
-) -> State:  # fmt: skip
-    """Train a compiled tail on some of the activations.
-
-    Args:
-        inputs: one array (n, ...) for each input of the tail, which may lie on disk. labels: (n,) or (n, classes).
-        train: indices of the rows to train on; `validation` of those to watch.
-        card: with epochs, patience and the rest of what the training is of.
+    The loss is that of the head's training: cross-entropy and the ridge penalty, shared among so many images.
+    Convolutions compute in `precision`, but for the first, where it costs least and counts most; their weights, the
+    pools, the head and the loss are float32. The layers of `base` and `head` are copied.
     """
-    size, count, classes = recipe.batch_size, len(train), tail.output_shape[-1]
-
-    def cut(indices):
-        for at in range(0, len(indices), size):
-            some = indices[at : at + size]
-            yield tuple(np.asarray(values[some]) for values in inputs), labels[some]
-
-    def epochs(done):
-        for epoch in range(done, card["epochs"]):
-            yield from cut(train[epoch_order(count, seed=recipe.seed, epoch=epoch)])
-
-    specs = tuple(tf.TensorSpec((None, *values.shape[1:]), values.dtype) for values in inputs)
-    signature = (specs, tf.TensorSpec((None, *labels.shape[1:]), labels.dtype))
-
-    def batches(generate):
-        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
-
-    watched = batches(lambda: cut(validation)).apply(
-        tf.data.experimental.assert_cardinality(math.ceil(len(validation) / size))
-    )
-    return fit_on(
-        tail,
-        lambda done: batches(lambda: epochs(done)),
-        card=card,
-        epochs=card["epochs"],
-        steps=math.ceil(count / size),
-        penalised=recipe.loss(classes),
-        checkpoints=checkpoints,
-        validation=watched if len(validation) else None,
-        patience=card["patience"] if len(validation) else None,
-        class_weight=class_weight(labels[train] if labels.ndim == 1 else labels[train].argmax(1), recipe),
-        progress=(lambda epochs: Progress(epochs, "Fine-tuning")) if progress is True else progress,
-        every_s=every_s,
-    )
+    copy = empty_base(recipe.image_size, precision=precision)
+    copy.set_weights(base.get_weights())
+    for name in CONVOLUTIONS[CONVOLUTIONS.index(recipe.fine_tune) :]:
+        copy.get_layer(name).trainable = True
+    classifier = empty_classifier(copy, recipe, head.output_shape[-1])
+    logits = _copied_head(head, recipe, images=images)(features_of(classifier, recipe))
+    network = keras.Model(classifier.input, logits, name="fine_tuning")
+    optimizer = keras.optimizers.AdamW(recipe.fine_tune_rate, weight_decay=WEIGHT_DECAY)
+    if precision == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # XLA compiles slowly and knows no fast convolution on a CPU.
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    metrics = ["accuracy", keras.metrics.SparseCategoricalCrossentropy("crossentropy", from_logits=True)]
+    network.compile(optimizer, loss, metrics=metrics, jit_compile=False)
+    return network
 
 
-def _labels(rows: Sequence[Row], recipe: Recipe, classes: int) -> np.ndarray:
-    """Integers, or one-hot, as the recipe's loss needs."""
-    labels = _integers(rows)
-    return keras.utils.to_categorical(labels, classes) if recipe.loss(classes).startswith("cat") else labels
+def _copied_head(head: keras.Model, recipe: Recipe, *, images: int = 1) -> keras.Model:
+    """The head once more, with dropout, and with logits as its outputs."""
+    recipe = recipe.with_(dropout=recipe.dropout or recipe.fine_tune_dropout)
+    copy = build_head(recipe, head.output_shape[-1], images=images)
+    copy.set_weights(head.get_weights())
+    if recipe.standardise:
+        layer = copy.get_layer("standardise")
+        mean, variance, count = layer.get_weights()
+        # What did not vary while the base was frozen may begin to: without a scale for it, it stays left out.
+        layer.set_weights([mean, spread_of(mean, variance) ** 2, count])
+        layer.finalize_state()
+    copy.get_layer("output").activation = keras.activations.linear
+    return copy
 
 
-def _integers(rows: Sequence[Row]) -> np.ndarray:
-    """int32 (n,)."""
-    return np.array([row.label for row in rows], np.int32)
+def _card(run: Run, features: Features, recipe: Recipe, precision: str) -> dict:
+    """What a fine-tuning is of: only one with an equal card is continued, or taken as done."""
+    names = ("fine_tune", "fine_tune_epochs", "fine_tune_rate", "fine_tune_dropout", "augment", "batch_size", "seed")
+    choices = {name: value for name, value in recipe.to_dict().items() if name in names}
+    rows = sha256_bytes(repr([(row.sha256, row.label, row.split) for row in features.rows]).encode())
+    return {**choices, "rows": rows, "head": run.training()["head_sha256"], "precision": precision}
 
 
-def _keep(run: Run, state: State, ranges: FeatureRanges, validation: bytes, choices: dict, seconds: float) -> None:
-    """Write the weights and the facts."""
-    facts = run.training()
-    timing = facts["timing"] | {"fine_tune_s": round(seconds, 3)}
+def _stages(run: Run, features: Features) -> list[Stage]:
+    """As the head was fitted: on train; or first on train, with validation held out, then on both."""
+    train = np.flatnonzero([row.split == "train" for row in features.rows])
+    if run.training()["fitted_on"] == "train":
+        return [Stage("train", train, run.head())]
+    held_out = fit_head(features, run.recipe.with_(hold_out=True), len(run.classes), progress=False).head
+    return [Stage("train", train, held_out), Stage("train and validation", np.arange(len(features.rows)), run.head())]
+
+
+def _cost(trainer: Trainer, stages: list[Stage], state: State, precision: str) -> str:
+    """A sentence on what is going to be done, and how long it takes."""
+    recipe, images = trainer.recipe, 0.0
+    words = []
+    for number, stage in enumerate(stages):
+        epochs = min(recipe.fine_tune_epochs, max(0, (number + 1) * recipe.fine_tune_epochs - state.epochs))
+        # A forward pass is about a third of a step.
+        images += epochs * (len(stage.indices) + (number == 0) * len(trainer.validation) / 3)
+        words += [f"{epochs} epochs on {counted(len(stage.indices), 'image')} of {stage.name}"] * (epochs > 0)
+    seconds = (images + len(trainer.images.rows) / 3) * trainer.seconds_an_image()
+    after = f", going on after epoch {state.epochs}" if state.epochs else ""
+    text = f"Fine-tuning from {recipe.fine_tune} on in {precision}{after}: {', then '.join(words) or 'only the end'}"
+    return f"{text}; about {duration(seconds)}."
+
+
+def _watcher(progress: bool | Callable, stage: Stage, recipe: Recipe) -> keras.callbacks.Callback:
+    """The Keras callback that is told of a stage's steps and epochs."""
+    if progress is True:
+        return Bar(stage, recipe)
+    return progress(recipe.fine_tune_epochs) if progress else keras.callbacks.Callback()
+
+
+def _before(head: keras.Model, features: Features, recipe: Recipe) -> dict[str, float]:
+    """Epoch 0 of the history: the head that the first stage begins with, on the stored features."""
+    copy, row = _copied_head(head, recipe), {"epoch": 0}
+    for split, name in (("train", ""), ("validation", "val_")):
+        if len((part := features.of(split)).rows):
+            logits = np.asarray(copy(part.values[:, pool_columns(recipe)], training=False))
+            row |= {f"{name}{key}": value for key, value in numbers(logits, part.labels).items()}
+    return row
+
+
+def _keep(run: Run, recipe: Recipe, trainer: Trainer, state: State, facts: dict, seconds: float) -> None:
+    """Write the weights, the predictions for validation, and the facts."""
+    network, rows = trainer.network, trainer.images.rows
+    weights = {"/".join(w.path.split("/")[-2:]): np.array(w) for w in network.trainable_variables if "_conv" in w.path}
+    arrays = {f"base/{name}": weight for name, weight in weights.items()} | head_arrays(network.get_layer("head"))
+    model = keras.Model(network.input, features_of(network, recipe))
+    seen, values = trainer.outputs(model, np.arange(len(rows)))
+    split = np.array([rows[index].split for index in seen])
+    ranges = fit_ranges(values[split == "train"], values[split == "validation"])
+    logits = state.arrays.get("validation/logits", np.zeros((0, len(run.classes)))).astype(np.float64)
+    indices = state.arrays.get("validation/indices", np.zeros(0, np.int64))
+    calibration = calibrate(logits, trainer.labels[indices])
+    probabilities = softmax(logits / calibration.temperature, axis=1)
+    before = run.training()
+    timing = before["timing"] | {"fine_tune_s": round(seconds, 3)}
     timing["total_s"] = round(timing["features_s"] + timing["head_s"] + seconds, 3)
-    names = ("best_epoch", "calibration", "history", "card")
-    facts["fine_tune"] = {**choices, **{name: state.about[name] for name in names}}
-    facts["fine_tune"]["feature_ranges"] = {"limit": ranges.limit, "images": ranges.images, "reason": ranges.reason}
-    facts["validation"] = {"images": validation.count(b"\n") - 1, "out_of_fold": False}
-    files = {FINE_TUNED: weights_bytes(state.arrays, ranges), VALIDATION: validation}
-    record(run, facts | {"timing": timing}, files, extend=True)
+    tuned = {
+        "from_block": recipe.fine_tune,
+        "epochs": recipe.fine_tune_epochs,
+        "learning_rate": recipe.fine_tune_rate,
+        "augment": list(recipe.augment),
+        "precision": facts["card"]["precision"],
+        "calibration": calibration.to_dict(),
+        "feature_ranges": {"limit": ranges.limit, "images": ranges.images, "reason": ranges.reason},
+        **facts,
+    }
+    validation = {"images": len(indices), "out_of_fold": False}
+    files = {
+        FINE_TUNED: weights_bytes(arrays, ranges),
+        VALIDATION: validation_bytes([rows[index] for index in indices], probabilities, run.classes),
+    }
+    record(run, before | {"timing": timing, "fine_tune": tuned, "validation": validation}, files, extend=True)

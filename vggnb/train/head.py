@@ -178,14 +178,16 @@ def train(
     store: Path,
     precision: str = "float32",
     progress: bool = True,
+    fresh: bool = False,
 ) -> tuple[Run, Features]:
-    """Everything from the manifest to a trained run: base, features, head.
+    """Everything from the manifest to a trained run: base, features, head, and fine-tuning if the recipe has it.
 
     Args:
         precision: see `device.decide_precision`; "auto" is that of the run, where the folder holds one.
+        fresh: start an unfinished fine-tuning again instead of continuing it.
 
     Raises:
-        VggnbError: as for `start_run`, `extract` and `fit`.
+        VggnbError: as for `start_run`, `extract`, `fit` and `fine_tune`.
     """
     if precision == "auto" and (Path(folder) / RUN_FILE).is_file():
         precision = open_run(folder).source.precision
@@ -197,6 +199,10 @@ def train(
         run = start_run(folder, manifest, recipe, weights=weights, source=source)
         features = extract(manifest, recipe, base, source, store=store, progress=progress)
         fit(run, features, progress=progress)
+    if recipe.fine_tune:
+        from vggnb.train.finetune import fine_tune  # which needs this module
+
+        fine_tune(run, features, base=base, progress=progress, fresh=fresh)
     return run, features
 
 

@@ -55,7 +55,7 @@ class History:
         if not self.rows:
             return "The head was solved exactly: there are no epochs."
         first, last = self.rows[0], self.rows[-1]
-        text = f"{len(self.rows)} epochs: loss {first['loss']:.2f} -> {last['loss']:.2f}"
+        text = f"{last['epoch']} epochs: loss {first['loss']:.2f} -> {last['loss']:.2f}"
         text += f", training accuracy {first['accuracy']:.2f} -> {last['accuracy']:.2f}"
         if "val_accuracy" in last:
             text += f", validation accuracy {first['val_accuracy']:.2f} -> {last['val_accuracy']:.2f}"
@@ -89,6 +89,14 @@ class Run:
         facts = self.training()
         solved = f"was trained for {len(facts['history'])} epochs" if facts["history"] else "was solved exactly"
         fitted = f"The head {solved} on {facts['images']} images of {facts['fitted_on']}."
+        if tuned := self.fine_tuned():
+            fitted += (
+                f" Then {tuned['from_block']} and all layers after it were trained for {tuned['epochs']} epochs on "
+            )
+            fitted += f"{tuned['images']} images of {tuned['fitted_on']}."
+            if tuned["fitted_on"] != "train":
+                text = f"Validation means predictions for {facts['validation']['images']} images by a first training"
+                return [fitted, f"{text} without them."]
         if not facts["validation"]["out_of_fold"]:
             return [fitted, f"{facts['validation']['images']} validation images were held out."]
         text = "Validation means out-of-fold predictions of these images, each by a head that was fitted"
@@ -123,7 +131,7 @@ class Run:
         return History(tuple(self.training()["history"]))
 
     def fine_tuned(self) -> dict | None:
-        """The facts of fine-tuning (from_block, history, best_epoch, ...), if it was the last step."""
+        """The facts of fine-tuning (from_block, history, ...), if it was the last step."""
         return self.training().get("fine_tune")
 
     def head(self) -> keras.Model:
