@@ -6,15 +6,11 @@ finds the old file or the new one.
 
 import contextlib
 import csv
-import ctypes
 import errno
 import hashlib
 import io
 import json
 import os
-import re
-import shutil
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -167,85 +163,3 @@ def is_alive(pid: int) -> bool:
     except PermissionError:  # someone else's
         pass
     return True
-
-
-# Until bundles are written without it: a folder that is replaced as a whole.
-
-
-def _sync(path: Path) -> None:
-    """Ask the disk to keep a file or, where the system can, a folder's list of names."""
-    with contextlib.suppress(PermissionError, IsADirectoryError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            # Some file systems (Google Drive's among them) cannot flush a folder; the file itself always can.
-            with contextlib.suppress(OSError) if Path(path).is_dir() else contextlib.nullcontext():
-                os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-@contextlib.contextmanager
-def replacing_folder(folder: Path):
-    """Yield an empty temporary folder; when the block ends well it takes the place of `folder` as a whole.
-
-    Where the system can swap two names, it is one step. Elsewhere a kill between two renames leaves the old folder
-    under a hidden name; the next call, and `recover_folder`, put it back. What a killed call had begun to write is
-    removed by the next call.
-    """
-    folder = resolved(folder)  # "." has no name to rename
-    previous = _previous(folder)
-    with storage_errors(folder):
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        recover_folder(folder)
-        shutil.rmtree(previous, ignore_errors=True)  # a kill after the second rename left it
-        _remove_abandoned(folder)
-        marks = {"prefix": f"{TEMPORARY_PREFIX}{os.getpid()}-", "suffix": f"-{folder.name[-80:]}"}
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, **marks))
-        try:
-            temporary.chmod(0o755)
-            yield temporary
-            for path in [*temporary.rglob("*"), temporary]:
-                _sync(path)
-            if replaces := folder.exists():
-                temporary.chmod(folder.stat().st_mode & 0o777)  # whom a folder is closed to is the user's choice
-            if not (replaces and _swapped(temporary, folder)):
-                if replaces:
-                    os.rename(folder, previous)
-                os.rename(temporary, folder)
-            _sync(folder.parent)
-            shutil.rmtree(previous, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            recover_folder(folder)
-
-
-def _swapped(one: Path, other: Path) -> bool:
-    """Let two names of one file system change places in one step; False where that cannot be done (Drive, macOS)."""
-    if not sys.platform.startswith("linux"):
-        return False
-    system = ctypes.CDLL(None)  # Python has no name for renameat2(2)
-    at_cwd, exchange = -100, 2
-    rename = getattr(system, "renameat2", None)
-    return rename is not None and rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) == 0
-
-
-def recover_folder(folder: Path) -> None:
-    """Finish what a killed `replacing_folder` left: the old folder returns if the new one never arrived."""
-    folder = resolved(folder)
-    if _previous(folder).exists() and not folder.exists():
-        os.rename(_previous(folder), folder)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what calls of `replacing_folder` for this folder had begun when their process was killed."""
-    begun = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(\d+)-[^-]+-{re.escape(folder.name[-80:])}")
-    for path in folder.parent.iterdir():
-        if (found := begun.fullmatch(path.name)) and not is_alive(int(found[1])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _previous(folder: Path) -> Path:
-    """Where the old folder waits while the new one takes its place."""
-    return folder.with_name(f"{TEMPORARY_PREFIX}previous-{folder.name}")

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
-from vggnb import storage
-
 OPERATIONS = ("open", "read", "write", "fsync", "rename", "unlink", "mkdir", "listdir", "stat")
 _OS_FUNCTIONS = {
     "fsync": ("fsync",),
@@ -148,8 +146,6 @@ def inject(operation: str, nth: int, error: int | str, *, under: Path, **options
         stack.enter_context(mock.patch.object(os, "open", os_open))
         for name in _OS_FUNCTIONS.get(operation, ()):
             stack.enter_context(mock.patch.object(os, name, wrapped(getattr(os, name))))
-        if operation == "rename":  # the two names of a swap count once, and the system's function is not in `os`
-            stack.enter_context(mock.patch.object(storage, "_swapped", wrapped(storage._swapped)))
         yield plan
 
 
