@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics as sk
 
 from vggnb.census import take_census
-from vggnb.evaluate import _from_csv, _matched, _to_csv, compare, evaluate, evaluate_folder, predict_rows, predict_split
+from vggnb.evaluate import _matched, compare, evaluate, evaluate_folder, predict_rows, predict_split
 from vggnb.features import Features
 from vggnb.generators import make_dataset
 from vggnb.metrics import Predictions, report_on
@@ -77,7 +77,7 @@ def test_predictions_are_made_once_and_again_after_training_in_the_same_folder(o
 def test_any_name_survives_the_file_of_predictions():
     names = ["a,b.jpg", 'q"q".jpg', "line\nbreak.jpg", "return\rhere.jpg", "\udc80raw.jpg", "日本.jpg", "-rf", " "]
     some = Predictions(tuple(names), np.arange(8) % 2, np.full((8, 2), 1 / 3), (("x,\r\ny.jpg", 'It said: "no"\n'),))
-    back = _from_csv(_to_csv(some, ("a,b", "c\n")))
+    back = Predictions.from_csv(some.to_csv(("a,b", "c\n")))
     assert back.paths == some.paths and back.unreadable == some.unreadable
     assert np.array_equal(back.labels, some.labels) and np.array_equal(back.probabilities, some.probabilities)
 

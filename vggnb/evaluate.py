@@ -4,8 +4,6 @@ The test split is used here and nowhere else. Predictions are kept in the run's 
 mistakes and comparison are made from the same numbers.
 """
 
-import csv
-import io
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +30,7 @@ from vggnb.metrics import (
 from vggnb.metrics.intervals import DRAWS
 from vggnb.metrics.report import check_prevalence
 from vggnb.model import compiled
-from vggnb.storage import VggnbError, csv_text, storage_errors, write_bytes, write_json
+from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 
 
@@ -139,10 +137,14 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
         return _grouped(_some(run.validation(), run), run.manifest.rows)
     path, rows = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv", run.manifest.of(split)
     with storage_errors(path):
-        kept = _from_csv(path.read_bytes()) if path.is_file() else None
+        data = path.read_bytes() if path.is_file() else b""
+    try:
+        kept = Predictions.from_csv(data)
+    except ValueError:  # there is no such file, or a damaged one
+        kept = None
     if kept is None or not _fits(kept, rows, len(run.classes)):
         kept = predict_rows(run, run.manifest, rows, what=split, progress=progress)
-        write_bytes(path, _to_csv(kept, run.classes))
+        write_bytes(path, kept.to_csv(run.classes))
     return _grouped(kept, rows)
 
 
@@ -247,24 +249,3 @@ def _grouped(predictions: Predictions, rows: Sequence[Row]) -> Predictions:
     groups = tuple(by_path[path] for path in predictions.paths)
     named = [group for group in groups if group]
     return replace(predictions, groups=groups if len(set(named)) < len(named) else ())
-
-
-def _to_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
-    """Path, label and one probability a class; unreadable files have a reason instead of a label."""
-    images = zip(predictions.paths, predictions.labels, predictions.probabilities, strict=True)
-    rows = ([path, int(label), *map(repr, row.tolist())] for path, label, row in images)
-    text = csv_text([["path", "label", *classes], *rows, *predictions.unreadable])
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _from_csv(data: bytes) -> Predictions | None:
-    """What `_to_csv` wrote; None where it is something else."""
-    try:
-        _, *lines = csv.reader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
-        rows = [line for line in lines if len(line) > 2]
-        labels = np.array([int(row[1]) for row in rows])
-        probabilities = np.array([[float(p) for p in row[2:]] for row in rows])
-    except (ValueError, csv.Error):
-        return None
-    unreadable = tuple((line[0], line[1]) for line in lines if len(line) == 2)
-    return Predictions(tuple(row[0] for row in rows), labels, probabilities, unreadable)

@@ -9,9 +9,15 @@ Some also take axes of yours: `figures.roc_curve(scored, ax=ax)`. `drawing.image
 """
 
 from vggnb.figures.canvas import Drawing
-from vggnb.figures.charts import class_results, confusion_matrix, differences, learning_curves, metric_intervals
+from vggnb.figures.charts import class_results, confusion_matrix, differences, metric_intervals
 from vggnb.figures.closeups import heatmap_overlay, operating_point, probability_bars, resize_comparison
-from vggnb.figures.curves import precision_recall_curve, reliability_diagram, roc_curve, threshold_curves
+from vggnb.figures.curves import (
+    learning_curves,
+    precision_recall_curve,
+    reliability_diagram,
+    roc_curve,
+    threshold_curves,
+)
 from vggnb.figures.galleries import batch_grid, contact_sheet, duplicate_pairs, images, prediction_gallery, predictions
 from vggnb.figures.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
 

@@ -1,9 +1,8 @@
-"""Figures of results: learning curves, the confusion matrix, metrics with their intervals, differences."""
+"""Figures of results: the confusion matrix, metrics with their intervals, differences."""
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -11,12 +10,10 @@ from vggnb.figures.canvas import (
     FAINT,
     INK,
     PALE,
-    SPLIT_COLOURS,
     WIDTH,
     WRONG,
     Drawing,
     drawing,
-    empty,
     key,
     label,
     model_cue,
@@ -30,68 +27,6 @@ from vggnb.metrics import LOWER_IS_BETTER, METRICS
 
 SHARES = "Blues"  # white to blue
 GRID = {"color": "#E4E4E4", "lw": 0.8}
-
-
-def _columns(history) -> dict[str, list[float]]:
-    """Columns of a history, of ours or of Keras's, `epoch` among them."""
-    if hasattr(history, "rows"):
-        columns = {name: [row[name] for row in history.rows] for name in (history.rows or [{"loss": 0}])[0]}
-    else:
-        columns = dict(history.history)
-    return {"epoch": list(range(1, len(columns["loss"]) + 1)), **columns}
-
-
-@styled
-def learning_curves(history) -> Drawing:
-    """Loss and accuracy by epoch: training dashed with open marks, validation solid with filled ones.
-
-    Args:
-        history: of `train.fit` or Keras's `model.fit`, or {name: history}, which get a row each. Rows may begin with
-            epoch 0, the state before training; a head that was solved exactly has none.
-    """
-    everything = {name: _columns(one) for name, one in named(history).items()}
-    runs = {name: columns for name, columns in everything.items() if columns["loss"]}
-    solved = [f"{shown(name)}: solved exactly, without epochs".lstrip(": ") for name in everything if name not in runs]
-    if not runs:
-        text = "; ".join(solved)
-        return empty(f"{text[0].upper()}{text[1:]}." if "" in everything else f"{text}.")
-    figure = Figure(figsize=(WIDTH, 0.9 + 2.7 * len(runs)), dpi=144, layout="constrained")
-    axes = figure.subplots(len(runs), 2, squeeze=False, sharex=True, sharey="col")
-    for row, (name, columns) in zip(axes, runs.items(), strict=True):
-        for ax, number in zip(row, ("loss", "accuracy"), strict=True):
-            lines = {"training": ("train", number), "validation": ("validation", f"val_{number}")}
-            for what, (split, column) in lines.items():
-                if column not in columns:
-                    continue
-                look = {"ls": "--", "lw": 1.4, "mfc": "white"} if what == "training" else {"ls": "-", "lw": 2}
-                every = max(1, len(columns[column]) // 8)
-                look |= {"color": SPLIT_COLOURS[split], "marker": "o" if what == "training" else "s"}
-                ax.plot(columns["epoch"], columns[column], label=what, markevery=every, ms=5, clip_on=False, **look)
-            ax.set_title(f"{label(name, 24)}  {number}".strip(), parse_math=False)
-            ax.grid(axis="y", **GRID)
-            ax.xaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
-    low, high = axes[0, 1].get_ylim()
-    axes[0, 1].set_ylim(min(0.5, low), max(1.0, high))
-    axes[0, 0].set_ylim(0, None)
-    axes[0, 0].set_xlim(min(one["epoch"][0] for one in runs.values()) - 0.4, None)
-    for ax in axes[-1]:
-        ax.set_xlabel("epoch")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
-    words = [*(_course(name, columns) for name, columns in runs.items()), *solved]
-    return drawing([*axes.flat], "; ".join(words) + ".")
-
-
-def _course(name: str, columns: dict[str, list[float]]) -> str:
-    """What happened from the first epoch to the last."""
-    parts = []
-    for column, words in (("loss", "loss"), ("accuracy", "training accuracy"), ("val_loss", "validation loss")):
-        if column in columns:
-            parts.append(f"{words} {columns[column][0]:.2f} to {columns[column][-1]:.2f}")
-    if "val_accuracy" in columns:
-        values = columns["val_accuracy"]
-        best = f"best {max(values):.2f} in epoch {columns['epoch'][int(np.argmax(values))]}"
-        parts.append(f"validation accuracy {values[0]:.2f} to {values[-1]:.2f}, {best}")
-    return f"{shown(name)}{': ' if name else ''}{counted(columns['epoch'][-1], 'epoch')}: {', '.join(parts)}"
 
 
 @styled

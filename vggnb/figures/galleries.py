@@ -126,7 +126,7 @@ def images(data, rows: Sequence) -> Drawing:
     """The images of these rows of a census or a manifest, with name and class."""
     if not rows:
         return empty(NOTHING)
-    tiles = [_tile(data.dataset / row.path, f"{row.split}/{label(row.class_name, 14)}") for row in rows]
+    tiles = [_tile(data.dataset / row.path, row.split, label(row.class_name, 18)) for row in rows]
     text = f"{counted(len(rows), 'image')}: {', '.join(shown(row.path) for row in rows)}."
     return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
 

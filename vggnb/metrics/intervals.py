@@ -57,6 +57,16 @@ def proportion(hits: np.ndarray, groups: Sequence[str] = ()) -> Interval:
     return wilson(share * effective, effective)
 
 
+def share_right(right: np.ndarray, members: np.ndarray, groups: Sequence[str] = ()) -> Interval:
+    """The share of some images (bool, n) that are right, as `proportion`."""
+    return proportion(right[members], [groups[k] for k in np.flatnonzero(members)] if len(groups) else ())
+
+
+def independent(members: np.ndarray, groups: Sequence[str] = ()) -> int:
+    """The number of some images (bool, n), or of their groups."""
+    return len(np.unique(group_codes(groups)[members])) if len(groups) else int(members.sum())
+
+
 def group_codes(groups: Sequence[str]) -> np.ndarray:
     """The number of each image's group, int (n,), from 0; an image without a group is a group of its own."""
     names = [(group, 0) if group else ("", index + 1) for index, group in enumerate(groups)]

@@ -1,5 +1,7 @@
 """Probabilities for labelled images, and what is wrong among them: mistakes, top losses, confused classes."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -36,6 +38,28 @@ class Predictions:
             probabilities=self.probabilities[indices],
             groups=groups,
         )
+
+    def to_csv(self, classes: Sequence[str]) -> bytes:
+        """Path, label and one probability per class; an unreadable file has a reason instead."""
+        images = zip(self.paths, self.labels, self.probabilities, strict=True)
+        rows = ([path, int(label), *map(repr, row.tolist())] for path, label, row in images)
+        return csv_text([["path", "label", *classes], *rows, *self.unreadable]).encode("utf-8", "surrogateescape")
+
+    @classmethod
+    def from_csv(cls, data: bytes) -> "Predictions":
+        """The predictions that `to_csv` gave, without groups.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            header, *lines = csv.reader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+        rows, unreadable = ([line for line in lines if (len(line) == 2) == short] for short in (False, True))
+        labels = np.array([int(row[1]) for row in rows], int)
+        probabilities = np.array([[float(p) for p in row[2:]] for row in rows]).reshape(len(rows), len(header) - 2)
+        return cls(tuple(row[0] for row in rows), labels, probabilities, tuple(map(tuple, unreadable)))
 
     def uncalibrated(self, temperature: float) -> "Predictions":
         """The same without temperature scaling by this temperature (`run.calibration().temperature`)."""

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from vggnb.folders import counted, html_table, shown
-from vggnb.metrics.intervals import DRAWS, Interval
+from vggnb.metrics.intervals import DRAWS, Interval, share_right
 from vggnb.metrics.predictions import Predictions, positive_class, predicted_classes
-from vggnb.metrics.scores import METRICS, baselines, expected_calibration_error, measure, share_right
+from vggnb.metrics.scores import METRICS, baselines, expected_calibration_error, measure
 from vggnb.metrics.threshold import OperatingPoint
 from vggnb.storage import VggnbError
 

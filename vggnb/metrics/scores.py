@@ -9,12 +9,13 @@ from vggnb.metrics.intervals import (
     DRAWS,
     Interval,
     bootstrap,
-    group_codes,
+    independent,
     logit_interval,
     mean_of,
     percentile_interval,
     predictive_value,
     proportion,
+    share_right,
 )
 from vggnb.metrics.predictions import Predictions, predicted_classes
 
@@ -51,7 +52,7 @@ def bootstrap_auc(labels, scores, *, draws: int = DRAWS, seed: int = 0, groups: 
     drawn = bootstrap(
         positive.astype(int), lambda w: {"auc": auc(positive, scores, w)}, draws=draws, seed=seed, groups=groups
     )
-    sizes = [_independent(positive == kind, groups) for kind in (False, True)]
+    sizes = [independent(positive == kind, groups) for kind in (False, True)]
     return logit_interval(value, drawn["auc"], n=min(sizes))
 
 
@@ -206,7 +207,7 @@ def measure(
     drawn = bootstrap(labels, lambda w: scores_of(predictions, positive, threshold, w), draws=draws, groups=groups)
     right = predicted_classes(predictions.probabilities, positive, threshold) == labels
     recalls = {c: share_right(right, labels == c, groups) for c in present}
-    sizes = {c: _independent(labels == c, groups) for c in present}
+    sizes = {c: independent(labels == c, groups) for c in present}
     smallest, total = min(sizes.values()), sum(sizes.values())
     exact = {"accuracy": proportion(right, groups), "balanced_accuracy": mean_of(list(recalls.values()))}
     if positive is not None:
@@ -223,16 +224,6 @@ def measure(
     if positive is not None and len(present) == 2:
         metrics |= _predictive_values(recalls, sizes, positive, prevalence)
     return {name: metrics[name] for name in METRICS if name in metrics}
-
-
-def share_right(right: np.ndarray, members: np.ndarray, groups: Sequence[str] = ()) -> Interval:
-    """The share of some images that are right."""
-    return proportion(right[members], [groups[k] for k in np.flatnonzero(members)] if len(groups) else ())
-
-
-def _independent(members: np.ndarray, groups: Sequence[str]) -> int:
-    """The number of images, or of groups of images, of some kind."""
-    return len(np.unique(group_codes(groups)[members])) if len(groups) else int(members.sum())
 
 
 def _predictive_values(recalls: dict, sizes: dict, positive: int, prevalence: float) -> dict[str, Interval]:

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vggnb.metrics.intervals import Interval
+from vggnb.metrics.intervals import Interval, share_right
 from vggnb.metrics.predictions import Predictions, predicted_classes
-from vggnb.metrics.scores import share_right
 from vggnb.storage import VggnbError
 
 

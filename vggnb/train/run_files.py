@@ -14,10 +14,10 @@ from safetensors.numpy import save
 from vggnb.census.rows import Row
 from vggnb.device import keras
 from vggnb.metrics.ood import FeatureRanges
+from vggnb.metrics.predictions import Predictions
 from vggnb.paths import SPLITS
 from vggnb.storage import (
     VggnbError,
-    csv_text,
     read_json,
     sha256_bytes,
     sha256_file,
@@ -77,8 +77,8 @@ def weights_bytes(arrays: dict[str, np.ndarray], ranges: FeatureRanges) -> bytes
 
 def validation_bytes(rows: Sequence[Row], probabilities: np.ndarray, classes: Sequence[str]) -> bytes:
     """The content of `validation.csv`: path, label and the calibrated probability of each class."""
-    lines = ([row.path, row.label, *map(repr, p.tolist())] for row, p in zip(rows, probabilities, strict=True))
-    return csv_text([["path", "label", *classes], *lines]).encode("utf-8", "surrogateescape")
+    paths, labels = tuple(row.path for row in rows), np.array([row.label for row in rows], int)
+    return Predictions(paths, labels, probabilities).to_csv(classes)
 
 
 def checked_bytes(path: Path, sha256: str | None) -> bytes:

@@ -1,7 +1,5 @@
 """A run: one training, what was decided when it began and what came out of it, in a folder."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,10 +172,7 @@ class Run:
         the predictions of the held-out validation images.
         """
         data = checked_bytes(self.folder / VALIDATION, read_run(self.folder)["files"].get(VALIDATION))
-        text = io.StringIO(data.decode("utf-8", "surrogateescape"), newline="")
-        rows = list(csv.reader(text))[1:]
-        probabilities = np.array([[float(cell) for cell in row[2:]] for row in rows]).reshape(-1, len(self.classes))
-        return Predictions(tuple(row[0] for row in rows), np.array([int(row[1]) for row in rows], int), probabilities)
+        return Predictions.from_csv(data)
 
     def base(self) -> keras.Model:
         """The base as it was before any fine-tuning.
