@@ -13,7 +13,9 @@ from vggnb.device import cpu_flags, cpu_precision, decide_precision, gpu_precisi
 from vggnb.features import extract, store_key
 from vggnb.model import build_base, build_classifier, build_extractor, build_head, compiled, precision_of
 from vggnb.paths import open_workspace, sample_folder
+from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
+from vggnb.train import open_run, train
 
 
 @pytest.mark.parametrize("flags, found", [
@@ -129,3 +131,21 @@ def test_another_backend_is_refused_in_one_sentence(backend):
     status, _, complaint = python("import vggnb.weights", KERAS_BACKEND=backend)
     assert status == 1 and complaint.count("vggnb.storage.VggnbError") == 1
     assert f"Keras is set to the backend {backend} by KERAS_BACKEND; vggnb needs tensorflow." in complaint
+
+
+def test_a_run_keeps_its_precision_and_its_files_are_float32(best, manifest, tmp_path, quick_verify):
+    recipe = best.with_(ridge=30.0)
+    how = {"weights": "none", "store": tmp_path / "store", "progress": False}
+    run, features = train(manifest, recipe, tmp_path / "run", precision="bfloat16", **how)
+    assert features.precision == run.source.precision == open_run(tmp_path / "run").source.precision == "bfloat16"
+    assert precision_of(open_run(tmp_path / "run").classifier()) == "bfloat16"
+    again, features = train(manifest, recipe, tmp_path / "run", precision="auto", **how)
+    assert again.source.precision == "bfloat16" and features.images_forwarded == 0
+    with pytest.raises(VggnbError, match="its precision is bfloat16, here float32"):
+        train(manifest, recipe, tmp_path / "run", precision="float32", **how)
+    files = save_bundle(run, tmp_path / "bundle", formats=["keras"])
+    assert all(file.max_difference < 1e-5 for file in files if file.max_difference is not None)
+    assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["precision"] == "bfloat16"
+    assert json.loads((tmp_path / "bundle" / "card.json").read_text())["precision"] == "bfloat16"
+    assert precision_of(load_bundle(tmp_path / "bundle").model) == "bfloat16"
+    assert precision_of(load_bundle(tmp_path / "bundle", precision="float32").model) == "float32"

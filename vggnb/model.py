@@ -271,6 +271,11 @@ def _copy(model: keras.Model, **changes) -> keras.Model:
     return copy
 
 
+def in_float32(model: keras.Model) -> keras.Model:
+    """The model, or a copy of it that computes in float32 from end to end."""
+    return model if precision_of(model) == "float32" else _copy(model, dtype="float32")
+
+
 def _checked(model: keras.Model) -> keras.Model:
     """A copy whose outputs are the model's and the last convolution of each block: what overflows there is inf."""
     copy = _copy(model)
@@ -300,7 +305,7 @@ def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     def traced(dtype: np.dtype, *, half: bool):
         if (dtype, half) not in runs:
             images = tf.TensorSpec((None, *model.input_shape[1:]), dtype)
-            shown = _checked(model) if half else _copy(model, dtype="float32") if precision == "float16" else model
+            shown = _checked(model) if half else in_float32(model) if precision == "float16" else model
             # Not a lambda: TensorFlow would take those of several models for one that is traced again, and warn.
             runs[dtype, half] = tf.function(functools.partial(_forward, shown), input_signature=[images])
         return runs[dtype, half]

@@ -39,6 +39,7 @@ def build_card(run: Run, name: str) -> dict:
             "splits": [*run.manifest.sentences, *run.fit_sentences()],
         },
         "recipe": run.recipe.to_dict(),
+        "precision": run.source.precision,
         "seed": run.recipe.seed,
         "model_sha256": run.model_sha256(),
         "training": {key: run.training().get(key) for key in ("timing", "left_out", "choice")},

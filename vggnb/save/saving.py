@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from vggnb.device import keras, tf
 from vggnb.folders import is_system, shown
 from vggnb.images import DECODER_VERSION
+from vggnb.model import in_float32
 from vggnb.paths import versions
 from vggnb.save.bundle import (
     CARD,
@@ -86,7 +87,7 @@ def save_bundle(
         folder: new, empty, or a bundle, which is replaced.
         name: the article's `VGG_<name>`; default the dataset's.
         formats: see `exports.choose_formats`.
-        model: `run.classifier()`, if it is at hand; in float32.
+        model: `run.classifier()`, if it is at hand.
 
     Raises:
         VggnbError: unknown format, one whose extra is not installed, unwritable folder, a folder that holds something
@@ -96,7 +97,7 @@ def save_bundle(
     check_apart(folder, run.manifest.dataset, "The bundle", "--to")
     folder, name = resolved(folder), _safe_name(name or run.manifest.dataset.name)
     old = written_before(folder)
-    model = run.classifier() if model is None else model
+    model = in_float32(run.classifier() if model is None else model)  # so are all files, whatever it was trained in
     with storage_errors(folder), tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
         place = Path(scratch)
         _check_space(model, len(kinds) + 1, place, folder)
@@ -128,7 +129,7 @@ def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
         "decoding": DECODING,
         "temperature": run.calibration().temperature,
         "threshold": None,
-        "precision": "float32",
+        "precision": run.source.precision,
         RANGES: ranges and {name: getattr(ranges, name) for name in ("limit", "images", "reason")},
         "model_sha256": run.model_sha256(),
         "versions": versions(),
