@@ -115,7 +115,7 @@ class Report:
         """How to read the numbers and what they do not tell, in sentences."""
         notes = []
         if self.threshold is not None:
-            notes.append(f"{shown(self.positive)} (the positive class) is predicted from {self.threshold:.2f} on.")
+            notes.append(f"{shown(self.positive)} (the positive class) is predicted from probability {self.threshold:.3f} on.")
         if self.prevalence is not None and {"ppv", "npv"} & set(self.metrics):
             notes.append(f"Predictive values are for a prevalence of {self.prevalence:.2f}.")
         if self.operating_point is not None:
@@ -137,7 +137,8 @@ class Report:
         notes = []
         if absent := self.not_evaluated:
             names = ", ".join(map(shown, absent))
-            notes.append(f"Not evaluated, since there are no images of it: {names}. Means are over the other classes.")
+            means = " Means are over the other classes." if len(absent) < len(self.classes) - 1 else ""
+            notes.append(f"Not evaluated, since there are no images of it: {names}.{means}")
         for name, one in self.unknown_classes.items():
             parts = ", ".join(f"{shown(answer)} {n}" for answer, n in one["predicted"].items())
             number = counted(one["n"], "image")
@@ -151,7 +152,7 @@ class Report:
         limits = [
             *self._absent(),
             f"With {counted(self.n, 'image')} the accuracy is uncertain by about {counted(half, 'point')} either way: "
-            "from these images alone, a model that differs by less is neither better nor worse.",
+            "a smaller difference between two models is not significant on them.",
         ]
         sizes = {name: one["n"] for name, one in self.per_class.items() if one["n"]}
         small = min(sizes, key=sizes.get)

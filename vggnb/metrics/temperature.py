@@ -50,9 +50,9 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     n = len(labels)
     if n < FEWEST:
-        return Calibration(images=n, reason=f"{n} validation images are too few; at least {FEWEST} are needed.")
+        return Calibration(images=n, reason=f"{n} validation images are too few; at least {FEWEST} are needed")
     if len(np.unique(labels)) < logits.shape[1]:
-        return Calibration(images=n, reason="A class has no validation image.")
+        return Calibration(images=n, reason="a class has no validation image")
     temperature = fit_temperature(logits, labels)
     before, after = (-log_softmax(logits / t, axis=1)[np.arange(n), labels].mean() for t in (1.0, temperature))
     return Calibration(temperature, n, round(float(before), 6), round(float(after), 6))

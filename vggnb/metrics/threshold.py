@@ -20,8 +20,8 @@ class OperatingPoint:
     images: int
 
     def __str__(self) -> str:
-        text = f"threshold {self.threshold:.2f}, chosen on {self.images} validation images for {self.aim}; "
-        return text + f"there sensitivity {self.sensitivity}, specificity {self.specificity}"
+        text = f"threshold {self.threshold:.3f} was chosen on {self.images} validation images for {self.aim}: "
+        return text + f"sensitivity {self.sensitivity}, specificity {self.specificity} on them"
 
 
 def choose_threshold(
