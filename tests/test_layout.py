@@ -192,9 +192,9 @@ def test_links_inside_a_linked_folder_do_not_loop(tmp_path):
     ("files", "links", "words"),
     [
         (["a/1.jpg", "b/1.jpg"], {"c": "nowhere"}, "c (It is a link that cannot be followed"),
-        (["a/1.jpg", "b/1.jpg"], {"c": "a"}, "c (It is reached by a link"),
+        (["a/1.jpg", "b/1.jpg"], {"c": "a"}, "c (It is a link in a circle"),
         (["a/1.jpg", "b/1.jpg", "c.lnk"], {}, "c.lnk (a Windows shortcut)"),
-        (["train/a/1.jpg", "train/b/1.jpg"], {"test": "train"}, "test (It is reached by a link"),
+        (["train/a/1.jpg", "train/b/1.jpg"], {"test": "train"}, "test (It is a link in a circle"),
         (["train/a/1.jpg", "train/b/1.jpg"], {"valid": "/nowhere/valid"}, "valid (It is a link that cannot be"),
         (["train/a/1.jpg", "train/b/1.jpg"], {"train/c": "nowhere"}, "train/c (It is a link"),
     ],
@@ -219,6 +219,8 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
     assert "no such dataset folder" in refusal(tmp_path / "nowhere")
     (tmp_path / "x.txt").write_text("cats and dogs")
     assert "a text file, not a folder of images" in refusal(tmp_path / "x.txt")
+    (tmp_path / "x.zip").write_bytes(b"PK\x03\x04" + bytes(40))
+    assert "The dataset is an archive" in refusal(tmp_path / "x.zip")
     (tmp_path / "empty").mkdir()
     assert "is empty" in refusal(tmp_path / "empty")
 
@@ -329,6 +331,8 @@ def test_layouts_that_people_have_are_understood(tmp_path, folders, wanted):
         ("a/train/x a/train/y a/test/x a/test/y b/train/x b/train/y", "2 datasets with splits of their own: a, b"),
         ("data/train/a data/train/b data/test/a raw", "raw/ holds something else too"),
         ("trainA trainB testA testB", "Two folders mean"),
+        ("train/train train/test", "The class folders are named like splits: test, train"),
+        ("readme.md labels.txt", "2 files lie directly in the dataset"),
         ("train test bus", "2 images lie directly in train/"),
         ("mytraindata mytestdata", "2 images lie directly in mytraindata/"),
         ("images/train images/val labels/train/x.txt", "looks like a dataset for detection or segmentation"),

@@ -28,7 +28,7 @@ from vggnb.census.tree import copies_of, is_documents, splits_of, unwrap
 from vggnb.folders import Folder, Skipped, counted, is_named_like_an_image, shown, walk
 from vggnb.paths import SPLITS
 from vggnb.staging import name_source
-from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, no_archive
+from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, is_archive, no_archive
 from vggnb.storage import VggnbError
 
 OUTSIDE = "It lies outside the class folders. Move it into one if it is an image to use; else leave it."
@@ -59,6 +59,9 @@ def _read(dataset: Path) -> Layout:
     if not dataset.is_dir():
         if dataset.suffix.lower() in TABLES:
             return read_table(dataset)
+        if is_archive(dataset):
+            remedy = "Unpack it first: page 2 and the command line do so, or stage_if_remote(dataset, folder)."
+            raise VggnbError("The dataset is an archive.", dataset, remedy)
         raise no_archive(dataset)
     check_unpacked(dataset, dataset)
     return _Reader(dataset).layout()
@@ -76,7 +79,7 @@ class _Reader:
 
     def layout(self) -> Layout:
         if not self.root.is_filled():
-            links = f" It holds only {listed(stray.path for stray in self.strays)}." if self.strays else ""
+            links = f" It holds only links or pipes: {listed(s.path for s in self.strays)}." if self.strays else ""
             remedy = "Put one folder of images for each class in it."
             raise VggnbError(f"The dataset folder is empty.{links}", self.dataset, remedy)
         top = unwrap(self.root)
@@ -205,9 +208,6 @@ class _Reader:
         elif len(filled) == 1 and filled[0].images() and len(names) == 1 and self._tables():
             what = f"Only {names[0]!r} found; a classifier needs at least 2 class folders."
             self.obstacles.append(VggnbError(what, self.dataset, self._table_hint()))
-        taken = [name for name in names if split_tokens(name)]
-        if taken and len(names) > 1:
-            self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
 
     def _tables(self) -> list[str]:
         """Tables and spreadsheets beside the folders or in them."""
@@ -225,8 +225,8 @@ class _Reader:
 
     def _flat(self, folder: Folder) -> VggnbError:
         name = f"{shown(folder.path)}/" if folder.path else "the dataset"
-        count = folder.images() or len(folder.files)
-        what = f"{count} image{'s lie' if count != 1 else ' lies'} directly in {name}, in no class folder."
+        count, noun = (n, "image") if (n := folder.images()) else (len(folder.files), "file")
+        what = f"{counted(count, noun)} lie{'s' * (count == 1)} directly in {name}, in no class folder."
         if any(is_annotation(other.name) for other in (*self.root.folders.values(), *folder.folders.values())):
             what += " With folders of labels or masks beside them this looks like a dataset for detection or "
             what += "segmentation; vggnb names the class of a whole image."
@@ -286,6 +286,14 @@ class _Reader:
         if problems:
             what = f"The class folders differ between the splits: {'; '.join(problems)}."
             raise VggnbError(what, self.dataset, f"Give {first} every class that the other splits have.")
+        taken = [name for name in classes if split_tokens(name)]
+        if len(taken) == len(classes) and UNSPLIT not in table:
+            what = f"The class folders are named like splits: {listed(classes)}."
+            raise VggnbError(
+                what, self.dataset, "Put the images of each class into a folder named after it."
+            )
+        if taken and len(classes) > 1:
+            self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
         names = f"{counted(len(classes), 'class folder')} ({listed(classes)})"
         found = [f"Found {names}, not split."]
         if UNSPLIT not in table:
