@@ -289,9 +289,7 @@ class _Reader:
         taken = [name for name in classes if split_tokens(name)]
         if len(taken) == len(classes) and UNSPLIT not in table:
             what = f"The class folders are named like splits: {listed(classes)}."
-            raise VggnbError(
-                what, self.dataset, "Put the images of each class into a folder named after it."
-            )
+            raise VggnbError(what, self.dataset, "Put the images of each class into a folder named after it.")
         if taken and len(classes) > 1:
             self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
         names = f"{counted(len(classes), 'class folder')} ({listed(classes)})"
