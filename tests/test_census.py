@@ -305,7 +305,12 @@ def test_imbalance_single_images_and_empty_classes_are_warned_about(tmp_path):
         (lambda k: np.full((40, 40, 3), 5 + k, np.uint8) + photo(k, width=40) // 40, "Very dark: 12 images"),
         (lambda k: np.full((40, 40, 3), 252, np.uint8) + photo(k, width=40) // 128, "Very bright: 12 images"),
         (lambda k: np.full((40, 40, 3), 90 + k, np.uint8), "Almost without contrast: 12 images"),
-        (lambda k: photo(7), "Identical: all 6 images of a are the same image"),
+        (lambda k: photo(7), "Identical: all images of a, b are one image"),
+        (lambda k: photo(k // 2), "All images of a, b are in other classes, too"),
+        (
+            lambda k: Image.fromarray(photo(k % 2)).transpose(list(Image.Transpose)[k // 2]),
+            "Only 2 of 12 images are different",
+        ),
     ],
 )
 def test_sets_with_little_to_learn_from_are_warned_about(tmp_path, make, words):

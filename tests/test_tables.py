@@ -90,6 +90,11 @@ def test_labels_whose_files_are_not_there_stop_training_by_name(tmp_path):
         census.check_trainable()
 
 
+def test_lines_without_a_label_are_counted(tmp_path):
+    (warning,) = read_table(table(tmp_path, "path,label\na/1.jpg,x\nb/1.jpg,y\na/2.jpg,\n")).warnings
+    assert warning.startswith("1 line of the table without a label, not used.")
+
+
 def test_an_image_with_two_labels_stops_training(tmp_path):
     layout = read_table(table(tmp_path, "path,label\na/1.jpg,x\na/1.jpg,y\nb/1.jpg,y\n"))
     assert layout.obstacles[0].what == "1 image with more than one label: a/1.jpg (x, y)."

@@ -73,6 +73,9 @@ def read_table(file: Path) -> Layout:
     if missing:
         n = counted(len(missing), "line")
         warnings.append(f"{n} of the table name files that are not there; the first: {shown(missing[0])}.")
+    if unlabelled := sum(not cells["label"] for _, cells in lines):
+        n = counted(unlabelled, "line")
+        warnings.append(f"{n} of the table without a label, not used. After training: vggnb predict RUN FILE...")
     if several := [f"{shown(path)} ({listed(sorted(labels))})" for path, labels in others.items() if len(labels) > 1]:
         what = f"{counted(len(several), 'image')} with more than one label: {'; '.join(several[:5])}."
         remedy = "Give each image one line with one label: vggnb chooses one class for each image."

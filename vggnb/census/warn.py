@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vggnb.census.entries import UNSPLIT, listed
 from vggnb.census.layout import OUTSIDE
-from vggnb.census.rows import Row, components
+from vggnb.census.rows import components
 from vggnb.folders import counted, is_named_like_an_image, shown
 from vggnb.paths import SPLITS
 
@@ -23,6 +23,7 @@ def warnings_of(census: Census) -> Iterator[str]:
     """The warnings of a census."""
     yield from _copied_splits(census)
     yield from _pairs(census)
+    yield from _copied_classes(census)
     yield from _sizes(census)
     yield from _looks(census)
     yield from _files(census)
@@ -57,37 +58,42 @@ def _pairs(census: Census) -> Iterator[str]:
     torn = [group for group, splits in spread.items() if group and len(splits) > 1]
     if torn:
         yield f"Leak: {counted(len(torn), 'group')} in more than one split, for example {shown(torn[0])}."
-    members = _by_class(census.rows)
-    for group in components(pair.paths for pair in census.pairs):
-        alike = set(group)
-        for (split, name), rows in members.items():
-            if len(rows) > 2 and all(row.path in alike for row in rows):
-                yield f"Identical: all {len(rows)} images of {_place(split, name)} are the same image."
 
 
-def _place(split: str, name: str) -> str:
-    """The folder of a class: 'train/cat', or 'cat' where the dataset is not split."""
-    return shown(name) if split == UNSPLIT else f"{split}/{shown(name)}"
-
-
-def _by_class(rows: tuple[Row, ...]) -> dict[tuple[str, str], list[Row]]:
-    found = defaultdict(list)
-    for row in rows:
-        found[row.split, row.class_name].append(row)
-    return found
+def _copied_classes(census: Census) -> Iterator[str]:
+    """Few different images; classes that are one image, or that are in other classes too."""
+    groups = components(pair.paths for pair in census.pairs)
+    distinct = len(census.rows) - sum(len(group) - 1 for group in groups)
+    if distinct <= len(census.rows) / 2:
+        yield f"Only {distinct} of {len(census.rows)} images are different; the others are copies or near-duplicates."
+    number = {path: k for k, group in enumerate(groups) for path in group}
+    conflicting = {path for pair in census.conflicts for path in pair.paths}
+    members = defaultdict(list)
+    for row in census.rows:
+        members["" if row.split == UNSPLIT else f"{row.split}/", row.class_name].append(row.path)
+    members = {split + name: paths for (split, name), paths in members.items()}
+    different = {name: len({number.get(path, path) for path in paths}) for name, paths in members.items()}
+    same = [name for name, paths in members.items() if len(paths) > 2 and different[name] == 1]
+    twice = [name for name, paths in members.items() if conflicting.issuperset(paths)]
+    if same:
+        yield f"Identical: all images of {listed(same, _FEW)} are one image."
+    if twice:
+        yield f"All images of {listed(twice, _FEW)} are in other classes, too."
 
 
 def _sizes(census: Census) -> Iterator[str]:
     for split, row in census.counts().items():
         small = {name: n for name, n in row.items() if n < 2}
         if len(small) <= _FEW:
-            yield from (f"{_place(split, name)} has {counted(n, 'usable image')}." for name, n in small.items())
+            inside = "" if split == UNSPLIT else f"{split}/"
+            yield from (f"{inside}{shown(name)} has {counted(n, 'usable image')}." for name, n in small.items())
         else:
             yield f"{len(small)} classes have fewer than 2 usable images in {split}: {listed(small, _FEW)}."
         few, many = min(row, key=row.get), max(row, key=row.get)
         if split != "test" and row[many] > 3 * row[few] > 0:
             words = f"{row[many]} of {shown(many)}, {row[few]} of {shown(few)}"
-            yield f"Imbalance in {split}: {words}; --class-weights lets each class count the same."
+            where = "" if split == UNSPLIT else f" in {split}"
+            yield f"Imbalance{where}: {words}; --class-weights lets each class count the same."
 
 
 def _looks(census: Census) -> Iterator[str]:

@@ -115,7 +115,9 @@ class Report:
         """How to read the numbers and what they do not tell, in sentences."""
         notes = []
         if self.threshold is not None:
-            notes.append(f"{shown(self.positive)} (the positive class) is predicted from probability {self.threshold:.3f} on.")
+            notes.append(
+                f"{shown(self.positive)} (the positive class) is predicted from probability {self.threshold:.3f} on."
+            )
         if self.prevalence is not None and {"ppv", "npv"} & set(self.metrics):
             notes.append(f"Predictive values are for a prevalence of {self.prevalence:.2f}.")
         if self.operating_point is not None:
