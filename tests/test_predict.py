@@ -15,7 +15,17 @@ from PIL import Image
 from vggnb import cli, predict
 from vggnb.generators import read_row
 from vggnb.metrics.ood import FeatureRanges
-from vggnb.predict import Prediction, predict_files, predict_images, predict_listed, read_names, to_csv
+from vggnb.predict import (
+    Prediction,
+    Rule,
+    choose_rule,
+    open_model,
+    predict_files,
+    predict_images,
+    predict_listed,
+    read_names,
+    to_csv,
+)
 from vggnb.storage import VggnbError
 
 
@@ -170,6 +180,7 @@ def test_an_answer_is_plain_json():
             "probability": 0.75,
             "probabilities": {"dog": 0.75, "cat": 0.25},
             "out_of_distribution": None,
+            "rule": "the most probable class",
         },
         {"path": "b.jpg", "error": "It is empty."},
     ]
@@ -285,6 +296,90 @@ def test_a_picture_unlike_the_training_data_is_flagged_and_said(bundle, manifest
     )
     assert "out-of" not in str(like) and str(unlike).endswith("(out-of-distribution: this may mean nothing)")
     assert predict_files(bundle, path)[0].out_of_distribution is None, "8 validation pictures are too few to say"
+
+
+# What decides
+
+
+def at_threshold(bundle, **changes):
+    """The bundle with an operating point that was chosen on validation."""
+    point = {"threshold": 0.2, "positive": "cat", "aim": "a sensitivity of at least 0.95", "images": 40}
+    return replace(bundle, threshold=point | changes)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.8])
+def test_the_positive_class_is_predicted_from_the_threshold_on(threshold, bundle, manifest, rows):
+    paths = [manifest.dataset / row.path for row in rows]
+    plain = predict_files(bundle, paths)
+    cats = sorted(one.probabilities["cat"] for one in plain)
+    threshold = cats[int(threshold * len(cats))]  # one of these images lies exactly on it
+    found = predict_files(at_threshold(bundle, threshold=threshold), paths, threshold="chosen")
+    for one, before in zip(found, plain, strict=True):
+        assert one.class_name == ("cat" if one.probabilities["cat"] >= threshold else "dog")
+        assert one.probabilities == before.probabilities and next(iter(one.probabilities)) == one.class_name
+        assert one.probability == one.probabilities[one.class_name]
+        assert one.to_dict()["rule"].startswith("cat from probability") and "at least 0.95" in one.to_dict()["rule"]
+    assert {one.class_name for one in found} == {"cat", "dog"}
+
+
+def test_a_number_is_a_threshold_of_the_positive_class(bundle):
+    assert str(choose_rule(bundle, 0.37)) == "dog from probability 0.37 on"
+    assert choose_rule(at_threshold(bundle), 0.37).positive == "cat"
+    assert choose_rule(at_threshold(bundle)) == choose_rule(bundle) == Rule()
+    assert str(Rule()) == "the most probable class"
+
+
+def test_a_threshold_that_cannot_be_used_is_told(bundle):
+    with pytest.raises(VggnbError, match="No threshold was chosen") as told:
+        predict_images(bundle, [], threshold="chosen")
+    assert "evaluate RUN --sensitivity" in told.value.remedy
+    for threshold in (0, 1, -0.1, float("nan"), "0.5"):
+        with pytest.raises(VggnbError, match="out of range"):
+            choose_rule(bundle, threshold)
+    with pytest.raises(VggnbError, match="for two classes; this model has 3"):
+        choose_rule(replace(bundle, classes=("ash", "birch", "oak")), 0.5)
+
+
+# A run in a bundle's place
+
+
+def test_a_run_predicts_as_its_bundle_does(own_run, bundle, manifest, rows):
+    paths = [manifest.dataset / row.path for row in rows[:3]]
+    for ours, theirs in zip(
+        predict_files(open_model(own_run.folder), paths), predict_files(bundle, paths), strict=True
+    ):
+        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-6)
+    with pytest.raises(VggnbError, match="this run has none of its present model") as told:
+        open_model(own_run.folder, engine="onnxruntime")
+    assert f"--to {own_run.folder / 'bundle'}" in told.value.remedy
+
+
+def test_the_bundle_in_a_run_is_used_unless_it_is_of_an_earlier_training(own_run, own_bundle):
+    inside = own_bundle.rename(own_run.folder / "bundle")
+    assert open_model(own_run.folder).folder == inside
+    document = json.loads((inside / "bundle.json").read_bytes())
+    (inside / "bundle.json").unlink()  # a link to the shared one
+    (inside / "bundle.json").write_text(json.dumps(document | {"model_sha256": "0" * 64}))
+    assert open_model(own_run.folder).folder == own_run.folder
+
+
+def test_a_threshold_that_evaluate_chose_arrives_in_the_bundle(own_run, own_bundle, capsys, manifest):
+    run, inside = str(own_run.folder), own_bundle.rename(own_run.folder / "bundle")
+    image = str(manifest.dataset / manifest.of("test")[0].path)
+    assert cli.main(["evaluate", run, "--cost-ratio", "5", "--positive", "cat", "--quiet"]) == 0
+    assert "--threshold chosen" in capsys.readouterr().out
+    chosen = json.loads((inside / "bundle.json").read_bytes())["threshold"]
+    assert chosen["positive"] == "cat" and chosen["images"] == 24 and 0 < chosen["threshold"] < 1
+    assert cli.main(["predict", run, image, "--threshold", "chosen", "--quiet", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)[0]["rule"].startswith("cat from probability") and "Predicted: cat from" in told.err
+    assert cli.main(["predict", str(inside), image, "--quiet", "--csv"]) == 0
+    told = capsys.readouterr()
+    assert "a threshold was chosen: --threshold chosen uses it" in told.err and told.out.startswith("path,class")
+    assert cli.main(["predict", run, image, "--threshold", "37%", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["rule"] == "cat from probability 0.37 on"
+    with pytest.raises(SystemExit):
+        cli.main(["predict", run, image, "--threshold", "1.5"])
 
 
 # The command

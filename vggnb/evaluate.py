@@ -7,7 +7,7 @@ mistakes and comparison are made from the same numbers.
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -30,8 +30,10 @@ from vggnb.metrics import (
 from vggnb.metrics.intervals import DRAWS
 from vggnb.metrics.report import check_prevalence
 from vggnb.model import compiled
-from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
+from vggnb.storage import VggnbError, read_json, storage_errors, write_bytes, write_json
 from vggnb.train import Run
+
+THRESHOLD = "threshold.json"  # in a run's folder: the operating point that was chosen on validation
 
 
 def evaluate(
@@ -197,9 +199,26 @@ def _options(run: Run, positive, sensitivity, cost_ratio, prevalence, progress: 
 
 
 def _operating_point(run: Run, positive: str, aim: dict, progress: bool) -> OperatingPoint:
-    """The threshold that is chosen on validation."""
+    """The threshold that is chosen on validation; the run keeps it, and its bundle uses it in prediction."""
     predictions = predict_split(run, "validation", progress=progress)
-    return choose_threshold(predictions, run.classes.index(positive), **aim)
+    point = choose_threshold(predictions, run.classes.index(positive), **aim)
+    document = {**asdict(point), "positive": positive, "model_sha256": run.model_sha256()}
+    write_json(run.folder / THRESHOLD, document)
+    return point
+
+
+def chosen_threshold(run: Run) -> dict | None:
+    """The operating point that was last chosen for this model: threshold, positive, aim, images; None if there is none.
+
+    Raises:
+        VggnbError: its file is damaged.
+    """
+    path = run.folder / THRESHOLD
+    if not path.is_file():
+        return None
+    found = read_json(path, "Choose it again: vggnb evaluate RUN --sensitivity S.")
+    is_of_this_model = isinstance(found, dict) and found.get("model_sha256") == run.model_sha256()
+    return {name: found[name] for name in ("threshold", "positive", "aim", "images")} if is_of_this_model else None
 
 
 def _with_and_without(predictions: Predictions, leaks: set[str], classes: tuple[str, ...], options: dict) -> Report:

@@ -2,6 +2,7 @@
 
 import base64
 import codecs
+import contextlib
 import io
 import os
 from collections.abc import Iterable, Sequence
@@ -17,13 +18,35 @@ from tqdm.auto import tqdm
 from vggnb.folders import html_table, plain_cell, read_ahead, shown, walk
 from vggnb.images import read_image
 from vggnb.paths import cores
-from vggnb.save.bundle import Bundle
-from vggnb.storage import VggnbError, csv_text
+from vggnb.save.bundle import MANIFEST, Bundle, load_bundle, read_manifest
+from vggnb.storage import VggnbError, csv_text, read_json, storage_errors
 
 BATCH = 32
 THUMBNAILS = 24  # in the table of a notebook
 MOST_NAMES = 100_000_000  # bytes of a list of names
 OUT_OF_DISTRIBUTION = "out-of-distribution: this may mean nothing"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a class follows from the probabilities: the most probable one; or, of two, `positive` from `threshold` on."""
+
+    positive: str | None = None
+    threshold: float | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.threshold is None:
+            return "the most probable class"
+        return f"{shown(self.positive)} from probability {self.threshold:.3g} on{self.reason and f' ({self.reason})'}"
+
+    def ranked(self, probabilities: dict[str, float]) -> dict[str, float]:
+        """Class -> probability, the predicted class first, then from most to least probable."""
+        ranked = dict(sorted(probabilities.items(), key=lambda pair: -pair[1]))
+        if self.threshold is None:
+            return ranked
+        found = ranked[self.positive] >= self.threshold
+        return dict(sorted(ranked.items(), key=lambda pair: (pair[0] == self.positive) != found))
 
 
 @dataclass(frozen=True)
@@ -33,12 +56,14 @@ class Prediction:
     Attributes:
         probabilities: class -> probability, the predicted class first, then from most to least probable.
         out_of_distribution: see `metrics.ood`; None: unknown.
+        rule: what decided about the class.
     """
 
     path: str
     probabilities: dict[str, float]
     error: str | None = None
     out_of_distribution: bool | None = None
+    rule: Rule = Rule()
 
     @property
     def class_name(self) -> str | None:
@@ -69,6 +94,7 @@ class Prediction:
             "probability": self.probability,
             "probabilities": self.probabilities,
             "out_of_distribution": self.out_of_distribution,
+            "rule": str(self.rule),
         }
 
 
@@ -97,8 +123,69 @@ def _thumbnail(path: Path) -> Markup:
     return Markup('<img alt="" src="data:image/jpeg;base64,{}">').format(base64.b64encode(data.getvalue()).decode())
 
 
-def predict_files(bundle: Bundle, paths: Path | Iterable[Path], *, progress: bool = False) -> PredictionList:
+def open_model(path: Path, *, engine: str = "tensorflow", precision: str | None = None) -> Bundle:
+    """Open a bundle; or a run, of which the bundle in it is used if it is of the run's present model.
+
+    Args:
+        engine, precision: see `load_bundle`.
+
+    Raises:
+        VggnbError: as `load_bundle` and `open_run`; or a run without such a bundle in onnxruntime.
+    """
+    path = Path(path)
+    with storage_errors(path):
+        is_run = (path / "run.json").is_file() and not (path / MANIFEST).is_file()
+    if not is_run:
+        return load_bundle(path, engine=engine, precision=precision)
+    of_bundle, of_run = None, read_json(path / "run.json").get("model_sha256")
+    with contextlib.suppress(VggnbError):  # none, or one that is damaged: the run itself is there
+        of_bundle = read_manifest(path / "bundle")["model_sha256"]
+    if of_bundle == of_run:
+        return load_bundle(path / "bundle", engine=engine, precision=precision)
+    if engine != "tensorflow":
+        what = f"The engine {engine} needs a bundle, and this run has none of its present model."
+        raise VggnbError(what, path, f"Save it: vggnb save {path} --to {path / 'bundle'}")
+    from vggnb.save.saving import bundle_of  # Keras: not before it is needed
+    from vggnb.train import open_run
+
+    return bundle_of(open_run(path), precision=precision)
+
+
+def choose_rule(bundle: Bundle, threshold: float | str | None = None) -> Rule:
+    """The rule that predicts a class.
+
+    Args:
+        threshold: "chosen" for the bundle's operating point, a number between 0 and 1 for a threshold of the positive
+            class (of the operating point, else the alphabetically last), None for the most probable class.
+
+    Raises:
+        VggnbError: there are not two classes, none was chosen, or the number is out of range.
+    """
+    if threshold is None:
+        return Rule()
+    if len(bundle.classes) != 2:
+        what = f"A threshold is for two classes; this model has {len(bundle.classes)}."
+        raise VggnbError(what, "--threshold", "Leave it out: the most probable class is predicted.")
+    point = bundle.threshold
+    if threshold == "chosen":
+        if not point:
+            remedy = "Choose one: vggnb evaluate RUN --sensitivity 0.9; or give a number, such as --threshold 0.3."
+            raise VggnbError("No threshold was chosen for this model.", bundle.folder, remedy)
+        reason = f"chosen on {point['images']} validation images for {point['aim']}"
+        return Rule(point["positive"], point["threshold"], reason)
+    if isinstance(threshold, str) or not 0 < threshold < 1:
+        remedy = "Use chosen, or a probability between 0 and 1, such as 0.3."
+        raise VggnbError(f"A threshold of {threshold} is out of range.", "--threshold", remedy)
+    return Rule(point["positive"] if point else sorted(bundle.classes)[-1], float(threshold))
+
+
+def predict_files(
+    bundle: Bundle, paths: Path | Iterable[Path], *, threshold: float | str | None = None, progress: bool = False
+) -> PredictionList:
     """Predict files, and every file in folders; a file that cannot be read is a row with its reason.
+
+    Args:
+        threshold: see `choose_rule`.
 
     Raises:
         VggnbError: a path is empty or does not exist, or a folder holds no file.
@@ -107,15 +194,19 @@ def predict_files(bundle: Bundle, paths: Path | Iterable[Path], *, progress: boo
     if "" in paths:  # an unset variable of the shell; as a path it would be the current folder
         raise VggnbError("A path is empty.", "''", "Name a file or a folder; the current folder is a dot.")
     sources = [(str(path), path) for given in paths for path in files_of(Path(given))]
-    return PredictionList(_predict(bundle, sources, progress))
+    return PredictionList(_predict(bundle, sources, choose_rule(bundle, threshold), progress))
 
 
-def predict_images(bundle: Bundle, images: Iterable[tuple[str, bytes]]) -> list[Prediction]:
+def predict_images(
+    bundle: Bundle, images: Iterable[tuple[str, bytes]], *, threshold: float | str | None = None
+) -> list[Prediction]:
     """Predict images in memory: (name, bytes) each; the name is a label and never used as a path."""
-    return _predict(bundle, list(images))
+    return _predict(bundle, list(images), choose_rule(bundle, threshold))
 
 
-def predict_listed(bundle: Bundle, names: Iterable[str], *, progress: bool = False) -> list[Prediction]:
+def predict_listed(
+    bundle: Bundle, names: Iterable[str], *, threshold: float | str | None = None, progress: bool = False
+) -> PredictionList:
     """Predict the names of a list (see `read_names`); one that does not exist is a row with its reason."""
     sources: list[tuple[str, Path | VggnbError]] = []
     for name in names:
@@ -123,7 +214,7 @@ def predict_listed(bundle: Bundle, names: Iterable[str], *, progress: bool = Fal
             sources += [(str(path), path) for path in files_of(Path(name))]
         except VggnbError as error:
             sources.append((name, error))
-    return _predict(bundle, sources, progress)
+    return PredictionList(_predict(bundle, sources, choose_rule(bundle, threshold), progress))
 
 
 def read_names(data: bytes) -> list[str]:
@@ -191,7 +282,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
-def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | VggnbError]], progress: bool = False):
+def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | VggnbError]], rule: Rule, progress=False):
     """Predict a batch at a time, in order, while threads decode the next images."""
 
     def read(source: Path | bytes | VggnbError) -> np.ndarray | str:
@@ -206,7 +297,7 @@ def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | VggnbEr
     decoded = read_ahead(read, [source for _, source in sources], workers=max(2, cores()), ahead=2 * BATCH)
     with tqdm(total=len(sources), desc="Predicting", unit="image", disable=not progress) as bar:
         while batch := list(islice(decoded, BATCH)):
-            rows = iter(_rows(bundle, [pixels for pixels in batch if isinstance(pixels, np.ndarray)]))
+            rows = iter(_rows(bundle, rule, [pixels for pixels in batch if isinstance(pixels, np.ndarray)]))
             for pixels in batch:
                 name = sources[len(predictions)][0]
                 one = Prediction(name, {}, pixels) if isinstance(pixels, str) else replace(next(rows), path=name)
@@ -215,11 +306,11 @@ def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | VggnbEr
     return predictions
 
 
-def _rows(bundle: Bundle, images: list[np.ndarray]) -> list[Prediction]:
+def _rows(bundle: Bundle, rule: Rule, images: list[np.ndarray]) -> list[Prediction]:
     """Predictions without the files' names."""
     if not images:
         return []
     probabilities, features = bundle.forward(np.stack(images))
     outside = bundle.ranges.out_of_distribution(features) if bundle.ranges else [None] * len(images)
-    ranked = ({bundle.classes[i]: float(row[i]) for i in np.argsort(-row, kind="stable")} for row in probabilities)
-    return [Prediction("", one, None, flag) for one, flag in zip(ranked, outside, strict=True)]
+    named = (dict(zip(bundle.classes, row.tolist(), strict=True)) for row in probabilities)
+    return [Prediction("", rule.ranked(one), None, flag, rule) for one, flag in zip(named, outside, strict=True)]

@@ -15,7 +15,7 @@ def show(options, document: object, text: object) -> None:
 
 def note(options, text: object) -> None:
     """Write a note for people: to stderr where stdout holds a document."""
-    write(text, sys.stderr if options.json else sys.stdout)
+    write(text, sys.stderr if options.json or getattr(options, "csv", False) else sys.stdout)
 
 
 def write(text: object, file, end: str = "\n") -> None:

@@ -47,12 +47,20 @@ def make_parser() -> argparse.ArgumentParser:
     save.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the bundle")
     save.add_argument("--formats", default="all", help="article, all (default), or a list such as keras,h5")
     predict = verb(verbs.predict)
-    predict.add_argument("bundle", type=Path, metavar="BUNDLE", help="what `vggnb save` or `vggnb run` wrote")
+    predict.add_argument("bundle", type=Path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
     predict.add_argument(
         "paths", nargs="+", metavar="PATH", help="files or folders; - reads a list of files from stdin"
     )
     predict.add_argument("--csv", action="store_true", help="print CSV on stdout and nothing else")
     predict.add_argument("--engine", default="tensorflow", help="tensorflow (default) or onnxruntime")
+    predict.add_argument(
+        "--threshold",
+        type=_threshold,
+        metavar="chosen|T",
+        help="predict the positive class from this probability on, or from the one that evaluate --sensitivity chose "
+        "(two classes; default: the most probable class)",
+    )
+    predict.add_argument("--precision", choices=PRECISIONS, help="of the convolutions (default: that of the training)")
     app = verb(verbs.app)
     app.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
     app.add_argument("--port", type=_whole_number, default=8866, metavar="N", help="default: 8866")
@@ -113,6 +121,20 @@ def _whole_number(text: str) -> int:
     if not re.fullmatch(r"[0-9]+", text) or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _threshold(text: str) -> float | str:
+    """chosen, 0.37, 0,37 or 37%."""
+    text = text.strip().replace(",", ".")
+    if text == "chosen":
+        return text
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither chosen nor a probability between 0 and 1")
+    return value
 
 
 def _side(text: str) -> int:

@@ -41,16 +41,13 @@ def workspace_of(dataset: str | None) -> Workspace:
     return open_workspace(dataset=dataset)
 
 
-def bundle_folder(path: Path) -> Path:
-    """The folder of a bundle; where a run is named, that of the bundle in it."""
-    inside = path / "bundle"
-    return inside if inside.is_dir() and (path / "recipe.json").is_file() else path
-
-
 def run_folder(path: Path) -> Path:
     """The folder of a run; where the bundle in it is named, the run's."""
-    inside = path.name == "bundle" and not (path / "run.json").is_file()
-    return path.parent if inside and (path.parent / "recipe.json").is_file() else path
+    is_bundle = (path / "bundle.json").is_file() and not (path / "run.json").is_file()
+    if is_bundle and not (path.parent / "run.json").is_file():
+        remedy = "Name the folder of the run from which it was saved: its run.json, manifest.csv and images are needed."
+        raise VggnbError("This is a bundle, not a run.", path, remedy)
+    return path.parent if is_bundle else path
 
 
 def survey(options, workspace: Workspace):

@@ -4,7 +4,6 @@ import sys
 
 from vggnb.cli.output import note, show, write
 from vggnb.cli.steps import (
-    bundle_folder,
     recipe_of,
     run_folder,
     saved,
@@ -98,6 +97,7 @@ def evaluate(options) -> None:
     start_tensorflow()
     from vggnb.evaluate import evaluate as evaluate_run
     from vggnb.evaluate import evaluate_folder
+    from vggnb.save import update_threshold
     from vggnb.train import open_run
 
     run = open_run(run_folder(options.run), weights=options.weights)
@@ -107,6 +107,8 @@ def evaluate(options) -> None:
         census = survey(options, workspace_of(options.dataset))
         note(options, "\n".join([str(census), *skipped(census), ""]))
         report = evaluate_folder(run, census, **_evaluation(options))
+    if report.operating_point and update_threshold(run, run.folder / "bundle"):
+        note(options, "The bundle of this run uses this threshold with: vggnb predict RUN PATH --threshold chosen.")
     show(options, report.to_dict(), report)
 
 
@@ -143,8 +145,7 @@ def save(options) -> None:
 
 def predict(options) -> None:
     """Predict the class of images."""
-    from vggnb.predict import MOST_NAMES, predict_files, predict_listed, read_names, to_csv
-    from vggnb.save import load_bundle
+    from vggnb.predict import MOST_NAMES, choose_rule, open_model, predict_files, predict_listed, read_names, to_csv
 
     if options.csv and options.json:
         raise VggnbError("stdout can hold one document only.", "--csv and --json", "Give one of the two options.")
@@ -155,12 +156,16 @@ def predict(options) -> None:
         names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1) if sys.stdin else b"")  # none where it is closed
     if options.engine == "tensorflow":
         start_tensorflow()
-    bundle = load_bundle(bundle_folder(options.bundle), engine=options.engine)
-    progress = not options.quiet and sys.stderr.isatty()
+    bundle = open_model(options.bundle, engine=options.engine, precision=options.precision)
+    settings = {"threshold": options.threshold, "progress": not options.quiet and sys.stderr.isatty()}
+    rule = choose_rule(bundle, options.threshold)
     if names is None:
-        predictions = predict_files(bundle, options.paths, progress=progress)
+        predictions = predict_files(bundle, options.paths, **settings)
     else:
-        predictions = predict_listed(bundle, names, progress=progress)
+        predictions = predict_listed(bundle, names, **settings)
+    if rule.threshold is not None or bundle.threshold:
+        unused = "" if rule.threshold is not None else "; a threshold was chosen: --threshold chosen uses it"
+        note(options, f"Predicted: {rule}{unused}.")
     if options.csv:
         if hasattr(options.stdout, "reconfigure"):
             options.stdout.reconfigure(encoding="utf-8", newline="")  # CSV brings its own line ends

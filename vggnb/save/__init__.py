@@ -13,7 +13,7 @@ import importlib
 
 from vggnb.save.bundle import ENGINES, NOT_A_DEVICE, Bundle, check_images, load_bundle
 
-LATER = dict.fromkeys(("SavedFile", "open_or_save", "save_bundle", "verify"), "saving")
+LATER = dict.fromkeys(("SavedFile", "open_or_save", "save_bundle", "update_threshold", "verify"), "saving")
 LATER |= dict.fromkeys(("ARTICLE", "EXPORTS", "FORMATS", "available", "time_export"), "exports")
 
 __all__ = ["ENGINES", "NOT_A_DEVICE", "Bundle", "check_images", "load_bundle", *LATER]  # noqa: PLE0604

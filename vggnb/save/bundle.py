@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of bundle.json and of the names in model.safetensors
 MANIFEST, NUMBERS, LABELS, CARD = "bundle.json", "model.safetensors", "labels.json", "card.json"
-KEYS = {"format", "name", "classes", "recipe", "decoder", "precision", "files"}
+KEYS = {"format", "name", "classes", "recipe", "decoder", "precision", "threshold", "model_sha256", "files"}
 RANGES = "out_of_distribution"
 CHECK_IMAGES = 8
 NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
@@ -47,6 +47,7 @@ class Bundle:
             enter the head (b, d).
         ranges: what out-of-distribution images are told by; None: unknown.
         model: the Keras model; None in onnxruntime.
+        threshold: the operating point that was chosen on validation: threshold, positive, aim, images; None: none was.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Bundle:
     forward: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     ranges: FeatureRanges | None = None
     model: "keras.Model | None" = None
+    threshold: dict | None = None
 
     def __str__(self) -> str:
         size, classes = self.recipe.image_size, ", ".join(map(shown, self.classes))
@@ -83,9 +85,9 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
     if engine == "onnxruntime":
         forward = _in_onnxruntime(folder, document)
     else:
-        model = _filled(tensors, recipe, len(classes), precision or document["precision"], folder)
+        model = _filled(tensors, recipe, len(classes), _decided(precision or document["precision"]), folder)
         forward = forward_of(model, recipe)
-    return Bundle(folder, document["name"], classes, recipe, forward, ranges, model)
+    return Bundle(folder, document["name"], classes, recipe, forward, ranges, model, document["threshold"])
 
 
 def read_manifest(folder: Path) -> dict:
@@ -149,6 +151,13 @@ def _ranges(tensors: dict, document: dict, recipe: Recipe, folder: Path) -> Feat
         return None
     ends = {name: tensors.pop(f"{RANGES}/{name}", ()) for name in ("low", "high")}
     return FeatureRanges.from_dict({**facts, **ends}, width=recipe.width, where=folder / NUMBERS)
+
+
+def _decided(precision: str) -> str:
+    """The precision that "auto" means here."""
+    from vggnb.device import decide_precision
+
+    return decide_precision(precision)[0]
 
 
 def _filled(tensors: dict, recipe: Recipe, classes: int, precision: str, folder: Path) -> "keras.Model":

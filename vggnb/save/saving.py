@@ -18,10 +18,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from vggnb.device import keras, tf
+from vggnb.device import decide_precision, keras, tf
+from vggnb.evaluate import chosen_threshold
 from vggnb.folders import is_system, shown
 from vggnb.images import DECODER_VERSION
-from vggnb.model import in_float32
+from vggnb.model import empty_base, empty_classifier, in_float32, precision_of
 from vggnb.paths import versions
 from vggnb.save.bundle import (
     CARD,
@@ -33,13 +34,14 @@ from vggnb.save.bundle import (
     RANGES,
     Bundle,
     check_images,
+    forward_of,
     load_bundle,
     read_checked,
     read_manifest,
     weighted,
 )
 from vggnb.save.card import build_card
-from vggnb.save.exports import ENDINGS, FORMATS, choose_formats, verify_exports, write_exports
+from vggnb.save.exports import FORMATS, available, choose_formats, verify_exports, write_exports
 from vggnb.staging import check_apart
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, replacing, resolved, sha256_file, storage_errors, write_json
 from vggnb.train import Run
@@ -87,7 +89,7 @@ def save_bundle(
         folder: new, empty, or a bundle, which is replaced.
         name: the article's `VGG_<name>`; default the dataset's.
         formats: see `exports.choose_formats`.
-        model: `run.classifier()`, if it is at hand.
+        model: `run.classifier()`, if it is at hand. All files are in float32, whatever its precision.
 
     Raises:
         VggnbError: unknown format, one whose extra is not installed, unwritable folder, a folder that holds something
@@ -128,7 +130,7 @@ def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
         "decoder": DECODER_VERSION,
         "decoding": DECODING,
         "temperature": run.calibration().temperature,
-        "threshold": None,
+        "threshold": chosen_threshold(run),
         "precision": run.source.precision,
         RANGES: ranges and {name: getattr(ranges, name) for name in ("limit", "images", "reason")},
         "model_sha256": run.model_sha256(),
@@ -228,31 +230,59 @@ def _files_near(folder: Path, ours: set[str]) -> Iterator[str]:
 
 def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
     """The bundle in this folder; where there is none yet, or one of an earlier training, it is saved first."""
-    folder, why = Path(folder), ""
-    try:
-        if read_manifest(folder)["model_sha256"] != run.model_sha256():
-            why = f"The bundle '{folder.name}' is of an earlier training: saving it again."
-    except VggnbError:
-        why = f"No bundle '{folder.name}' yet: saving it now."
-    if why:
-        print(why)
+    folder = Path(folder)
+    if not update_threshold(run, folder):
+        there = (folder / MANIFEST).is_file()
+        print(f"The bundle '{folder.name}' is of an earlier training: saving it again." if there
+              else f"No bundle '{folder.name}' yet: saving it now.")  # fmt: skip
         save_bundle(run, folder, name=name)
     return load_bundle(folder)
+
+
+def update_threshold(run: Run, folder: Path) -> bool:
+    """Write the threshold that was last chosen for the run into its bundle; False where no bundle is of this model."""
+    try:
+        document = read_manifest(folder)
+    except VggnbError:
+        return False
+    if document["model_sha256"] != run.model_sha256():
+        return False
+    if document["threshold"] != (threshold := chosen_threshold(run)):
+        write_json(Path(folder) / MANIFEST, document | {"threshold": threshold})
+    return True
+
+
+def bundle_of(run: Run, *, precision: str | None = None) -> Bundle:
+    """A run, ready to predict without having been saved.
+
+    Args:
+        precision: see `load_bundle`.
+    """
+    model, recipe = run.classifier(), run.recipe
+    precision, _ = decide_precision(precision or run.source.precision)
+    if precision_of(model) != precision:
+        other = empty_classifier(empty_base(recipe.image_size, precision=precision), recipe, len(run.classes))
+        other.set_weights(model.get_weights())
+        model = other
+    ranges, threshold = run.ranges(), chosen_threshold(run)
+    return Bundle(run.folder, run.folder.name, run.classes, recipe, forward_of(model, recipe), ranges, model, threshold)
 
 
 def verify(folder: Path) -> list[SavedFile]:
     """Compare every file of a bundle with its hash, and open each export as `save_bundle` does.
 
-    An export is a program: only for bundles from people whom you trust.
+    An export whose runtime is not installed is not opened. An export is a program: only for bundles from people whom
+    you trust.
 
     Raises:
         VggnbError: not a bundle, a hash that differs, or a file that does not open or gives other probabilities.
     """
     folder, document = Path(folder), read_manifest(folder)
     paths: dict[str, Path] = {}
+    here, _ = available()
     for file, about in document["files"].items():
         read_checked(folder, document, file)
-        if about["format"] in ENDINGS:
+        if about["format"] in here:
             model = file.partition("/")[0] if about["format"] == "savedmodel" else file
             paths[about["format"]] = folder / model
     bundle = load_bundle(folder, precision="float32")

@@ -113,9 +113,10 @@ def record(run, facts: dict, files: dict[str, bytes], *, extend: bool = False) -
         hashes |= {name: sha256_file(run.folder / name) for name in ("manifest.csv", "recipe.json")}
         document = {"schema": RUN_SCHEMA, "weights": run.weights, "source": asdict(run.source), "files": hashes}
         document["training"] = facts
+        document["model_sha256"] = model_sha256(document)
         write_json(path, document)
         stale = [run.folder / name for name in before["files"].keys() - hashes.keys()]
-        if HEAD in before["files"] and model_sha256(before) != model_sha256(document):
+        if HEAD in before["files"] and before["model_sha256"] != document["model_sha256"]:
             stale += [run.folder / name for name in REPORTS]
             stale += [path for split in SPLITS for path in run.folder.glob(f"predictions-{split}-*.csv")]
         for path in stale:

@@ -21,7 +21,6 @@ from vggnb.train.run_files import (
     RUN_FILE,
     VALIDATION,
     checked_bytes,
-    model_sha256,
     read_run,
     set_head,
 )
@@ -152,7 +151,7 @@ class Run:
 
     def model_sha256(self) -> str:
         """Names the trained weights: another hash means another classifier."""
-        return model_sha256(read_run(self.folder))
+        return read_run(self.folder)["model_sha256"]
 
     def calibration(self) -> Calibration:
         """The temperature of the classifier."""

@@ -27,10 +27,11 @@ def try_your_own(bundle, *, hint: str = HINT) -> Panel:
         bundle: what `save.load_bundle` returns.
         hint: what stands there before anything is uploaded.
     """
+    threshold = "chosen" if bundle.threshold else None
 
     def draw(upload) -> View:
         files = uploaded(upload)
-        predictions = predict.predict_images(bundle, files) if files else []
+        predictions = predict.predict_images(bundle, files, threshold=threshold) if files else []
         if not files:
             return View(hint)
         return View("\n".join(map(str, predictions)), html=_html(bundle, files, predictions))
@@ -54,7 +55,8 @@ def _html(bundle, files, predictions) -> str:
         maps += 1
         parts.append(_prediction_html(name, data, one, _heat_map(bundle, data, one) if maps <= MOST_MAPS else ""))
     more = f"<p>Heat maps are shown for the first {MOST_MAPS} images.</p>"
-    return "".join(parts) + (more if maps > MOST_MAPS else "")
+    rule = next((f"<p>Predicted: {escape(str(one.rule))}.</p>" for one in predictions if not one.error), "")
+    return "".join(parts) + rule + (more if maps > MOST_MAPS else "")
 
 
 def _heat_map(bundle, data: bytes, prediction) -> str:
@@ -71,7 +73,7 @@ def _heat_map(bundle, data: bytes, prediction) -> str:
 
 
 def _prediction_html(name: str, data: bytes, prediction, heat_map: str) -> str:
-    """One image's prediction: name, thumbnail, a bar for each class, the most probable first, and the heat map."""
+    """One image's prediction: name, thumbnail, a bar for each class, the predicted one first, and the heat map."""
     rows = []
     for kind, share in list(prediction.probabilities.items())[:MOST_CLASSES]:
         bar = f'<div style="background:#0072B2;height:0.8em;width:{100 * share:.1f}%"></div>'
