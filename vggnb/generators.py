@@ -73,27 +73,36 @@ def readable_batches(
 ) -> Iterator[tuple[list[Row], np.ndarray]]:
     """Batches of the rows that can be read, in order; one bad file never stops the others.
 
-    The next two batches are decoded in threads while the caller works on one.
+    While the caller works on one batch, the next one is put together and the images after it are decoded, in threads.
 
     Args:
         unreadable: (path, reason) of each row that could not be read is appended here.
 
     Yields:
-        the batch's rows, and their pixels, float32 (b, size, size, 3), raw RGB 0 to 255.
+        the batch's rows, and their pixels, uint8 (b, size, size, 3), raw RGB.
 
     Raises:
         VggnbError: the dataset's folder is gone, or the storage is.
     """
+    if rows:
+        check_there(manifest.dataset)
+    batches = _batches(manifest, rows, recipe, batch, unreadable)
+    for made in read_ahead(lambda _: next(batches, None), itertools.repeat(None), workers=1, ahead=1):
+        if made is None:
+            return
+        yield made
 
+
+def _batches(
+    manifest: Manifest, rows: Sequence[Row], recipe: Recipe, batch: int, unreadable: list
+) -> Iterator[tuple[list[Row], np.ndarray]]:
     def read(row: Row) -> np.ndarray | str:
         path = manifest.dataset / row.path
         return read_unchanged(path, row.sha256, size=recipe.image_size, resize=recipe.resize)
 
-    if rows:
-        check_there(manifest.dataset)
     found = zip(rows, read_ahead(read, rows, workers=max(2, cores()), ahead=2 * batch), strict=True)
     while some := list(itertools.islice(found, batch)):
         unreadable += [(row.path, answer) for row, answer in some if isinstance(answer, str)]
         good = [(row, answer) for row, answer in some if not isinstance(answer, str)]
         if good:
-            yield [row for row, _ in good], np.stack([pixels for _, pixels in good]).astype(np.float32)
+            yield [row for row, _ in good], np.stack([pixels for _, pixels in good])
