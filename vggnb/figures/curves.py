@@ -206,7 +206,7 @@ def reliability_diagram(predictions) -> Drawing:
     figure = Figure(figsize=(6.4, 5.6), dpi=144, layout="constrained")
     ax, strip = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1.1))
     handles, labels = ax.plot([0, 1], [0, 1], color=FAINT, ls=":"), ["perfectly calibrated"]
-    words, lowest, most = [], 1.0, 0
+    words, lowest, most = [], 0.5, 0
     for place, (name, one) in enumerate(several.items()):
         confidence, accuracy, count = reliability(one.labels, one.probabilities)
         error, look = (
@@ -225,7 +225,7 @@ def reliability_diagram(predictions) -> Drawing:
         words.append(f"{shown(name)} calibration error {error:.2f} over {count.sum()} images: {steps}".strip())
         lowest, most = min(lowest, np.floor(confidence.min() * 10) / 10), max(most, count.max())
     key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
-    ax.set(xlim=(lowest - 0.02, 1.02), ylim=(-0.02, 1.03), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
+    ax.set(xlim=(lowest - 0.01, 1.01), ylim=(-0.02, 1.03), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
     strip.set(xlabel="confidence: probability of the predicted class", ylabel="images", ylim=(0, 1.35 * most))
     strip.set_yticks([])
     return drawing([ax, strip], "; ".join(words) + ".")
