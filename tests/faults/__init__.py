@@ -3,11 +3,9 @@
 with inject("write", 3, errno.ENOSPC, under=folder) as plan: ...      # the third write below `folder` fails
 for plan in every("rename", errno.EIO, under=folder): ...             # SQLite's loop: fail the 1st, 2nd, 3rd, ...
 killed(function, after_s=0.02)                                        # run it in a child, SIGKILL the child
-for what, other in damaged(data, "seed"): ...                         # 64 flipped bits and 20 cuts
 """
 
-from faults.damage import CUTS, FLIPS, damaged
 from faults.kill import killed, killed_at
 from faults.plan import OPERATIONS, Plan, every, inject
 
-__all__ = ["CUTS", "FLIPS", "OPERATIONS", "Plan", "damaged", "every", "inject", "killed", "killed_at"]
+__all__ = ["OPERATIONS", "Plan", "every", "inject", "killed", "killed_at"]

@@ -78,7 +78,7 @@ class Run:
         lines, validation = self.fit_sentences(), self.validation()
         if len(validation.labels):
             accuracy = (validation.probabilities.argmax(axis=1) == validation.labels).mean()
-            lines.append(f"Validation accuracy {accuracy:.2f}; {self.calibration()}.")
+            lines.append(f"Validation accuracy {accuracy:.2f}; {str(self.calibration()).rstrip('.')}.")
         return "\n".join(lines)
 
     def fit_sentences(self) -> list[str]:
