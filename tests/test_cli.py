@@ -204,6 +204,14 @@ def test_choices_of_the_recipe_come_from_the_command_line(tmp_path):
     assert plain == Recipe.article()
 
 
+def test_two_runs_are_compared_image_by_image(vggnb, document, best_run, article_run):
+    found = document("compare", best_run[0].folder, article_run[0].folder, "--positive", "cat", "--quiet")
+    assert found["n"] == 12 and {"accuracy", "auc"} <= set(found["differences"])
+    assert set(found["differences"]["auc"]) == {"value", "low", "high"}
+    same = document("compare", best_run[0].folder, best_run[0].folder, "--quiet")
+    assert same["differences"]["accuracy"]["value"] == 0 and same["only_first"] == same["only_second"] == 0
+
+
 def test_train_takes_the_positive_class_and_checks_it_first(vggnb, photos, tmp_path):
     train = ["train", photos, "--out", tmp_path / "run", *TINY, "--json"]
     assert vggnb(*train, "--positive", "cat")[0] == 0

@@ -43,6 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dataset", metavar="DATASET", help="evaluate on these images instead of the test split")
     report = verb(verbs.report, _run, _evaluation)
     report.add_argument("--to", type=Path, metavar="FILE", help="the page (default: report.html in the run's folder)")
+    compare = verb(verbs.compare)
+    compare.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="two runs on the same dataset")
+    _positive(compare)
     save = verb(verbs.save, _run)
     save.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the bundle")
     save.add_argument("--formats", default="all", help="article, all (default), or a list such as keras,h5")
@@ -107,11 +110,15 @@ def _training(sub) -> None:
     sub.add_argument("--fine-tune", metavar="BLOCK", help="then train the layers from here on, such as block3_conv1")
     sub.add_argument("--augment", metavar="KINDS", help="in fine-tuning: none, or a list of " + ",".join(AUGMENTATIONS))
     sub.add_argument("--fresh", action="store_true", help="start again instead of continuing an unfinished training")
+    _positive(sub)
+
+
+def _positive(sub) -> None:
     sub.add_argument("--positive", metavar="CLASS", help="the class to find (two classes; default: the last by name)")
 
 
 def _evaluation(sub) -> None:
-    sub.add_argument("--positive", metavar="CLASS", help="the class to find (two classes; default: the last by name)")
+    _positive(sub)
     sub.add_argument("--sensitivity", type=float, metavar="S", help="choose the threshold for it on validation, 0 to 1")
     sub.add_argument("--cost-ratio", type=float, metavar="R", help="or where a miss costs R times a false alarm")
     sub.add_argument("--prevalence", type=float, metavar="P", help="share of positives where it will be used, 0 to 1")

@@ -130,6 +130,17 @@ def report(options) -> None:
     show(options, {**report.to_dict(), "report": str(path)}, f"{report}\n\nThe report is {path}")
 
 
+def compare(options) -> None:
+    """Compare two runs on the same test images."""
+    start_tensorflow()
+    from vggnb.evaluate import compare as compare_runs
+    from vggnb.train import open_run
+
+    runs = [open_run(run_folder(run)) for run in options.runs]
+    comparison = compare_runs(*runs, positive=options.positive, progress=not options.quiet)
+    show(options, comparison.to_dict(), comparison)
+
+
 def save(options) -> None:
     """Save a bundle with its exports, each verified in a fresh process."""
     start_tensorflow()
