@@ -29,7 +29,7 @@ def test_the_best_sees_every_block_the_way_vgg_was_trained():
     recipe = Recipe.best()
     assert {block for block, _ in recipe.pools} == set(BLOCKS) and {kind for _, kind in recipe.pools} == set(POOLINGS)
     assert recipe.preprocessing == "caffe" and recipe.standardise
-    assert recipe.is_open and len(recipe.ridge) > 3 and recipe.decay
+    assert recipe.is_open and len(recipe.ridge) > 3 and not recipe.hidden
     assert recipe.activation(2) == "softmax"
 
 
@@ -41,7 +41,7 @@ def test_a_recipe_is_changed_only_by_making_another():
     assert recipe.with_(epochs=5) == recipe
 
 
-@pytest.mark.parametrize("name", ["article", "best"])
+@pytest.mark.parametrize("name", ["article", "best", "fine"])
 def test_a_recipe_survives_json(name):
     recipe = Recipe.named(name).with_(epochs=7, seed=3)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
