@@ -1,9 +1,4 @@
-"""The command line: the notebooks' steps as verbs, for scripts. `vggnb --help` lists them.
-
-- `parser`: which verbs and options there are
-- `verbs`: what each of them does; `steps`: what several of them do
-- `output`: what goes to stdout and what to stderr
-"""
+"""The command line: `parser` lists the verbs, `verbs` runs them, `steps` is what they share."""
 
 import contextlib
 import os

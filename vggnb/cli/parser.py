@@ -51,9 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     save.add_argument("--formats", default="all", help="article, all (default), or a list such as keras,h5")
     predict = verb(verbs.predict)
     predict.add_argument("bundle", type=Path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
-    predict.add_argument(
-        "paths", nargs="+", metavar="PATH", help="files or folders; - reads a list of files from stdin"
-    )
+    predict.add_argument("paths", nargs="+", metavar="PATH", help="files or folders; - reads their names from stdin")
     predict.add_argument("--csv", action="store_true", help="print CSV on stdout and nothing else")
     predict.add_argument("--engine", default="tensorflow", help="tensorflow (default) or onnxruntime")
     predict.add_argument(
@@ -73,10 +71,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _common(sub) -> None:
     sub.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
     sub.add_argument("--quiet", action="store_true", help="show no progress bars")
-    sub.add_argument(
-        "--max-archive-files", type=_whole_number, metavar="N", help="most files in an archive (default: 100000)"
-    )
     sub.add_argument("--threads", type=_whole_number, metavar="N", help="number of CPU threads")
+    archive = "maximum number of files in an archive (default: 100000)"
+    sub.add_argument("--max-archive-files", type=_whole_number, metavar="N", help=archive)
 
 
 def _dataset(sub) -> None:
@@ -113,15 +110,15 @@ def _training(sub) -> None:
     _positive(sub)
 
 
-def _positive(sub) -> None:
-    sub.add_argument("--positive", metavar="CLASS", help="the class to find (two classes; default: the last by name)")
-
-
 def _evaluation(sub) -> None:
     _positive(sub)
     sub.add_argument("--sensitivity", type=float, metavar="S", help="choose the threshold for it on validation, 0 to 1")
     sub.add_argument("--cost-ratio", type=float, metavar="R", help="or where a miss costs R times a false alarm")
-    sub.add_argument("--prevalence", type=float, metavar="P", help="share of positives where it will be used, 0 to 1")
+    sub.add_argument("--prevalence", type=float, metavar="P", help="share of positives in the field, 0 to 1")
+
+
+def _positive(sub) -> None:
+    sub.add_argument("--positive", metavar="CLASS", help="the positive class of two (default: the last by name)")
 
 
 def _whole_number(text: str) -> int:

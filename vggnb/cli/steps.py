@@ -1,17 +1,41 @@
-"""What several verbs do: start TensorFlow, survey, split, train."""
+"""What several verbs share: output, TensorFlow's start, census, split, training."""
 
+import contextlib
+import itertools
+import json
 import os
 import sys
 from datetime import datetime
 from pathlib import Path
 
-from vggnb.cli.output import note
 from vggnb.paths import WEIGHTS, Workspace, check_outside, check_writable, open_workspace
 from vggnb.recipe import Recipe
 from vggnb.staging.kinds import TABLES
-from vggnb.storage import VggnbError, make_folder, read_json
+from vggnb.storage import VggnbError, make_folder, mendable, read_json
 
 CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out fine_tune".split()
+
+
+def show(options, document: object, text: object) -> None:
+    """Write the result to stdout: the JSON document, or the text."""
+    write(json.dumps(document, allow_nan=False) if options.json else text, options.stdout)
+
+
+def note(options, text: object) -> None:
+    """Write a note: to stderr if stdout is for a document."""
+    write(text, sys.stderr if options.json or getattr(options, "csv", False) else sys.stdout)
+
+
+def write(text: object, file, end: str = "\n") -> None:
+    """Write and flush; a closed pipe (`| head`) ends the program silently."""
+    try:
+        print(text, file=file, end=end, flush=True)
+    except OSError as error:
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), file.fileno())  # Python flushes again at its exit, and would fail again
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)
+        raise mendable(error, "the standard output") from None
 
 
 def start_tensorflow() -> None:
@@ -36,11 +60,6 @@ def start_tensorflow() -> None:
         os.close(kept)
 
 
-def workspace_of(dataset: str | None) -> Workspace:
-    """The workspace with this dataset: a path, the name `sample` or `solar-cells`, or None for the default."""
-    return open_workspace(dataset=dataset)
-
-
 def run_folder(path: Path) -> Path:
     """The folder of a run; where the bundle in it is named, the run's."""
     is_bundle = (path / "bundle.json").is_file() and not (path / "run.json").is_file()
@@ -51,7 +70,7 @@ def run_folder(path: Path) -> Path:
 
 
 def survey(options, workspace: Workspace):
-    """The census of the workspace's dataset, of a local copy where it lies on a slow disk or in an archive."""
+    """The census of the workspace's dataset, or of its local copy if it is an archive or on a slow disk."""
     from vggnb.census import take_census
     from vggnb.staging import stage_if_remote
 
@@ -60,18 +79,18 @@ def survey(options, workspace: Workspace):
     return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
 
 
-def skipped(census, most: int = 20) -> list[str]:
-    """The files that are not used, by name."""
-    lines = [f"skipped {item}" for item in census.skipped[:most]]
+def census_text(census, most: int = 20) -> str:
+    """The census and its first skipped files."""
+    lines = [str(census), *(f"skipped {item}" for item in census.skipped[:most])]
     more = len(census.skipped) - most
-    return lines + [f"... and {more} more: vggnb census --json lists them all."] * (more > 0)
+    return "\n".join(lines + [f"... and {more} more: vggnb census --json lists them all."] * (more > 0))
 
 
 def split(options, census, recipe: Recipe):
     """The manifest; census and split are shown."""
     from vggnb.census import assign_splits
 
-    note(options, "\n".join([str(census), *skipped(census)]))
+    note(options, census_text(census))
     census.check_trainable()
     manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
     for sentence in manifest.sentences:
@@ -80,7 +99,7 @@ def split(options, census, recipe: Recipe):
 
 
 def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
-    """The recipe that was asked for, with the choices that were given."""
+    """The chosen recipe, with the choices that were given."""
     changes = {name: getattr(options, name, None) for name in CHOICES}
     changes = {name: value for name, value in changes.items() if value is not None and value is not False}
     if sample:
@@ -108,13 +127,13 @@ def _check_outside(options, workspace: Workspace, out: Path | None) -> None:
 
 
 def weights_of(options, workspace: Workspace) -> str:
-    """The weights that were asked for; a file by its whole path, so that the run can be opened from anywhere."""
+    """The chosen weights; a file by its absolute path, so that the run can be opened from anywhere."""
     weights = options.weights or workspace.weights
     return weights if weights in WEIGHTS else str(Path(weights).expanduser().absolute())
 
 
 def _unfinished_run(runs: Path, manifest, recipe: Recipe, weights: str) -> Path | None:
-    """The newest run of the same images and choices that has no bundle yet and that no process works on."""
+    """The newest run of the same images and choices that has no bundle and is not locked by a process."""
     from vggnb.census import Manifest
     from vggnb.train.lock import run_lock
     from vggnb.train.run_files import RUN_FILE
@@ -137,22 +156,18 @@ def _unfinished_run(runs: Path, manifest, recipe: Recipe, weights: str) -> Path 
 
 
 def _new_run_folder(runs: Path, name: str) -> Path:
-    """Make a folder named by recipe and time; two runs that start in the same second get one each."""
-    stem = runs / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    """Make a folder named by recipe and time; runs that start in the same second get one each."""
     make_folder(runs)
-    for number in range(1, 1000):
-        folder = stem.with_name(f"{stem.name}-{number}") if number > 1 else stem
-        try:
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for folder in (runs / (f"{stem}-{number}" if number > 1 else stem) for number in itertools.count(1)):
+        with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
-        except FileExistsError:
-            continue
-    raise VggnbError("There are a thousand runs of this second.", stem, "Name another folder with --out.")
 
 
 def trained(options):
     """Census, split and training: (run, the JSON keys of train)."""
-    workspace = workspace_of(options.dataset)
+    workspace = open_workspace(dataset=options.dataset)
     recipe = recipe_of(options, workspace, options.dataset in (None, "sample"))
     _check_outside(options, workspace, options.out)
     start_tensorflow()
@@ -179,7 +194,7 @@ def trained(options):
     return run, document | {"timing": run.training()["timing"], "precision": run.source.precision}
 
 
-def saved(files) -> str:
+def saved_text(files) -> str:
     """What was saved: a line for each format, with its size and the largest difference after loading."""
     lines = []
     for kind in dict.fromkeys(file.format for file in files if file.max_difference is not None):

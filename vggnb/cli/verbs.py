@@ -2,18 +2,19 @@
 
 import sys
 
-from vggnb.cli.output import note, show, write
 from vggnb.cli.steps import (
+    census_text,
+    note,
     recipe_of,
     run_folder,
-    saved,
-    skipped,
+    saved_text,
+    show,
     split,
     start_tensorflow,
     survey,
     trained,
     weights_of,
-    workspace_of,
+    write,
 )
 from vggnb.folders import shown
 from vggnb.paths import check_no_address, device_words, open_workspace, versions
@@ -30,8 +31,8 @@ def paths(options) -> None:
 
 def census(options) -> None:
     """Survey every file of a dataset."""
-    census = survey(options, workspace_of(options.dataset))
-    show(options, census.to_dict(), "\n".join([str(census), *skipped(census)]))
+    census = survey(options, open_workspace(dataset=options.dataset))
+    show(options, census.to_dict(), census_text(census))
 
 
 def extract(options) -> None:
@@ -41,7 +42,7 @@ def extract(options) -> None:
     from vggnb.census.manifest import Manifest, is_manifest
     from vggnb.features import fill_store
 
-    workspace = workspace_of(options.dataset)
+    workspace = open_workspace(dataset=options.dataset)
     recipe, store = recipe_of(options, workspace, options.dataset == "sample"), options.store or workspace.features
     if is_manifest(workspace.dataset):
         manifest = Manifest.read(workspace.dataset)
@@ -80,7 +81,7 @@ def run(options) -> None:
         note(options, f"\n{report}\n")
     except VggnbError as error:  # the bundle is saved even if the test split cannot be evaluated
         failure = error
-    note(options, saved(save_bundle(run, folder)))
+    note(options, saved_text(save_bundle(run, folder)))
     if failure:
         raise failure
     rows = run.manifest.of("test")[:: max(1, len(run.manifest.of("test")) // 3)][:3]
@@ -104,8 +105,8 @@ def evaluate(options) -> None:
     if options.dataset is None:
         report = evaluate_run(run, **_evaluation(options))
     else:
-        census = survey(options, workspace_of(options.dataset))
-        note(options, "\n".join([str(census), *skipped(census), ""]))
+        census = survey(options, open_workspace(dataset=options.dataset))
+        note(options, f"{census_text(census)}\n")
         report = evaluate_folder(run, census, **_evaluation(options))
     if report.operating_point and update_threshold(run, run.folder / "bundle"):
         note(options, "The bundle of this run uses this threshold with: vggnb predict RUN PATH --threshold chosen.")
@@ -151,7 +152,7 @@ def save(options) -> None:
     missing = available()[1] if "all" in options.formats else {}
     document = {"files": [vars(file) for file in files], "left_out": missing}
     words = "".join(f"\n  skipped {kind}: {reason}" for kind, reason in document["left_out"].items())
-    show(options, document, f"{saved(files)}{words}\nThe bundle is in {options.to}")
+    show(options, document, f"{saved_text(files)}{words}\nThe bundle is in {options.to}")
 
 
 def predict(options) -> None:

@@ -1,11 +1,7 @@
 """Every figure by name: data in, a `Drawing` out.
 
-A drawing that is the last line of a cell shows itself and prints, under it, one sentence with the numbers drawn:
-
-    figures.learning_curves(history)
-
-Some also take axes of yours: `figures.roc_curve(scored, ax=ax)`. `drawing.image()` is the figure as a file,
-`drawing.sentence` its words.
+A drawing on the last line of a cell shows itself and prints one sentence with the numbers drawn. `drawing.image()` is
+the figure as a file, `drawing.sentence` the sentence.
 """
 
 from vggnb.figures.canvas import Drawing
@@ -22,27 +18,9 @@ from vggnb.figures.galleries import batch_grid, contact_sheet, duplicate_pairs, 
 from vggnb.figures.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
 
 __all__ = [
-    "Drawing",
-    "batch_grid",
-    "class_counts",
-    "class_results",
-    "confusion_matrix",
-    "contact_sheet",
-    "differences",
-    "duplicate_pairs",
-    "heatmap_overlay",
-    "images",
-    "learning_curves",
-    "metric_intervals",
-    "operating_point",
-    "precision_recall_curve",
-    "prediction_gallery",
-    "predictions",
-    "preprocessing_histograms",
-    "probability_bars",
-    "reliability_diagram",
-    "resize_comparison",
-    "roc_curve",
-    "sizes_and_brightness",
-    "threshold_curves",
-]
+    "Drawing", "batch_grid", "class_counts", "class_results", "confusion_matrix",
+    "contact_sheet", "differences", "duplicate_pairs", "heatmap_overlay", "images",
+    "learning_curves", "metric_intervals", "operating_point", "precision_recall_curve", "prediction_gallery",
+    "predictions", "preprocessing_histograms", "probability_bars", "reliability_diagram", "resize_comparison",
+    "roc_curve", "sizes_and_brightness", "threshold_curves",
+]  # fmt: skip

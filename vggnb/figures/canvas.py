@@ -54,8 +54,7 @@ class Drawing:
     """A figure and the sentence that states its numbers; the last line of a cell shows both.
 
     Attributes:
-        axes: what was drawn in, to add something of your own.
-        photos: it holds photographs, so it is shown as JPEG: a tenth of the size of PNG.
+        photos: whether it holds photographs and is shown as JPEG: a tenth of the size of PNG.
     """
 
     figure: Figure
@@ -65,7 +64,7 @@ class Drawing:
 
     @property
     def mime(self) -> str:
-        """Kind of `image()`."""
+        """Media type of `image()`."""
         return "image/jpeg" if self.photos else "image/png"
 
     def image(self) -> bytes:
@@ -110,14 +109,14 @@ def empty(sentence: str) -> Drawing:
     return drawing(ax, sentence)
 
 
-def new_axes(ax: Axes | None = None, *, size: tuple[float, float] = (WIDTH, 4.0)) -> Axes:
-    """The axes that were given, or those of a new figure."""
-    return new_row(1, size=size)[0] if ax is None else ax
+def new_axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (WIDTH, 4.0), **options) -> np.ndarray:
+    """Axes (rows, columns) of a new figure; at 144 pixels an inch it is sharp on a fine screen too."""
+    return Figure(figsize=size, dpi=144, layout="constrained").subplots(rows, columns, squeeze=False, **options)
 
 
-def new_row(columns: int, *, size: tuple[float, float] = (WIDTH, 4.0), **options) -> np.ndarray:
-    """Axes (columns,) side by side in a new figure; at 144 pixels an inch it is sharp on a fine screen too."""
-    return Figure(figsize=size, dpi=144, layout="constrained").subplots(1, columns, squeeze=False, **options)[0]
+def new_ax(*, size: tuple[float, float] = (WIDTH, 4.0)) -> Axes:
+    """The only axes of a new figure."""
+    return new_axes(size=size)[0, 0]
 
 
 @functools.cache
@@ -153,11 +152,7 @@ def key(ax: Axes, handles: Sequence, labels: Sequence[str], **place) -> None:
         text.set_text(words)
 
 
-def model_cue(index: int) -> dict:
-    """Colour and marker of the index-th model in a figure."""
-    return {"color": MODEL_COLOURS[index % len(MODEL_COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-
-
-def only_model(count: int) -> int:
-    """Which model's look the first of `count` has: a model alone looks like the one that is compared."""
-    return 1 if count == 1 else 0
+def model_look(index: int, count: int) -> tuple[str, str, str]:
+    """Colour, marker and line style of the index-th of `count` models; a single one looks like the second of two."""
+    place = (index + (count == 1)) % len(MODEL_COLOURS)
+    return MODEL_COLOURS[place], MARKERS[place], LINES[index % len(LINES)]

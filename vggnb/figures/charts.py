@@ -1,7 +1,6 @@
 """Figures of results: the confusion matrix, metrics with their intervals, differences."""
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -16,16 +15,16 @@ from vggnb.figures.canvas import (
     drawing,
     key,
     label,
-    model_cue,
+    model_look,
     named,
-    new_axes,
-    only_model,
+    new_ax,
     styled,
 )
 from vggnb.folders import counted, shown
 from vggnb.metrics import LOWER_IS_BETTER, METRICS
 
 SHARES = "Blues"  # white to blue
+DARK = 0.715  # share above which white text is readable on its colour (contrast of WCAG 2, AA)
 GRID = {"color": "#E4E4E4", "lw": 0.8}
 
 
@@ -42,29 +41,29 @@ def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
     k, totals = len(names), counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
     side = float(np.clip(0.62 * k + 2.2, 4.0, 7.0))
-    ax = new_axes(ax, size=(min(WIDTH, side * 1.25), side))
+    ax = new_ax(size=(min(WIDTH, side * 1.25), side)) if ax is None else ax
     ax.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
     with_share = k <= 8
     for i, j in np.ndindex(k, k) if k <= 16 else ():
         text = str(counts[i, j]) + (f"\n{100 * shares[i, j]:.0f} %" if with_share and counts[i, j] else "")
         size = 15 if k == 2 else 11 if k <= 6 else 9
-        ax.text(j, i, text, ha="center", va="center", fontsize=size, color=_readable_on(shares[i, j]))
+        colour = "white" if shares[i, j] > DARK else "black"
+        ax.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
     ax.set_xticks(np.arange(-0.5, k), minor=True)
     ax.set_yticks(np.arange(-0.5, k), minor=True)
     ax.grid(which="minor", color=PALE, lw=1)
     ax.tick_params(which="minor", length=0)
-    worst = _worst(counts) if k > 2 else None
-    if worst:
+    worst = _worst(counts)
+    if framed := " (framed: the most frequent mistake)" if worst and k > 2 else "":
         ax.add_patch(Rectangle((worst[1] - 0.5, worst[0] - 0.5), 1, 1, fc="none", ec=WRONG, lw=3, clip_on=False))
     ticks = [label(name, 18) for name in names]
     turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if k > 4 or max(map(len, ticks)) > 12 else {}
     ax.set_xticks(range(k), ticks, parse_math=False, **turn)
     ax.set_yticks(range(k), ticks, parse_math=False)
     title = "images, and share of the true class" if with_share else "images; colour: share of the true class"
-    framed = " (framed: the most frequent mistake)" if worst else ""
     ax.set(xlabel=f"predicted class{framed}", ylabel="true class", title=title)
     ax.spines[:].set_visible(False)
-    return drawing(ax, _confusion_words(counts, names))
+    return drawing(ax, _confusion_sentence(counts, names, worst))
 
 
 def _worst(counts: np.ndarray) -> tuple[int, int] | None:
@@ -73,18 +72,11 @@ def _worst(counts: np.ndarray) -> tuple[int, int] | None:
     return tuple(int(k) for k in np.unravel_index(int(wrong.argmax()), wrong.shape)) if wrong.any() else None
 
 
-def _readable_on(share: float) -> str:
-    """White on dark cells, black on light ones, by the relative luminance of the cell's colour (WCAG 2)."""
-    rgb = np.array(colormaps[SHARES](float(share))[:3])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.18 else "white"
-
-
-def _confusion_words(counts: np.ndarray, names) -> str:
+def _confusion_sentence(counts: np.ndarray, names, worst: tuple[int, int] | None) -> str:
     n, right = int(counts.sum()), int(np.trace(counts))
     parts = [f"{shown(name)} {counts[i, i]} of {counts[i].sum()}" for i, name in enumerate(names)]
     text = f"{right} of {counted(n, 'image')} right ({100 * right / max(n, 1):.0f} %): {', '.join(parts)}"
-    if worst := _worst(counts):
+    if worst:
         i, j = worst
         text += f"; most frequent mistake: {shown(names[i])} predicted as {shown(names[j])}, {counts[i, j]} times"
     return text.replace(", 1 times", ", once") + "."
@@ -98,7 +90,7 @@ def class_results(report) -> Drawing:
         report: anything with `per_class`, as a report of `evaluate` has.
     """
     table = report.per_class
-    ax = new_axes(size=(WIDTH, 1.2 + 0.52 * len(table)))
+    ax = new_ax(size=(WIDTH, 1.2 + 0.52 * len(table)))
     handles, words = {}, []
     for row, (name, one) in enumerate(table.items()):
         if not one["n"]:
@@ -127,7 +119,7 @@ def class_results(report) -> Drawing:
 
 
 @styled
-def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
+def metric_intervals(reports) -> Drawing:
     """Every metric as a dot with its 95 % interval, several models one above the other, beside the baseline.
 
     Args:
@@ -135,16 +127,16 @@ def metric_intervals(reports, *, ax: Axes | None = None) -> Drawing:
     """
     reports = named(reports)
     metrics = list(next(iter(reports.values())).metrics)
-    count, first = len(reports), only_model(len(reports))
-    ax = new_axes(ax, size=(WIDTH, 1.3 + len(metrics) * (0.42 + 0.2 * (count - 1))))
+    count = len(reports)
+    ax = new_ax(size=(WIDTH, 1.3 + len(metrics) * (0.42 + 0.2 * (count - 1))))
     handles, words = [], []
     for row, metric in enumerate(metrics):
         parts = []
         for index, (name, report) in enumerate(reports.items()):
-            value, look = report.metrics[metric], model_cue(first + index)
+            value, (colour, marker, _) = report.metrics[metric], model_look(index, count)
             y = row + 0.72 * ((index + 0.5) / count - 0.5)
-            ax.plot([value.low, value.high], [y, y], lw=2.5, color=look["color"], solid_capstyle="butt")
-            dot = ax.plot(value.value, y, ms=8, mec="white", ls="", clip_on=False, zorder=3, **look)
+            ax.plot([value.low, value.high], [y, y], lw=2.5, color=colour, solid_capstyle="butt")
+            dot = ax.plot(value.value, y, marker, color=colour, ms=8, mec="white", clip_on=False, zorder=3)
             handles += dot if row == 0 else []
             text = f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
             ax.text(1.03, y, text, va="center", fontsize=10)
@@ -183,7 +175,7 @@ def differences(comparison, *, names: tuple[str, str] = ("first", "second")) -> 
         names: of the two models.
     """
     values, words = comparison.differences, []
-    ax = new_axes(size=(WIDTH, 1.3 + 0.42 * len(values)))
+    ax = new_ax(size=(WIDTH, 1.3 + 0.42 * len(values)))
     for row, (metric, one) in enumerate(values.items()):
         significant = one.low > 0 or one.high < 0
         look = {"color": INK} if significant else {"color": FAINT}

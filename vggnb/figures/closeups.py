@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vggnb.figures.canvas import INK, PALE, WIDTH, Drawing, drawing, empty, label, new_row, styled
+from vggnb.figures.canvas import INK, PALE, WIDTH, Drawing, drawing, empty, label, new_axes, styled
 from vggnb.figures.charts import confusion_matrix
 from vggnb.figures.curves import roc_curve
 from vggnb.figures.galleries import NOTHING, thumbnail
@@ -33,7 +32,7 @@ def resize_comparison(image: np.ndarray, *, size: int = 96) -> Drawing:
     side = max(8, size // 4)
     sums = np.lib.stride_tricks.sliding_window_view(difference, (side, side)).sum(axis=(2, 3))
     y, x = np.unravel_index(int(sums.argmax()), sums.shape)
-    axes = new_row(3, size=(WIDTH, 2.6))
+    axes = new_axes(1, 3, size=(WIDTH, 2.6))[0]
     for ax, (kind, pixels) in zip(axes, small.items(), strict=False):
         ax.imshow(pixels[y : y + side, x : x + side], interpolation="nearest")
         ax.set_title(kind)
@@ -60,7 +59,8 @@ def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
     maps = heat if isinstance(heat, dict) else {"heat": heat}
     side = (WIDTH - 0.8) / max(3, len(maps) + 1)
     shape = np.shape(image)[0] / np.shape(image)[1]
-    axes = new_row(len(maps) + 1, size=(side * (len(maps) + 1) + 0.8, 0.4 + side * min(shape, 1.5)))
+    size = (side * (len(maps) + 1) + 0.8, 0.4 + side * min(shape, 1.5))
+    axes = new_axes(1, len(maps) + 1, size=size)[0]
     axes[0].imshow(image)
     size = 12 if len(axes) <= 4 else 10
     limit = int(WIDTH / len(axes) / (0.0088 * size))  # letters above an image
@@ -98,7 +98,7 @@ def operating_point(report, scored, *, threshold: float) -> Drawing:
         report: anything with `confusion`, int (2, 2), and `classes`.
         scored: labels (bool) and scores (float) of the images, (n,) each.
     """
-    left, right = new_row(2, size=(WIDTH, 4.0))
+    left, right = new_axes(1, 2)[0]
     parts = [confusion_matrix(report, ax=left)]
     if 0 < np.sum(scored[0]) < len(scored[0]):
         parts.append(roc_curve({"": scored}, threshold=threshold, ax=right))
@@ -123,8 +123,8 @@ def probability_bars(predictions: Sequence, *, truths: Sequence[str] = ()) -> Dr
     for one in drawn:
         highest |= {name: max(p, highest.get(name, 0.0)) for name, p in one.probabilities.items()}
     names = sorted(sorted(highest, key=highest.get)[-MOST_BARS:])
-    figure = Figure(figsize=(WIDTH, 2.1 + 0.27 * len(names)), dpi=144, layout="constrained")
-    axes = figure.subplots(2, len(drawn), squeeze=False, sharey="row", height_ratios=(1.5, 0.27 * len(names)))
+    heights = (1.5, 0.27 * len(names))
+    axes = new_axes(2, len(drawn), size=(WIDTH, 0.6 + sum(heights)), sharey="row", height_ratios=heights)
     words = []
     for (above, below), one in zip(axes.T, drawn, strict=False):
         pixels = thumbnail(lambda one=one: read_image(one.path))

@@ -2,13 +2,11 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vggnb.figures.canvas import (
     FAINT,
     INK,
-    LINES,
     PALE,
     SPLIT_COLOURS,
     WIDTH,
@@ -17,10 +15,10 @@ from vggnb.figures.canvas import (
     empty,
     key,
     label,
-    model_cue,
+    model_look,
     named,
+    new_ax,
     new_axes,
-    only_model,
     styled,
 )
 from vggnb.folders import counted, shown
@@ -53,8 +51,7 @@ def learning_curves(history) -> Drawing:
     if not runs:
         text = "; ".join(solved)
         return empty(f"{text[0].upper()}{text[1:]}." if "" in everything else f"{text}.")
-    figure = Figure(figsize=(WIDTH, 0.9 + 2.7 * len(runs)), dpi=144, layout="constrained")
-    axes = figure.subplots(len(runs), 2, squeeze=False, sharex=True, sharey="col")
+    axes = new_axes(len(runs), 2, size=(WIDTH, 0.9 + 2.7 * len(runs)), sharex=True, sharey="col")
     for row, (name, columns) in zip(axes, runs.items(), strict=True):
         for ax, number in zip(row, ("loss", "accuracy"), strict=True):
             lines = {"training": ("train", number), "validation": ("validation", f"val_{number}")}
@@ -74,7 +71,7 @@ def learning_curves(history) -> Drawing:
     axes[0, 0].set_xlim(min(one["epoch"][0] for one in runs.values()) - 0.4, None)
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    axes[0, 0].figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     words = [*(_course(name, columns) for name, columns in runs.items()), *solved]
     return drawing([*axes.flat], "; ".join(words) + ".")
 
@@ -105,19 +102,19 @@ def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) 
     """
     from sklearn import metrics as sk  # takes a second to import
 
-    ax = new_axes(ax, size=SQUARE)
+    ax = new_ax(size=SQUARE) if ax is None else ax
     ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
     ax.text(0.52, 0.49, "chance", color=FAINT, fontsize=10, rotation=45, rotation_mode="anchor", va="top")
     handles, labels, words = [], [], []
     for place, (name, (truth, scores)) in enumerate(scored.items()):
         truth, scores = _checked(truth, scores)
         false, true, _ = sk.roc_curve(truth, scores, drop_intermediate=False)
-        area, look = sk.auc(false, true), model_cue(place + only_model(len(scored)))
-        handles += ax.plot(false, true, lw=2, ls=LINES[place % len(LINES)], color=look["color"])
+        area, (colour, marker, line) = sk.auc(false, true), model_look(place, len(scored))
+        handles += ax.plot(false, true, line, lw=2, color=colour)
         text = f"{shown(name)} AUC {area:.2f} ({truth.sum()} positive, {(~truth).sum()} negative)".strip()
         if threshold is not None:
             x, y = (float((scores[kind] >= threshold).mean()) for kind in (~truth, truth))
-            ax.plot(x, y, ms=9, mec="white", clip_on=False, zorder=3, **look)
+            ax.plot(x, y, marker, color=colour, ms=9, mec="white", clip_on=False, zorder=3)
             text += f", at threshold {threshold:.2f} sensitivity {y:.2f}, specificity {1 - x:.2f}"
         labels.append(f"{label(name)}  AUC {area:.2f}".strip())
         words.append(text)
@@ -146,14 +143,14 @@ def precision_recall_curve(scored) -> Drawing:
     """
     from sklearn import metrics as sk
 
-    ax = new_axes(size=SQUARE)
+    ax = new_ax(size=SQUARE)
     handles, labels, words = [], [], []
     for place, (name, (truth, scores)) in enumerate(scored.items()):
         truth, scores = _checked(truth, scores)
         precision, recall, _ = sk.precision_recall_curve(truth, scores)
         average, share = sk.average_precision_score(truth, scores), truth.mean()
-        look = {"ls": LINES[place % len(LINES)], "color": model_cue(place + only_model(len(scored)))["color"]}
-        handles += ax.step(recall, precision, where="post", lw=2, **look)
+        colour, _, line = model_look(place, len(scored))
+        handles += ax.step(recall, precision, line, where="post", lw=2, color=colour)
         ax.axhline(share, color=FAINT, ls=":", lw=1)
         ax.text(0.02, share, f"chance: {share:.2f}", color=FAINT, fontsize=10, va="bottom")
         labels.append(f"{label(name)}  average precision {average:.2f}".strip())
@@ -174,17 +171,13 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
         threshold: the one in use; it gets a line.
     """
     truth, scores = _checked(truth, scores)
-    ax = new_axes(size=(WIDTH, 4.0))
+    ax = new_ax()
     cuts = np.unique(np.concatenate([[0, threshold, 1], scores, np.nextafter(scores, 2)]))
     at, words, handles = int(np.searchsorted(cuts, threshold)), [], []
-    positives, negatives = np.sort(scores[truth]), np.sort(scores[~truth])
-    curves = {
-        "sensitivity": 1 - np.searchsorted(positives, cuts) / len(positives),
-        "specificity": np.searchsorted(negatives, cuts) / len(negatives),
-    }
-    looks = ({"ls": "-", "color": INK, "marker": "o"}, {"ls": "--", "color": FAINT, "marker": "s"})
-    for (name, values), look in zip(curves.items(), looks, strict=True):
-        handles += ax.plot(cuts, values, lw=2, ms=8, mec="white", markevery=[at], **look)
+    below = [np.searchsorted(np.sort(scores[kind]), cuts) / kind.sum() for kind in (truth, ~truth)]
+    curves = {"sensitivity": (1 - below[0], "o-", INK), "specificity": (below[1], "s--", FAINT)}
+    for name, (values, line, colour) in curves.items():
+        handles += ax.plot(cuts, values, line, color=colour, lw=2, ms=8, mec="white", markevery=[at])
         words.append(f"{name} {values[at]:.2f}")
     ax.axvline(threshold, color=FAINT, ls=":", lw=1.5)
     key(ax, handles, words, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, handlelength=3.5, borderaxespad=0)
@@ -203,21 +196,18 @@ def reliability_diagram(predictions) -> Drawing:
         predictions: anything with `labels` (n,) and `probabilities` (n, classes), or {name: one of these}.
     """
     several = named(predictions)
-    figure = Figure(figsize=(6.4, 5.6), dpi=144, layout="constrained")
-    ax, strip = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1.1))
+    ax, strip = new_axes(2, 1, size=(6.4, 5.6), sharex=True, height_ratios=(4, 1.1))[:, 0]
     handles, labels = ax.plot([0, 1], [0, 1], color=FAINT, ls=":"), ["perfectly calibrated"]
     words, lowest, most = [], 0.5, 0
     for place, (name, one) in enumerate(several.items()):
         confidence, accuracy, count = reliability(one.labels, one.probabilities)
-        error, look = (
-            float(calibration_error(one.labels, one.probabilities)[0]),
-            model_cue(place + only_model(len(several))),
-        )
-        handles += ax.plot(confidence, accuracy, lw=1.5, ms=8, mec="white", ls=LINES[place % len(LINES)], **look)
+        error = float(calibration_error(one.labels, one.probabilities)[0])
+        colour, marker, line = model_look(place, len(several))
+        handles += ax.plot(confidence, accuracy, marker + line, color=colour, lw=1.5, ms=8, mec="white")
         labels.append(f"{label(name)}  calibration error {error:.2f}".strip())
         width = 0.08 / len(several)
         bins = np.minimum(np.floor(confidence * 10), 9) / 10 + 0.05 + width * (place - (len(several) - 1) / 2)
-        bars = strip.bar(bins, count, width * 0.9, color=look["color"])
+        bars = strip.bar(bins, count, width * 0.9, color=colour)
         strip.bar_label(bars, fontsize=9, padding=1)
         steps = ", ".join(
             f"confidence {x:.2f}, accuracy {y:.2f} (n={n})" for x, y, n in zip(confidence, accuracy, count, strict=True)

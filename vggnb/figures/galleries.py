@@ -104,8 +104,7 @@ def contact_sheet(data, *, examples: int = 6) -> Drawing:
     Args:
         data: a census or a manifest.
     """
-    groups = {}
-    order = [*data.counts()]
+    groups, order = {}, [*data.counts()]
     for row in sorted(data.rows, key=lambda row: (order.index(row.split), row.label)):
         groups.setdefault((row.split, row.class_name), []).append(row)
     if not groups:
@@ -226,11 +225,9 @@ def predictions(predictions, *, most: int = 12) -> Drawing:
     tiles, words = [], []
     for one in predictions:
         text = "no prediction" if one.error else f"{label(one.class_name, 14)} {one.probability:.2f}"
-        foreign = getattr(one, "out_of_distribution", None)
-        text += "\n(out-of-distribution)" if foreign else ""
+        warning = "(out-of-distribution)" if getattr(one, "out_of_distribution", None) else ""
         if len(tiles) < most:
-            tiles.append(_tile(Path(one.path), text))
-        answer = one.error or f"{shown(one.class_name)} {one.probability:.2f}"
-        answer += " (out-of-distribution)" if foreign else ""
+            tiles.append(_tile(Path(one.path), text, *[warning] * bool(warning)))
+        answer = one.error or f"{shown(one.class_name)} {one.probability:.2f} {warning}".rstrip()
         words.append(f"{shown(PurePosixPath(one.path).name)}: {answer}")
     return drawing(draw_tiles(_wrap(tiles, 4)), "; ".join(words).rstrip(".") + ".", photos=True)

@@ -19,8 +19,8 @@ from vggnb.figures.canvas import (
     empty,
     key,
     label,
+    new_ax,
     new_axes,
-    new_row,
     styled,
 )
 from vggnb.folders import counted, shown
@@ -31,7 +31,7 @@ CHANNEL = {"R": ("red", VERMILION, "-"), "G": ("green", GREEN, "--"), "B": ("blu
 
 
 @styled
-def class_counts(data, *, ax: Axes | None = None) -> Drawing:
+def class_counts(data) -> Drawing:
     """Images of each class in each split.
 
     Args:
@@ -43,7 +43,7 @@ def class_counts(data, *, ax: Axes | None = None) -> Drawing:
         return empty("There is no usable image.")
     classes = list(next(iter(counts.values())))
     drawn, thick = classes[:MOST_CLASSES], 0.8 / max(1, len(splits))
-    ax = new_axes(ax, size=(WIDTH, 0.9 + len(drawn) * (0.22 + 0.26 * len(splits))))
+    ax = new_ax(size=(WIDTH, 0.9 + len(drawn) * (0.22 + 0.26 * len(splits))))
     for index, split in enumerate(splits):
         values = [counts[split][name] for name in drawn]
         places = np.arange(len(drawn)) + thick * (index - (len(splits) - 1) / 2)
@@ -53,13 +53,12 @@ def class_counts(data, *, ax: Axes | None = None) -> Drawing:
     ax.set_yticks(range(len(drawn)), [label(name) for name in drawn], parse_math=False)
     ax.set(ylim=(len(drawn) - 0.5, -0.5), xlabel="images")
     ax.margins(x=0.14)
-    parts = [f"{split} {sum(counts[split].values())} images ({_row_words(counts[split], drawn)})" for split in splits]
+    parts = []
+    for split in splits:
+        each = ", ".join(f"{shown(name)} {counts[split][name]}" for name in drawn)
+        parts.append(f"{split} {sum(counts[split].values())} images ({each})")
     more = f"; {len(classes) - len(drawn)} more classes are not drawn" if len(classes) > len(drawn) else ""
     return drawing(ax, "; ".join(parts) + more + ".")
-
-
-def _row_words(row: dict[str, int], drawn: list[str]) -> str:
-    return ", ".join(f"{shown(name)} {row[name]}" for name in drawn)
 
 
 @styled
@@ -71,7 +70,7 @@ def sizes_and_brightness(census) -> Drawing:
     """
     if not census.rows:
         return empty("There is no usable image.")
-    left, right = new_row(2, size=(WIDTH, 3.6))
+    left, right = new_axes(1, 2, size=(WIDTH, 3.6))[0]
     sizes = Counter((row.width, row.height) for row in census.rows)
     labels, brightness = np.array([row.label for row in census.rows]), np.asarray(census.brightness, float)
     _sizes(left, sizes)
@@ -116,7 +115,7 @@ def preprocessing_histograms(values) -> Drawing:
     Args:
         values: {"rescale" or "caffe": what that layer made of the same images, (b, h, w, 3)}.
     """
-    axes, words = new_row(len(values), size=(WIDTH, 3.4)), []
+    axes, words = new_axes(1, len(values), size=(WIDTH, 3.4))[0], []
     for ax, (kind, pixels) in zip(axes, values.items(), strict=True):
         pixels = np.asarray(pixels, float)
         edges = np.linspace(pixels.min(), pixels.max() + 1e-9, 52)
