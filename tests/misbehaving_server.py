@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import http.server
 import json
-import re
 import select
 import threading
 import urllib.parse
@@ -13,7 +12,7 @@ from collections import defaultdict
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Files by path, and faults by path: a list of what the next answers do ("500", "cut", "slow", "wrong", "404")."""
+    """Files by path, and faults by path: a list of what the next answers do ("500", "cut", "slow", "wrong")."""
 
     daemon_threads = True
 
@@ -21,7 +20,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list[str]] = defaultdict(list)
-        self.log: list[tuple[str, str]] = []
+        self.log: list[str] = []
         self.records: dict[str, list[dict]] = {}
         self.page_size = 3
 
@@ -43,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Kaggle's API, as far as kagglehub 1.0 uses it for datasets."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
         name = f"{body.get('ownerSlug')}/{body.get('datasetSlug')}"
-        self.server.log.append((self.path, name))
+        self.server.log.append(self.path)
         fault = self._fault(name)
         if fault.isdigit():
             self._send(json.dumps({"message": "no", "code": int(fault)}).encode(), int(fault))
@@ -56,14 +55,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
-        self.server.log.append((path, self.headers.get("Range", "")))
+        self.server.log.append(path)
         fault = self._fault(path)
         if fault.isdigit():
             self._send(b"stumbled", int(fault))
         elif path == "/api/v2/images/search/":
             self._search(urllib.parse.parse_qs(query))
         elif path in self.server.files:
-            self._file(self.server.files[path], fault)
+            data = self.server.files[path]
+            self._send(data[:-1] + b"?" if fault == "wrong" else data, cut=fault == "cut")
         else:
             self._send(b"nothing here", 404)
 
@@ -74,26 +74,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             select.select([self.connection], [], [], 60)  # until the other side has gone
         return fault
 
-    def _file(self, data, fault):
-        if fault == "wrong":
-            data = data[:-1] + b"?"
-        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if start and int(start[1]) >= len(data):
-            self._send(b"", 416)
-        elif start and fault != "whole":
-            self._send(data[int(start[1]) :], 206, cut=fault == "cut")
-        else:
-            self._send(data, cut=fault == "cut")
-
     def _search(self, query):
         words, at = query["query"][0], int(query.get("cursor", ["0"])[0])
         if words not in self.server.records:
             return self._send(b'{"message": "Could not parse query string"}', 400)
         found = self.server.records[words]
         page, following = found[at : at + self.server.page_size], at + self.server.page_size
-        link = f"{self.server.address}/api/v2/images/search/?" + urllib.parse.urlencode(
-            {"query": words, "cursor": following}
-        )
+        cursor = urllib.parse.urlencode({"query": words, "cursor": following})
+        link = f"{self.server.address}/api/v2/images/search/?{cursor}"
         answer = {"count": len(found) if not at else None, "previous": None, "results": page}
         answer["next"] = link if following < len(found) else None
         return self._send(json.dumps(answer).encode(), kind="application/json")

@@ -1,6 +1,5 @@
 """Archives from strangers: good ones come out whole under their names, hostile ones are refused and leave nothing."""
 
-import bz2
 import gzip
 import io
 import os
@@ -88,13 +87,10 @@ def out_of(path, **options):
 KINDS = {
     "stored.zip": lambda path, files: zip_file(path, files, zipfile.ZIP_STORED),
     "packed.zip": zip_file,
-    "bzip2.zip": lambda path, files: zip_file(path, files, zipfile.ZIP_BZIP2),
     "lzma.zip": lambda path, files: zip_file(path, files, zipfile.ZIP_LZMA),
     "a.tar": tar_file,
     "a.tar.gz": lambda path, files: tar_file(path, files, pack="gz"),
-    "a.tar.bz2": lambda path, files: tar_file(path, files, pack="bz2"),
     "a.tar.xz": lambda path, files: tar_file(path, files, pack="xz"),
-    "gnu.tar": lambda path, files: tar_file(path, files, tarfile.GNU_FORMAT),
 }
 
 
@@ -171,7 +167,6 @@ HOSTILE = {
     "dotdot.tar": (lambda p: tar_file(p, [("ok.jpg", b""), ("a/../../evil.jpg", b"x")]), "leads out"),
     "dotdot_windows.zip": (lambda p: zip_file(p, [("..\\evil.jpg", b"x")]), "leads out"),
     "absolute.zip": (lambda p: zip_file(p, [("/tmp/evil.jpg", b"x")]), "absolute"),
-    "absolute.tar": (lambda p: tar_file(p, [("/tmp/evil.jpg", b"x")]), "absolute"),
     "drive.zip": (lambda p: zip_file(p, [("C:\\evil.jpg", b"x")]), "absolute"),
     "link.zip": (lambda p: zip_file(p, [(zip_info("a", 0o120777), b"/etc/passwd")]), "is a link"),
     "link.tar": (lambda p: tar_file(p, link(tarfile.SYMTYPE, "/tmp")), "is a link"),
@@ -195,10 +190,8 @@ HOSTILE = {
     "cut.tar": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", NOISE)])), "damaged"),
     "no_end.tar": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", b"a" * 512)] * 9), 0.5), "damaged"),
     "cut.tar.gz": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", NOISE)], pack="gz")), "damaged"),
-    "cut.tar.bz2": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", NOISE)], pack="bz2")), "damaged"),
     "header.tar": (lambda p: patched(tar_file(p, [("a", b"x"), ("name.jpg", b"x")]), b"name", b"nbme"), "damaged"),
     "no_tar.gz": (lambda p: p.write_bytes(gzip.compress(b"just text\n" * 99)) and p, "no tar in this gzip"),
-    "no_tar.bz2": (lambda p: p.write_bytes(bz2.compress(b"")) and p, "no tar in this bzip2"),
 }
 
 
@@ -225,17 +218,10 @@ def test_the_limit_of_files_can_be_raised_and_system_files_do_not_count(tmp_path
         assert len(os.listdir(tmp_path / f"{make.__name__}-out")) == 20
 
 
-def test_a_target_that_exists_is_never_touched(tmp_path):
+def test_an_existing_target_and_a_full_disk_are_refused_before_anything_is_written(tmp_path, monkeypatch):
     path = zip_file(tmp_path / "a.zip", FILES.items())
-    (tmp_path / "out").mkdir()
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    for target in ("out", "dangling"):
-        with pytest.raises(VggnbError, match="exists already"):
-            unpack(path, tmp_path / target)
-
-
-def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
-    path = zip_file(tmp_path / "a.zip", FILES.items())
+    with pytest.raises(VggnbError, match="exists already"):
+        unpack(path, tmp_path)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
     with pytest.raises(VggnbError, match="0 MB are free"):
         unpack(path, tmp_path / "out")

@@ -226,7 +226,7 @@ def test_cells_can_be_read():
     for share in np.linspace(0, 1, 101):
         rgb = np.array(mpl.colormaps["Blues"](share)[:3])
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
-        text = 1.0 if charts._readable_on(share) == "white" else 0.0
+        text = 1.0 if share > charts.DARK else 0.0
         assert (max(linear, text) + 0.05) / (min(linear, text) + 0.05) >= 4.5  # WCAG 2, AA
 
 
@@ -506,12 +506,10 @@ def test_drawings_are_always_the_same(data, noisy_files):
 def test_figures_draw_in_your_axes_and_leave_your_settings(scored):
     with mpl.rc_context({"font.size": 33, "text.parse_math": True}):
         figure = Figure()
-        axes = figure.subplots(2, 2).flat
+        axes = figure.subplots(1, 2)
         drawings = [
-            figures.class_counts({"train": {"$x_$": 3}}, ax=axes[0]),
-            figures.confusion_matrix(report_of(TWO), ax=axes[1]),
-            figures.roc_curve({"$a_$": scored}, ax=axes[2]),
-            figures.metric_intervals(report_of(TWO), ax=axes[3]),
+            figures.confusion_matrix(report_of(TWO), ax=axes[0]),
+            figures.roc_curve({"$a_$": scored}, ax=axes[1]),
         ]
         for ax, drawing in zip(axes, drawings, strict=True):
             assert drawing.axes == (ax,) and drawing.figure is figure

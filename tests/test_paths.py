@@ -1,5 +1,6 @@
 """Where things are: environments, profiles, folders, Drive, and what importing costs."""
 
+import errno
 import os
 import re
 import subprocess
@@ -62,7 +63,7 @@ def where(monkeypatch, tmp_path):
     return where
 
 
-def test_environment_is_told_by_variables_shell_and_folders(where, tmp_path):
+def test_environment_follows_from_variables_shell_and_folders(where, tmp_path):
     assert where() == "local"
     assert where(shell="<google.colab._shell.Shell object at 0x7f>") == "colab"
     assert where({"COLAB_RELEASE_TAG": "x"}) == "colab", "a subprocess has no shell"
@@ -90,18 +91,11 @@ def test_printed_workspace_is_the_same_on_every_machine(sample, monkeypatch, tmp
     assert "<home>/runs" in first and "ws.runs" in first
 
 
-def test_printed_dataset_of_ones_own_is_readable(monkeypatch, tmp_path):
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    (tmp_path / "pictures").mkdir()
-    monkeypatch.setenv("VGGNB_DATASET", str(tmp_path / "pictures"))
-    assert "dataset      ~/pictures" in str(paths.open_workspace())
-
-
 def test_full_profile_asks_for_a_dataset_and_takes_it(monkeypatch, tmp_path):
     monkeypatch.setenv("VGGNB_PROFILE", "full")
     with pytest.raises(VggnbError, match="VGGNB_DATASET to the folder"):
         paths.open_workspace()
-    (mine := tmp_path / "pictures").mkdir()
+    (mine := tmp_path / "images").mkdir()
     monkeypatch.setenv("VGGNB_DATASET", str(mine))
     ws = paths.open_workspace()
     assert (ws.dataset, ws.image_size) == (mine, 224)
@@ -149,35 +143,29 @@ def test_a_home_that_cannot_be_written_to_is_refused_at_once(sample, monkeypatch
         paths.open_workspace()
 
 
-def test_missing_sample_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(paths, "_samples", lambda: (tmp_path / "a", tmp_path / "b"))
-    with pytest.raises(VggnbError, match="make_sample"):
-        datasets.sample()
-
-
 def test_project_folders_are_made_once_and_left_alone_after(tmp_path):
     folders = paths.make_project_folders(tmp_path / "skin")
     assert sorted(path.name for path in folders.dataset.iterdir()) == ["test", "train", "validation"]
     assert str(folders) == "<project>/\n  dataset/\n    train/\n    validation/\n    test/"
     own = tmp_path / "own" / "dataset" / "cats"
     own.mkdir(parents=True)
-    (own / "1.jpg").write_bytes(b"picture")
+    (own / "1.jpg").write_bytes(b"image")
     folders = paths.make_project_folders(tmp_path / "own")
     assert [path.name for path in folders.dataset.iterdir()] == ["cats"], "an unsplit dataset stays unsplit"
-    assert (own / "1.jpg").read_bytes() == b"picture"
+    assert (own / "1.jpg").read_bytes() == b"image"
 
 
 def test_colab_keeps_runs_on_drive_and_features_on_the_local_disk(colab, sample, tmp_path, capsys):
     ws = paths.open_workspace(project="skin")
-    assert (ws.environment, ws.profile, ws.dataset) == ("colab", "quick", sample), "no pictures of her own yet"
+    assert (ws.environment, ws.profile, ws.dataset) == ("colab", "quick", sample), "no images of her own yet"
     folders = paths.make_project_folders(project="skin")
     assert paths.open_workspace(project="skin").profile == "quick", "three empty folders"
     (folders.dataset / "train" / "cats").mkdir()
     (folders.dataset / "train" / ".DS_Store").write_bytes(b"x")
     (folders.dataset / "lost").symlink_to(tmp_path / "nowhere")
-    assert paths.open_workspace(project="skin").profile == "quick", "still no picture"
+    assert paths.open_workspace(project="skin").profile == "quick", "still no image"
     (folders.dataset / "lost").unlink()
-    (folders.dataset / "train" / "cats" / "1.jpg").write_bytes(b"picture")
+    (folders.dataset / "train" / "cats" / "1.jpg").write_bytes(b"image")
     ws = paths.open_workspace(project="skin")
     assert (ws.profile, ws.image_size) == ("full", 224)
     assert ws.runs == tmp_path / "content/drive/MyDrive/skin/runs/dataset"
@@ -196,17 +184,14 @@ def test_colab_without_drive_works_with_a_home_of_ones_own(colab, sample, monkey
     assert not colab.calls
 
 
-def test_mounting_elsewhere_is_no_error(capsys):
-    assert paths.mount_drive() is None
-    assert "Not on Colab" in capsys.readouterr().out
-
-
-def test_mounting_and_mounting_again(colab, tmp_path, capsys):
+def test_drive_is_mounted_once_and_only_on_colab(colab, tmp_path, capsys, monkeypatch):
     assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
     assert "account whose Drive holds your images" in capsys.readouterr().out
     assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
     assert len(colab.calls) == 1, "what is mounted is not mounted again"
     assert "Drive is mounted" in capsys.readouterr().out
+    monkeypatch.delenv("COLAB_RELEASE_TAG")
+    assert paths.mount_drive() is None and "Not on Colab" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -218,43 +203,29 @@ def test_mounting_and_mounting_again(colab, tmp_path, capsys):
         ("timeout", "did not answer in time", "too many files"),
         ("not_implemented", "cannot mount Drive", "hosted Colab"),
         ("empty", "MyDrive folder is not there", "Restart session"),
+        (None, "not a Colab kernel", "in a notebook cell"),
     ],
 )
-def test_failed_mounts_say_what_to_do(colab, behaviour, message, remedy):
+def test_failed_mounts_say_what_to_do(colab, monkeypatch, behaviour, message, remedy):
     colab.behaviour = behaviour
+    if not behaviour:  # a subprocess
+        monkeypatch.setitem(sys.modules, "google.colab", None)
     with pytest.raises(VggnbError, match=message) as caught:
         paths.open_workspace()
     assert remedy in caught.value.remedy and "VGGNB_HOME" in caught.value.remedy
 
 
-def test_mountpoint_with_files_in_it_is_explained(colab, tmp_path):
-    (tmp_path / "content" / "drive" / "made_too_early").mkdir(parents=True)
-    with pytest.raises(VggnbError, match="holds files"):
-        paths.mount_drive()
+def test_a_dropped_mount_is_mounted_by_force(colab, monkeypatch, tmp_path):
+    errors, stat = [OSError(errno.ENOTCONN, "Transport endpoint is not connected")], os.stat
 
+    def failing(path, **options):
+        if errors and str(path).endswith("MyDrive"):
+            raise errors.pop()
+        return stat(path, **options)
 
-def test_dropped_mount_is_mounted_by_force(colab, monkeypatch, tmp_path):
-    states = iter(["dropped", "alive"])
-    monkeypatch.setattr(paths, "_mount_state", lambda mountpoint: next(states))
+    monkeypatch.setattr(paths.os, "stat", failing)
     assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
     assert colab.calls[0]["force_remount"] is True
-
-
-def test_mount_state_knows_a_dead_connection(monkeypatch, tmp_path):
-    def stat(path, **kwargs):
-        raise OSError(107, "Transport endpoint is not connected")
-
-    assert paths._mount_state(tmp_path) == "absent"
-    monkeypatch.setattr(paths.os, "stat", stat)
-    assert paths._mount_state(tmp_path) == "dropped"
-
-
-def test_subprocess_on_colab_is_told_to_mount_in_a_cell(monkeypatch, tmp_path):
-    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
-    monkeypatch.setattr(paths, "CONTENT", tmp_path)
-    monkeypatch.setitem(sys.modules, "google.colab", None)
-    with pytest.raises(VggnbError, match="not a Colab kernel"):
-        paths.mount_drive()
 
 
 def test_versions_and_device_are_found_without_importing():
@@ -274,15 +245,15 @@ def test_importing_takes_nothing_along():
 
 def test_addresses_are_no_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("VGGNB_HOME", "s3://bucket/home")
-    with pytest.raises(VggnbError, match="this is an address") as told:
+    with pytest.raises(VggnbError, match="this is an address") as caught:
         paths.open_workspace()
-    assert "Mount" in told.value.remedy and "VGGNB_HOME" in told.value.remedy
+    assert "Mount" in caught.value.remedy and "VGGNB_HOME" in caught.value.remedy
     with pytest.raises(VggnbError, match="this is an address"):
         paths.check_outside(Path("gs://bucket/store"), tmp_path, "The feature store", "--store")
     paths.check_outside(Path("a:b"), tmp_path, "The feature store", "--store")
 
 
-def test_runs_and_features_are_not_put_among_the_pictures(monkeypatch, tmp_path):
+def test_runs_and_features_are_not_put_among_the_images(monkeypatch, tmp_path):
     monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "pets" / "home"))
     (tmp_path / "pets").mkdir()
     with pytest.raises(VggnbError, match="inside the dataset"):

@@ -8,8 +8,7 @@ import shutil
 import zipfile
 
 import pytest
-from faults import inject, killed, killed_at
-from PIL import Image
+from faults import inject, killed_at
 
 from vggnb import paths
 from vggnb.census import take_census
@@ -74,15 +73,11 @@ def test_a_folder_that_is_near_is_used_as_it_is(own_photos, tmp_path):
     assert not (tmp_path / "near").exists()
 
 
-def test_a_folder_of_drive_is_copied_under_its_own_names(drive, tmp_path):
+def test_a_folder_of_drive_is_copied_once_under_its_own_names_and_a_change_is_followed(drive, tmp_path):
     before = state(drive)
     copy = stage(drive, tmp_path)
     assert copy.name == "skin" and files(copy) == wanted(drive) and (copy / "train" / "empty").is_dir()
     assert state(drive) == before
-
-
-def test_a_second_call_copies_nothing_and_a_change_is_followed(drive, tmp_path):
-    copy = stage(drive, tmp_path)
     with inject("read", 1, errno.EIO, under=drive, forever=True):
         assert stage(drive, tmp_path) == copy
     (drive / IMAGES[0]).write_bytes(b"other")
@@ -152,13 +147,9 @@ def test_nothing_is_written_into_the_dataset_that_was_copied(drive, tmp_path):
         stage_if_remote(drive, drive / "near")
 
 
-@pytest.mark.parametrize("names", [["Cat/1.jpg", "cat/2.jpg"], ["1.jpg", "2.jpg"], ["a/1.jpg"]])
-def test_an_error_about_a_copy_names_what_was_copied(tmp_path, names):
+def test_an_error_about_a_copy_names_what_was_copied(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        for number, name in enumerate(names):
-            image = Image.new("RGB", (40, 30), (number, 0, 0))
-            image.save(tmp_path / "1.png")
-            archive.write(tmp_path / "1.png", name)
+        archive.writestr("a/1.jpg", b"no image")
     with pytest.raises(VggnbError) as caught:
         take_census(stage(tmp_path / "set.zip", tmp_path), progress=False).check_trainable()
     assert caught.value.where.startswith(str(tmp_path / "set.zip"))
@@ -253,17 +244,6 @@ def failing(call, operation, nth, error, under):
     with inject(operation, nth, error, under=under) as plan:
         try:
             call()
-        except VggnbError as told:
-            assert told.remedy
+        except VggnbError as error_:
+            assert error_.remedy
     return plan.fired
-
-
-@pytest.mark.torture
-def test_thirty_kills_at_random_moments(tmp_path):
-    archive, random_, kills = shutil.make_archive(str(tmp_path / "s"), "zip", sample_folder()), random.Random(0), 0
-    while kills < 30:
-        kills += killed(lambda: stage(archive, tmp_path), after_s=random_.uniform(0.002, 0.1))
-        for copy in (tmp_path / "near").glob("*/s"):
-            assert files(copy) == files(sample_folder()), "whole or absent"
-            shutil.rmtree(copy)
-    assert files(stage(archive, tmp_path)) == files(sample_folder())

@@ -7,7 +7,7 @@ import pytest
 
 from vggnb import datasets
 from vggnb.census import assign_splits, take_census
-from vggnb.datasets import made, patterns
+from vggnb.datasets import patterns, samples
 from vggnb.images import read_image
 from vggnb.paths import sample_folder
 from vggnb.storage import VggnbError, sha256_file
@@ -47,14 +47,6 @@ def test_what_the_page_uses_is_whole_and_leaks_nothing(tmp_path):
     assert {(row.width, row.height) for row in census.rows} == {patterns.SIZE}
 
 
-def test_neither_name_nor_number_tells_the_class(small):
-    names = sorted(path.name for path in small.rglob("*.jpg"))
-    assert names == [f"texture_{number:04d}.jpg" for number in range(24)]
-    for kind in patterns.CLASSES:
-        numbers = [int(path.stem[-4:]) for path in (small / kind).iterdir()]
-        assert max(numbers) - min(numbers) > 6
-
-
 def test_colour_and_light_tell_nothing():
     """Twelve images of each class: mean colours differ far less between classes than within one."""
     means = np.zeros((6, 12, 3))
@@ -86,14 +78,8 @@ def test_a_drawing_that_fails_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        made.made_once(tmp_path / "new", {"request": 1}, stop)
+        samples.made_once(tmp_path / "new", {"request": 1}, stop)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("each", [0, -1])
-def test_no_images_are_refused(tmp_path, each):
-    with pytest.raises(VggnbError, match="cannot be drawn"):
-        datasets.textures(tmp_path / "textures", each=each)
 
 
 # the sample with a sticker
@@ -114,14 +100,9 @@ def test_the_sticker_is_all_that_changed(stickers):
     assert len(corners) == 4  # the place tells nothing
 
 
-def test_the_marked_sample_is_the_sample(stickers):
-    ours, theirs = (take_census(folder, progress=False) for folder in (stickers, sample_folder()))
-    assert ours.counts() == theirs.counts() and not ours.pairs and not ours.skipped
-
-
 def test_a_share_of_one_class_is_marked(tmp_path, monkeypatch):
     images = {f"train/{kind}/{number}.jpg": kind for kind in ("a", "b") for number in range(40)}
-    monkeypatch.setattr("vggnb.datasets.shortcut.sample_folder", lambda: tmp_path / "few")
+    monkeypatch.setattr("vggnb.datasets.samples.sample_folder", lambda: tmp_path / "few")
     for number, path in enumerate(images):
         target = tmp_path / "few" / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +112,11 @@ def test_a_share_of_one_class_is_marked(tmp_path, monkeypatch):
     assert 10 < len(green) < 30 and {path.parent.name for path in green} == {"b"}
 
 
-@pytest.mark.parametrize("options, what", [({"marked": "oak"}, "no class 'oak'"), ({"share": 1.5}, "out of range")])
-def test_marks_that_cannot_be_made(tmp_path, options, what):
-    with pytest.raises(VggnbError, match=what):
-        datasets.marked_sample(tmp_path / "marked", **options)
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    for make, options, what in (
+        (datasets.marked_sample, {"marked": "oak"}, "no class 'oak'"),
+        (datasets.marked_sample, {"share": 1.5}, "out of range"),
+        (datasets.textures, {"each": 0}, "cannot be drawn"),
+    ):
+        with pytest.raises(VggnbError, match=what):
+            make(tmp_path / "new", **options)

@@ -1,8 +1,4 @@
-"""Where things are on Colab, Kaggle, Binder and a laptop: profile, folders, Google Drive, cores, versions.
-
-Environment variables: VGGNB_PROFILE, VGGNB_HOME, VGGNB_DATASET, VGGNB_WEIGHTS, VGGNB_PRECISION,
-VGGNB_THREADS. Imports nothing heavy.
-"""
+"""Where things are on Colab, Kaggle, Binder and a laptop: profile, folders, Google Drive, cores, versions."""
 
 import dataclasses
 import errno
@@ -33,7 +29,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # "s3://bucket" as a path h
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where everything is. Printed, it names folders from `<home>`; the attributes hold whole paths."""
+    """Where everything is; the attributes hold absolute paths."""
 
     environment: str
     profile: str
@@ -46,17 +42,17 @@ class Workspace:
 
     @property
     def image_size(self) -> int:
-        """Pixels a side that this profile works with."""
+        """Pixels a side in this profile."""
         return IMAGE_SIZES[self.profile]
 
     @property
     def staged(self) -> Path:
-        """Where copies of a dataset go: beside the features, on the fast local disk."""
+        """Folder for copies of datasets, on the fast local disk."""
         return self.features.parent / "staged"
 
     @property
     def census_file(self) -> Path:
-        """Keeps what the census found, on the fast local disk: a second census opens only the files that changed."""
+        """Cache of the census, on the fast local disk: a second census opens only the files that changed."""
         digest = sha256_bytes(os.fsencode(self.dataset))[:8]
         return self.features.parent / "census" / f"{self.dataset.stem}-{digest}.json.gz"
 
@@ -80,7 +76,7 @@ class Workspace:
     __repr__ = __str__
 
     def _short(self, path: Path) -> str:
-        """A path as people read it, without what only this machine knows."""
+        """The path from `<home>` or `~`, so that printed pages do not depend on the machine."""
         for base, name in ((self.home, "<home>"), (Path.home(), "~")):
             if path.is_relative_to(base):
                 return "/".join((name, *path.relative_to(base).parts))
@@ -102,19 +98,18 @@ def open_workspace(*, dataset: Path | str | None = None, project: str = "vggnb")
     where = environment()
     weights, home = _weights(), _home(where, project)
     profile = _profile(where, home)
-    # Features are many small reads: on Colab they live on the local disk and are made again with the machine.
+    # Features are many small reads: on Colab they are kept on the local disk and lost with the machine.
     on_drive = where == "colab" and home.is_relative_to(CONTENT / "drive")
-    local = CONTENT / project if on_drive else home
+    features = (CONTENT / project if on_drive else home) / "features"
     dataset = _dataset(where, profile, home) if dataset is None else _located(dataset, home)
     if dataset.is_dir():
         check_outside(home, dataset, "The folder for runs and features", "VGGNB_HOME")
-    # A run is of one dataset: those on the sample do not stand in the way of those on the images of the user.
-    named = Path(os.path.abspath(dataset))  # not ".."
-    name = "sample" if dataset in _samples() else named.name if dataset.is_dir() else named.stem
+    is_sample, path = dataset in _samples(), Path(os.path.abspath(dataset))  # not ".."
+    name = "sample" if is_sample else path.name if dataset.is_dir() else path.stem
     check_writable(home)
-    return Workspace(
-        where, profile, dataset, home, home / "runs" / name, local / "features", weights, _precision(dataset)
-    )
+    # The numbers of the sample are the same everywhere: float32.
+    precision = _choice("VGGNB_PRECISION", "float32" if is_sample else "auto", PRECISIONS)
+    return Workspace(where, profile, dataset, home, home / "runs" / name, features, weights, precision)
 
 
 def check_writable(folder: Path) -> None:
@@ -149,23 +144,26 @@ def check_no_address(path: Path | str, what: str, option: str) -> None:
     """Refuse an address such as s3://bucket or https://example.org/photos.zip where a file or folder is needed."""
     if re.match("https?:/", os.fspath(path), re.IGNORECASE):
         remedy = "Download it first and give the name of the file; an archive need not be unpacked."
-        raise VggnbError(f"{what} must lie on a disk; this is a web address.", path, remedy)
+        raise VggnbError(f"{what} must be on a disk; this is a web address.", path, remedy)
     if _ADDRESS.match(os.fspath(path)):
         remedy = f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}."
-        remedy += " For a folder that really has such a name, give its whole path."
-        raise VggnbError(f"{what} must lie on a disk; this is an address.", path, remedy)
+        raise VggnbError(f"{what} must be on a disk; this is an address.", path, remedy)
 
 
 def _profile(where: str, home: Path) -> str:
     """VGGNB_PROFILE; else, on Colab, full as soon as the user has named a dataset or put a file into their own."""
-    profile = os.environ.get("VGGNB_PROFILE")
-    if not profile:
-        own = where == "colab" and (os.environ.get("VGGNB_DATASET") or _holds_a_file(home / "dataset"))
-        profile = "full" if own else "quick"
-    if profile not in IMAGE_SIZES:
-        remedy = "Set VGGNB_PROFILE to quick (the sample, seconds a page) or full (your dataset, 224 pixels)."
-        raise VggnbError(f"There is no profile '{profile}'.", "VGGNB_PROFILE", remedy)
-    return profile
+    if os.environ.get("VGGNB_PROFILE") or where != "colab":
+        return _choice("VGGNB_PROFILE", "quick", IMAGE_SIZES)
+    return "full" if os.environ.get("VGGNB_DATASET") or _holds_a_file(home / "dataset") else "quick"
+
+
+def _choice(variable: str, default: str, choices) -> str:
+    """The value of an environment variable, if it is one of the choices."""
+    value = os.environ.get(variable) or default
+    if value not in choices:
+        kind = variable.removeprefix("VGGNB_").lower()
+        raise VggnbError(f"There is no {kind} '{value}'.", variable, f"Use {', '.join(choices)}.")
+    return value
 
 
 def _home(where: str, project: str) -> Path:
@@ -208,21 +206,10 @@ def _located(dataset: Path | str, home: Path) -> Path:
 
 
 def _holds_a_file(folder: Path) -> bool:
-    """Whether there is more in a folder than empty folders, hidden files and links that lead nowhere."""
+    """Whether there is a file, or a link to something, at any depth; hidden ones do not count."""
     with storage_errors(folder):
-        for place, folders, names in os.walk(folder):
-            inside = [Path(place, name) for name in (*names, *folders) if name[:1] != "."]
-            if any(path.exists() and (path.is_file() or path.is_symlink()) for path in inside):
-                return True
-    return False
-
-
-def _precision(dataset: Path) -> str:
-    """VGGNB_PRECISION, or float32 for the sample, whose numbers are the same everywhere, and auto for other images."""
-    choice = os.environ.get("VGGNB_PRECISION") or ("float32" if dataset in _samples() else "auto")
-    if choice not in PRECISIONS:
-        raise VggnbError(f"There is no precision '{choice}'.", "VGGNB_PRECISION", f"Use {', '.join(PRECISIONS)}.")
-    return choice
+        inside = (path for path in folder.rglob("*") if path.name[0] != ".")
+        return any(path.is_file() or (path.is_symlink() and path.exists()) for path in inside)
 
 
 def _weights() -> str:
@@ -265,10 +252,9 @@ class ProjectFolders:
         inside = [path.name for path in self.dataset.iterdir() if path.is_dir() and path.name[:1] != "."]
         inside.sort(key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
         parts = self.project.parts
-        # On Drive people look for the folder by its name; elsewhere they need the whole path: folders.project.
         top = "/".join(parts[parts.index("MyDrive") :]) if "MyDrive" in parts else "<project>"
         lines = [f"{top}/", f"  {self.dataset.name}/", *(f"    {name}/" for name in inside[:10])]
-        return "\n".join(lines + (["    ..."] if len(inside) > 10 else []))
+        return "\n".join(lines + ["    ..."] * (len(inside) > 10))
 
     __repr__ = __str__
 
@@ -322,7 +308,7 @@ def mount_drive(*, quiet: bool = False) -> Path | None:
             from google.colab import drive
 
             drive.mount(str(mountpoint), force_remount=mounted == "dropped", timeout_ms=MOUNT_S * 1000)
-        except Exception as error:  # the shell's own MessageError has no public name
+        except Exception as error:  # Colab's own MessageError has no public name
             raise _mount_error(error, mountpoint) from error
         if _mount_state(mountpoint) != "alive":
             remedy = f"Runtime > Restart session, then mount again. {WITHOUT_DRIVE}"
@@ -342,28 +328,25 @@ def _mount_state(mountpoint: Path) -> str:
 
 
 def _mount_error(error: Exception, mountpoint: Path) -> VggnbError:
-    """Explain a failed mount in words that the user can act on."""
-    text = f"{type(error).__name__}: {error}"
-    known = {
-        "credential propagation was unsuccessful": (
-            "Drive refused: the permission was not given.",
-            "Run the cell again, choose the account whose Drive holds your images and tick every box; allow pop-ups "
-            "and third-party cookies for colab.research.google.com.",
-        ),
-        "must not already contain files": (
-            "The mount folder holds files, so Drive cannot be mounted on it.",
-            "Runtime > Disconnect and delete runtime, then run the pages from the top; nothing on Drive is lost.",
-        ),
-        "timeout": (
-            "Drive did not answer in time.",
-            "Run the cell again. If it persists, My Drive holds too many files at its top: move them into folders.",
-        ),
-        "NotImplementedError": ("This runtime cannot mount Drive.", "Use a hosted Colab runtime in the browser."),
-        "ImportError": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
-        "ModuleNotFoundError": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
-    }
-    default = (f"Drive could not be mounted ({text}).", "Run the cell again and allow access in the window that opens.")
-    what, remedy = next((words for key, words in known.items() if key.lower() in text.lower()), default)
+    """Explain a failed mount and what to do about it."""
+    text = f"{type(error).__name__}: {error}".lower()
+    if "credential propagation was unsuccessful" in text:
+        what = "Drive refused: the permission was not given."
+        remedy = "Run the cell again, choose the account whose Drive holds your images and tick every box; allow "
+        remedy += "pop-ups and third-party cookies for colab.research.google.com."
+    elif "must not already contain files" in text:
+        what = "The mount folder holds files, so Drive cannot be mounted on it."
+        remedy = "Runtime > Disconnect and delete runtime, then run the pages from the top; nothing on Drive is lost."
+    elif "timeout" in text:
+        what = "Drive did not answer in time."
+        remedy = "Run the cell again. If it persists, My Drive holds too many files at its top: move them into folders."
+    elif isinstance(error, NotImplementedError):
+        what, remedy = "This runtime cannot mount Drive.", "Use a hosted Colab runtime in the browser."
+    elif isinstance(error, ImportError):
+        what, remedy = "This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."
+    else:
+        what = f"Drive could not be mounted ({type(error).__name__}: {error})."
+        remedy = "Run the cell again and allow access in the window that opens."
     return VggnbError(what, mountpoint, f"{remedy} {WITHOUT_DRIVE}")
 
 

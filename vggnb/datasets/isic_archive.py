@@ -25,7 +25,7 @@ TABLE = "labels.csv"
 _AT_ONCE = 4  # downloads; be kind to the archive
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """An image as the archive describes it; `group` is its lesion's id, else its patient's."""
 
@@ -49,18 +49,16 @@ def isic(
     queries: Mapping[str, str] = DERMOSCOPY,
     each: int = 200,
     licences: tuple[str, ...] = ("CC-0",),
-    thumbnails: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Download images by diagnosis, and give the table (path, label, group) that is the dataset.
+    """Download images by diagnosis, and return the table (path, label, group) that is the dataset.
 
-    Beside the table stand the class folders and ATTRIBUTION.txt. A second call fetches only what is missing.
+    Class folders and ATTRIBUTION.txt are beside the table. A second call downloads only what is missing.
 
     Args:
         queries: class name -> the archive's search words (https://www.isic-archive.com, "Search").
         each: at most so many images a class.
         licences: only images under these: "CC-0", "CC-BY", "CC-BY-NC".
-        thumbnails: 256 pixels a side instead of the whole image: enough here, and 50 times faster.
 
     Raises:
         VggnbError: the archive does not answer, refuses the words, has no such image, or some could not be fetched.
@@ -71,7 +69,7 @@ def isic(
     target = make_folder(Path(target).absolute())
     records: dict[str, Record] = {}
     for class_name, query in queries.items():
-        found = list(_take(_search(query), class_name, each, licences, thumbnails))
+        found = list(_take(_search(query), class_name, each, licences))
         if not found:
             what = f"The archive has no image for {class_name} under {', '.join(licences)}."
             raise VggnbError(what, query, "Check the search words, or allow more licences.")
@@ -106,7 +104,7 @@ def _search(query: str) -> Iterator[dict]:
             raise _unexpected(error) from error
 
 
-def _take(results: Iterator[dict], class_name: str, each: int, licences, thumbnails: bool) -> Iterator[Record]:
+def _take(results: Iterator[dict], class_name: str, each: int, licences) -> Iterator[Record]:
     """The first results whose licence is wanted."""
     taken = 0
     for result in results:
@@ -116,7 +114,7 @@ def _take(results: Iterator[dict], class_name: str, each: int, licences, thumbna
             licence, name = result["copyright_license"], result["isic_id"]
             if licence not in licences or not result.get("public", True):
                 continue
-            file = result["files"]["thumbnail_256" if thumbnails else "full"]
+            file = result["files"]["full"]
             facts = {key: value for part in result["metadata"].values() for key, value in part.items()}
             group = facts.get("lesion_id") or facts.get("patient_id") or ""
             size = int(file.get("size") or 0)
@@ -130,7 +128,7 @@ def _take(results: Iterator[dict], class_name: str, each: int, licences, thumbna
 
 
 def _fetch_all(records: list[Record], target: Path, progress: bool) -> None:
-    """Fetch what is missing, some at once; at the end name what could not be fetched."""
+    """Download what is missing, some at once; then name what could not be downloaded."""
     from tqdm.auto import tqdm
 
     for record in records:
@@ -144,17 +142,15 @@ def _fetch_all(records: list[Record], target: Path, progress: bool) -> None:
 
 
 def _fetch(record: Record, path: Path) -> VggnbError | None:
-    """Fetch one image if it is not there already; give the error that was in the way."""
+    """Download one image if it is not there already; return the error, if any."""
     try:
-        if path.exists() and _is_whole(path.read_bytes(), record.size):
-            return None
-        data = get(record.address)
-        if not _is_whole(data, record.size):
-            return VggnbError("It arrived damaged.", record.isic_id, "Run this again.")
-        write_bytes(path, data)
+        if not (path.exists() and _is_whole(path.read_bytes(), record.size)):
+            data = get(record.address)
+            if not _is_whole(data, record.size):
+                return VggnbError("It arrived damaged.", record.isic_id, "Run this again.")
+            write_bytes(path, data)
     except VggnbError as error:
         return error
-    return None
 
 
 def _is_whole(data: bytes, size: int) -> bool:

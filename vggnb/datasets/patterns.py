@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from vggnb.datasets.made import made_once
+from vggnb.datasets.samples import made_once
 from vggnb.storage import VggnbError, make_folder
 
 CLASSES = ("bricks", "dots", "grid", "rings", "stripes", "waves")
@@ -21,14 +21,12 @@ YY, XX = np.mgrid[0:H, 0:W].astype(np.float32)
 
 
 def textures(folder: Path, *, each: int = 50, seed: int = 0) -> Path:
-    """Draw the images and give the dataset folder: six class folders, JPEG of 200 x 150 pixels.
+    """Draw the images and return the dataset folder: six class folders, JPEG of 200 x 150 pixels.
 
-    The same seed gives the same images; names tell nothing about the class.
+    The same seed gives the same images. A second call for the same finds them, other textures are replaced.
 
     Args:
-        folder: where they go; a second call for the same finds them there, other textures are replaced.
         each: images of each class.
-        seed: another seed, other images.
 
     Raises:
         VggnbError: fewer than one image, or the folder holds something else.

@@ -14,7 +14,7 @@ _SOURCE = ".vggnb-source.json"  # hidden: a census counts it as a system file
 
 
 def kaggle(slug: str = ARTICLE_SET) -> Path:
-    """Download a dataset of Kaggle, by default the article's, and give its folder; a second call finds it there.
+    """Download a Kaggle dataset, by default the article's, and return its folder; a second call finds it there.
 
     Args:
         slug: `owner/name`, as in the dataset's address.
@@ -34,7 +34,7 @@ def kaggle(slug: str = ARTICLE_SET) -> Path:
 
 
 def url(address: str, target: Path, *, sha256: str, progress: bool = True) -> Path:
-    """Download an archive, check it, unpack it to the folder `target`, and give that; a second call finds it there.
+    """Download an archive, verify its checksum, and unpack it to the folder `target`; a second call finds it there.
 
     Args:
         address: of a .zip or .tar.gz.
@@ -64,13 +64,12 @@ def url(address: str, target: Path, *, sha256: str, progress: bool = True) -> Pa
 
 
 def _checked_download(address: str, work: Path, sha256: str, progress: bool) -> Path:
-    """Let pooch fetch the file and compare its checksum; one that is there already is not fetched again."""
+    """Download with pooch; a file that is there already with this checksum is kept."""
     pooch = needed("pooch")
     pooch.get_logger().setLevel("ERROR")
 
     def attempt() -> str:
-        options = {"timeout": requesting.TIMEOUT_S, "headers": {"User-Agent": "vggnb"}}
-        loader = pooch.HTTPDownloader(progressbar=progress, **options)
+        loader = pooch.HTTPDownloader(progressbar=progress, timeout=requesting.TIMEOUT_S, **requesting.OPTIONS)
         return pooch.retrieve(address, f"sha256:{sha256}", fname=sha256, path=work, downloader=loader)
 
     try:
@@ -81,7 +80,7 @@ def _checked_download(address: str, work: Path, sha256: str, progress: bool) -> 
 
 
 def _kaggle_error(error: Exception, slug: str) -> VggnbError:
-    """Put what Kaggle or the network says in words a learner can act on."""
+    """What went wrong, and what to do about it."""
     code = getattr(getattr(error, "response", None), "status_code", None)
     if code in (401, 403):
         what = f"Kaggle refused ({code}): this dataset asks for an account, or its terms are not accepted."

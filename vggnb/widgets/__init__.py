@@ -1,11 +1,4 @@
-"""Controls in a notebook: browse a dataset, preview batches, watch training, move the threshold, try your own images.
-
-- `panel`: controls, and below them what a function draws for their values
-- `explorers`: dataset browser, batch preview, threshold explorer
-- `training`: live training curves
-- `uploads`: try your own images
-- `app`: `vggnb app`
-"""
+"""Controls in a notebook: browse images, preview batches, watch training, move the threshold, try your own images."""
 
 from vggnb.widgets.explorers import batch_preview, dataset_browser, threshold_explorer
 from vggnb.widgets.panel import Panel

@@ -30,7 +30,7 @@ def serve(run: Path, *, port: int = 8866, tell: Callable[[str], object] = print)
     """Serve the page until interrupted.
 
     Raises:
-        VggnbError: Voila is not installed, the folder is no trained run, or the port is taken.
+        VggnbError: Voila is not installed, the folder is not a trained run, or the port is in use.
     """
     check(run, port)
     prepare(run)
@@ -63,7 +63,7 @@ def check(run: Path, port: int) -> None:
 
 
 def prepare(run: Path) -> tuple:
-    """The run, its bundle (saved where missing), its predictions on validation or a sentence why there are none."""
+    """The run, its bundle (saved if missing), and its predictions on validation or why there are none."""
     from vggnb.evaluate import predict_split
     from vggnb.save import open_or_save
     from vggnb.train import open_run
@@ -87,19 +87,15 @@ def show() -> None:
     upload = try_your_own(bundle, hint=f"Choose one or several images, together up to {MOST_UPLOADED // 10**6} MB.")
     parts = [_words(NOT_A_DEVICE, "b"), _words("Your own images", "h2")]
     parts += [_words(f"The model VGG_{bundle.name} predicts one of these classes: {classes}."), upload.view]
-    parts += [_words("Decision threshold", "h2"), *_explorer(predictions, run.classes)]
+    parts += [_words("Decision threshold", "h2")]
+    if len(run.classes) != 2:
+        parts += [_words("A threshold separates two classes; this model has more.")]
+    elif isinstance(predictions, str):
+        parts += [_words(predictions)]
+    else:
+        parts += [_words(f"Move the threshold: {len(predictions.labels)} validation images.")]
+        parts += [threshold_explorer(predictions, run.classes).view]
     display(ipywidgets.VBox(parts, layout={"max_width": "60em", "margin": "0 auto", "padding": "0 1em"}))
-
-
-def _explorer(predictions, classes: tuple[str, ...]) -> list:
-    """The threshold explorer with a line about it; or the sentence why there is none."""
-    if isinstance(predictions, str):
-        return [_words(predictions)]
-    try:
-        explorer = threshold_explorer(predictions, classes)
-    except VggnbError as error:  # more than two classes
-        return [_words(f"{error.what} {error.remedy}")]
-    return [_words(f"Move the threshold: {len(predictions.labels)} validation images."), explorer.view]
 
 
 def _words(words: object, tag: str = "p"):

@@ -17,10 +17,7 @@ from vggnb.widgets.panel import Panel, View
 
 PAGE = 12  # images
 ROTATIONS = ("no rotation", "rotated 90° left", "rotated 180°", "rotated 90° right")
-TRANSFORMS = (
-    *ROTATIONS,
-    *(f"mirrored, {rotation}" for rotation in ROTATIONS),
-)  # as in `flip_rotate`
+TRANSFORMS = (*ROTATIONS, *(f"mirrored, {rotation}" for rotation in ROTATIONS))  # as in `flip_rotate`
 RANDOM = len(TRANSFORMS)  # a random transform for each image, another one in each epoch
 FLAGS = {"duplicate": "pairs", "leak": "leaks", "conflict": "conflicts"}  # word -> attribute of a census
 
@@ -87,8 +84,7 @@ def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
         counts = ", ".join(f"{shown(name)} {labels.count(label)}" for label, name in enumerate(manifest.classes))
         text = f"epoch {epoch}, batch {batch} of {batches}, {choices[transform]}: "
         text += f"{counted(len(images), 'image')}, {counts}"
-        unreadable = len(rows) - len(images)
-        text += f"; {unreadable} cannot be read" if unreadable else ""
+        text += f"; {len(rows) - len(images)} cannot be read" if len(rows) > len(images) else ""
         grid = figures.batch_grid(np.stack(images), np.array(labels), manifest.classes).image() if images else b""
         return View(text, grid)
 
@@ -124,19 +120,13 @@ def threshold_explorer(predictions, classes: Sequence[str], positive: str | None
 
     def draw(threshold: float, cost: float) -> View:
         predicted = scores >= threshold
-        counts = np.array([[(truth == i) & (predicted == j) for j in (False, True)] for i in (False, True)]).sum(
-            axis=-1
-        )
-        (true_negative, false_positive), (false_negative, true_positive) = counts.tolist()
+        counts = np.array([[np.sum((truth == i) & (predicted == j)) for j in (False, True)] for i in (False, True)])
+        (tn, fp), (fn, tp) = counts.tolist()
         parts = [f"{shown(positive)} is predicted from probability {threshold:.2f}"]
-        for name, hits, misses in (
-            ("sensitivity", true_positive, false_negative),
-            ("specificity", true_negative, false_positive),
-        ):
-            total = hits + misses
+        for name, hits, total in (("sensitivity", tp, fn + tp), ("specificity", tn, tn + fp)):
             parts.append(f"{name} {f'{hits / total:.2f}' if total else '-'} ({hits} of {total})")
-        parts.append(f"{false_negative} missed, {counted(false_positive, 'false alarm')}")
-        parts.append(f"cost {cost * false_negative + false_positive:g} if a miss costs {cost:g} times a false alarm")
+        parts.append(f"{fn} missed, {counted(fp, 'false alarm')}")
+        parts.append(f"cost {cost * fn + fp:g} if a miss costs {cost:g} times a false alarm")
         confusion = counts if p else counts[::-1, ::-1]
         report = SimpleNamespace(confusion=confusion, classes=tuple(classes))
         image = figures.operating_point(report, (truth, scores), threshold=threshold).image()

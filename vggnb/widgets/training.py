@@ -1,6 +1,5 @@
 """Watch a training: a bar, the latest numbers, live learning curves and the time left."""
 
-import math
 import time
 from types import SimpleNamespace
 
@@ -65,7 +64,6 @@ class TrainingProgress:
         if len(self.rows) < 2 or not {"loss", "accuracy"} <= self.rows[0].keys():
             return
         start = time.monotonic()
-        before = [dict.fromkeys(self.rows[0], math.nan)] * self.first  # epochs of an earlier training, now continued
-        self.image.value = figures.learning_curves(SimpleNamespace(rows=[*before, *self.rows])).image()
+        self.image.value = figures.learning_curves(SimpleNamespace(rows=self.rows)).image()
         self.image.layout.display = None
         self.next_s = time.monotonic() + max(0.5, (time.monotonic() - start) / CURVE_SHARE)

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from html import escape
 
 import ipywidgets
 from PIL import Image
@@ -18,6 +17,18 @@ SMALL = 120  # pixels of a thumbnail's longer side
 HINT = "Choose one or several images. Jupyter drops more than 10 MB at once without a message; for larger files use "
 HINT += "predict_files(bundle, ['photo.jpg']), or vggnb app, which takes 100 MB."
 OUT_OF_DISTRIBUTION = "This image is out of distribution: unlike the training images. The prediction may mean nothing."
+PAGE = """{% for one in images %}{% if one.error %}<p><b>{{ one.name }}</b>: {{ one.error }}</p>{% else %}
+<div style="display:flex;flex-wrap:wrap;gap:1em 2em;margin:1em 0;line-height:1.4;overflow-wrap:anywhere">
+<div style="flex:0 1 17em"><p><b>{{ one.name }}</b></p><img alt="thumbnail" src="{{ one.thumbnail }}"><table>
+{% for name, p in one.classes %}<tr><td>{{ name }}</td><td style="width:8em;background:#8883">
+<div style="background:#0072B2;height:0.8em;width:{{ "%.1f" % (100 * p) }}%"></div></td>
+<td style="text-align:right">{{ "%.2f" % p }}</td></tr>{% endfor %}</table>
+{% if one.out_of_distribution %}<p>⚠ <b>{{ warning }}</b></p>{% endif %}</div>
+{% if one.heat %}<figure style="margin:0;flex:1 1 24em;max-width:34em">
+<img alt="heat map" style="width:100%" src="{{ one.heat[0] }}"><figcaption>Grad-CAM, {{ one.heat[1] }}</figcaption>
+</figure>{% endif %}</div>{% endif %}{% endfor %}
+{% if rule %}<p>Predicted: {{ rule }}.</p>{% endif %}
+{% if more %}<p>Heat maps are shown for the first {{ most }} images.</p>{% endif %}"""
 
 
 def try_your_own(bundle, *, hint: str = HINT) -> Panel:
@@ -31,9 +42,9 @@ def try_your_own(bundle, *, hint: str = HINT) -> Panel:
 
     def draw(upload) -> View:
         files = uploaded(upload)
-        predictions = predict.predict_images(bundle, files, threshold=threshold) if files else []
         if not files:
             return View(hint)
+        predictions = predict.predict_images(bundle, files, threshold=threshold)
         return View("\n".join(map(str, predictions)), html=_html(bundle, files, predictions))
 
     return Panel(draw, upload=ipywidgets.FileUpload(accept="image/*", multiple=True))
@@ -46,54 +57,41 @@ def uploaded(value) -> list[tuple[str, bytes]]:
 
 
 def _html(bundle, files, predictions) -> str:
-    """All predictions, the first MOST_MAPS with a heat map."""
-    parts, maps = [], 0
+    """All predictions, the first MOST_MAPS with a heat map; every name is escaped."""
+    from jinja2 import Environment
+
+    images, readable = [], 0
     for (name, data), one in zip(files, predictions, strict=True):
-        if one.error:
-            parts.append(f"<p><b>{escape(shown(name))}</b>: {escape(one.error)}</p>")
-            continue
-        maps += 1
-        parts.append(_prediction_html(name, data, one, _heat_map(bundle, data, one) if maps <= MOST_MAPS else ""))
-    more = f"<p>Heat maps are shown for the first {MOST_MAPS} images.</p>"
-    rule = next((f"<p>Predicted: {escape(str(one.rule))}.</p>" for one in predictions if not one.error), "")
-    return "".join(parts) + rule + (more if maps > MOST_MAPS else "")
+        image = {"name": shown(name), "error": one.error, "out_of_distribution": one.out_of_distribution}
+        if not one.error:
+            readable += 1
+            image["thumbnail"] = _thumbnail(data)
+            image["classes"] = [(shown(kind), p) for kind, p in list(one.probabilities.items())[:MOST_CLASSES]]
+            image["heat"] = _heat_map(bundle, data, one) if readable <= MOST_MAPS else None
+        images.append(image)
+    rule = next((str(one.rule) for one in predictions if not one.error), "")
+    words = {"rule": rule, "warning": OUT_OF_DISTRIBUTION, "more": readable > MOST_MAPS, "most": MOST_MAPS}
+    return Environment(autoescape=True).from_string(PAGE).render(images=images, **words)
 
 
-def _heat_map(bundle, data: bytes, prediction) -> str:
-    """The Grad-CAM of the predicted class, as a figure with its caption."""
+def _heat_map(bundle, data: bytes, prediction) -> tuple[str, str]:
+    """The Grad-CAM of the predicted class: address of the image, and its sentence."""
     from vggnb.explain import grad_cam  # TensorFlow: not before it is needed
 
     name = prediction.class_name
     pixels = read_image(data, size=bundle.recipe.image_size, resize=bundle.recipe.resize)
     heat = grad_cam(bundle.model, pixels, class_index=bundle.classes.index(name))
     drawing = figures.heatmap_overlay(pixels, {f"for {name}": heat})
-    picture = _image_html(drawing.image(), "heat map", "width:100%")
-    caption = f"<figcaption>{escape(f'Grad-CAM, {drawing.sentence}')}</figcaption>"
-    return f'<figure style="margin:0;flex:1 1 24em;max-width:34em">{picture}{caption}</figure>'
-
-
-def _prediction_html(name: str, data: bytes, prediction, heat_map: str) -> str:
-    """One image's prediction: name, thumbnail, a bar for each class, the predicted one first, and the heat map."""
-    rows = []
-    for kind, share in list(prediction.probabilities.items())[:MOST_CLASSES]:
-        bar = f'<div style="background:#0072B2;height:0.8em;width:{100 * share:.1f}%"></div>'
-        cells = f'<td style="width:8em;background:#8883">{bar}</td><td style="text-align:right">{share:.2f}</td>'
-        rows.append(f"<tr><td>{escape(shown(kind))}</td>{cells}</tr>")
-    warning = f"<p>⚠ <b>{OUT_OF_DISTRIBUTION}</b></p>" if prediction.out_of_distribution else ""
-    title = f"<p><b>{escape(shown(name))}</b></p>"
-    left = f'<div style="flex:0 1 17em">{title}{_thumbnail(data)}<table>{"".join(rows)}</table>{warning}</div>'
-    style = "display:flex;flex-wrap:wrap;gap:1em 2em;margin:1em 0;line-height:1.4;overflow-wrap:anywhere"
-    return f'<div style="{style}">{left}{heat_map}</div>'
+    return _address(drawing.image()), drawing.sentence
 
 
 def _thumbnail(data: bytes) -> str:
-    """A small copy of what was decoded; the uploaded bytes themselves never reach the page."""
-    picture, small = Image.fromarray(decode(data, enough=SMALL).pixels), io.BytesIO()
-    picture.thumbnail((SMALL, SMALL))
-    picture.save(small, "JPEG", quality=80)
-    return _image_html(small.getvalue(), "thumbnail")
+    """A small copy of the decoded image; the uploaded bytes themselves never reach the page."""
+    image, small = Image.fromarray(decode(data, enough=SMALL).pixels), io.BytesIO()
+    image.thumbnail((SMALL, SMALL))
+    image.save(small, "JPEG", quality=80)
+    return _address(small.getvalue())
 
 
-def _image_html(data: bytes, words: str, style: str = "") -> str:
-    """An image that we made ourselves, inside the page."""
-    return f'<img alt="{words}" style="{style}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+def _address(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
