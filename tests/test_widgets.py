@@ -238,8 +238,8 @@ def test_class_names_are_escaped_and_out_of_distribution_is_warned_about(monkeyp
     monkeypatch.setattr(uploads, "_heat_map", lambda *_: "")
     for unusual in (True, False):
         one = Prediction("a.jpg", {HOSTILE: 0.75, "dog": 0.25}, out_of_distribution=unusual)
-        monkeypatch.setattr("vggnb.predict.predict_images", lambda bundle, files, one=one: [one for _ in files])
-        panel = try_your_own(None)
+        monkeypatch.setattr("vggnb.predict.predict_images", lambda *_, one=one, threshold: [one])
+        panel = try_your_own(Thing(threshold=None))
         upload(panel, ("a.jpg", jpeg()))
         assert "<img src=x" not in panel.words.value and "width:75.0%" in panel.words.value
         assert (uploads.OUT_OF_DISTRIBUTION in panel.words.value) == unusual
