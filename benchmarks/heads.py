@@ -130,8 +130,8 @@ def ideas(data: Data) -> Iterator[tuple[str, dict]]:
     yield "a fifth of it, classes weigh the same", exact(data, rare=0.2, balanced=True)
     best = Recipe.best().with_(ridge=now["ridge"])
     yield "exact, first repeat only", exact((*data[:2], data[2][:1]))
-    yield "Adam, rate falls to zero", adam(data, best)
-    yield "Adam, constant rate", adam(data, best.with_(decay=False))
+    yield "Adam, rate falls to zero", adam(data, best.with_(decay=True))
+    yield "Adam, constant rate", adam(data, best)
 
 
 def load(options) -> Data:

@@ -174,6 +174,9 @@ def trained(options):
     from vggnb.metrics import positive_class
     from vggnb.train import History, train
 
+    unused = [f"--{name.replace('_', '-')}" for name in ("epochs", "learning_rate") if getattr(options, name)]
+    if unused and recipe.is_solved_exactly and not recipe.fine_tune:
+        note(options, f"{' and '.join(unused)}: no effect, since the head of this recipe is solved exactly.")
     census = survey(options, workspace)
     manifest = split(options, census, recipe)
     positive_class(census.classes, options.positive)  # wrong? better now than after an hour
