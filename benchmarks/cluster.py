@@ -39,7 +39,7 @@ def manifest_of(dataset: Path, count: int, folder: Path) -> Path:
 def extracted(engine: str, manifest: Path, store: Path, options) -> tuple[float, dict]:
     """Seconds of a fresh process, and what it printed."""
     command = [sys.executable, "-m", "vggnb", "extract", manifest, "--engine", engine, "--store", store, "--json"]
-    command += ["--weights", options.weights, "--image-size", options.image_size, "--quiet"]
+    command += ["--weights", options.weights, "--image-size", options.image_size, "--precision", "float32", "--quiet"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     start = time.perf_counter()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
