@@ -8,9 +8,11 @@ How to keep a test cheap. The suite runs in two processes, and each makes the se
 - A writer, a census or a text needs neither network nor training: a `types.SimpleNamespace` will do.
 """
 
+import json
 import os
 import shutil
 import signal
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,7 +21,7 @@ import pytest
 from PIL import Image
 
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError
+from vggnb.storage import VggnbError, write_json
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -195,9 +197,27 @@ def own_run(best_run, tmp_path):
 def saved(best_run, tmp_path_factory):
     """The bundle of the run of `best` in all formats that can be written here, verified: (folder, files)."""
     from vggnb.save import save_bundle
+    from vggnb.save.saving import SavedFile
 
-    folder = tmp_path_factory.mktemp("bundles") / "pets"
-    return folder, save_bundle(best_run[0], folder, formats="all")
+    # Each format is verified in a fresh process: half a minute, so of two test processes one does it for both.
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    folder, done = place / "bundles" / "pets", place / "bundles.json"
+    try:
+        folder.parent.mkdir()
+    except FileExistsError:
+        while not done.is_file():
+            time.sleep(0.2)
+    else:
+        try:
+            files = [vars(file) for file in save_bundle(best_run[0], folder, formats="all")]
+        except BaseException as error:
+            write_json(done, str(error))
+            raise
+        write_json(done, files)
+    files = json.loads(done.read_bytes())
+    assert isinstance(files, list), f"the other process could not save the bundle: {files}"
+    return folder, [SavedFile(**file) for file in files]
 
 
 @pytest.fixture(scope="session")
