@@ -40,6 +40,8 @@ def save_small(folder, *, seed=0, formats=("keras",)):
         fan_in = np.prod(weight.shape[:-1]) or 1
         weight.assign(random.standard_normal(weight.shape, np.float32) / np.sqrt(fan_in))
     run = SimpleNamespace(
+        folder=Path(folder),
+        source=SimpleNamespace(precision="float32"),
         classes=("cat", "dog"),
         recipe=RECIPE,
         manifest=SimpleNamespace(dataset=Path("pets")),
