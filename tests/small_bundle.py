@@ -29,20 +29,20 @@ def small_vgg():
         yield
 
 
-def save_small(folder, *, seed=0, formats=("keras",)):
+def save_small(folder, *, seed=0, formats=("keras",), classes=("cat", "dog"), precision="float32"):
     """A whole bundle with random numbers, as `save_bundle` writes it; inside `small_vgg`."""
     from vggnb.model import empty_base, empty_classifier
     from vggnb.save import save_bundle
     from vggnb.save.bundle import weighted
 
-    model, random = empty_classifier(empty_base(RECIPE.image_size), RECIPE, 2), np.random.default_rng(seed)
+    model, random = empty_classifier(empty_base(RECIPE.image_size), RECIPE, len(classes)), np.random.default_rng(seed)
     for weight in (weight for layer in weighted(model) for weight in layer.weights):
         fan_in = np.prod(weight.shape[:-1]) or 1
         weight.assign(random.standard_normal(weight.shape, np.float32) / np.sqrt(fan_in))
     run = SimpleNamespace(
+        classes=classes,
         folder=Path(folder),
-        source=SimpleNamespace(precision="float32"),
-        classes=("cat", "dog"),
+        source=SimpleNamespace(precision=precision),
         recipe=RECIPE,
         manifest=SimpleNamespace(dataset=Path("pets")),
         ranges=lambda: None,

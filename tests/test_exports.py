@@ -218,7 +218,9 @@ def test_vggnb_cannot_be_imported_where_files_are_verified(tmp_path):
         (" H5 ,.keras", ["h5", "keras"]),
         ("weights.h5", ["weights"]),
         (["json"], ["json", "weights"]),
-        ("saved_model,tf", ["savedmodel"]),
+        ("saved_model,tf, Saved-Model", ["savedmodel"]),
+        ("all", exports.available()[0]),
+        ("safetensors", []),
         ((), []),
     ],
 )

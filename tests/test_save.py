@@ -115,6 +115,14 @@ def test_the_images_for_comparing_tell_models_apart(bundle):
     assert len(np.unique(bundle.forward(images)[0][:, 0])) == 8
 
 
+def test_more_than_a_thousand_classes(tmp_path):
+    classes = tuple(f"c{number:04d}" for number in range(1001))
+    with small_vgg():
+        save_small(tmp_path / "many", classes=classes, formats=["keras"])
+        bundle = load_bundle(tmp_path / "many")
+        assert bundle.classes == classes and bundle.forward(check_images(32))[0].shape == (8, 1001)
+
+
 # What is missing, damaged or something else
 
 

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".ke
 EXPORTS = {"savedmodel": ".savedmodel", "onnx": ".onnx", "litert": ".tflite"}
 ENDINGS = FORMATS | EXPORTS
 ARTICLE = ("json", "h5", "weights")
-ALIASES = {"weights.h5": "weights", "tflite": "litert", "tf": "savedmodel", "saved_model": "savedmodel", "hdf5": "h5"}
+ALIASES = {"weights.h5": "weights", "tflite": "litert", "tf": "savedmodel", "hdf5": "h5", "safetensors": ""}
 NEEDS = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}  # modules, of the extra `export`
 TOLERANCE = dict.fromkeys(FORMATS, 1e-5) | dict.fromkeys(EXPORTS, 1e-4)  # between probabilities
 
@@ -54,15 +55,15 @@ def choose_formats(formats: str | Iterable[str]) -> list[str]:
     words = formats.split(",") if isinstance(formats, str) else list(formats)
     here, reasons = available()
     chosen: list[str] = []
-    for word in (word.strip().lower().lstrip(".") for word in words):
-        kind = ALIASES.get(word, word)
+    for word in words:
+        plain = re.sub(r"^\.|[-_\s]", "", word.strip().lower())
+        kind = ALIASES.get(plain, plain or "none")
         if kind in reasons:
             raise VggnbError(f"The format {kind} cannot be written: {reasons[kind]}", "--formats", INSTALL)
-        if kind not in (*ENDINGS, "article", "all"):
-            raise VggnbError(
-                f"There is no format '{word}'.", "--formats", f"Use article, all, or {', '.join(ENDINGS)}."
-            )
-        chosen += {"article": ARTICLE, "all": here, "json": ("json", "weights")}.get(kind, (kind,))
+        if kind not in (*ENDINGS, "article", "all", ""):  # "": what is always written
+            remedy = f"Use article, all, or some of {', '.join(ENDINGS)}, with commas between them."
+            raise VggnbError(f"There is no format '{word}'.", "--formats", remedy)
+        chosen += {"article": ARTICLE, "all": here, "json": ("json", "weights"), "": ()}.get(kind, (kind,))
     return list(dict.fromkeys(chosen))
 
 
