@@ -165,11 +165,14 @@ try_your_own(bundle)
 # vggnb predict FOLDER_OF_THE_BUNDLE holiday_photos/ --csv > answers.csv
 # find holiday_photos -type f -mtime -7 -print0 | vggnb predict FOLDER_OF_THE_BUNDLE - --json
 # vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg --engine onnxruntime
+# vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg --threshold 0.3
 # ```
 #
 # `print(bundle.folder)` says what to put for FOLDER_OF_THE_BUNDLE; in Colab it is
 # `/content/drive/MyDrive/vggnb/runs/dataset/best/bundle` (for the sample, `sample` in the place of `dataset`).
-# The last line starts without TensorFlow and so answers several times sooner; it needs the bundle's ONNX file (page 7).
+# The line with `onnxruntime` starts without TensorFlow and so answers several times sooner; it needs the bundle's ONNX file
+# (page 7). The last line is for two classes: the positive one is predicted from a probability of 0.3 on. After
+# `vggnb evaluate RUN --sensitivity 0.9` the bundle carries the threshold that was chosen, and `--threshold chosen` uses it.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise

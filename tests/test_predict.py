@@ -340,7 +340,19 @@ def test_a_threshold_that_cannot_be_used_is_told(bundle):
         choose_rule(replace(bundle, classes=("ash", "birch", "oak")), 0.5)
 
 
-# A run in a bundle's place
+# A run in a bundle's place, and the other way round
+
+
+@pytest.fixture
+def ask_cli(capsys):
+    """A function: words -> exit code, stdout, stderr of `vggnb`."""
+
+    def ask_cli(*words):
+        code = cli.main([*map(str, words)])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return ask_cli
 
 
 def test_a_run_predicts_as_its_bundle_does(own_run, bundle, manifest, rows):
@@ -361,6 +373,14 @@ def test_the_bundle_in_a_run_is_used_unless_it_is_of_an_earlier_training(own_run
     (inside / "bundle.json").unlink()  # a link to the shared one
     (inside / "bundle.json").write_text(json.dumps(document | {"model_sha256": "0" * 64}))
     assert open_model(own_run.folder).folder == own_run.folder
+
+
+def test_a_run_is_found_from_its_bundle_and_a_bundle_elsewhere_is_called_one(own_run, own_bundle, ask_cli):
+    elsewhere = ask_cli("report", own_bundle)
+    assert elsewhere[0] == 2 and "This is a bundle, not a run." in elsewhere[2] and "run.json" in elsewhere[2]
+    inside = own_bundle.rename(own_run.folder / "bundle")
+    code, out, _ = ask_cli("evaluate", inside, "--json", "--quiet")
+    assert code == 0 and json.loads(out)["n"] == 12
 
 
 def test_a_threshold_that_evaluate_chose_arrives_in_the_bundle(own_run, own_bundle, capsys, manifest):

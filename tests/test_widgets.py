@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
@@ -232,6 +233,15 @@ def test_uploads_are_predicted_and_broken_files_are_named(bundle, tmp_path, monk
     assert "<img src=x" not in text and "&lt;img src=x onerror=alert(1)&gt;" in text and "\u202e" not in text
     assert text.count("<img") == 4  # of each image a thumbnail and a heat map, both made by us
     assert list(tmp_path.iterdir()) == [] and not (tmp_path.parent.parent / "x.jpg").exists()
+
+
+def test_the_threshold_that_was_chosen_decides_and_is_said(bundle, monkeypatch):
+    monkeypatch.setattr(uploads, "_heat_map", lambda *_: "")
+    for threshold, name in ((1e-9, "cat"), (1 - 1e-9, "dog")):
+        point = {"threshold": threshold, "positive": "cat", "aim": "a sensitivity of at least 0.9", "images": 24}
+        panel = try_your_own(replace(bundle, threshold=point))
+        upload(panel, ("moon.jpg", jpeg()))
+        assert str(panel).startswith(f"moon.jpg: {name}") and "at least 0.9" in panel.words.value
 
 
 def test_class_names_are_escaped_and_out_of_distribution_is_warned_about(monkeypatch):
