@@ -1,12 +1,12 @@
 # %% [markdown]
-# # 1. Paths: where your pictures and your results live
+# # 1. Paths: where your images and results are stored
 #
 # After this page you can
 #
 # - make the project folder and the dataset folder, on Google Drive or on your own machine,
-# - mount Drive, with the right account, and read what goes wrong when it does not mount,
-# - point the series at the sample or at your own pictures by changing one line,
-# - say which folder holds train, which validation and which test, and why there are three.
+# - mount Drive with the right account, and read the message when it fails,
+# - switch between the sample and your own images,
+# - explain what train, validation and test are for.
 #
 # **Article steps** 1 to 7. **Reads** a dataset folder. **Writes** empty folders for your project.
 # **Takes** a second, quick and full alike, on any CPU; nothing is trained here.
@@ -42,28 +42,27 @@ ws = open_workspace()
 print(ws)
 
 # %% [markdown]
-# ## What the setup cell said
+# ## What the setup cell prints
 #
-# Every page begins with the same cell. In Colab it asks for permission to use your Drive. **Choose the account whose
-# Drive holds your images**: Colab and Drive must belong to the same account, or your folder will not be there. (Step 5
-# says what to do when it fails.) Look for three lines in what it printed, and two names that come back on every page:
+# Every page begins with this cell. In Colab it asks for permission to use your Drive. **Choose the account whose Drive
+# holds your images.** These lines and names appear on every page:
 #
-# | line or name | what it tells |
+# | line or name | meaning |
 # |---|---|
-# | profile | **quick** works with pictures of 96 pixels, in seconds; **full** with pictures of 224 pixels. Colab works on the sample, in quick, while `MyDrive/vggnb/dataset` holds no file; as soon as there are pictures, it works on these, in full. Everywhere else it is quick, unless `VGGNB_PROFILE` says full. The numbers printed on these pages are quick's. |
-# | dataset | the pictures that the pages will use |
-# | runs | where everything that is trained will be kept: a folder for each dataset, with its name (`sample` for the sample) |
-# | `<home>` | the folder of the whole series: in Colab `vggnb` on your Drive, elsewhere what `print(ws.home)` says |
-# | `ws` | the **workspace**, which the setup cell made: it knows all these places, and the pages ask it |
+# | profile | **quick**: images of 96 pixels, in seconds. **full**: images of 224 pixels. Colab uses the sample in quick until `MyDrive/vggnb/dataset` holds a file; then it uses your images in full. Elsewhere the profile is quick unless `VGGNB_PROFILE` is full. The outputs on these pages are from quick. |
+# | dataset | the images that the pages use |
+# | runs | where trained models are kept: one folder for each dataset, with its name (`sample` for the sample) |
+# | `<home>` | the folder of the whole series: `vggnb` on your Drive in Colab; elsewhere, see `print(ws.home)` |
+# | `ws` | the **workspace**, an object that holds all these paths |
 #
-# The sample was **drawn by a program**. It looks a little like dermoscopy (skin photographed through a magnifying lens)
-# so that the pages have something to work on, and it teaches nothing about skin.
+# The sample was **drawn by a program**. It resembles dermoscopy (skin photographed through a magnifying lens) but
+# contains no real skin.
 
 # %% [markdown]
 # ## Steps 1 and 2: a project folder, and a dataset folder in it
 #
-# The article makes a folder on Google Drive by hand and another one, `dataset`, inside it. One line does the same, on
-# Drive when you are in Colab and in your home otherwise. Folders that are already there are left exactly as they are.
+# The article makes a folder on Google Drive by hand, and a folder `dataset` inside it. One line does the same, on Drive
+# in Colab and in `<home>` elsewhere. Existing folders are left as they are.
 
 # %%
 from vggnb.paths import make_project_folders
@@ -72,53 +71,52 @@ folders = make_project_folders()
 print(folders)
 
 # %% [markdown]
-# Three empty folders wait for your pictures. In each of them you will make **one folder for each class**, named as you
-# want the answer to read. For two classes that is
+# The three folders are for your images. In each of them, make **one folder for each class**, with the class's name. For
+# two classes:
 #
 # ```
 # dataset/
 #   train/       benign/ malignant/     the network learns from these
-#   validation/  benign/ malignant/     you look at these while you decide (how many epochs, which recipe)
-#   test/        benign/ malignant/     looked at once, at the very end
+#   validation/  benign/ malignant/     used for decisions (number of epochs, recipe)
+#   test/        benign/ malignant/     used once, at the end
 # ```
 #
-# (An **epoch** is one pass over all training pictures.) Why three? Whatever you look at while deciding, you fit to, even if
-# only a little. Only pictures that no decision has seen can tell how the model will do on the next one. If you have no
-# validation folder, leave it empty: the series cuts a part off train for it (never off test) and says so.
+# (An **epoch** is one pass over all training images.) A score on images that you used for a decision is too optimistic.
+# Only images that played no part in any decision show how the model will do on new ones.
+#
+# You may leave validation empty: part of train is used instead, never part of test.
 
 # %% [markdown]
 # ## Step 3: put pictures in it
 #
-# The article takes its pictures from Kaggle (3 297 photographs of moles, benign or malignant). You can use any folder
-# of pictures; nothing below knows about skin. If you have none, these fetch some (they need a network, so they are
-# shown here and not run; each gives you the folder or table to put into `VGGNB_DATASET` below):
+# The article uses a set from Kaggle (3 297 photographs of moles, benign or malignant). Any folder of images works. If
+# you have none, these lines download some. They need a network, so they are not run here; each returns the folder or
+# table to put into `VGGNB_DATASET` below:
 #
 # ```python
 # from vggnb import datasets
-# datasets.kaggle()                               # the article's set; asks for your Kaggle account
-# datasets.isic(ws.home / "isic", each=200)       # the ISIC Archive: CC-0 pictures, with who is to be credited
+# datasets.kaggle()                               # the article's set; needs a Kaggle account
+# datasets.isic(ws.home / "isic", each=200)       # the ISIC Archive: CC-0 images, with attribution
 # datasets.solar_cells(ws.home / "solar")         # solar cells, defective or not: pip install elpv-dataset (91 MB)
-# datasets.url("https://...", ws.home / "my_pictures", sha256="...")
+# datasets.url("https://...", ws.home / "my_images", sha256="...")
 # ```
 #
-# Two hints that save an evening:
+# - Upload **one .zip file** rather than thousands of images: Drive is slow with many small files. Put it beside the
+#   folder `dataset`, not into it, and name it in `VGGNB_DATASET`.
+# - Keep the originals elsewhere. The series never changes or deletes your images, but an upload can fail.
 #
-# - Upload **one .zip file** rather than thousands of pictures: Drive is slow with many small files. Put it beside the folder
-#   `dataset`, not into it, and name it in `VGGNB_DATASET`.
-# - Keep the originals somewhere else. The series never changes or deletes your pictures, but an upload can go wrong.
-#
-# When they are there, run the setup cell again and look at its line *dataset*.
+# Then run the setup cell again and check its line *dataset*.
 #
 # ## Step 4: a notebook
 #
-# In the article you make an empty notebook. You already have this one: in Colab choose **File > Save a copy in
-# Drive**, and from page 4 on **Runtime > Change runtime type > T4 GPU**.
+# The article starts an empty notebook. You already have this one: in Colab choose **File > Save a copy in Drive**, and
+# from page 4 on **Runtime > Change runtime type > T4 GPU**.
 
 # %% [markdown]
 # ## Step 5: mount Google Drive
 #
-# In Colab the setup cell has asked for permission already; this cell asks again only if the connection was lost.
-# Elsewhere it has nothing to do.
+# In Colab the setup cell has already mounted Drive. This cell asks again only if the connection was lost; elsewhere it
+# does nothing.
 
 # %%
 from vggnb.paths import mount_drive
@@ -126,22 +124,22 @@ from vggnb.paths import mount_drive
 drive = mount_drive()
 
 # %% [markdown]
-# If it fails, the message names the reason and the way out. The three that people meet most:
+# If mounting fails, the message gives the reason and the remedy. The three most common cases:
 #
-# | it says | do |
+# | reason | remedy |
 # |---|---|
 # | the permission was not given | run the cell again, tick every box, allow pop-ups and third-party cookies |
 # | the mount folder holds files | Runtime > Disconnect and delete runtime, then start again; nothing on Drive is lost |
-# | Drive did not answer in time | run it again; if it persists, move the many files at the top of My Drive into folders |
+# | Drive did not answer in time | run it again; if it persists, move the files at the top of My Drive into folders |
 
 # %% [markdown]
 # ## Step 6: imports
 #
-# > **In the article** eleven names are imported at once. Eight of them (`cv2`, `Image`, `K`, `load_model`,
-# > `img_to_array`, `Adam`/`RMSprop`, `ReduceLROnPlateau` ...) are never used again, and one of those, `cv2`, stops the
-# > page at once where OpenCV is not installed. **Here** each page imports what it uses, beside the line that uses it.
-# > Surveying your pictures (pages 1 and 2) needs no TensorFlow, so it starts in a fraction of a second rather than in
-# > about five.
+# > **In the article** eleven names are imported at once. Most of them (`cv2`, `Image`, `K`, `load_model` ...) are never
+# > used, and `cv2` stops the notebook where OpenCV is not installed. **Here** each page imports what it uses, where it
+# > uses it.
+#
+# Pages 1 and 2 do not need TensorFlow, so they start quickly.
 
 # %%
 import sys
@@ -151,8 +149,8 @@ print("TensorFlow loaded so far:", "tensorflow" in sys.modules)
 # %% [markdown]
 # ## Step 7: which folder is what
 #
-# The article writes ten paths by hand: the dataset, three splits, two classes in each. A typing mistake in one of them shows up much
-# later, as a strange number. Here the folder itself is read, and what was understood is said:
+# The article writes ten paths by hand: the dataset, three splits, two classes in each. Here they are found by reading
+# the folder:
 
 # %%
 from vggnb.census import read_layout
@@ -161,36 +159,38 @@ layout = read_layout(ws.dataset)
 print(layout)
 
 # %% [markdown]
-# Folders named `val`, `valid`, `Training` or `TEST` are understood too, and so are class folders that are not split at
-# all. And when a name is wrong, you hear it now, with what to do. The next cell **fails on purpose**: its red box is right.
-# If *Run all* stops at it in Colab, click the cell after it and choose **Runtime > Run cell and below**.
+# Split folders may also be named `val`, `valid`, `Training` or `TEST`, and class folders need not be split at all.
+#
+# A wrong path is reported at once. The next cell **fails on purpose** to show the message. If *Run all* stops there in
+# Colab, click the cell after it and choose **Runtime > Run cell and below**.
 
 # %% tags=["raises-exception"]
 read_layout(ws.home / "datasett")
 
 # %% [markdown]
-# ## Use your own pictures
+# ## Use your own images
 #
-# In Colab, class folders in `MyDrive/vggnb/dataset` are found without more. For pictures in another place, for a .zip, and
-# everywhere but in Colab, put these lines in a new cell **above** the setup cell and run the page from the top (in Colab:
-# Runtime > Restart session and run all). Each page is a session of its own, so do it on each. The name is a folder or a .zip
-# (with a .zip, go on with page 2, which unpacks it; step 7 above reads folders only).
+# In Colab, class folders in `MyDrive/vggnb/dataset` are found automatically. For any other folder or a .zip, put these
+# lines in a new cell **above** the setup cell, on every page, and run the page from the top (in Colab: Runtime > Restart
+# session and run all):
 #
 # ```python
 # import os
-# os.environ["VGGNB_DATASET"] = "/content/drive/MyDrive/my_pictures"
+# os.environ["VGGNB_DATASET"] = "/content/drive/MyDrive/my_images"
 # os.environ["VGGNB_PROFILE"] = "full"
 # ```
 #
-# What page 5 trains, a **run**, belongs to one set of pictures, one size and one split. If you change any of them afterwards
-# (for example, take a leak away as page 2 advises), page 5 stops with *This folder holds another run*. Then rename or remove
-# the folder that it names; it lies in `ws.runs` (in Colab `vggnb/runs/dataset` on your Drive).
+# With a .zip, continue with page 2, which unpacks it; step 7 reads folders only.
+#
+# A **run** is one training, made on page 5. It belongs to one dataset, one image size and one split. If you change any
+# of them later, page 5 stops with *This folder holds another run*. Rename or remove the folder that the message names;
+# it is in `ws.runs`.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# How many *files* lie in the class folders of the test split? `layout.entries` holds one entry a file, with
-# `.path`, `.split` and `.class_name`. Is that number the number of *pictures*? (Page 2 answers this.)
+# How many *files* are in the class folders of the test split? `layout.entries` has one entry for each file, with `.path`,
+# `.split` and `.class_name`. Is this also the number of *usable images*? (Page 2 answers this.)
 #
 # <details><summary>Show a solution</summary>
 #
@@ -198,7 +198,7 @@ read_layout(ws.home / "datasett")
 # sum(entry.split == "test" for entry in layout.entries)
 # ```
 #
-# 80 files on the sample. Whether each of them is a picture that can be used, nobody knows before it has been opened.
+# 80 files on the sample. Whether each of them is a usable image is known only once it has been opened.
 # </details>
 
 # %%
@@ -207,7 +207,7 @@ read_layout(ws.home / "datasett")
 # %% [markdown]
 # ## What you can do now
 #
-# You made the project folder and its dataset folder, mounted Drive (or learnt that you need not), saw what was
-# understood of the folder, and know how to point the series at your own pictures and why there are three splits.
+# You made the project and dataset folders, mounted Drive if you are in Colab, read the layout of the dataset, and know
+# how to use your own images and why there are three splits.
 #
-# Next: [2. Census: look at every picture before you train](02_census.ipynb)
+# Next: [2. Census: look at every image before you train](02_census.ipynb)
