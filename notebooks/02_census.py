@@ -1,16 +1,16 @@
 # %% [markdown]
-# # 2. Census: look at every picture before you train
+# # 2. Census: look at every image before you train
 #
 # After this page you can
 #
-# - count pictures rather than files, and say of every file that is not used why it is not,
-# - find pictures that are there twice, under two classes, or both in train and in test,
-# - say how many pictures each class has, and what an imbalance means for the accuracy you will read later,
-# - say how a validation part is cut off train when you bring none.
+# - count usable images rather than files, and say why each unused file was skipped,
+# - find images that occur twice, under two classes, or in both train and test,
+# - say how many images each class has, and what an imbalance means for accuracy,
+# - say how a validation split is made when you have none.
 #
-# **Article steps** 8 and 9. **Reads** your dataset folder. **Writes** nothing in it; under `<home>` a small file
-# that remembers which pictures were already looked at, and a flawed copy of the sample. **Takes** 5 seconds in quick, about a
-# minute in full for 3 000 pictures, on two CPU cores; no GPU, no TensorFlow.
+# **Article steps** 8 and 9. **Reads** your dataset folder. **Writes** nothing in it; under `<home>` a cache of the
+# census and a flawed copy of the sample. **Takes** 5 seconds in quick, about a minute in full for 3 000 images, on two
+# CPU cores; no GPU, no TensorFlow.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -41,12 +41,11 @@ ws = open_workspace()
 print(ws)
 
 # %% [markdown]
-# ## Bring the pictures close
+# ## Copy the images to the local disk
 #
-# Drive answers slowly when it is asked for thousands of small files: about one picture a second, and then training waits
-# for Drive and not for the network. So the pictures are copied **once** to the fast disk of this machine, under their own
-# names. A copy that was interrupted goes on where it stopped; an archive is unpacked there. A folder that is on this
-# machine already is used as it is.
+# Drive is slow with thousands of small files. So the images are copied **once** to this machine's disk, under their own
+# names; an archive is unpacked there. An interrupted copy continues where it stopped. A folder that is already on this
+# machine is used as it is.
 
 # %%
 from vggnb.staging import stage_if_remote
@@ -57,8 +56,8 @@ print("copied:", dataset != ws.dataset)
 # %% [markdown]
 # ## Steps 8 and 9: how many pictures are there?
 #
-# Look at the last line: every file on the disk is either used, or skipped for a reason, or belongs to the operating
-# system. The three numbers add up to the files that are there, always.
+# Look at the last line: every file is used, skipped for a stated reason, or a system file. The three numbers add up to
+# all files in the folder.
 
 # %%
 from vggnb.census import take_census
@@ -72,14 +71,12 @@ from vggnb import figures
 figures.class_counts(census)
 
 # %% [markdown]
-# Both classes have equally many pictures here. Yours may not: if nine of ten pictures are benign, a model that always
-# says *benign* is right in nine of ten cases and useless. Page 6 prints that number, the **baseline**, beside every
-# accuracy.
+# The sample's classes are balanced. If nine of ten of your images were benign, a model that always predicts *benign*
+# would be right for nine of ten and useless. Page 6 prints this **baseline** beside every accuracy.
 #
-# > **In the article** pictures are counted with `len(os.listdir(train_benign_dir))`. That counts *names*: hidden files,
-# > folders, half-uploaded pictures. The counts then decide how many batches an epoch has, so a wrong count trains on
-# > the wrong number of batches. **Here** every file is opened and decoded once, in parallel. The difference, measured on
-# > a copy of the sample with some faults planted:
+# > **In the article** images are counted with `len(os.listdir(train_benign_dir))`, which also counts hidden files,
+# > folders and broken images. The counts set the number of batches in an epoch. **Here** every file is opened and decoded
+# > once. The next cell compares both counts on a copy of the sample with planted faults:
 
 # %%
 import os
@@ -94,8 +91,7 @@ print("pictures in train/benign that can be used:    ", flawed_census.counts()["
 # %% [markdown]
 # ## What was skipped, and why
 #
-# One bad file must not stop an evening's work, and it must not be swallowed silently either. Each line names the file,
-# the reason and what you can do.
+# A bad file does not stop the census. Each line names the file, the reason and the remedy.
 
 # %%
 for skipped in flawed_census.skipped:
@@ -103,19 +99,20 @@ for skipped in flawed_census.skipped:
 print("system files:", len(flawed_census.system_files))
 
 # %% [markdown]
-# None of these would have stopped the article's count. Its generator passes over `notes.txt`, but each of the three broken
-# `.jpg` files stops training in the middle of an epoch, after minutes or hours of work.
+# The article counts all of these files. Its generator ignores `notes.txt`, but each of the three broken `.jpg` files
+# would stop training in the middle of an epoch.
 
 # %% [markdown]
-# ## Twice, contradicting, leaking
+# ## Duplicates, conflicts and leaks
 #
-# Two files can be the same picture byte for byte (**exact**), or the same picture saved again, resized, turned or
-# mirrored (**near**). The census compares all of them, in all eight orientations. Three things follow:
+# Two files can hold the same image byte for byte (a **duplicate**, `exact`), or the same image saved again, resized,
+# flipped or rotated (a **near-duplicate**, `near`). The census compares all images in all eight orientations. There are
+# three cases:
 #
-# - **duplicates** within train are merely useless work,
-# - a **conflict** is one picture under two classes: at least one label is wrong,
-# - a **leak** is one picture both in train and in test. The model is then examined with questions it has seen with
-#   their answers, and its score is too good. No step of the article would notice.
+# - a pair within one class and one split adds nothing new,
+# - a **conflict** is one image under two classes: at least one label is wrong,
+# - a **leak** is one image in two splits, such as train and test: the model is tested on an image that it was trained
+#   on, and the score is too high.
 
 # %%
 for pair in flawed_census.pairs:
@@ -125,29 +122,29 @@ for pair in flawed_census.pairs:
 figures.duplicate_pairs(flawed_census)
 
 # %% [markdown]
-# Look at the pairs: a picture and its mirror image are the same picture. The distance says in how many of the bits of a
-# fingerprint of 255 bits the two differ: 0 for the same, about half of them for two unrelated pictures. The fourth pair is the
-# conflict. Nothing is deleted for you: take the copy in *train* of a leak away yourself, decide the label of a conflict,
-# and run this page again. Until then page 6 gives the score with and without the leaked pictures.
+# The distance is the number of differing bits in a fingerprint of 255 bits: 0 for identical images, roughly half of the
+# bits for unrelated ones. Up to 40 counts as a near-duplicate.
 #
-# Is the sample itself clean?
+# Nothing is deleted for you. Remove the *train* copy of a leak, decide on the label of a conflict, and run this page
+# again. Until then page 6 reports the score with and without the leaked images.
+#
+# Does the sample itself have leaks or conflicts?
 
 # %%
 print("leaks in the sample:", len(census.leaks), "  conflicts:", len(census.conflicts))
 
 # %% [markdown]
-# ## What the pictures look like
+# ## What the images look like
 #
-# A table cannot tell what you will see at once: a ruler in every malignant picture, one class photographed in
-# another room. A network uses whatever tells the classes apart, also what you did not mean.
+# A table does not show a ruler in every malignant image, or one class photographed in another room. A network uses
+# whatever separates the classes, including what you did not intend.
 
 # %%
 figures.contact_sheet(census)
 
 # %% [markdown]
-# A few examples are not all. Look through the others yourself: by split, by class, or only what the census remarked on,
-# here in the flawed copy, where there is something to find. (On a page that is not running, one line stands in for the
-# control. For your own pictures, put `census` in the brackets.)
+# Browse the rest by split, by class or by what the census found. This is the flawed copy; for your own images, pass
+# `census`. (A saved page shows one line instead of the control.)
 
 # %%
 from vggnb.widgets import dataset_browser
@@ -155,7 +152,7 @@ from vggnb.widgets import dataset_browser
 dataset_browser(flawed_census)
 
 # %% [markdown]
-# Back to the sample. Do numbers already tell the classes apart?
+# Back to the sample. Do simple measurements already separate the classes?
 
 # %%
 print(*census.profiles(), sep="\n")
@@ -164,18 +161,18 @@ print(*census.profiles(), sep="\n")
 figures.sizes_and_brightness(census)
 
 # %% [markdown]
-# On the sample: hardly. The medians of brightness over all pictures are 133 and 126, and both classes spread almost alike. The
-# larger gap in validation, 138 and 107, comes from 20 pictures of each class, and in train it is turned round, 116 and 127.
+# On the sample they hardly do. The median brightness is 133 for benign and 126 for malignant. The gap in validation (138
+# and 107) comes from only 20 images of each class, and in train it is reversed (116 and 127).
 #
-# Brightness, shape and sharpness should not tell the classes apart. If they do in your pictures, the network will use them, and fail
-# on pictures from another camera.
+# If brightness, shape or sharpness separate your classes, the network will use them and fail on images from another
+# camera.
 
 # %% [markdown]
 # ## Train, validation, test
 #
-# The sample brings all three splits. The article's dataset brings two, and then a part of *train* becomes validation:
-# by class, with a seed so that it is the same part every time, and never tearing twins apart. The result, one row for
-# each picture, is called the **manifest**; every later page starts from it.
+# The sample has all three splits; the article's dataset has two. Then part of *train* becomes validation: stratified by
+# class, with a fixed seed, and with duplicates and near-duplicates kept together. The result, one row for each usable
+# image, is the **manifest**. Every later page starts from it.
 
 # %%
 from vggnb.census import assign_splits
@@ -186,8 +183,8 @@ print(manifest)
 # %% [markdown] tags=["exercise"]
 # ## Exercise: find the leak
 #
-# `flawed_census.leaks` holds the pairs that are in two splits. Print them, and find out in which two folders the mirrored
-# picture lies. Which of the two files would you remove, and why not the other?
+# `flawed_census.leaks` holds the pairs that are in two splits. Print them. In which two folders is the mirrored image?
+# Which of the two files would you remove, and why?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -196,7 +193,8 @@ print(manifest)
 #     print(pair)
 # ```
 #
-# Remove the copy in **train**: the test split stays as it is, so that its score can be compared with other people's.
+# It is in `test/benign` and `train/benign`. Remove the copy in **train**: the test split stays the same, so its score
+# remains comparable.
 # </details>
 
 # %%
@@ -205,7 +203,7 @@ print(manifest)
 # %% [markdown]
 # ## What you can do now
 #
-# You counted pictures rather than names, read why each skipped file was skipped, found twins, conflicts and leaks, know
-# the baseline, and hold a manifest with three honest splits.
+# You counted usable images, read why each skipped file was skipped, found duplicates, conflicts and leaks, know the
+# baseline, and have a manifest with three splits.
 #
 # Next: [3. Generators: from files to batches](03_generators.ipynb)
