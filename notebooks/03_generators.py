@@ -3,14 +3,14 @@
 #
 # After this page you can
 #
-# - choose picture size and batch size, and say what each costs,
-# - build the article's generators and their modern equal, and show that both give the same pixels,
-# - read the class names and their numbers,
+# - choose image size and batch size, and say what each costs,
+# - build the article's generator and its modern equivalent, and show that both give the same pixels,
+# - read the class names and their labels,
 # - explain four traps: the dropped last batch, "only 224", the coarse resize, and division by 255.
 #
 # **Article steps** 10 to 12. **Reads** your dataset folder. **Writes** nothing.
-# **Takes** 10 seconds in quick, most of it TensorFlow starting, and about a minute in full with 2 600
-# pictures, on two CPU cores; no GPU needed.
+# **Takes** 10 seconds in quick, most of it loading TensorFlow, and about a minute in full with 2 600
+# images, on two CPU cores; no GPU needed.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -49,8 +49,8 @@ print(manifest)
 # %% [markdown]
 # ## Step 10: size and batch
 #
-# A **recipe** holds every choice of the series in one place. `Recipe.article()` is the article to the letter; page 4
-# shows our own. Here the size is the profile's (96 pixels in quick, 224 in full).
+# A **recipe** holds every modelling choice in one place. `Recipe.article()` follows the article; page 4 shows our own.
+# The image size here is that of the profile: 96 pixels in quick, 224 in full.
 
 # %%
 from vggnb.recipe import Recipe
@@ -60,18 +60,18 @@ IMG_SHAPE, batch_size = recipe.image_size, recipe.batch_size
 print("IMG_SHAPE =", IMG_SHAPE, "  batch_size =", batch_size)
 
 # %% [markdown]
-# > **In the article**: "VGG-16 only accepts that image size", 224. That is true of the complete network, whose last
-# > layers expect 7 x 7 positions. Those layers are taken off in step 13, and what remains accepts **any size from 32
-# > up**. 224 is what it was trained on, so it is a good choice; it also costs (224 / 96)² = 5.4 times the work of 96.
-# > The quick pages use 96 and still learn. (A bigger batch needs more memory and makes fewer, calmer steps in an epoch; 32
-# > is a usual middle.)
+# > **In the article**: "VGG-16 only accepts that image size", 224. This holds for the complete network, whose last layers
+# > expect 7 x 7 positions. **Here** those layers are removed (step 13), and the rest accepts any size from 32 up.
+#
+# VGG-16 was trained on 224 pixels, at (224 / 96)² = 5.4 times the cost of 96. A larger batch needs more memory and takes
+# fewer steps in an epoch; 32 is common.
 
 # %% [markdown]
 # ## Step 11: the article's generators
 #
-# A *generator* reads pictures from a folder when they are needed, a batch at a time, so that not all of them must fit in
-# memory. This is the article's, `ImageDataGenerator`. Keras calls it deprecated; it still works. It wants folders exactly
-# as the article has them, so here it reads the sample, whatever your own pictures look like.
+# A *generator* reads images from a folder one batch at a time, so they need not all fit in memory. The article uses
+# `ImageDataGenerator`, which Keras now calls deprecated. It needs the article's folder layout, so this cell reads the
+# sample, whatever your dataset is.
 
 # %%
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
@@ -85,11 +85,11 @@ images, labels = train_data_gen[0]
 print("batch", images.shape, "from", images.min().round(2), "to", images.max().round(2), " first labels", labels[:4])
 
 # %% [markdown]
-# ## Step 11 again, as one writes it today
+# ## Step 11 with `tf.data`
 #
-# `make_dataset` gives a `tf.data` pipeline: pictures are decoded in parallel and ahead of time, broken files were sorted
-# out before, and the labels come from the manifest. One thing is different on purpose: it gives **raw pixels, 0 to 255**.
-# Scaling happens inside the model, once, so that nobody can forget it later, when the model is used.
+# `make_dataset` returns a `tf.data` pipeline that decodes images in parallel and ahead of time; the labels come from the
+# manifest. One difference is intended: it gives **raw pixels, 0 to 255**. The model scales them itself, so scaling
+# cannot be forgotten when the model is used later.
 
 # %%
 from vggnb.generators import make_dataset
@@ -99,7 +99,7 @@ raw_images, raw_labels = next(iter(train_ds))
 print("batch", tuple(raw_images.shape), "from", float(raw_images.numpy().min()), "to", float(raw_images.numpy().max()))
 
 # %% [markdown]
-# Are they equal? Go through both side by side and compare every pixel of every batch:
+# Are both equal? Compare every pixel of every batch:
 
 # %%
 import numpy as np
@@ -109,7 +109,7 @@ pairs = [(a, b.numpy() * np.float32(1 / 255)) for (a, _), (b, _) in zip(train_da
 print("batches compared:", len(pairs), "  largest difference:", max(np.abs(a - b).max() for a, b in pairs))
 
 # %% [markdown]
-# For training the pictures come in another order in each epoch (`training=True`), so that a batch holds both classes:
+# For training, `training=True` puts the images in a new order in each epoch, so that a batch holds both classes:
 
 # %%
 from vggnb import figures
@@ -117,9 +117,10 @@ from vggnb import figures
 figures.batch_grid(*next(iter(make_dataset(manifest, "train", recipe, training=True))), manifest.classes)
 
 # %% [markdown]
-# Go through the other batches and epochs yourself. What happens to the last batch? And change *transform*: a mole has no "up",
-# so mirrored or turned it is as good a picture as before. Showing a network such copies is called **augmentation**. (On a
-# page that is not running, one line stands in for the control, and the figure under it shows one picture in all eight ways.)
+# Browse the batches and epochs. The last batch is smaller. Then change *transform*: a mole has no "up", so a flipped or
+# rotated image of it is equally valid. Training on such copies is called **augmentation**.
+#
+# (A saved page shows one line instead of the control; the figure below it shows one image in all eight orientations.)
 
 # %%
 from vggnb.widgets import batch_preview
@@ -133,15 +134,13 @@ eight = np.concatenate([flip_rotate(raw_images[:1].numpy(), k) for k in range(8)
 figures.batch_grid(eight, [raw_labels[0]] * 8, manifest.classes)
 
 # %% [markdown]
-# The article does not augment, and neither do we: the frozen part of the network then has to see every copy, and page 5
-# tells what a mirrored copy of each picture gained (nothing clear, for twice the work). It is worth more when the
-# convolutions themselves are trained (page 4 says what these are), or when pictures are few.
+# The article does not augment, and neither does our recipe: every copy would go through the frozen network, and page 5
+# reports no clear gain. Augmentation helps more when the convolutions are trained, as on page 9.
 
 # %% [markdown]
-# > **In the article** the number of batches of an epoch is given as `steps_per_epoch=(total_train//batch_size)`. The
-# > double slash rounds down: what does not fill a whole batch is **dropped**, and with today's Keras the next epoch
-# > ends early with the warning *Your input ran out of data*. **Here** nothing is given: a dataset knows how many batches
-# > it has, and its last one is just smaller.
+# > **In the article** the number of batches is `steps_per_epoch=(total_train//batch_size)`. The double slash rounds down,
+# > so an incomplete batch is **dropped**, and in current Keras the next epoch ends early with the warning *Your input ran
+# > out of data*. **Here** the dataset knows its number of batches, and the last one is smaller.
 
 # %%
 total_train = len(manifest.of("train"))
@@ -152,25 +151,25 @@ print("here:", sum(len(batch_labels) for _, batch_labels in train_ds), "in", len
 # %% [markdown]
 # ## Step 12: class names
 #
-# The folder names, sorted, become numbers: the **labels**. The manifest stores the list, and so does everything that is
-# saved later; nothing is ever derived anew from a folder.
+# The sorted folder names become integers, the **labels**. The manifest and everything saved later store the list of
+# names.
 
 # %%
 print("the article's generator:", train_data_gen.class_indices)
 print("the manifest:           ", dict(zip(manifest.classes, range(len(manifest.classes)))))
 
 # %% [markdown]
-# > **In the article**, for more than two classes, only the output layer and the loss change. The generator's
-# > `class_mode="binary"` stays, and then Keras stops with *Arguments target and output must have the same rank*:
-# > `categorical_crossentropy` wants `class_mode="categorical"`. **Here** the number of classes comes from the manifest and
-# > everything else follows from it (page 4).
+# > **In the article**, more than two classes change only the output layer and the loss. The generator's
+# > `class_mode="binary"` stays, and Keras stops with *Arguments target and output must have the same rank*:
+# > `categorical_crossentropy` needs `class_mode="categorical"`. **Here** everything follows from the manifest's number of
+# > classes (page 4).
 
 # %% [markdown]
 # ## Two choices hidden in the generator
 #
-# **How pictures are made smaller.** The article's generator uses *nearest neighbour*: of all pixels that fall into one
-# new pixel it keeps one and forgets the others. Fine hairs and edges turn into dots. *Bilinear* as Pillow does it takes
-# the average. Look at the edges:
+# **How images are made smaller.** The article's generator uses *nearest neighbour*: for each new pixel it keeps one old
+# pixel and discards the others, so fine hairs and edges become dots. *Bilinear* in Pillow averages them. Compare the
+# edges:
 
 # %%
 from vggnb.images import read_image
@@ -179,9 +178,9 @@ picture = read_image(manifest.dataset / manifest.of("train")[0].path)
 figures.resize_comparison(picture, size=IMG_SHAPE)
 
 # %% [markdown]
-# **How pixels become numbers.** VGG-16 was trained on pixels in the order blue, green, red, from which the average colour
-# of its training pictures was taken off: numbers from about -124 to 151, centred on zero. The article divides by 255 instead:
-# numbers from 0 to 1. Its network sees something like a very dark, flat picture, and its first layers answer faintly.
+# **How pixels are scaled.** VGG-16 was trained on pixels in the order blue, green, red, minus the mean colour of its
+# training images: numbers from about -124 to 151. The article divides by 255 instead: numbers from 0 to 1. To its
+# network every image looks dark and low in contrast.
 
 # %%
 from vggnb.model import preprocessing_layer
@@ -191,24 +190,24 @@ layers = {name: preprocessing_layer(recipe.with_(preprocessing=name)) for name i
 figures.preprocessing_histograms({name: layer(raw_images) for name, layer in layers.items()})
 
 # %% [markdown]
-# So the right scaling must be better? Not by itself. On real pictures of moles (from HAM10000; 1 510 to learn from, 528 to
-# test; 50 epochs) it made the article's network **worse**, and only together with another last part (page 4) better.
-# The score is the AUC of page 6: 0.5 is guessing, 1 is perfect.
+# Is the right scaling therefore better? Not by itself. On real moles (HAM10000; 1 510 training images, 528 test images;
+# 50 epochs) it made the article's network **worse**. It helped only together with another head (page 4). AUC is
+# explained on page 6: 0.5 is guessing, 1 is perfect.
 #
 # | | AUC |
 # |---|---|
-# | the article | 0.827 to 0.834 (three tries) |
+# | the article | 0.827 to 0.834 (three runs) |
 # | only the scaling changed | 0.800 to 0.813 |
-# | scaling and last part changed | 0.887 |
+# | scaling and head changed | 0.887 |
 #
-# Why worse? The numbers inside the network become about 25 times larger, and the article's last part, made for small ones,
-# soon knows its training pictures by heart. One choice at a time can mislead; page 5 measures the combinations here.
+# With the right scaling the activations become about 25 times larger, and the article's head, made for small ones, soon
+# over-fits. Page 5 measures these combinations.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# With `training=True` the pictures come in a new order in every epoch, and yet the same orders whenever you start again.
-# Print the first eight labels of two epochs. Then find out with which `batch_size` the article would drop nothing.
+# With `training=True` the order changes with each epoch but is the same whenever you start again. Print the first eight
+# labels of two epochs. With which `batch_size` would the article drop nothing?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -219,7 +218,7 @@ figures.preprocessing_histograms({name: layer(raw_images) for name, layer in lay
 # print([size for size in range(2, 61) if total_train % size == 0])
 # ```
 #
-# Any batch size that divides the number of pictures drops nothing; 30 or 40 for the 120 of the sample.
+# Any batch size that divides the number of images drops nothing; 30 or 40 for the sample's 120.
 # </details>
 
 # %%
@@ -228,8 +227,8 @@ figures.preprocessing_histograms({name: layer(raw_images) for name, layer in lay
 # %% [markdown]
 # ## What you can do now
 #
-# You chose size and batch, built the article's generator and its equal and saw that no pixel differs, read the class
-# names, and can explain the dropped batch, why 224 is a choice, what nearest neighbour throws away, and why the division
-# by 255 cannot be judged alone.
+# You chose image and batch size, showed that the article's generator and `make_dataset` give the same pixels, and read
+# the class names. You can explain the dropped batch, why 224 is a choice, what nearest neighbour discards, and why the
+# scaling depends on the head.
 #
 # Next: [4. Model: VGG-16 without its top, and a new one](04_model.ipynb)
