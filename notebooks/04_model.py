@@ -3,12 +3,12 @@
 #
 # After this page you can
 #
-# - load VGG-16 with what it learnt from 1.2 million photographs, and say where those weights came from,
+# - load VGG-16 with the weights it learnt from 1.2 million photographs, and say where they came from,
 # - freeze it, and check that it is frozen,
 # - add the article's four layers, merge, compile, and read the summary,
-# - say what changes for more than two classes, and what two sigmoids trained as one softmax really mean.
+# - say what changes for more than two classes, and what two sigmoids trained as one softmax mean.
 #
-# **Article steps** 13 to 18. **Reads** a few pictures. **Writes** nothing.
+# **Article steps** 13 to 18. **Reads** a few images. **Writes** nothing.
 # **Takes** 10 seconds, quick and full alike, on two CPU cores.
 
 # %% tags=["setup"]
@@ -49,12 +49,16 @@ manifest = open_manifest(ws, recipe)
 # %% [markdown]
 # ## Step 13: VGG-16 without its top
 #
-# VGG-16 (Simonyan and Zisserman, Oxford 2014) names 1 000 kinds of things on photographs. **Weights** are the numbers in a network
-# that training sets. The first 13 layers that have any, the **base**, are *convolutions*: each passes windows of 3 x 3 places over
-# the whole picture, everywhere with the same weights, and notes how strongly each window shows what it looks for. They turn
-# pixels into descriptions: edges first, then textures, then parts of things. The last three layers, the **top**, turn
-# descriptions into the 1 000 names. You have other names, so the top is left off (`include_top=False`) and the
-# descriptions are kept: that is *transfer learning*, and it is why a few hundred pictures can be enough.
+# VGG-16 (Simonyan and Zisserman, Oxford 2014) classifies photographs into 1 000 classes. Its **weights** are the numbers
+# that training sets.
+#
+# The first 13 layers with weights, the **base**, are *convolutions*: each slides filters of 3 x 3 positions over the
+# whole image and records how strongly they match. They turn pixels into features: edges first, then textures, then
+# parts of objects.
+#
+# The last three layers, the **top**, turn features into the 1 000 classes. Your classes are different, so the top is left
+# off (`include_top=False`) and the base is kept. This is *transfer learning*; it is why a few hundred images can be
+# enough.
 
 # %%
 from vggnb.model import build_base
@@ -63,21 +67,22 @@ base, source = build_base(recipe, ws.weights)
 print(source)
 
 # %% [markdown]
-# The line says where the weights came from. It matters: a base with random weights runs just as well and learns almost
-# nothing. The series never falls back to random weights by itself. Without a network it looks for Keras's copy on this
-# machine and for a package that carries them, checks every number against a list of checksums, and otherwise stops with
-# the three ways out.
+# The line says where the weights came from. A base with random weights runs just as well but learns almost nothing, so
+# the series never uses random weights unless you ask for them.
+#
+# Without a network it looks for Keras's copy on this machine, then for a package that contains the weights, and checks
+# them against known checksums. If it finds neither, the error message lists three remedies.
 
 # %%
 print(f"weights in the base: {base.count_params():,}   output for one picture: {base.output_shape[1:]}")
 
 # %% [markdown]
-# With its top, VGG-16 has 138,357,544 weights; nine of ten sit in the part that was left off.
+# With its top, VGG-16 has 138,357,544 weights; nine tenths of them are in the part that was left off.
 #
 # ## Step 14: print the layers and freeze them
 #
-# *Frozen* means: training will not change these weights. Otherwise the first steps, with a new top that knows nothing yet,
-# would spoil what 1.2 million photographs taught.
+# *Frozen* means that training does not change these weights. Otherwise the first steps, with an untrained head, would
+# damage what the base has learnt.
 
 # %%
 for layer in base.layers:
@@ -85,21 +90,22 @@ for layer in base.layers:
     print(f"{layer.name:<14} {str(tuple(layer.output.shape)):<22} trainable: {layer.trainable}")
 
 # %% [markdown]
-# Five **blocks**, each ending in a `pool` layer that halves width and height. Remember the names: a layer is called by its
-# name, never by a number.
+# There are five **blocks**, each ending in a `pool` layer that halves width and height. Layers are always referred to by
+# these names.
 #
 # ## Step 15: four new layers
 #
 # | layer | what it does |
 # |---|---|
-# | `GlobalMaxPooling2D` | for each of the 512 descriptions: how strongly does it occur *anywhere* in the picture? |
+# | `GlobalMaxPooling2D` | for each of the 512 channels: the strongest response anywhere in the image |
 # | `Dense(512, relu)` | combines them |
-# | `Dropout(0.5)` | while training, silences half of them at random, so that none is relied on alone |
+# | `Dropout(0.5)` | in training, sets a random half of them to zero, so that the head relies on none alone |
 # | `Dense(2, sigmoid)` | one output for each class |
 #
-# *relu* makes negative numbers 0. *Sigmoid* makes any number a value between 0 and 1. *Softmax*, below, makes several numbers
-# probabilities that add up to 1. The first layer belongs to the frozen part (it has nothing to learn); the other three
-# are the **head**.
+# *Relu* sets negative numbers to 0. *Sigmoid* maps any number to between 0 and 1. *Softmax* turns several numbers into
+# probabilities that add up to 1.
+#
+# The pooling layer has no weights and belongs to the frozen part; the other three are the **head**.
 
 # %%
 from vggnb.model import build_head, trainable_count
@@ -113,7 +119,7 @@ print(f"to be learnt: {trainable_count(head):,}")
 # ### More than two classes
 #
 # The article changes the last layer to `Dense(3, activation='softmax')` and the loss to `categorical_crossentropy`. Here the
-# recipe knows both cases, and the number of classes comes from the manifest; you change nothing.
+# recipe covers both cases, and the number of classes comes from the manifest.
 
 # %%
 for classes in (2, 3):
@@ -122,9 +128,8 @@ for classes in (2, 3):
 # %% [markdown]
 # ## Step 16: merge base and head
 #
-# `build_classifier` puts three things in a row: the scaling, the base, the head. What comes out takes **raw pixels, 0 to
-# 255** and gives **probabilities**. This whole model is what pages 6 to 8 judge, save and use, so the scaling cannot be
-# forgotten on the way.
+# `build_classifier` joins the scaling, the base and the head. The model takes **raw pixels, 0 to 255**, and returns
+# **probabilities**. Pages 6 to 8 evaluate, save and use this whole model.
 
 # %%
 from vggnb.model import build_classifier
@@ -135,8 +140,8 @@ print("in: ", model.input_shape, " raw pixels\nout:", model.output_shape, "     
 # %% [markdown]
 # ## Step 17: compile
 #
-# *Compiling* chooses three things: the **loss** (what training makes small), the **optimiser** (how it steps), and
-# the metrics (what is printed). We compile the head, because only the head will be trained.
+# *Compiling* chooses the **loss** (what training minimises), the **optimiser** (how it updates the weights) and the
+# metrics to print. Only the head is compiled, because only the head is trained.
 
 # %%
 from vggnb.model import compile_head
@@ -145,16 +150,16 @@ compile_head(head, recipe)
 print("loss:", head.loss, "  optimiser:", head.optimizer.name, "  steps of", recipe.learning_rate)
 
 # %% [markdown]
-# > **In the article** two classes get **two sigmoids** and the loss `sparse_categorical_crossentropy`. Sigmoids are
-# > made for questions that may both be true; this loss is made for one answer of several. What happens? Keras hands the
-# > loss the numbers *before* the sigmoid, and so the two sigmoids are **trained as a softmax**. The most probable class
-# > is right. But the two outputs do not add up to 1, and dividing by their sum is not the probability either. The right one
-# > uses odds: with $o = s / (1 - s)$ it is $p_1 = o_1 / (o_0 + o_1)$. **Here** the merged model ends in the softmax
-# > that was trained, with the same weights.
+# > **In the article** two classes get **two sigmoids** with the loss `sparse_categorical_crossentropy`. Sigmoids are for
+# > classes that can occur together; this loss is for exactly one class. Keras passes the numbers *before* the sigmoid to
+# > the loss, so the two sigmoids are **trained as a softmax**.
+#
+# The predicted class is right, but the two outputs do not add up to 1, and dividing them by their sum does not give the
+# trained probability. With the odds $o = s / (1 - s)$ of each output $s$, that probability is $p_1 = o_1 / (o_0 + o_1)$.
+# **Here** the merged model ends in the softmax that was trained, with the same weights.
 
 # %% [markdown]
-# Look at the three lines for one picture: what the sigmoids say, what one might believe they mean, and what was
-# trained. The head is still untrained, so the values themselves mean nothing yet.
+# Compare the lines for one image. The head is untrained, so the values themselves mean nothing yet.
 
 # %%
 import numpy as np
@@ -174,7 +179,7 @@ print("odds divided by their sum  ", (odds / odds.sum()).round(3))
 print("the merged model           ", build_classifier(base, two, recipe).predict(pixels, verbose=0)[0].round(3))
 
 # %% [markdown]
-# And the loss? Compute both candidates by hand and compare with what Keras reports:
+# Now compute the loss both ways and compare with what Keras reports:
 
 # %%
 label = np.array([0])
@@ -186,7 +191,7 @@ print("-log of (sigmoids divided by sum)   ", -np.log((sigmoids / sigmoids.sum()
 # %% [markdown]
 # ## Step 18: the summary
 #
-# Read it from the bottom: 14.7 million weights are kept as they are, and the head's are learnt.
+# Read it from the bottom: 14.7 million weights are frozen; only the head's are trained.
 
 # %%
 model.summary(line_length=88)
@@ -194,10 +199,12 @@ model.summary(line_length=88)
 # %% [markdown]
 # ## Our recipe
 #
-# `Recipe.best()` keeps the same frozen base and asks more of it. It scales pixels the way VGG-16 was trained, pools *all
-# five* blocks (textures live in the middle ones, and lesions are textures), each description by its average and by its maximum:
-# 2 x (64 + 128 + 256 + 512 + 512) = 2 x 1,472 = 2,944 numbers. It brings every number to the same scale, and puts **one** linear
-# layer on top, held back by a penalty on large weights. Fewer weights to learn, more to learn from.
+# `Recipe.best()` keeps the same frozen base. It scales pixels as VGG-16 was trained, and pools *all five* blocks, because
+# the middle ones respond to texture. The average and the maximum of each channel give
+# 2 x (64 + 128 + 256 + 512 + 512) = 2,944 features.
+#
+# The features are standardised. The head is **one** linear layer with a penalty on large weights: fewer weights, learnt
+# from more features.
 
 # %%
 best = Recipe.best().with_(image_size=ws.image_size)
@@ -208,7 +215,7 @@ for name, each in {"article": recipe, "best": best}.items():
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# How many weights would the article's head have for seven classes? Guess from the lines printed in step 15 first.
+# How many weights would the article's head have for seven classes? Estimate from the lines printed in step 15 first.
 #
 # <details><summary>Show a solution</summary>
 #
@@ -225,7 +232,7 @@ for name, each in {"article": recipe, "best": best}.items():
 # %% [markdown]
 # ## What you can do now
 #
-# You loaded the base and know where its weights came from, froze it and saw it frozen, added the four layers, merged,
-# compiled and read the summary, know what changes for more classes, and what the article's two sigmoids mean.
+# You loaded the base and know where its weights came from, froze it, added the four layers, merged, compiled and read the
+# summary. You know what changes for more classes, and what the article's two sigmoids mean.
 #
 # Next: [5. Train: the frozen part once, then any number of epochs](05_train.ipynb)
