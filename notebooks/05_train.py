@@ -3,14 +3,14 @@
 #
 # After this page you can
 #
-# - run every image through the frozen network **once** and train on the result for as many epochs as you like,
-# - watch training and read learning curves: still learning, done, or learning by heart,
-# - compare recipes on *validation*, without touching the test images,
-# - say what the right scaling of pixels does, alone and together with a better head.
+# - run every image through the frozen network **once** and train on the result,
+# - recognise over-fitting in learning curves,
+# - compare recipes on *validation*,
+# - say what the right scaling of pixels does, alone and with a better head.
 #
 # **Article step** 19. **Reads** your dataset folder. **Writes** features and five runs under `<home>`.
-# **Takes** 40 seconds in quick on two CPU cores. In full, 2 600 images of 224 pixels go three times through VGG-16, once for each
-# way of resizing and scaling that is compared: about 7 minutes each time on two CPU cores, whatever the number of epochs.
+# **Takes** 40 seconds in quick on two CPU cores. In full, 2 600 images of 224 pixels pass three times through VGG-16, about
+# 7 minutes each time on two CPU cores, whatever the number of epochs.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -51,9 +51,8 @@ manifest = open_manifest(ws, best)
 # %% [markdown]
 # ## The frozen part, once
 #
-# The base is frozen, so for one image it gives the same numbers in every epoch: its **features**. The article
-# computes them again in each of its 5 (or 50) epochs. We compute them once and keep them. What is kept is looked up by
-# the *content* of a image, so an edited image is computed anew and a renamed one is not.
+# The base is frozen, so an image gives the same numbers, its **features**, in every epoch. The article computes them
+# again each time; here they are computed once and stored by image *content*, so a renamed image is not computed again.
 
 # %%
 from vggnb.features import extract
@@ -64,9 +63,8 @@ features = extract(manifest, article, base, source, store=ws.features)
 print(features)
 
 # %% [markdown]
-# All five blocks are kept, two numbers (average and maximum) for each of their 64 + 128 + 256 + 512 + 512 descriptions, so
-# that recipes with the same pixels share them; the article's head uses the last 512. Run it again, and nothing goes
-# through VGG-16 any more:
+# The average and the maximum of each channel of all five blocks are stored; the article's head uses the last 512 numbers.
+# In a second run nothing passes through VGG-16:
 
 # %%
 print(extract(manifest, article, base, source, store=ws.features))
@@ -74,8 +72,7 @@ print(extract(manifest, article, base, source, store=ws.features))
 # %% [markdown]
 # ## Step 19: train the article's head
 #
-# Five epochs, as in the article. An *epoch* is one pass over all training images, in batches of 32, each time in a new
-# order. While it runs, the bar shows the latest numbers and the time that is left.
+# Train for five epochs, as in the article, in batches of 32.
 
 # %%
 from vggnb.train import fit, start_run
@@ -90,14 +87,13 @@ from vggnb import figures
 figures.learning_curves(history)
 
 # %% [markdown]
-# Both lines fall: the head is still learning. When the training line goes on falling and the validation line turns up
-# again, the head begins to know the training images by heart; that is **over-fitting**, and more epochs only hurt.
+# Both losses fall, so the head is still learning. When the validation loss rises while the training loss falls, the head is
+# **over-fitting**.
 #
-# > **In the article** one reads that 50 to 60 epochs give 85 %. On real images of moles (1 510 for training) we
-# > measured with this recipe 0.76 to 0.77 accuracy after 5 epochs and 0.73 to 0.77 after 50: nothing is gained.
-# > See for yourself what 50 epochs do here; with the features at hand it takes a few seconds.
+# > **In the article** 50 to 60 epochs are reported to give 85 %. On real moles (1 510 training images) we measured an
+# > accuracy of 0.76 to 0.77 with this recipe after 5 epochs and 0.73 to 0.77 after 50.
 #
-# This time the curves grow while it trains. The notebook's square stop button ends a training early.
+# Now try 50 epochs on the stored features. The notebook's stop button ends training early.
 
 # %%
 from vggnb.widgets import TrainingProgress
@@ -111,17 +107,16 @@ print(long_history)
 figures.learning_curves(long_history)
 
 # %% [markdown]
-# The training line falls to the end, the validation line turns up after a few epochs: the head begins to know the training
-# images by heart.
+# The training loss falls to the end; the validation loss rises after a few epochs: over-fitting.
 #
 # ## Our recipe
 #
-# Another way of resizing and scaling means other features, so the images go through the base once more. The head is a single
-# linear layer with a penalty on large weights (the *ridge*). That is a convex problem: it has one solution, which is computed
-# directly, without epochs, batches or a learning rate.
+# Our recipe resizes and scales differently, so the images pass through the base again. Its head is one linear layer with
+# a penalty on large weights (the *ridge*). This convex problem has a single solution, computed directly, without epochs or
+# a learning rate.
 #
-# How strong the penalty should be is found by **cross-validation**: fit on four fifths of the images, predict the other fifth,
-# five times round, for six strengths. Duplicates, near-duplicates and images of one group stay in the same fifth.
+# **Cross-validation** chooses one of six strengths of the penalty: fit on four fifths of the images, predict the rest,
+# five times. Duplicates, near-duplicates and images of one group stay in the same fifth.
 
 # %%
 base, source = build_base(best, ws.weights, precision=ws.precision)
@@ -131,15 +126,15 @@ fit(best_run, best_features)
 print(best_run)
 
 # %% [markdown]
-# The same five fits give every image a prediction by a head that has not seen it: an **out-of-fold** prediction. So nothing has to
-# be held out. The final head is fitted on train *and* validation, and wherever later pages say validation for this recipe, they
-# use the out-of-fold predictions of all these images. The test images play no part.
+# With the chosen penalty, each image also gets an **out-of-fold** prediction, from a head fitted without it. So the final
+# head can be fitted on train *and* validation. For this recipe, *validation* on later pages means these predictions.
 #
 # ## Is it the scaling, or the head?
 #
-# > **In the article** pixels are divided by 255, while VGG-16 was trained on another scale (page 3). Change **only** that
-# > and compare on validation, also with our recipe, which has that scaling, too, and besides resizes bilinearly, pools all five
-# > blocks and has another head. (Pictures resized as the article does and scaled as we do are new to the base: a third pass.)
+# > **In the article** pixels are divided by 255, although VGG-16 was trained on another scale (page 3).
+#
+# Change **only** that, which takes a third pass, and compare with our recipe. `hold_out=True` keeps validation out of our
+# head, so that all three are evaluated on the same images.
 
 # %%
 swapped = article.with_(name="article, right scaling", preprocessing="caffe", epochs=50)
@@ -161,38 +156,34 @@ for name, each in {"article": long_run, "right scaling alone": swapped_run, "bes
     print(f"{name:<20} validation loss {loss:.2f}, accuracy {accuracy:.2f}")
 
 # %% [markdown]
-# All three see the same held-out images here: `hold_out=True` keeps validation out of our head as well.
+# Unlike accuracy, the *loss* shows how confident the wrong predictions are. The right scaling alone makes the activations
+# much larger, and the article's head becomes very confident in wrong predictions. Standardised features and the penalty
+# prevent this.
 #
-# Look at the validation *loss*, which unlike accuracy also sees how sure the wrong answers are. The right scaling alone
-# makes the activations much larger, and the article's head becomes very sure of wrong answers. With the inputs
-# standardised and large weights punished, this does not happen. Our recipe changes several things at once, so these
-# three lines do not tell which of them helped. With 40 validation images one image is 2.5 points of accuracy: take the
-# direction, not the digits.
+# With 40 validation images, one image is 2.5 points of accuracy.
 #
 # ## What else was tried
 #
-# A recipe is found by trying, and what lost belongs in the story. Each line below is one idea, scored by cross-validation
-# on the training images of two real sets: moles (480 images, two classes, AUC) and waste (six classes, macro-F1);
-# higher is better, and 0.01 up or down is chance. The last column says what became of it. (`benchmarks/heads.py`, 224 pixels)
+# Scores are from cross-validation on the training images of two real datasets: moles (480 images, two classes, AUC) and
+# waste (six classes, macro-F1). Higher is better; differences of 0.01 are within chance. (`benchmarks/heads.py`, 224 pixels)
 #
 # | idea | moles | waste | |
 # |---|---|---|---|
 # | pools of all five blocks, one linear layer with ridge | 0.897 | 0.748 | **ours** |
 # | the last three blocks only | 0.896 | 0.751 | no gain |
-# | the last block only, as in the article | 0.874 | 0.714 | loses |
+# | the last block only, as in the article | 0.874 | 0.714 | worse |
 # | averages only | 0.893 | 0.738 | no gain |
-# | maxima only, as in the article | 0.893 | 0.706 | loses on waste, nothing clear on moles |
+# | maxima only, as in the article | 0.893 | 0.706 | worse on waste |
 # | square roots of the pools | 0.896 | 0.756 | no gain |
-# | softened labels (0.05) | 0.897 | 0.758 | no clear gain, and probabilities get worse |
-# | all classes weigh the same | 0.897 | 0.749 | no gain, the classes are even |
-# | only a fifth of the images of one class | 0.880 | 0.639 | a rare class is predicted too seldom |
-# | the same, and all classes weigh the same | 0.877 | 0.674 | helps there: `recipe.with_(class_weights=True)` |
-# | a mirrored copy of each image, too | 0.901 | 0.755 | no clear gain, twice the cost: left out |
-# | four fifths of the training images | 0.894 | 0.713 | costs 0.035 on waste, nothing clear on moles |
+# | label smoothing (0.05) | 0.897 | 0.758 | no clear gain, worse probabilities |
+# | class weights | 0.897 | 0.749 | no gain, the classes are balanced |
+# | only a fifth of the images of one class | 0.880 | 0.639 | the rare class is predicted too seldom |
+# | the same, with class weights | 0.877 | 0.674 | helps: `recipe.with_(class_weights=True)` |
+# | a mirrored copy of each image, too | 0.901 | 0.755 | no clear gain at twice the cost |
+# | four fifths of the training images | 0.894 | 0.713 | costs 0.035 on waste |
 #
-# The rare class in numbers: with a fifth of the malignant moles to learn from, their *ranking* is nearly as good as before, but
-# of all moles, half of them malignant, only 64 % are named rightly; with class weights 78 %. So have a look at your counts (page
-# 2) before you choose.
+# Class weights matter if your classes are uneven (page 2): with a fifth of the malignant moles, 64 % of a balanced set are
+# predicted correctly, with class weights 78 %.
 #
 # ## What it would have cost
 
@@ -204,8 +195,8 @@ print(f"here, any number of epochs:    {train + validation:,} images through VGG
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Train the article's head for 50 epochs with a tenth of the learning rate (`learning_rate=1e-4`), into a folder of its
-# own. Does the validation loss still turn up? Why does a run refuse to go into the folder of another one?
+# Train the article's head for 50 epochs with a tenth of the learning rate (`learning_rate=1e-4`), in a new folder. Does
+# the validation loss still rise? Why not use the folder of another run?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -216,9 +207,8 @@ print(f"here, any number of epochs:    {train + validation:,} images through VGG
 # figures.learning_curves(fit(slow_run, features))
 # ```
 #
-# Smaller steps: the lowest point comes later, and the loss turns up more slowly. (`build_base` is here only for `source`,
-# which the cell above replaced.) A run belongs to one recipe and one set of images; overwriting it with another would leave
-# you with a result of which nobody knows how it came about.
+# With smaller steps the lowest point comes later, and the loss rises more slowly. (`build_base` restores `source`, which
+# a cell above replaced.) A run belongs to one recipe and one set of images, so its folder accepts no other.
 # </details>
 
 # %%
@@ -227,7 +217,7 @@ print(f"here, any number of epochs:    {train + validation:,} images through VGG
 # %% [markdown]
 # ## What you can do now
 #
-# You computed features once and trained on them for 5 and 50 epochs, read learning curves, compared three recipes on
+# You computed features once and trained on them for 5 and 50 epochs, recognised over-fitting, compared three recipes on
 # validation only, and saw that the right scaling needs the right head.
 #
 # Next: [6. Evaluate: the test images, once](06_evaluate.ipynb)
