@@ -1,17 +1,18 @@
 # %% [markdown]
-# # 6. Evaluate: the test pictures, once
+# # 6. Evaluate: the test images, once
 #
 # After this page you can
 #
-# - evaluate a model on pictures that no decision has seen,
-# - read more than accuracy: AUC, sensitivity, specificity, each with a 95 % interval,
-# - tell a real difference between two models from luck,
-# - choose a threshold on validation, and see whether probabilities keep their word,
-# - write a report of one page, and a list of labels to look at again,
+# - evaluate a model on images that no decision has used,
+# - read AUC, sensitivity and specificity, each with a 95 % interval,
+# - say whether a difference between two models is significant,
+# - choose a decision threshold on validation, and check whether probabilities are calibrated,
+# - write a one-page report, and a list of labels to check,
 # - avoid two traps: the shuffled generator, and choosing by the test score.
 #
-# **Article step** 20. **Reads** the runs of page 5 (or trains them now, in about a minute, and says so). **Writes** what
-# the models said, a report and a list of labels into the runs. **Takes** 35 seconds in quick on two CPU cores; in full about 5 minutes for 660 test pictures.
+# **Article step** 20. **Reads** the runs of page 5 (or trains them first, in about a minute in quick). **Writes**
+# predictions, a report and lists of labels into the runs. **Takes** 35 seconds in quick on two CPU cores; in full about
+# 5 minutes for 660 test images.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -55,11 +56,10 @@ print(*(f"{name}: {run}" for name, run in runs.items()), sep="\n\n")
 # %% [markdown]
 # ## Step 20: one number, as in the article
 #
-# The assembled model, raw pixels in and probabilities out, sees the test pictures for the first time. `evaluate` gives the
-# loss and the accuracy.
+# `evaluate` gives the loss and the accuracy of the whole model on the test images.
 #
-# (This page is about two classes. With three or more, skip the cells from the ROC curve to the slider, and the exercise: they
-# ask about *the* positive class, and there is none. Page 11 has what takes their place.)
+# (This page is for two classes. With three or more, skip the cells from the ROC curve to the slider, and the exercise;
+# see page 11.)
 
 # %%
 from vggnb.generators import make_dataset
@@ -70,13 +70,12 @@ loss, accuracy = model.evaluate(make_dataset(manifest, "test", recipes["article"
 print(f"test loss {loss:.2f}, test accuracy {accuracy:.2f}")
 
 # %% [markdown]
-# The article ends here. Is that good? Compared with what? Would other test pictures give the same? Which mistakes are in
-# it? One number answers none of these.
+# The article ends here. One number shows neither how uncertain the result is nor which mistakes there are.
 #
 # ## A report
 #
-# Each line is a value and its **95 % interval**: if you drew other test pictures of the same kind again and again, the
-# interval is made so that it catches the true value 95 times of 100. (Article: 5 epochs, as it says; best: 50.)
+# Each value has a **95 % interval**: over many test sets of the same kind, about 95 of 100 such intervals would contain
+# the true value. The article's head was trained for 5 epochs; ours was solved exactly.
 
 # %%
 from vggnb.evaluate import evaluate, predict_split
@@ -88,19 +87,19 @@ reports["article"]
 reports["best"]
 
 # %% [markdown]
-# | word | question it answers |
+# | metric | what it measures |
 # |---|---|
-# | accuracy | of all pictures, how many are named right? Compare with the column *most frequent class* |
-# | sensitivity | of the pictures of the positive class, how many are found? |
-# | specificity | of the others, how many are left in peace? |
-# | balanced accuracy | the mean of these two; a class with few pictures counts as much as a big one |
-# | AUC | take one picture of each class: how often does the positive one get the higher probability? 0.5 is guessing |
-# | average precision | as the threshold falls, how pure is what it calls positive? Guessing gets the share of positives |
-# | PPV, NPV | how often is a "yes" right, how often a "no"? This depends on how many have it where you use the model |
-# | ECE | by how much do the probabilities promise too much or too little? 0 is honest |
-# | Brier | the mean square of how far the probabilities are off; 0 is best |
+# | accuracy | share of images predicted correctly; compare with the column *most frequent class* |
+# | sensitivity | share of the positive class that is found |
+# | specificity | share of the other class that is predicted as such |
+# | balanced accuracy | the mean of these two; a rare class counts as much as a frequent one |
+# | AUC | for one image of each class, how often the positive one gets the higher probability; guessing gets 0.5 |
+# | average precision | mean precision as the threshold falls; guessing gets the share of positives |
+# | predictive values | how often a positive or a negative prediction is right; this depends on the prevalence |
+# | calibration error | mean distance between confidence and accuracy; 0 is best |
+# | Brier score | mean squared error of the probabilities; 0 is best |
 #
-# Read the last lines of the report, too: they say what so few pictures *cannot* tell.
+# The notes below the report state what cannot be concluded from so few images.
 
 # %%
 from vggnb import figures
@@ -108,8 +107,8 @@ from vggnb import figures
 figures.metric_intervals(reports)
 
 # %% [markdown]
-# The intervals overlap. But overlap is a rough sign only: both models saw the *same* pictures, and most of them are easy, or
-# hard, for both. The sharper question is about the difference. The same pictures are drawn again for both models:
+# The intervals overlap, but both models saw the *same* images. `compare` resamples the same images for both and gives an
+# interval for the difference:
 
 # %%
 from vggnb.evaluate import compare
@@ -121,8 +120,7 @@ comparison
 figures.differences(comparison, names=("article", "best"))
 
 # %% [markdown]
-# Where the interval holds 0, the difference is not significant. With 80 pictures an accuracy is uncertain by about 8 points either
-# way; to tell 85 % from 80 % you need about a thousand.
+# If the interval contains 0, the difference is not significant. To tell 85 % from 80 % you need about a thousand images.
 #
 # ## Which mistakes?
 
@@ -132,19 +130,17 @@ best = predictions["best"]
 figures.confusion_matrix(reports["best"])
 
 # %% [markdown]
-# Rows are what a picture is, columns what the model said. The two kinds of mistakes are rarely worth the same: a missed
-# malignant lesion and a needless visit are not. Where the line between *benign* and *malignant* is drawn (here at
-# probability 0.5) trades one for the other; the curve shows all the trades there are.
+# Rows are the true classes, columns the predicted ones. A missed malignant lesion is worse than a needless visit. The
+# decision threshold (here 0.5) trades one mistake for the other; the ROC curve shows every trade-off.
 
 # %%
 figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, each in predictions.items()})
 
 # %% [markdown]
-# ## Where to draw the line
+# ## Choose a decision threshold
 #
-# Suppose that a missed malignant lesion is bad, and you want to find at least nine of ten. Which threshold does that? It is
-# chosen on *validation*; the test pictures then show what it is really worth. Compare the sensitivity it promised with
-# the one it has.
+# Suppose that at least nine of ten malignant lesions should be found. The threshold for this is chosen on *validation*,
+# here the out-of-fold predictions. Compare the sensitivity there with that on test.
 
 # %%
 chosen = evaluate(runs["best"], "test", sensitivity=0.9, prevalence=0.05)
@@ -156,12 +152,11 @@ print("if 5 of 100 have it, a yes is right with", chosen.metrics["ppv"])
 figures.threshold_curves(best.labels == 1, best.probabilities[:, 1], threshold=chosen.threshold)
 
 # %% [markdown]
-# The 0.08 printed above the curves is low although the model is not bad: where few have it, most alarms are false. The half
-# of positives in our test folder hides that.
+# The printed predictive value is low because few are positive, so most alarms are false. The balanced test folder hides
+# this.
 #
-# Try it: move the threshold and watch the four numbers of the matrix and the mark on the curve; then say that a miss costs
-# as much as ten false alarms, and look for the threshold with the lowest cost. The pictures are those of *validation*:
-# choosing on test would be trap 2 below. (On a page that is not running, one sentence stands in for the control.)
+# Now move the threshold. Then make a miss cost ten false alarms and find the lowest cost. The predictions are those of
+# *validation*, because choosing on test is trap 2 below. (A saved page shows one sentence instead of the control.)
 
 # %%
 from vggnb.widgets import threshold_explorer
@@ -169,11 +164,11 @@ from vggnb.widgets import threshold_explorer
 threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes)
 
 # %% [markdown]
-# ## Do the probabilities keep their word?
+# ## Are the probabilities calibrated?
 #
-# Of the pictures about which a model says "0.9", nine of ten should be right. One number, the *temperature*, makes a boastful
-# model more modest (above 1) or a shy one bolder (below 1). It was fitted on validation when training ended, and every
-# probability on these pages already has it. It never changes which class comes first.
+# Of the images predicted with probability 0.9, nine of ten should be right. **Temperature scaling** divides the logits by
+# one number, fitted on validation: above 1 it makes the model less confident, below 1 more. It is already applied, and
+# never changes the most probable class.
 
 # %%
 calibration = runs["best"].calibration()
@@ -182,20 +177,20 @@ before = best.uncalibrated(calibration.temperature)
 figures.reliability_diagram({"before": before, "calibrated": best})
 
 # %% [markdown]
-# The small numbers under the axis are pictures: each mark stands for few. A wholly honest model would not lie on the dotted
-# line either. The report says how far off it would be.
+# The bars at the bottom show how many images each point stands for. Even a perfectly calibrated model would not lie
+# exactly on the diagonal; the report states the error to expect by chance.
 #
 # ## Look at the mistakes
 #
-# Numbers do not tell what the model stumbles over. Look for what the wrong ones have in common, but change nothing because
-# of it: that would be deciding on test. To improve a recipe, look at the mistakes on validation.
+# Look for what they have in common, but change nothing because of it: that would be deciding on test. To improve a
+# recipe, look at the mistakes on validation.
 
 # %%
 figures.prediction_gallery(best, manifest)
 
 # %% [markdown]
-# A sure "mistake" may be a wrong label. On *validation* such pictures are worth a second look; here is a list of them for a
-# spreadsheet. It only proposes: nothing is deleted or changed.
+# A confident mistake may be a wrong label. This lists such images of *validation* for a spreadsheet; it changes
+# nothing.
 
 # %%
 from vggnb.metrics import relabel_list
@@ -206,9 +201,9 @@ print(*labels_to_check.decode().splitlines()[:4], sep="\n")
 # %% [markdown]
 # ## Trap 1: the shuffled generator
 #
-# > **In the article** the test generator is made without `shuffle=False`, and shuffling is its default. `evaluate` does not
-# > mind. But whoever goes on to make a confusion matrix compares `predict`, in shuffled order, with `generator.classes`, in
-# > the order of the folder. The result looks like chance, and people then search the mistake in their model.
+# > **In the article** the test generator is made without `shuffle=False`, and the default is to shuffle. `evaluate` is not
+# > affected. But a confusion matrix made from `predict`, in shuffled order, and `generator.classes`, in folder order, looks
+# > like chance.
 
 # %%
 from sklearn.metrics import accuracy_score
@@ -219,14 +214,16 @@ in_folder_order = [row.label for row in manifest.of("test")]
 print(f"true accuracy {accuracy:.2f}; compared in the wrong order {accuracy_score(in_folder_order, shuffled):.2f}")
 
 # %% [markdown]
-# Here, what the model said and what is true are kept together, row by row, in one file of the run; accuracy, confusion
-# matrix and curve are all made from it, so they cannot disagree.
+# Here predicted and true classes are stored together, one row for each image, and every metric and figure is made from
+# that file.
 #
 # ## Trap 2: choosing by the test score
 #
-# > **In the article**, epochs are raised until the *test* accuracy is 85 %. Each look at the test score to decide something
-# > makes that score too good. By how much? Imagine 20 models that are all right in exactly 75 of 100 cases, examine each
-# > on 80 pictures, and report the best of the 20:
+# > **In the article**, epochs are raised until the *test* accuracy is 85 %. Every decision based on the test score makes
+# > that score too high.
+#
+# To see by how much, simulate 20 models that are each right in 75 % of cases, test each on 80 images, and report the
+# best:
 
 # %%
 import numpy as np
@@ -235,13 +232,12 @@ scores = np.random.default_rng(0).binomial(80, 0.75, size=(10_000, 20)) / 80
 print(f"true accuracy 0.75; the best of 20 on 80 test pictures shows {scores.max(axis=1).mean():.2f} on average")
 
 # %% [markdown]
-# Nine points out of nothing. So: decide on validation, look at test once, report what you see.
+# The best score is nine points too high. Decide on validation and use test once.
 #
 # ## All of it on one page
 #
-# One HTML file with every figure inside, which works without network, and beside it a *model card*: what a stranger must know
-# before using the model. The page is `report.html` in the run's folder, here `ws.runs / "best"`. In Colab that is on your Drive, in
-# `vggnb/runs/dataset/best` (for the sample, `vggnb/runs/sample/best`): download it and open it in your browser.
+# `write_report` puts every figure into one HTML file that works offline, with a *model card* beside it. In Colab,
+# download `report.html` from the run's folder on Drive, such as `vggnb/runs/dataset/best`, and open it in your browser.
 # `vggnb report RUN` does the same.
 
 # %%
@@ -254,8 +250,8 @@ print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# By default the positive class is the alphabetically last. Judge the best run again with `positive="benign"`. Which lines
-# change, which do not, and why?
+# By default the positive class is the alphabetically last. Evaluate the best run again with `positive="benign"`. Which
+# lines change, and why?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -263,8 +259,8 @@ print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 # print(evaluate(runs["best"], "test", positive=manifest.classes[0]))
 # ```
 #
-# Sensitivity and specificity trade places, and so do PPV and NPV; average precision is about the other class now. Accuracy,
-# balanced accuracy, AUC, ECE and Brier do not know which class is called positive.
+# Sensitivity and specificity trade places, and so do the two predictive values; average precision is now about the other
+# class. Accuracy, balanced accuracy, AUC, calibration error and Brier score do not depend on the positive class.
 # </details>
 
 # %%
@@ -273,9 +269,8 @@ print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 # %% [markdown]
 # ## What you can do now
 #
-# You evaluated two models on pictures that no decision had seen, read each number with its interval and beside the baseline,
-# saw when a difference may be luck, chose a threshold on validation, checked whether probabilities keep their word, looked
-# at the mistakes, wrote it all on one page, and know two traps that make results look better or worse than they are. None
-# of this makes it a diagnostic device.
+# You evaluated two models with intervals and a baseline, tested their difference, chose a threshold on validation, checked
+# the calibration, looked at the mistakes and wrote a report, and you know two traps. None of this makes the model a
+# diagnostic device.
 #
 # Next: [7. Save: files that come back the same](07_save.ipynb)
