@@ -45,24 +45,23 @@ print(ws)
 # ## What the setup cell prints
 #
 # Every page begins with this cell. In Colab it asks for permission to use your Drive. **Choose the account whose Drive
-# holds your images.** These lines and names appear on every page:
+# holds your images.**
 #
 # | line or name | meaning |
 # |---|---|
-# | profile | **quick**: images of 96 pixels, in seconds. **full**: images of 224 pixels. Colab uses the sample in quick until `MyDrive/vggnb/dataset` holds a file; then it uses your images in full. Elsewhere the profile is quick unless `VGGNB_PROFILE` is full. The outputs on these pages are from quick. |
+# | profile | **quick**: images of 96 pixels. **full**: images of 224 pixels. Colab uses the sample in quick until `MyDrive/vggnb/dataset` holds a file, then your images in full. Elsewhere it is quick unless `VGGNB_PROFILE` is full. The outputs shown are from quick. |
 # | dataset | the images that the pages use |
-# | runs | where trained models are kept: one folder for each dataset, with its name (`sample` for the sample) |
+# | runs | where trained models are kept, one folder for each dataset (`sample` for the sample) |
 # | `<home>` | the folder of the whole series: `vggnb` on your Drive in Colab; elsewhere, see `print(ws.home)` |
 # | `ws` | the **workspace**, an object that holds all these paths |
 #
-# The sample was **drawn by a program**. It resembles dermoscopy (skin photographed through a magnifying lens) but
-# contains no real skin.
+# The sample was **drawn by a program**. It resembles dermoscopy (magnified photographs of skin) but shows no real skin.
 
 # %% [markdown]
 # ## Steps 1 and 2: a project folder, and a dataset folder in it
 #
-# The article makes a folder on Google Drive by hand, and a folder `dataset` inside it. One line does the same, on Drive
-# in Colab and in `<home>` elsewhere. Existing folders are left as they are.
+# The article makes both by hand on Google Drive. One line does the same, on Drive in Colab and in `<home>` elsewhere.
+# Existing folders are left as they are.
 
 # %%
 from vggnb.paths import make_project_folders
@@ -71,8 +70,7 @@ folders = make_project_folders()
 print(folders)
 
 # %% [markdown]
-# The three folders are for your images. In each of them, make **one folder for each class**, with the class's name. For
-# two classes:
+# In each of the three folders, make **one folder for each class**, named after the class. For two classes:
 #
 # ```
 # dataset/
@@ -81,17 +79,16 @@ print(folders)
 #   test/        benign/ malignant/     used once, at the end
 # ```
 #
-# (An **epoch** is one pass over all training images.) A score on images that you used for a decision is too optimistic.
-# Only images that played no part in any decision show how the model will do on new ones.
+# (An **epoch** is one pass over all training images.) A score on images that were used for a decision is too high. Only
+# unused images show how the model will do on new ones.
 #
-# You may leave validation empty: part of train is used instead, never part of test.
+# If validation is empty, part of train is used for it.
 
 # %% [markdown]
 # ## Step 3: put pictures in it
 #
-# The article uses a set from Kaggle (3 297 photographs of moles, benign or malignant). Any folder of images works. If
-# you have none, these lines download some. They need a network, so they are not run here; each returns the folder or
-# table to put into `VGGNB_DATASET` below:
+# The article uses a set from Kaggle (3 297 photographs of moles). Any folder of images works. If you have none, these
+# lines download some. They need a network and are not run here; each returns what to put into `VGGNB_DATASET` below:
 #
 # ```python
 # from vggnb import datasets
@@ -109,14 +106,13 @@ print(folders)
 #
 # ## Step 4: a notebook
 #
-# The article starts an empty notebook. You already have this one: in Colab choose **File > Save a copy in Drive**, and
-# from page 4 on **Runtime > Change runtime type > T4 GPU**.
+# You already have one: in Colab choose **File > Save a copy in Drive**, and from page 4 on **Runtime > Change runtime
+# type > T4 GPU**.
 
 # %% [markdown]
 # ## Step 5: mount Google Drive
 #
-# In Colab the setup cell has already mounted Drive. This cell asks again only if the connection was lost; elsewhere it
-# does nothing.
+# In Colab the setup cell has already mounted Drive; this cell asks again only if the connection was lost.
 
 # %%
 from vggnb.paths import mount_drive
@@ -124,7 +120,7 @@ from vggnb.paths import mount_drive
 drive = mount_drive()
 
 # %% [markdown]
-# If mounting fails, the message gives the reason and the remedy. The three most common cases:
+# If mounting fails, the message gives the reason and the remedy:
 #
 # | reason | remedy |
 # |---|---|
@@ -135,9 +131,8 @@ drive = mount_drive()
 # %% [markdown]
 # ## Step 6: imports
 #
-# > **In the article** eleven names are imported at once. Most of them (`cv2`, `Image`, `K`, `load_model` ...) are never
-# > used, and `cv2` stops the notebook where OpenCV is not installed. **Here** each page imports what it uses, where it
-# > uses it.
+# > **In the article** eleven names are imported at once. Most of them are never used, and one of these, `cv2`, stops the
+# > notebook where OpenCV is not installed. **Here** each page imports what it uses, where it uses it.
 #
 # Pages 1 and 2 do not need TensorFlow, so they start quickly.
 
@@ -159,10 +154,10 @@ layout = read_layout(ws.dataset)
 print(layout)
 
 # %% [markdown]
-# Split folders may also be named `val`, `valid`, `Training` or `TEST`, and class folders need not be split at all.
+# Split folders may also be named `val`, `valid`, `Training` or `TEST`, and class folders need not be split.
 #
-# A wrong path is reported at once. The next cell **fails on purpose** to show the message. If *Run all* stops there in
-# Colab, click the cell after it and choose **Runtime > Run cell and below**.
+# The next cell **fails on purpose** to show how a wrong path is reported. If *Run all* stops there in Colab, click the
+# cell after it and choose **Runtime > Run cell and below**.
 
 # %% tags=["raises-exception"]
 read_layout(ws.home / "datasett")
@@ -171,8 +166,8 @@ read_layout(ws.home / "datasett")
 # ## Use your own images
 #
 # In Colab, class folders in `MyDrive/vggnb/dataset` are found automatically. For any other folder or a .zip, put these
-# lines in a new cell **above** the setup cell, on every page, and run the page from the top (in Colab: Runtime > Restart
-# session and run all):
+# lines in a new cell **above** the setup cell of every page, and run it from the top (in Colab: Runtime > Restart session
+# and run all):
 #
 # ```python
 # import os
@@ -182,15 +177,14 @@ read_layout(ws.home / "datasett")
 #
 # With a .zip, continue with page 2, which unpacks it; step 7 reads folders only.
 #
-# A **run** is one training, made on page 5. It belongs to one dataset, one image size and one split. If you change any
-# of them later, page 5 stops with *This folder holds another run*. Rename or remove the folder that the message names;
-# it is in `ws.runs`.
+# A **run** (page 5) belongs to one dataset, one image size and one split. If you change any of them later, page 5 stops
+# with *This folder holds another run*. Rename or remove the folder that the message names; it is in `ws.runs`.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
 # How many *files* are in the class folders of the test split? `layout.entries` has one entry for each file, with `.path`,
-# `.split` and `.class_name`. Is this also the number of *usable images*? (Page 2 answers this.)
+# `.split` and `.class_name`.
 #
 # <details><summary>Show a solution</summary>
 #
@@ -198,7 +192,7 @@ read_layout(ws.home / "datasett")
 # sum(entry.split == "test" for entry in layout.entries)
 # ```
 #
-# 80 files on the sample. Whether each of them is a usable image is known only once it has been opened.
+# 80 on the sample. Whether each is a usable image is known only once it has been opened (page 2).
 # </details>
 
 # %%
@@ -207,7 +201,7 @@ read_layout(ws.home / "datasett")
 # %% [markdown]
 # ## What you can do now
 #
-# You made the project and dataset folders, mounted Drive if you are in Colab, read the layout of the dataset, and know
-# how to use your own images and why there are three splits.
+# You made the project and dataset folders, mounted Drive if you are in Colab, and read the dataset's layout. You know how
+# to use your own images and why there are three splits.
 #
 # Next: [2. Census: look at every image before you train](02_census.ipynb)

@@ -43,9 +43,8 @@ print(ws)
 # %% [markdown]
 # ## Copy the images to the local disk
 #
-# Drive is slow with thousands of small files. So the images are copied **once** to this machine's disk, under their own
-# names; an archive is unpacked there. An interrupted copy continues where it stopped. A folder that is already on this
-# machine is used as it is.
+# Drive is slow with many small files, so the images are copied **once** to this machine's disk, or unpacked there from an
+# archive. An interrupted copy continues where it stopped. A folder that is already on this machine is used as it is.
 
 # %%
 from vggnb.staging import stage_if_remote
@@ -56,8 +55,7 @@ print("copied:", dataset != ws.dataset)
 # %% [markdown]
 # ## Steps 8 and 9: how many pictures are there?
 #
-# Look at the last line: every file is used, skipped for a stated reason, or a system file. The three numbers add up to
-# all files in the folder.
+# Look at the last line: every file is used, skipped for a stated reason, or a system file.
 
 # %%
 from vggnb.census import take_census
@@ -71,12 +69,13 @@ from vggnb import figures
 figures.class_counts(census)
 
 # %% [markdown]
-# The sample's classes are balanced. If nine of ten of your images were benign, a model that always predicts *benign*
-# would be right for nine of ten and useless. Page 6 prints this **baseline** beside every accuracy.
+# The sample's classes are balanced. If nine of ten images were benign, a model that always predicts *benign* would be right
+# for nine of ten and useless. Page 6 prints this **baseline** beside the accuracy.
 #
 # > **In the article** images are counted with `len(os.listdir(train_benign_dir))`, which also counts hidden files,
-# > folders and broken images. The counts set the number of batches in an epoch. **Here** every file is opened and decoded
-# > once. The next cell compares both counts on a copy of the sample with planted faults:
+# > folders and broken images. **Here** every file is opened and decoded once.
+#
+# Compare both counts on a copy of the sample with planted faults:
 
 # %%
 import os
@@ -91,7 +90,7 @@ print("pictures in train/benign that can be used:    ", flawed_census.counts()["
 # %% [markdown]
 # ## What was skipped, and why
 #
-# A bad file does not stop the census. Each line names the file, the reason and the remedy.
+# Each line names the file, the reason and the remedy.
 
 # %%
 for skipped in flawed_census.skipped:
@@ -99,20 +98,18 @@ for skipped in flawed_census.skipped:
 print("system files:", len(flawed_census.system_files))
 
 # %% [markdown]
-# The article counts all of these files. Its generator ignores `notes.txt`, but each of the three broken `.jpg` files
-# would stop training in the middle of an epoch.
+# The article's generator ignores `notes.txt`, but each of the three broken `.jpg` files would stop training in the middle
+# of an epoch.
 
 # %% [markdown]
 # ## Duplicates, conflicts and leaks
 #
-# Two files can hold the same image byte for byte (a **duplicate**, `exact`), or the same image saved again, resized,
-# flipped or rotated (a **near-duplicate**, `near`). The census compares all images in all eight orientations. There are
-# three cases:
+# Two files can hold the same image byte for byte (a **duplicate**, `exact`), or saved again, resized, flipped or rotated
+# (a **near-duplicate**, `near`).
 #
-# - a pair within one class and one split adds nothing new,
-# - a **conflict** is one image under two classes: at least one label is wrong,
-# - a **leak** is one image in two splits, such as train and test: the model is tested on an image that it was trained
-#   on, and the score is too high.
+# - A pair within one class and one split adds nothing new.
+# - A **conflict** is one image under two classes: at least one label is wrong.
+# - A **leak** is one image in two splits. If the model is tested on an image it was trained on, the score is too high.
 
 # %%
 for pair in flawed_census.pairs:
@@ -122,13 +119,13 @@ for pair in flawed_census.pairs:
 figures.duplicate_pairs(flawed_census)
 
 # %% [markdown]
-# The distance is the number of differing bits in a fingerprint of 255 bits: 0 for identical images, roughly half of the
-# bits for unrelated ones. Up to 40 counts as a near-duplicate.
+# The distance is the number of differing bits in a fingerprint of 255 bits: 0 for identical images, up to 40 for a
+# near-duplicate, roughly half of the bits for unrelated images.
 #
 # Nothing is deleted for you. Remove the *train* copy of a leak, decide on the label of a conflict, and run this page
 # again. Until then page 6 reports the score with and without the leaked images.
 #
-# Does the sample itself have leaks or conflicts?
+# Is the sample itself clean?
 
 # %%
 print("leaks in the sample:", len(census.leaks), "  conflicts:", len(census.conflicts))
@@ -136,15 +133,14 @@ print("leaks in the sample:", len(census.leaks), "  conflicts:", len(census.conf
 # %% [markdown]
 # ## What the images look like
 #
-# A table does not show a ruler in every malignant image, or one class photographed in another room. A network uses
-# whatever separates the classes, including what you did not intend.
+# A network uses whatever separates the classes, such as a ruler in every malignant image. Look for such signs:
 
 # %%
 figures.contact_sheet(census)
 
 # %% [markdown]
-# Browse the rest by split, by class or by what the census found. This is the flawed copy; for your own images, pass
-# `census`. (A saved page shows one line instead of the control.)
+# Browse the other images by split, by class or by what the census found. This is the flawed copy; for your own images,
+# pass `census`. (A saved page shows one line instead of the control.)
 
 # %%
 from vggnb.widgets import dataset_browser
@@ -152,7 +148,7 @@ from vggnb.widgets import dataset_browser
 dataset_browser(flawed_census)
 
 # %% [markdown]
-# Back to the sample. Do simple measurements already separate the classes?
+# Back to the sample. Do size, brightness or sharpness separate the classes?
 
 # %%
 print(*census.profiles(), sep="\n")
@@ -161,18 +157,18 @@ print(*census.profiles(), sep="\n")
 figures.sizes_and_brightness(census)
 
 # %% [markdown]
-# On the sample they hardly do. The median brightness is 133 for benign and 126 for malignant. The gap in validation (138
-# and 107) comes from only 20 images of each class, and in train it is reversed (116 and 127).
+# On the sample they hardly do: the median brightness is 133 for benign and 126 for malignant. The gap in validation (138
+# and 107) is from only 20 images of each class; in train it is reversed (116 and 127).
 #
-# If brightness, shape or sharpness separate your classes, the network will use them and fail on images from another
-# camera.
+# If they do separate your classes, the network will use them and may fail on images from another camera.
 
 # %% [markdown]
 # ## Train, validation, test
 #
-# The sample has all three splits; the article's dataset has two. Then part of *train* becomes validation: stratified by
-# class, with a fixed seed, and with duplicates and near-duplicates kept together. The result, one row for each usable
-# image, is the **manifest**. Every later page starts from it.
+# The sample has all three splits. The article's dataset has no validation split, so part of *train* becomes validation:
+# stratified by class, with a fixed seed, and with near-duplicates kept together.
+#
+# The result, one row for each usable image, is the **manifest**. Every later page starts from it.
 
 # %%
 from vggnb.census import assign_splits
@@ -184,7 +180,7 @@ print(manifest)
 # ## Exercise: find the leak
 #
 # `flawed_census.leaks` holds the pairs that are in two splits. Print them. In which two folders is the mirrored image?
-# Which of the two files would you remove, and why?
+# Which of the two files would you remove?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -193,8 +189,7 @@ print(manifest)
 #     print(pair)
 # ```
 #
-# It is in `test/benign` and `train/benign`. Remove the copy in **train**: the test split stays the same, so its score
-# remains comparable.
+# It is in `test/benign` and `train/benign`. Remove the copy in **train**, so that the test score stays comparable.
 # </details>
 
 # %%

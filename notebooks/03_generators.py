@@ -49,8 +49,8 @@ print(manifest)
 # %% [markdown]
 # ## Step 10: size and batch
 #
-# A **recipe** holds every modelling choice in one place. `Recipe.article()` follows the article; page 4 shows our own.
-# The image size here is that of the profile: 96 pixels in quick, 224 in full.
+# A **recipe** holds every modelling choice. `Recipe.article()` follows the article; page 4 shows our own. The image size
+# here is that of the profile.
 
 # %%
 from vggnb.recipe import Recipe
@@ -60,18 +60,17 @@ IMG_SHAPE, batch_size = recipe.image_size, recipe.batch_size
 print("IMG_SHAPE =", IMG_SHAPE, "  batch_size =", batch_size)
 
 # %% [markdown]
-# > **In the article**: "VGG-16 only accepts that image size", 224. This holds for the complete network, whose last layers
-# > expect 7 x 7 positions. **Here** those layers are removed (step 13), and the rest accepts any size from 32 up.
+# > **In the article**: "VGG-16 only accepts that image size", 224. This holds for the complete network. **Here** its last
+# > layers are removed (step 13), and the rest accepts any size from 32 up.
 #
-# VGG-16 was trained on 224 pixels, at (224 / 96)² = 5.4 times the cost of 96. A larger batch needs more memory and takes
-# fewer steps in an epoch; 32 is common.
+# VGG-16 was trained on 224 pixels, at (224 / 96)² = 5.4 times the cost of 96. A larger batch needs more memory; 32 is
+# common.
 
 # %% [markdown]
 # ## Step 11: the article's generators
 #
-# A *generator* reads images from a folder one batch at a time, so they need not all fit in memory. The article uses
-# `ImageDataGenerator`, which Keras now calls deprecated. It needs the article's folder layout, so this cell reads the
-# sample, whatever your dataset is.
+# A *generator* reads images one batch at a time, so they need not all fit in memory. The article uses
+# `ImageDataGenerator`, which Keras calls deprecated. It needs the article's folder layout, so this cell reads the sample.
 
 # %%
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
@@ -87,9 +86,8 @@ print("batch", images.shape, "from", images.min().round(2), "to", images.max().r
 # %% [markdown]
 # ## Step 11 with `tf.data`
 #
-# `make_dataset` returns a `tf.data` pipeline that decodes images in parallel and ahead of time; the labels come from the
-# manifest. One difference is intended: it gives **raw pixels, 0 to 255**. The model scales them itself, so scaling
-# cannot be forgotten when the model is used later.
+# `make_dataset` returns a `tf.data` pipeline that decodes images in parallel and ahead of time. It gives **raw pixels, 0
+# to 255**: the model scales them itself, so scaling cannot be forgotten later.
 
 # %%
 from vggnb.generators import make_dataset
@@ -117,10 +115,10 @@ from vggnb import figures
 figures.batch_grid(*next(iter(make_dataset(manifest, "train", recipe, training=True))), manifest.classes)
 
 # %% [markdown]
-# Browse the batches and epochs. The last batch is smaller. Then change *transform*: a mole has no "up", so a flipped or
-# rotated image of it is equally valid. Training on such copies is called **augmentation**.
+# Browse the batches and epochs. Then change *transform*: a mole has no "up", so its flips and rotations are equally
+# valid. Training on such copies is called **augmentation**.
 #
-# (A saved page shows one line instead of the control; the figure below it shows one image in all eight orientations.)
+# (A saved page shows one line instead of the control; the next figure shows one image in all eight orientations.)
 
 # %%
 from vggnb.widgets import batch_preview
@@ -134,13 +132,13 @@ eight = np.concatenate([flip_rotate(raw_images[:1].numpy(), k) for k in range(8)
 figures.batch_grid(eight, [raw_labels[0]] * 8, manifest.classes)
 
 # %% [markdown]
-# The article does not augment, and neither does our recipe: every copy would go through the frozen network, and page 5
-# reports no clear gain. Augmentation helps more when the convolutions are trained, as on page 9.
+# Neither the article nor our recipe augments: every copy would go through the frozen network, and page 5 reports no clear
+# gain. Page 9 augments, because it trains convolutions.
 
 # %% [markdown]
-# > **In the article** the number of batches is `steps_per_epoch=(total_train//batch_size)`. The double slash rounds down,
-# > so an incomplete batch is **dropped**, and in current Keras the next epoch ends early with the warning *Your input ran
-# > out of data*. **Here** the dataset knows its number of batches, and the last one is smaller.
+# > **In the article** the number of batches is `steps_per_epoch=(total_train//batch_size)`. This rounds down, so an
+# > incomplete batch is **dropped**, and in current Keras the next epoch ends early with the warning *Your input ran out of
+# > data*. **Here** the last batch is smaller.
 
 # %%
 total_train = len(manifest.of("train"))
@@ -151,8 +149,7 @@ print("here:", sum(len(batch_labels) for _, batch_labels in train_ds), "in", len
 # %% [markdown]
 # ## Step 12: class names
 #
-# The sorted folder names become integers, the **labels**. The manifest and everything saved later store the list of
-# names.
+# The sorted folder names become integers, the **labels**. The manifest stores the list of names.
 
 # %%
 print("the article's generator:", train_data_gen.class_indices)
@@ -160,16 +157,14 @@ print("the manifest:           ", dict(zip(manifest.classes, range(len(manifest.
 
 # %% [markdown]
 # > **In the article**, more than two classes change only the output layer and the loss. The generator's
-# > `class_mode="binary"` stays, and Keras stops with *Arguments target and output must have the same rank*:
-# > `categorical_crossentropy` needs `class_mode="categorical"`. **Here** everything follows from the manifest's number of
-# > classes (page 4).
+# > `class_mode="binary"` stays, and Keras stops with *Arguments target and output must have the same rank*. **Here**
+# > everything follows from the manifest's number of classes (page 4).
 
 # %% [markdown]
 # ## Two choices hidden in the generator
 #
-# **How images are made smaller.** The article's generator uses *nearest neighbour*: for each new pixel it keeps one old
-# pixel and discards the others, so fine hairs and edges become dots. *Bilinear* in Pillow averages them. Compare the
-# edges:
+# **Resizing.** The article's generator uses *nearest neighbour*: it keeps one pixel and discards its neighbours, so fine
+# hairs become dots. *Bilinear* in Pillow averages them. Compare the edges:
 
 # %%
 from vggnb.images import read_image
@@ -178,9 +173,8 @@ picture = read_image(manifest.dataset / manifest.of("train")[0].path)
 figures.resize_comparison(picture, size=IMG_SHAPE)
 
 # %% [markdown]
-# **How pixels are scaled.** VGG-16 was trained on pixels in the order blue, green, red, minus the mean colour of its
-# training images: numbers from about -124 to 151. The article divides by 255 instead: numbers from 0 to 1. To its
-# network every image looks dark and low in contrast.
+# **Scaling.** VGG-16 was trained on pixels in the order blue, green, red, minus the mean colour of its training images:
+# from about -124 to 151. The article divides by 255 instead: from 0 to 1.
 
 # %%
 from vggnb.model import preprocessing_layer
@@ -190,9 +184,9 @@ layers = {name: preprocessing_layer(recipe.with_(preprocessing=name)) for name i
 figures.preprocessing_histograms({name: layer(raw_images) for name, layer in layers.items()})
 
 # %% [markdown]
-# Is the right scaling therefore better? Not by itself. On real moles (HAM10000; 1 510 training images, 528 test images;
-# 50 epochs) it made the article's network **worse**. It helped only together with another head (page 4). AUC is
-# explained on page 6: 0.5 is guessing, 1 is perfect.
+# The right scaling alone is not better. On real moles (HAM10000; 1 510 training images, 528 test images; 50 epochs) it made
+# the article's network **worse**; with another head (page 4) it helped. AUC is explained on page 6: 0.5 is guessing, 1 is
+# perfect.
 #
 # | | AUC |
 # |---|---|
@@ -200,8 +194,7 @@ figures.preprocessing_histograms({name: layer(raw_images) for name, layer in lay
 # | only the scaling changed | 0.800 to 0.813 |
 # | scaling and head changed | 0.887 |
 #
-# With the right scaling the activations become about 25 times larger, and the article's head, made for small ones, soon
-# over-fits. Page 5 measures these combinations.
+# With the right scaling the activations become about 25 times larger, and the article's head soon over-fits (page 5).
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
@@ -218,7 +211,7 @@ figures.preprocessing_histograms({name: layer(raw_images) for name, layer in lay
 # print([size for size in range(2, 61) if total_train % size == 0])
 # ```
 #
-# Any batch size that divides the number of images drops nothing; 30 or 40 for the sample's 120.
+# Any that divides the number of images, such as 30 or 40 for the sample's 120.
 # </details>
 
 # %%
@@ -227,8 +220,7 @@ figures.preprocessing_histograms({name: layer(raw_images) for name, layer in lay
 # %% [markdown]
 # ## What you can do now
 #
-# You chose image and batch size, showed that the article's generator and `make_dataset` give the same pixels, and read
-# the class names. You can explain the dropped batch, why 224 is a choice, what nearest neighbour discards, and why the
-# scaling depends on the head.
+# You chose image and batch size, showed that the article's generator and `make_dataset` give the same pixels, read the
+# class names, and can explain four traps.
 #
 # Next: [4. Model: VGG-16 without its top, and a new one](04_model.ipynb)

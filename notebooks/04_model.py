@@ -52,13 +52,11 @@ manifest = open_manifest(ws, recipe)
 # VGG-16 (Simonyan and Zisserman, Oxford 2014) classifies photographs into 1 000 classes. Its **weights** are the numbers
 # that training sets.
 #
-# The first 13 layers with weights, the **base**, are *convolutions*: each slides filters of 3 x 3 positions over the
-# whole image and records how strongly they match. They turn pixels into features: edges first, then textures, then
-# parts of objects.
+# The first 13 layers with weights, the **base**, are *convolutions*: filters of 3 x 3 positions that slide over the
+# image. They turn pixels into features: edges first, then textures, then parts of objects.
 #
 # The last three layers, the **top**, turn features into the 1 000 classes. Your classes are different, so the top is left
-# off (`include_top=False`) and the base is kept. This is *transfer learning*; it is why a few hundred images can be
-# enough.
+# off (`include_top=False`). Keeping the base is *transfer learning*; with it a few hundred images can be enough.
 
 # %%
 from vggnb.model import build_base
@@ -67,11 +65,11 @@ base, source = build_base(recipe, ws.weights)
 print(source)
 
 # %% [markdown]
-# The line says where the weights came from. A base with random weights runs just as well but learns almost nothing, so
-# the series never uses random weights unless you ask for them.
+# The line says where the weights came from. Random weights would learn almost nothing, so the series never uses them
+# unless you ask for them.
 #
-# Without a network it looks for Keras's copy on this machine, then for a package that contains the weights, and checks
-# them against known checksums. If it finds neither, the error message lists three remedies.
+# Without a network, vggnb looks for Keras's copy on this machine, then for a package that contains the weights, and
+# checks them against known checksums. If it finds neither, the error message lists three remedies.
 
 # %%
 print(f"weights in the base: {base.count_params():,}   output for one picture: {base.output_shape[1:]}")
@@ -81,8 +79,7 @@ print(f"weights in the base: {base.count_params():,}   output for one picture: {
 #
 # ## Step 14: print the layers and freeze them
 #
-# *Frozen* means that training does not change these weights. Otherwise the first steps, with an untrained head, would
-# damage what the base has learnt.
+# Training does not change *frozen* weights. Otherwise its first steps, with an untrained head, would damage the base.
 
 # %%
 for layer in base.layers:
@@ -90,8 +87,7 @@ for layer in base.layers:
     print(f"{layer.name:<14} {str(tuple(layer.output.shape)):<22} trainable: {layer.trainable}")
 
 # %% [markdown]
-# There are five **blocks**, each ending in a `pool` layer that halves width and height. Layers are always referred to by
-# these names.
+# There are five **blocks**, each ending in a `pool` layer that halves width and height.
 #
 # ## Step 15: four new layers
 #
@@ -99,7 +95,7 @@ for layer in base.layers:
 # |---|---|
 # | `GlobalMaxPooling2D` | for each of the 512 channels: the strongest response anywhere in the image |
 # | `Dense(512, relu)` | combines them |
-# | `Dropout(0.5)` | in training, sets a random half of them to zero, so that the head relies on none alone |
+# | `Dropout(0.5)` | in training, sets a random half of them to zero, against over-fitting |
 # | `Dense(2, sigmoid)` | one output for each class |
 #
 # *Relu* sets negative numbers to 0. *Sigmoid* maps any number to between 0 and 1. *Softmax* turns several numbers into
@@ -118,8 +114,8 @@ print(f"to be learnt: {trainable_count(head):,}")
 # %% [markdown]
 # ### More than two classes
 #
-# The article changes the last layer to `Dense(3, activation='softmax')` and the loss to `categorical_crossentropy`. Here the
-# recipe covers both cases, and the number of classes comes from the manifest.
+# The article changes the last layer to `Dense(3, activation='softmax')` and the loss to `categorical_crossentropy`. The
+# recipe chooses both from the number of classes.
 
 # %%
 for classes in (2, 3):
@@ -129,7 +125,7 @@ for classes in (2, 3):
 # ## Step 16: merge base and head
 #
 # `build_classifier` joins the scaling, the base and the head. The model takes **raw pixels, 0 to 255**, and returns
-# **probabilities**. Pages 6 to 8 evaluate, save and use this whole model.
+# **probabilities**.
 
 # %%
 from vggnb.model import build_classifier
@@ -140,8 +136,8 @@ print("in: ", model.input_shape, " raw pixels\nout:", model.output_shape, "     
 # %% [markdown]
 # ## Step 17: compile
 #
-# *Compiling* chooses the **loss** (what training minimises), the **optimiser** (how it updates the weights) and the
-# metrics to print. Only the head is compiled, because only the head is trained.
+# *Compiling* chooses the **loss** (what training minimises) and the **optimiser** (how it updates the weights). Only the
+# head is trained, so only the head is compiled.
 
 # %%
 from vggnb.model import compile_head
@@ -154,12 +150,12 @@ print("loss:", head.loss, "  optimiser:", head.optimizer.name, "  steps of", rec
 # > classes that can occur together; this loss is for exactly one class. Keras passes the numbers *before* the sigmoid to
 # > the loss, so the two sigmoids are **trained as a softmax**.
 #
-# The predicted class is right, but the two outputs do not add up to 1, and dividing them by their sum does not give the
-# trained probability. With the odds $o = s / (1 - s)$ of each output $s$, that probability is $p_1 = o_1 / (o_0 + o_1)$.
-# **Here** the merged model ends in the softmax that was trained, with the same weights.
+# The predicted class is right, but the two outputs do not add up to 1. With the odds $o = s / (1 - s)$ of each output
+# $s$, the trained probability is $p_1 = o_1 / (o_0 + o_1)$. **Here** the merged model ends in the softmax that was
+# trained, with the same weights.
 
 # %% [markdown]
-# Compare the lines for one image. The head is untrained, so the values themselves mean nothing yet.
+# Compare the lines for one image. (The head is untrained, so the values mean nothing yet.)
 
 # %%
 import numpy as np
@@ -179,7 +175,7 @@ print("odds divided by their sum  ", (odds / odds.sum()).round(3))
 print("the merged model           ", build_classifier(base, two, recipe).predict(pixels, verbose=0)[0].round(3))
 
 # %% [markdown]
-# Now compute the loss both ways and compare with what Keras reports:
+# Compute the loss both ways and compare with what Keras reports:
 
 # %%
 label = np.array([0])
@@ -189,6 +185,8 @@ print("-log of (odds divided by their sum) ", -np.log((odds / odds.sum())[label[
 print("-log of (sigmoids divided by sum)   ", -np.log((sigmoids / sigmoids.sum())[label[0]]).round(4))
 
 # %% [markdown]
+# The odds give Keras's loss; dividing the sigmoids by their sum does not.
+#
 # ## Step 18: the summary
 #
 # Read it from the bottom: 14.7 million weights are frozen; only the head's are trained.
@@ -203,8 +201,7 @@ model.summary(line_length=88)
 # the middle ones respond to texture. The average and the maximum of each channel give
 # 2 x (64 + 128 + 256 + 512 + 512) = 2,944 features.
 #
-# The features are standardised. The head is **one** linear layer with a penalty on large weights: fewer weights, learnt
-# from more features.
+# The features are standardised, and the head is **one** linear layer with a penalty on large weights.
 
 # %%
 best = Recipe.best().with_(image_size=ws.image_size)
@@ -233,6 +230,6 @@ for name, each in {"article": recipe, "best": best}.items():
 # ## What you can do now
 #
 # You loaded the base and know where its weights came from, froze it, added the four layers, merged, compiled and read the
-# summary. You know what changes for more classes, and what the article's two sigmoids mean.
+# summary. You know what changes for more classes, and what two sigmoids trained as one softmax mean.
 #
 # Next: [5. Train: the frozen part once, then any number of epochs](05_train.ipynb)

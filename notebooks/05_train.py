@@ -64,7 +64,7 @@ print(features)
 
 # %% [markdown]
 # The average and the maximum of each channel of all five blocks are stored; the article's head uses the last 512 numbers.
-# In a second run nothing passes through VGG-16:
+# Call `extract` again, and nothing passes through VGG-16:
 
 # %%
 print(extract(manifest, article, base, source, store=ws.features))
