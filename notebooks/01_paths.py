@@ -79,8 +79,8 @@ print(folders)
 #   test/        benign/ malignant/     used once, at the end
 # ```
 #
-# (An **epoch** is one pass over all training images.) A score on images that were used for a decision is too high. Only
-# unused images show how the model will do on new ones.
+# (An **epoch** is one pass over all training images.) A score on images that were used for a decision tends to be too
+# high. Only unused images show how the model will do on new ones.
 #
 # If validation is empty, part of train is used for it.
 

@@ -160,7 +160,7 @@ figures.sizes_and_brightness(census)
 # On the sample they hardly do: the median brightness is 133 for benign and 126 for malignant. The gap in validation (138
 # and 107) is from only 20 images of each class; in train it is reversed (116 and 127).
 #
-# If they do separate your classes, the network will use them and may fail on images from another camera.
+# If these measurements separate your classes, the network will use them and may fail on images from another camera.
 
 # %% [markdown]
 # ## Train, validation, test

@@ -63,8 +63,8 @@ print("IMG_SHAPE =", IMG_SHAPE, "  batch_size =", batch_size)
 # > **In the article**: "VGG-16 only accepts that image size", 224. This holds for the complete network. **Here** its last
 # > layers are removed (step 13), and the rest accepts any size from 32 up.
 #
-# VGG-16 was trained on 224 pixels, at (224 / 96)² = 5.4 times the cost of 96. A larger batch needs more memory; 32 is
-# common.
+# VGG-16 was trained on 224 pixels, which cost (224 / 96)² = 5.4 times as much as 96. A larger batch needs more memory;
+# 32 is common.
 
 # %% [markdown]
 # ## Step 11: the article's generators
@@ -107,7 +107,8 @@ pairs = [(a, b.numpy() * np.float32(1 / 255)) for (a, _), (b, _) in zip(train_da
 print("batches compared:", len(pairs), "  largest difference:", max(np.abs(a - b).max() for a, b in pairs))
 
 # %% [markdown]
-# For training, `training=True` puts the images in a new order in each epoch, so that a batch holds both classes:
+# No pixel differs. For training, `training=True` puts the images in a new order in each epoch, so that batches mix the
+# classes:
 
 # %%
 from vggnb import figures
@@ -211,7 +212,7 @@ figures.preprocessing_histograms({name: layer(raw_images) for name, layer in lay
 # print([size for size in range(2, 61) if total_train % size == 0])
 # ```
 #
-# Any that divides the number of images, such as 30 or 40 for the sample's 120.
+# Any size that divides the number of images, such as 30 or 40 for the sample's 120.
 # </details>
 
 # %%

@@ -79,7 +79,8 @@ print(f"weights in the base: {base.count_params():,}   output for one picture: {
 #
 # ## Step 14: print the layers and freeze them
 #
-# Training does not change *frozen* weights. Otherwise its first steps, with an untrained head, would damage the base.
+# Training does not change *frozen* weights. Without freezing, the first steps, with an untrained head, would damage the
+# base.
 
 # %%
 for layer in base.layers:

@@ -115,8 +115,8 @@ figures.learning_curves(long_history)
 # a penalty on large weights (the *ridge*). This convex problem has a single solution, computed directly, without epochs or
 # a learning rate.
 #
-# **Cross-validation** chooses one of six strengths of the penalty: fit on four fifths of the images, predict the rest,
-# five times. Duplicates, near-duplicates and images of one group stay in the same fifth.
+# **Cross-validation**, on at most 2 000 images, chooses one of six strengths of the penalty: fit on four fifths, predict
+# the rest, five times. Duplicates, near-duplicates and images of one group stay in the same fifth.
 
 # %%
 base, source = build_base(best, ws.weights, precision=ws.precision)

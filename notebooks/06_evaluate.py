@@ -120,7 +120,8 @@ comparison
 figures.differences(comparison, names=("article", "best"))
 
 # %% [markdown]
-# If the interval contains 0, the difference is not significant. To tell 85 % from 80 % you need about a thousand images.
+# If the interval contains 0, the difference is not significant. On the sample no difference is. To tell 85 % from 80 %
+# you need about a thousand images.
 #
 # ## Which mistakes?
 
@@ -166,8 +167,8 @@ threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes)
 # %% [markdown]
 # ## Are the probabilities calibrated?
 #
-# Of the images predicted with probability 0.9, nine of ten should be right. **Temperature scaling** divides the logits by
-# one number, fitted on validation: above 1 it makes the model less confident, below 1 more. It is already applied, and
+# Of the images predicted with probability 0.9, nine of ten predictions should be right. **Temperature scaling** divides the
+# logits by one number, fitted on validation: above 1 it makes the model less confident, below 1 more. It is already applied, and
 # never changes the most probable class.
 
 # %%
@@ -178,7 +179,8 @@ figures.reliability_diagram({"before": before, "calibrated": best})
 
 # %% [markdown]
 # The bars at the bottom show how many images each point stands for. Even a perfectly calibrated model would not lie
-# exactly on the diagonal; the report states the error to expect by chance.
+# exactly on the diagonal; the report states the error to expect by chance. On the sample the temperature is close to 1,
+# so it changes little.
 #
 # ## Look at the mistakes
 #
