@@ -60,8 +60,8 @@ print(ws)
 # %% [markdown]
 # ## Steps 1 and 2: a project folder, and a dataset folder in it
 #
-# The article makes both by hand on Google Drive. One line does the same, on Drive in Colab and in `<home>` elsewhere.
-# Existing folders are left as they are.
+# The article makes both by hand. One line does the same, on Drive in Colab and in `<home>` elsewhere. Existing folders
+# are left as they are.
 
 # %%
 from vggnb.paths import make_project_folders
@@ -144,8 +144,7 @@ print("TensorFlow loaded so far:", "tensorflow" in sys.modules)
 # %% [markdown]
 # ## Step 7: which folder is what
 #
-# The article writes ten paths by hand: the dataset, three splits, two classes in each. Here they are found by reading
-# the folder:
+# The article writes ten paths by hand. Here they are found by reading the folder:
 
 # %%
 from vggnb.census import read_layout

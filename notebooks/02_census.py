@@ -3,9 +3,9 @@
 #
 # After this page you can
 #
-# - count usable images rather than files, and say why each unused file was skipped,
+# - count usable images rather than files, and say why a file was skipped,
 # - find images that occur twice, under two classes, or in both train and test,
-# - say how many images each class has, and what an imbalance means for accuracy,
+# - say what an imbalance of the classes means for accuracy,
 # - say how a validation split is made when you have none.
 #
 # **Article steps** 8 and 9. **Reads** your dataset folder. **Writes** nothing in it; under `<home>` a cache of the
@@ -69,8 +69,8 @@ from vggnb import figures
 figures.class_counts(census)
 
 # %% [markdown]
-# The sample's classes are balanced. If nine of ten images were benign, a model that always predicts *benign* would be right
-# for nine of ten and useless. Page 6 prints this **baseline** beside the accuracy.
+# The sample's classes are balanced. If nine of ten images were benign, always predicting *benign* would be right for nine of
+# ten and useless. Page 6 prints this **baseline** beside the accuracy.
 #
 # > **In the article** images are counted with `len(os.listdir(train_benign_dir))`, which also counts hidden files,
 # > folders and broken images. **Here** every file is opened and decoded once.
@@ -198,7 +198,7 @@ print(manifest)
 # %% [markdown]
 # ## What you can do now
 #
-# You counted usable images, read why each skipped file was skipped, found duplicates, conflicts and leaks, know the
-# baseline, and have a manifest with three splits.
+# You counted usable images, read why files were skipped, found duplicates, conflicts and leaks, know the baseline, and
+# have a manifest with three splits.
 #
 # Next: [3. Generators: from files to batches](03_generators.ipynb)

@@ -52,11 +52,11 @@ manifest = open_manifest(ws, recipe)
 # VGG-16 (Simonyan and Zisserman, Oxford 2014) classifies photographs into 1 000 classes. Its **weights** are the numbers
 # that training sets.
 #
-# The first 13 layers with weights, the **base**, are *convolutions*: filters of 3 x 3 positions that slide over the
-# image. They turn pixels into features: edges first, then textures, then parts of objects.
+# The first 13 layers with weights, the **base**, are *convolutions*: small filters that slide over the image. They turn
+# pixels into features: edges first, then textures, then parts of objects.
 #
-# The last three layers, the **top**, turn features into the 1 000 classes. Your classes are different, so the top is left
-# off (`include_top=False`). Keeping the base is *transfer learning*; with it a few hundred images can be enough.
+# The last three layers, the **top**, turn features into classes. Yours are different, so the top is left off
+# (`include_top=False`). Keeping the base is *transfer learning*; with it a few hundred images can be enough.
 
 # %%
 from vggnb.model import build_base
@@ -65,11 +65,10 @@ base, source = build_base(recipe, ws.weights)
 print(source)
 
 # %% [markdown]
-# The line says where the weights came from. Random weights would learn almost nothing, so the series never uses them
-# unless you ask for them.
+# Random weights would learn almost nothing, so the series never uses them unless you ask for them.
 #
 # Without a network, vggnb looks for Keras's copy on this machine, then for a package that contains the weights, and
-# checks them against known checksums. If it finds neither, the error message lists three remedies.
+# compares their checksums. If it finds neither, the error message lists three remedies.
 
 # %%
 print(f"weights in the base: {base.count_params():,}   output for one picture: {base.output_shape[1:]}")
@@ -230,7 +229,7 @@ for name, each in {"article": recipe, "best": best}.items():
 # %% [markdown]
 # ## What you can do now
 #
-# You loaded the base and know where its weights came from, froze it, added the four layers, merged, compiled and read the
-# summary. You know what changes for more classes, and what two sigmoids trained as one softmax mean.
+# You loaded the base, froze it, added the four layers, merged, compiled and read the summary. You know where the weights
+# came from, what changes for more classes, and what two sigmoids trained as one softmax mean.
 #
 # Next: [5. Train: the frozen part once, then any number of epochs](05_train.ipynb)

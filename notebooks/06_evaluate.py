@@ -140,8 +140,8 @@ figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, 
 # %% [markdown]
 # ## Choose a decision threshold
 #
-# Suppose that at least nine of ten malignant lesions should be found. The threshold for this is chosen on *validation*,
-# here the out-of-fold predictions. Compare the sensitivity there with that on test.
+# Suppose that at least nine of ten malignant lesions should be found. The threshold is chosen on *validation* (here the
+# out-of-fold predictions); compare the sensitivity there with that on test.
 
 # %%
 chosen = evaluate(runs["best"], "test", sensitivity=0.9, prevalence=0.05)
@@ -167,9 +167,9 @@ threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes)
 # %% [markdown]
 # ## Are the probabilities calibrated?
 #
-# Of the images predicted with probability 0.9, nine of ten predictions should be right. **Temperature scaling** divides the
-# logits by one number, fitted on validation: above 1 it makes the model less confident, below 1 more. It is already applied, and
-# never changes the most probable class.
+# Of the images predicted with probability 0.9, nine of ten predictions should be right. **Temperature scaling** divides
+# the logits by one number, fitted on validation: above 1 it makes the model less confident, below 1 more. It is already
+# applied, and never changes the most probable class.
 
 # %%
 calibration = runs["best"].calibration()
@@ -184,14 +184,14 @@ figures.reliability_diagram({"before": before, "calibrated": best})
 #
 # ## Look at the mistakes
 #
-# Look for what they have in common, but change nothing because of it: that would be deciding on test. To improve a
-# recipe, look at the mistakes on validation.
+# Look for what they have in common. To improve a recipe, look at the mistakes on validation instead: otherwise you decide
+# on test.
 
 # %%
 figures.prediction_gallery(best, manifest)
 
 # %% [markdown]
-# A confident mistake may be a wrong label. This lists such images of *validation* for a spreadsheet; it changes
+# A confident mistake may be a wrong label. This lists the mistakes on *validation* for a spreadsheet; it changes
 # nothing.
 
 # %%
