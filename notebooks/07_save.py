@@ -3,14 +3,15 @@
 #
 # After this page you can
 #
-# - save a model as the article does (JSON, whole model, weights) and as one does today (`.keras`),
+# - save a model as the article does (JSON, whole model, weights) and in today's format (`.keras`),
 # - verify that each file gives the same probabilities when it is loaded again,
-# - say what must travel with the weights so that the model can be used at all,
+# - say what must travel with the weights,
 # - use the model from another program, without TensorFlow,
-# - explain why `save_weights("VGG_Skin.h5")` fails today, and see damaged files refused.
+# - detect damaged files.
 #
-# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a **bundle** (one folder with all files that belong to a saved model; about 410 MB, 300 without ONNX and LiteRT) into the
-# run's folder, and a damaged copy of it. **Takes** 60 seconds in quick, 90 in full, on two CPU cores.
+# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a **bundle**, one folder with all
+# files of a saved model (about 470 MB, 350 without ONNX and LiteRT), into the run's folder, and a damaged copy of it.
+# **Takes** 60 seconds in quick, 90 in full, on two CPU cores.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -53,14 +54,14 @@ print(run)
 # %% [markdown]
 # ## Step 21: save
 #
-# Besides the article's formats there are three for other programs; two of them need packages that not every machine has
-# (the extra `export`). In Colab, put this line in a new cell **above** the setup cell to have them:
+# Besides the article's formats there are three for other programs. Two of them need packages of the extra `export`. To have
+# them in Colab, put this line in a new cell **above** the setup cell:
 #
 # ```
 # %pip install -q tf2onnx onnx onnxruntime ai-edge-litert
 # ```
 #
-# What is not here is left out, and said:
+# The page works without them:
 
 # %%
 from vggnb.save import EXPORTS, FORMATS, available
@@ -72,9 +73,9 @@ for kind, reason in left_out.items():
 print("the three formats for other programs:", "all here" if not left_out else "not all here, and this page goes on")
 
 # %% [markdown]
-# One line writes all files, opens each of them again **in a fresh process** with its own loader (this library cannot even
-# be imported there), lets it predict the same eight images, and compares. Look at the last column: by how much does the
-# most different probability differ? (The JSON holds no weights; it is tested together with the weights file.)
+# One call writes all files. It then opens each of them in a fresh process, without vggnb, predicts eight images, and compares.
+# Look at the last column: the largest difference between two probabilities. (The JSON file holds no weights; it is tested
+# together with the weights file.)
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.save import save_bundle
@@ -93,24 +94,25 @@ print("no other format differs by 0.0001:", max(differences[kind] for kind in ex
 # %% [markdown]
 # | file | what it is | in the article |
 # |---|---|---|
-# | `VGG_Skin.json` | the architecture: which layers in which order; no weights | yes |
-# | `VGG_Skin.h5` | architecture and weights in the older HDF5 format, which Keras advises against today | yes |
+# | `VGG_Skin.json` | the architecture: the layers and their order; no weights | yes |
+# | `VGG_Skin.h5` | architecture and weights in HDF5, Keras's older format | yes |
 # | `VGG_Skin.weights.h5` | the weights alone | yes, under another name |
 # | `VGG_Skin.keras` | architecture and weights in today's format | no |
-# | `VGG_Skin.savedmodel/` | for TensorFlow's own servers; a folder, and twice as large, since Keras writes the numbers twice | no |
-# | `VGG_Skin.onnx` | for almost every other program; below | no |
-# | `VGG_Skin.tflite` | for LiteRT, which runs on telephones | no |
-# | `model.safetensors` | the weights, and the range of each feature in training (page 8): what this library reads; it holds numbers only | no |
-# | `labels.json` | which output is which class | **no**, and without it the outputs mean nothing |
-# | `card.json` | what it was trained on, how it did, what it must not be used for | no |
-# | `bundle.json` | classes, recipe (size and way of resizing), versions, and a **hash** of every file (SHA-256): a number computed from all its bytes, another one as soon as one bit differs. Written last, so not in the list above | **no**, and without the size the answers are wrong |
+# | `VGG_Skin.savedmodel/` | for TensorFlow Serving; a folder, twice as large as the others | no |
+# | `VGG_Skin.onnx` | for ONNX Runtime and many other programs; see below | no |
+# | `VGG_Skin.tflite` | for LiteRT, which runs on phones | no |
+# | `model.safetensors` | the weights, and each feature's range in training (page 8). This file is what vggnb reads; it holds numbers only | no |
+# | `labels.json` | the class of each output | **no**; without it the outputs have no meaning |
+# | `card.json` | the model card: training data, results, limits | no |
+# | `bundle.json` | classes, recipe (image size and resizing), versions, and the **hash** (SHA-256) of every file. It is written last, so it is not in the list above | **no**; without the image size the predictions are wrong |
 #
-# No file needs this library: all layers are Keras's own. `keras.models.load_model("VGG_Skin.keras")` is all that another
-# program types.
+# A hash is a number computed from all bytes of a file; it changes when a single bit changes.
+#
+# The exports open without vggnb, because all layers are Keras's own: `keras.models.load_model("VGG_Skin.keras")`.
 
 # %% [markdown]
-# > **In the article** the weights are saved with `save_weights("VGG_Skin.h5")`. Keras 3 refuses: weights alone must end
-# > in `.weights.h5`, so that nobody takes them for a whole model. See it refuse:
+# > **In the article** the weights are saved with `save_weights("VGG_Skin.h5")`. Keras 3 requires a name that ends in
+# > `.weights.h5`, so that weights are not mistaken for a whole model:
 
 # %%
 try:
@@ -121,9 +123,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Use it from another program, without TensorFlow
 #
-# The ONNX file holds the whole way from raw pixels (0 to 255) to calibrated probabilities, scaling included. What is left
-# to the other program is how a file becomes those pixels; `bundle.json` states that rule. A program has to do just this,
-# and needs numpy, Pillow and onnxruntime (installed, about 80 MB instead of TensorFlow's 1,300):
+# The ONNX file takes raw pixels (0 to 255) and returns calibrated probabilities. The other program only has to decode and
+# resize the image, as `bundle.json` states. This complete program needs numpy, Pillow and onnxruntime:
 
 # %%
 import vggnb.save
@@ -132,7 +133,7 @@ program = pathlib.Path(vggnb.save.__file__).with_name("without_tensorflow.py")
 print(program.read_text("utf-8"))
 
 # %% [markdown]
-# Run it as a program of its own on three pictures, and compare with what this library says. (Copy it: it is yours.)
+# Run it as a separate program on a few test images, and compare with this library. You may copy the file into your own project.
 
 # %%
 import json
@@ -149,9 +150,8 @@ if not said:
     print("Left out: it needs onnxruntime and the ONNX file (the extra export; step 21 says how to get it).")
 
 # %% [markdown]
-# How fast is each? Loading, and then images a second without decoding, on the machine that made this page. TensorFlow was
-# loaded before the clock started, the others were not; from a cold start, onnxruntime answers several times sooner
-# (`benchmarks/predict.py`).
+# How long does each export take to load, and how many images per second does it predict? Decoding is not counted. TensorFlow
+# was already loaded when the clock started. From a cold start, onnxruntime is several times faster (`benchmarks/predict.py`).
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.save import time_export
@@ -162,9 +162,10 @@ for kind in exports:
     print(f"{kind:<11} loaded in {loading:.2f} s, then {rate:.0f} images/s of {recipe.image_size} pixels")
 
 # %% [markdown]
-# ## What the card says
+# ## The model card
 #
-# A model is used by people who did not make it. They cannot ask you, so the answers travel with it.
+# People who use a model have often not trained it. The card tells them what the model is for, what it was trained on, and
+# where its limits are.
 
 # %%
 from vggnb.storage import read_json
@@ -177,9 +178,8 @@ print("limits:", *card["limits"], sep="\n- ")
 # %% [markdown]
 # ## A damaged file
 #
-# A broken download or a full disk can change a file without anybody noticing: one flipped bit in an `.h5` file usually
-# loads without a word, and the model then answers differently. The hashes notice. Break a copy in several ways, the last
-# one by turning the class names round: without that check the model would predict *malignant* where it means *benign*.
+# A broken download or a full disk can change a file. An `.h5` file with one flipped bit usually loads without an error and
+# gives other predictions. The hashes detect this. Here a copy is damaged in four ways; the last one swaps the class names:
 
 # %%
 import shutil
@@ -199,21 +199,22 @@ for what, (name, damaged) in ways.items():
     (copy / name).write_bytes((run.folder / "bundle" / name).read_bytes())
 
 # %% [markdown]
-# A hash tells that a file is not the one that was saved, not what happened to it, and it is no signature. A model file can
-# also be a **program**: a Keras architecture may name a `Lambda` layer, which runs code that comes with the file. This
-# library never opens `VGG_Skin.keras` or `.h5` itself: it builds the network and reads numbers from
-# `model.safetensors`. Open other people's model files only if you trust them.
+# A hash shows that a file was changed, not how. It is not a signature: it does not show who made the file.
+#
+# A model file can also contain code: a Keras file may have a `Lambda` layer, which runs Python code that comes with the file.
+# `load_bundle` builds the network itself and reads only numbers from `model.safetensors`. Open other model files only if you
+# trust their source.
 
 # %% [markdown]
-# The bundle lies in `ws.runs / "best" / "bundle"`; in Colab that is `vggnb/runs/dataset/best/bundle` on your Drive (for the
-# sample, `vggnb/runs/sample/best/bundle`). A file that was just written needs some minutes to arrive there; wait until you see
-# it in Drive's own window before you close the tab.
+# The bundle is in `ws.runs / "best" / "bundle"`. In Colab that is `vggnb/runs/dataset/best/bundle` on your Drive (for the
+# sample, `vggnb/runs/sample/best/bundle`). New files can take some minutes to arrive on Drive: wait until you see them
+# there before you close the tab.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Save only the article's three files into another folder (`formats="article"`). Which other files are still written, and
-# why? Then break `VGG_Skin.json`, as you like, and open the folder with `load_bundle`: does it notice? Does `verify`
+# Save only the article's three files into another folder (`formats="article"`). Which other files are written, and why? Then
+# damage `VGG_Skin.json` and open the folder with `load_bundle`. Does it detect the damage? Does `verify`
 # (`from vggnb.save import verify`)?
 #
 # <details><summary>Show a solution</summary>
@@ -224,14 +225,14 @@ for what, (name, damaged) in ways.items():
 # save_bundle(run, run.folder / "article-files", name="Skin", formats="article")
 # print(*sorted(path.name for path in (run.folder / "article-files").iterdir()), sep="\n")
 # file = run.folder / "article-files" / "VGG_Skin.json"
-# file.write_bytes(file.read_bytes()[:-1])  # its last byte is gone
-# load_bundle(run.folder / "article-files")  # says nothing: it does not read that file
+# file.write_bytes(file.read_bytes()[:-1])  # the last byte is missing
+# load_bundle(run.folder / "article-files")  # no error: it does not read that file
 # verify(run.folder / "article-files")
 # ```
 #
-# The numbers, the class names, the card and `bundle.json` are always written: without them the three files cannot be used
-# safely. `load_bundle` reads `model.safetensors`, so a broken export does not disturb it; `verify` checks every file and
-# names the broken one.
+# `model.safetensors`, `labels.json`, `card.json` and `bundle.json` are always written: the model cannot be used safely without
+# them. `load_bundle` reads `model.safetensors`, so a damaged export does not matter to it. `verify` checks every file
+# and names the damaged one.
 # </details>
 
 # %%
@@ -240,7 +241,7 @@ for what, (name, damaged) in ways.items():
 # %% [markdown]
 # ## What you can do now
 #
-# You saved the article's three files, today's one and three for other programs, saw each come back the same from a fresh
-# process, used one without TensorFlow, know what travels with the weights, and saw damaged files refused.
+# You saved the article's three files, today's format and three exports, and verified in a fresh process that each gives the same
+# probabilities. You used one without TensorFlow, know what travels with the weights, and saw damaged files detected.
 #
 # Next: [8. Predict: your own photo](08_predict.ipynb)
