@@ -3,16 +3,16 @@
 #
 # After this page you can
 #
-# - open a saved bundle and let it name the class of any picture, or of a whole folder, as a table,
-# - read a probability, know when not to believe it, and be warned of out-of-distribution images,
-# - see which part of the picture decided,
-# - try it with your own photo, here in the page.
+# - open a saved bundle and predict the class of an image or of a whole folder, as a table,
+# - interpret a probability, and recognise out-of-distribution images,
+# - see which part of an image the prediction depends on,
+# - upload your own photo and see its prediction.
 #
-# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so). **Writes** a small folder of pictures, one of them broken, to show what happens.
-# **Takes** 10 seconds, quick and full alike, on two CPU cores.
+# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so). **Writes** a small folder of images, one of
+# them damaged on purpose. **Takes** 10 seconds, quick and full alike, on two CPU cores.
 #
-# *This is no diagnostic device. It was trained on drawings, or on a few hundred photographs; if a mole worries you, show
-# it to a doctor.*
+# *This is not a diagnostic device. It was trained on drawings, or on a few hundred photographs. If a mole worries you, see
+# a doctor.*
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -55,11 +55,10 @@ bundle = open_or_save(run, run.folder / "bundle", name="Skin")
 print(bundle)
 
 # %% [markdown]
-# ## Three pictures
+# ## Three images
 #
-# The bundle knows its class names and how a picture must be prepared. It decodes and resizes with the very same code as in
-# training, so it sees at work what it saw at school. Page 6 used up the test pictures for judging; here they only
-# serve as examples.
+# The bundle knows its class names and how to prepare an image. It decodes and resizes with the same code as in training. Page 6
+# has already evaluated the model on the test images; here three of them are only examples.
 
 # %%
 from vggnb.predict import predict_files
@@ -76,17 +75,21 @@ from vggnb import figures
 figures.predictions(answers)
 
 # %% [markdown]
-# A probability of 0.6 *should* mean: of 100 pictures about which the model says 0.6, about 60 are what it says. Page 6
-# measured how far that holds: the ECE is by how much it is off on average, and single answers can be sure and wrong. And
-# it holds only for pictures like those it was trained on. For a picture of another kind the number means nothing: the model has no class for *I do
-# not know*, and a cat is benign or malignant to it like anything else.
+# ## What a probability means
 #
-# ## A picture that is no lesion
+# Among 100 images with a predicted probability of 0.6, about 60 should belong to the predicted class. Page 6 measured how well
+# this holds on average (ECE). A single prediction can be confident and wrong.
 #
-# So the bundle also knows what its training pictures were like: of each of the features that enter the head, the lowest and
-# the highest value. An image is *out-of-distribution* when more of its features lie outside than of almost all
-# validation pictures (98 of 100). Here is the portrait that comes with matplotlib; look at what the probability says, and at
-# the words behind it:
+# A probability is meaningful only for images like those in training. The model has no class for *none of these*: it calls a cat benign
+# or malignant, too.
+#
+# ## An out-of-distribution image
+#
+# The bundle also stores the lowest and the highest value of each feature in training. It flags an image as *out-of-distribution*
+# when an unusual share of its features lies outside these ranges. The limit is set so that about 2 % of similar images are
+# flagged.
+#
+# Here is the portrait that comes with matplotlib. Look at its probability and at the warning:
 
 # %%
 import shutil
@@ -102,15 +105,14 @@ print(predict_files(bundle, album / "portrait.jpg")[0])
 figures.predictions(predict_files(bundle, [manifest.dataset / rows[0].path, album / "portrait.jpg"]))
 
 # %% [markdown]
-# The warning is a help and no proof. A model of real photographs of skin warned of 3 of its 120 test pictures, and of all
-# 330 pictures of rubbish, though it was more than 0.9 sure of every second one of them. But a model of rubbish, which has
-# seen so many different things, warned only of every third skin picture: the more varied the training data, the less
-# there is that it can call out-of-distribution. And a picture of the right kind can be misjudged without any warning.
+# The warning is a hint, not a guarantee. In a test, a model of skin photographs flagged all of 330 photographs of waste. A model of
+# waste flagged only a third of the skin photographs: the more varied the training images, the fewer images are outside
+# their range. Images that are not flagged can be predicted wrongly, too.
 #
-# ## A folder, with a broken file in it
+# ## A folder with a damaged file
 #
-# A folder stands for all files in it. A broken one is answered in its own row, and the others are answered all the same. As
-# CSV, the answers open in any spreadsheet (a name that a spreadsheet would take for a formula gets an apostrophe):
+# `predict_files` also takes a folder. A file that cannot be read gets a row with the reason; the others are predicted as usual. Any
+# spreadsheet program opens the CSV:
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.predict import to_csv
@@ -123,12 +125,13 @@ for line in table.replace(str(album), "holiday").splitlines():
     print(line)
 
 # %% [markdown]
-# ## What did it look at?
+# ## Which part of the image counts?
 #
-# *Grad-CAM* (Selvaraju and others 2017) asks: where in the picture would a little more of what the last block saw have
-# raised the score of this class? Bright places count most. It is a check for nonsense rather than an explanation: if
-# the ruler, the dark corners or bare skin light up again and again, suspect that the model has learnt your camera and not your lesions. At 96 pixels the
-# last block has only 6 x 6 places, so the map cannot be sharper than that.
+# *Grad-CAM* (Selvaraju and others 2017) shows where the last block of VGG-16 found evidence for a class. Bright places count
+# most. At 96 pixels this block has only 6 x 6 places, so the map is coarse.
+#
+# Use it to find errors in your data: if rulers, dark corners or bare skin are bright in many images, the model may have learned the camera
+# instead of the lesions.
 
 # %%
 from vggnb.explain import grad_cam
@@ -140,15 +143,13 @@ heat = grad_cam(bundle.model, image, class_index=bundle.classes.index(answers[-1
 figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 
 # %% [markdown]
-# The cross marks the hottest place, the line encloses what is at least half as hot. Here the hottest place is in the lesion,
-# but the line takes in bare skin at the left and at the top as well. One picture proves nothing either way; page 10 tests
-# such maps.
+# The cross marks the hottest place; the line encloses everything at least half as hot. Is that the lesion? One image is not
+# enough to draw a conclusion; page 10 tests such maps.
 #
 # ## Your own photo
 #
-# Choose one or several images. Each gets its ranked classes and a map of where the model looked, or
-# one sentence that says why there is no answer. They stay in this session: nothing is sent anywhere else and nothing is
-# kept.
+# Choose one or several images. Each gets its ranked classes and a heat map, or the reason why it has no prediction. The images stay
+# in this session: they are neither stored nor sent anywhere else.
 
 # %%
 from vggnb.widgets import try_your_own
@@ -158,7 +159,7 @@ try_your_own(bundle)
 # %% [markdown]
 # ## Without a notebook
 #
-# The same from a terminal, for files, whole folders, or a list of names (in a Colab cell put `!` in front):
+# The same from a terminal, for files, folders, or a list of names (in a Colab cell put `!` in front):
 #
 # ```
 # vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg holiday_photos/
@@ -168,17 +169,18 @@ try_your_own(bundle)
 # vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg --threshold 0.3
 # ```
 #
-# `print(bundle.folder)` says what to put for FOLDER_OF_THE_BUNDLE; in Colab it is
-# `/content/drive/MyDrive/vggnb/runs/dataset/best/bundle` (for the sample, `sample` in the place of `dataset`).
-# The line with `onnxruntime` starts without TensorFlow and so answers several times sooner; it needs the bundle's ONNX file
-# (page 7). The last line is for two classes: the positive one is predicted from a probability of 0.3 on. After
-# `vggnb evaluate RUN --sensitivity 0.9` the bundle carries the threshold that was chosen, and `--threshold chosen` uses it.
+# `print(bundle.folder)` shows FOLDER_OF_THE_BUNDLE. In Colab it is `/content/drive/MyDrive/vggnb/runs/dataset/best/bundle` (for the
+# sample, `sample` instead of `dataset`). With `--engine onnxruntime` the command runs without TensorFlow and starts several times
+# faster; it needs the bundle's ONNX file (page 7).
+#
+# `--threshold` is for two classes: here the positive class is predicted from a probability of 0.3 on. After
+# `vggnb evaluate RUN --sensitivity 0.9` the bundle contains the chosen decision threshold; `--threshold chosen` uses it.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Ask the model about something else that is no lesion: a picture of noise. How sure is it, and is there a warning? Can you
-# draw a picture that is no lesion and gets no warning?
+# Predict an image of noise. How high is the probability, and is the image flagged? Can you make an image without a lesion that is
+# not flagged?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -198,8 +200,8 @@ try_your_own(bundle)
 # print(predict_images(bundle, [("clouds", skin.getvalue())])[0])
 # ```
 #
-# The noise gets an answer, often with great confidence, and a warning: the probability alone could not tell. Soft clouds in
-# the colours of skin are no lesion either; they get an answer, and no warning.
+# The noise is flagged, however high its probability is. The soft clouds in skin colours show no lesion either, but are not flagged:
+# their features lie within the ranges of training.
 # </details>
 
 # %%
@@ -208,7 +210,7 @@ try_your_own(bundle)
 # %% [markdown]
 # ## What you can do now
 #
-# You opened a bundle, let it name pictures, know what its probability means and when it means nothing, saw where it
-# looked, and tried your own photo.
+# You opened a bundle, predicted images and a folder, know what a probability means and when it means nothing, saw which part of an
+# image counted, and tried your own photo.
 #
-# Next: [9. Fine-tune: let the last layers learn, too](09_fine_tune.ipynb)
+# Next: [9. Fine-tune: train the last layers, too](09_fine_tune.ipynb)
