@@ -8,9 +8,9 @@
 # - say what augmentation does, and which kinds suit your images,
 # - stop a training and continue it.
 #
-# **Beyond the article.** **Reads** your dataset folder. **Writes** a run under `<home>`.
-# **Takes** about a minute in quick on two CPU cores. In full, every image goes through the network 16 times: the cell says
-# how long that takes before it begins. Use a GPU for more than a few hundred images of 224 pixels.
+# **Beyond the article.** **Reads** your dataset folder. **Writes** a run under `<home>`. **Takes** about a minute in quick on two CPU
+# cores. In full, a training image goes through the network 16 times; the cell prints the expected time before it starts. Use
+# a GPU for more than a few hundred images of 224 pixels.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -50,8 +50,8 @@ manifest = open_manifest(ws, recipe)
 # %% [markdown]
 # ## First the head
 #
-# A head with random weights sends large, meaningless gradients into the layers before it and destroys what they learned
-# from a million images. So the head is trained first, on the frozen base, as on page 5.
+# A head with random weights sends large, meaningless gradients into the layers before it and destroys what they learned from
+# a million images. So the head is trained first, on the frozen base, as on page 5.
 
 # %%
 from vggnb.train import train
@@ -62,8 +62,8 @@ print(run)
 # %% [markdown]
 # ## Choose what to unfreeze
 #
-# VGG-16 has 13 convolutions in five blocks. The first ones detect edges and colours, which are useful for any images. The last
-# ones detect parts of the objects in ImageNet, such as dogs and cars. So one unfreezes from the end:
+# VGG-16 has 13 convolutions in five blocks. The first ones detect edges and colours, which are useful for any image. The last ones
+# detect parts of the objects in ImageNet, such as dogs and cars. So unfreeze from the end:
 
 # %%
 from vggnb.model import build_base
@@ -76,15 +76,15 @@ print(f"unfrozen: {', '.join(unfrozen)}")
 print(f"{sum(weights[name] for name in unfrozen):,} of {sum(weights.values()):,} weights of the base are trained")
 
 # %% [markdown]
-# That is many weights for a few hundred images. Four precautions:
+# These are many weights for a few hundred images. Four measures against over-fitting:
 #
 # - **a low learning rate**, 3e-5, which falls to zero over the epochs,
-# - **augmentation**: each epoch shows every image in another version, mirrored or not, a little brighter or darker, with more
+# - **augmentation**: each epoch uses a changed version of every image: flipped or not, a little brighter or darker, with more
 #   or less contrast,
 # - **dropout** of the features,
-# - **a fixed schedule**: nothing is chosen by looking at validation.
+# - **a fixed schedule**: nothing is chosen on validation.
 #
-# Look at one image in four epochs:
+# Look at one image in four epochs; the original is on the left:
 
 # %%
 import numpy as np
@@ -102,13 +102,13 @@ import PIL.Image
 PIL.Image.fromarray(np.concatenate([image[0], *versions], axis=1).astype(np.uint8))
 
 # %% [markdown]
-# Quarter turns are left out, because most images have an "up". For images without one, such as skin lesions, add
+# Rotations are off by default, because most images have an "up". For images without one, such as skin lesions, add
 # `"rotations"` to the recipe's `augment`.
 #
 # ## Train
 #
-# The network is trained twice. First with validation held out: this gives the learning curves, the temperature and the
-# decision threshold. Then on train and validation together: this gives the model.
+# The network is trained twice: first with validation held out, which gives the learning curves, the temperature and the decision
+# threshold; then on train and validation together, which gives the model.
 
 # %%
 from vggnb.train import fine_tune
@@ -128,12 +128,12 @@ print(f"head alone: validation loss {before['val_loss']:.2f}, accuracy {before['
 print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['val_accuracy']:.2f}")
 
 # %% [markdown]
-# Epoch 0 is the head alone. Compare the validation loss at both ends of the curve: if it has fallen, fine-tuning has paid
-# off. If it has not, keep the model of page 5; the more images you have, the more fine-tuning gains.
+# Epoch 0 is the head alone. If the validation loss is lower at the end of the curve, fine-tuning has helped. If not, keep the
+# model of page 5. Fine-tuning gains more with more images.
 #
-# ## The run is the fine-tuned model now
+# ## The run is now the fine-tuned model
 #
-# Everything of pages 6 to 8 works with it unchanged: evaluate, save, predict, explain.
+# Pages 6 to 8 work with it unchanged:
 
 # %%
 from vggnb.evaluate import evaluate
@@ -141,14 +141,14 @@ from vggnb.evaluate import evaluate
 print(evaluate(run, "validation"))
 
 # %% [markdown]
-# These predictions come from the first training, which had not seen the validation images. Leave the test images alone until you
-# have decided between this model and the one of page 5.
+# These predictions come from the first training, which did not use the validation images. Do not evaluate on the test images until you have
+# decided between this model and the one of page 5.
 #
 # ## Stop and continue
 #
-# Colab may take its machine away at any time. After each epoch, weights and optimizer are written to the run's folder. Stop a
-# training with the notebook's stop button and run the cell again: it continues after the last whole epoch and ends with
-# the same weights. A training that is finished is not done again:
+# Weights and optimizer are saved in the run's folder after every epoch. If you press the notebook's stop button, or Colab disconnects,
+# run the cell again: training continues after the last complete epoch and ends with the same weights. A finished training
+# is not repeated:
 
 # %%
 history_again = fine_tune(run, features, recipe=choices, base=base)
@@ -162,7 +162,7 @@ print("the same history:", history_again == history)
 # vggnb train DATASET --out RUN --fine-tune block5_conv1 --hold-out
 # ```
 #
-# The first trains from `block3_conv1` on. With `--hold-out` the second training is left out.
+# The first command trains from `block3_conv1` on. `--hold-out` leaves out the second training.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
@@ -181,8 +181,8 @@ print("the same history:", history_again == history)
 # print(wild)
 # ```
 #
-# 3 x 3 x 512 x 512 weights and 512 biases: 2,359,808, a third of what this page trained. With large steps the layers forget
-# what they knew before the head can adapt.
+# 3 x 3 x 512 x 512 weights and 512 biases make 2,359,808, a third of what this page trained. A high learning rate destroys what
+# the layers learned from ImageNet.
 # </details>
 
 # %%
@@ -191,7 +191,7 @@ print("the same history:", history_again == history)
 # %% [markdown]
 # ## What you can do now
 #
-# You trained the head first, unfroze layers by name at a low learning rate, augmented the images, and know that a training can
-# be stopped and continued at any time.
+# You trained the head first, unfroze layers by name at a low learning rate, and augmented the images. You know that a training can be
+# stopped and continued at any time.
 #
-# Next: [10. Explain: why did the model say that?](10_explain.ipynb)
+# Next: [10. Explain: why did the model predict that?](10_explain.ipynb)
