@@ -143,8 +143,8 @@ heat = grad_cam(bundle.model, image, class_index=bundle.classes.index(answers[-1
 figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 
 # %% [markdown]
-# The cross marks the hottest place; the line encloses everything at least half as hot. Is that the lesion? One image is not
-# enough to draw a conclusion; page 10 tests such maps.
+# The cross marks the hottest place; the line encloses everything at least half as hot. On the sample's image the hottest place
+# is a corner, not the lesion. One image is not enough to draw a conclusion; page 10 tests such maps.
 #
 # ## Your own photo
 #

@@ -1,18 +1,18 @@
 # %% [markdown]
-# # 10. Explain: why did the model say that?
+# # 10. Explain: why did the model predict that?
 #
 # After this page you can
 #
-# - ask a saved model which places of a picture spoke for a class, in two ways that have nothing in common,
-# - test such a map before you believe it: does it depend on the model, and does it find what is known to decide?
-# - look at what spoke for a wrong answer,
-# - catch a model that has learnt a shortcut, and say what a heat map can never show.
+# - see which places of an image counted for a class, by two independent methods,
+# - test such a map before you trust it: does it depend on the model, and does it find what is known to decide?
+# - look at the map of a mistake,
+# - detect a model that has learned a shortcut, and say what a heat map cannot show.
 #
-# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so), and the run of page 9 if it is there.
-# **Writes** two copies of the sample with stickers on it, and two runs, under `<home>`. **Takes** about a minute in quick on two
-# CPU cores; in full about 5 minutes, of which most is for covering pictures piece by piece and for the sample at 224 pixels.
+# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so), and the run of page 9 if there is one.
+# **Writes** two copies of the sample with stickers in it, and two runs, under `<home>`. **Takes** about a minute in quick on two CPU
+# cores; in full about 5 minutes, mostly for occlusion and for the sample at 224 pixels.
 #
-# *This is no diagnostic device, and a heat map does not make it one.*
+# *This is not a diagnostic device, and a heat map does not make it one.*
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -55,10 +55,10 @@ bundle = open_or_save(run, run.folder / "bundle", name="Skin")
 print(bundle)
 
 # %% [markdown]
-# ## Ask for the evidence, class by class
+# ## A map for each class
 #
-# **Grad-CAM**, which page 8 explains, looks inside. You choose the class; it need not be the one that was said. We look at
-# *validation* pictures, as always when something might be decided afterwards.
+# Page 8 introduced **Grad-CAM**. You choose the class; it need not be the predicted one. This page uses *validation* images, so that the
+# test images stay out of every later decision. Compare the two maps:
 
 # %%
 from vggnb import figures
@@ -71,15 +71,13 @@ maps = {f"for {name}": grad_cam(bundle.model, image, class_index=k) for k, name 
 figures.heatmap_overlay(image, maps)
 
 # %% [markdown]
-# The picture is one of the class whose map is on the right. Cross and line mean what they mean on page 8, and the map is as coarse
-# as there (6 x 6 cells at 96 pixels, 14 x 14 at 224). Each map is scaled by its own hottest place, so two maps do not tell which
-# class has more evidence.
+# The image belongs to the class of the map on the right. The maps are as coarse as on page 8 (6 x 6 cells at 96 pixels, 14 x 14 at
+# 224). Each map is scaled by its own maximum, so the maps do not show which class has more evidence.
 #
-# ## A second opinion
+# ## A second method
 #
-# **Occlusion** never looks inside. It covers a piece of the picture with its mean colour, asks again, and notes by how much the probability of
-# the class fell. Then the next piece. If both methods, which have nothing in common, call the same places hot, that is
-# worth something.
+# **Occlusion** does not use the inside of the model. It covers one part of the image after the other with the image's mean colour and
+# measures how far the probability of the class falls. Compare the two maps of the same class:
 
 # %%
 from vggnb.explain import occlusion, similarity
@@ -91,17 +89,18 @@ figures.heatmap_overlay(image, {"Grad-CAM": trained_map, "occlusion": covered})
 print(f"likeness of the two maps: {similarity(trained_map, covered):.2f}")
 
 # %% [markdown]
-# 1 would be the same order of all places from cold to hot, 0 no order in common, below 0 the opposite order. Do not expect 1.
-# On the sample's picture both have something at the top of the lesion, but Grad-CAM is hottest beside it, at the air bubble on
-# the upper edge; occlusion is hottest at the dark edge that the lens left, and a little on bare skin. Grad-CAM sees only what goes
-# through the last block; our recipe also reads the four blocks before it, and occlusion sees the whole. And a cover of one
-# colour is itself something that the model has never met: over a dark corner it is a bright patch.
+# The similarity is Spearman's rank correlation: 1 means the same order of all places, 0 no relation, below 0 the opposite
+# order. Do not expect 1, for two reasons:
 #
-# ## Test 1: does the map depend on the model at all?
+# - Grad-CAM covers only what passes through the last block. The recipe `best` also uses the four blocks before it, and occlusion
+#   covers all of them.
+# - A patch of one colour is unlike anything in training. Over a dark corner it is a bright spot.
 #
-# An edge detector also draws convincing maps, and it knows nothing of any class. So let the model forget: the weights of the
-# output are put into random order, then those of the last block too, and so on down to the first (Adebayo and others 2018). **A
-# map that stays the same tells of the picture and not of the model.**
+# ## Test 1: does the map depend on the model?
+#
+# An edge detector also draws convincing maps, without any knowledge of the classes. So shuffle the model's weights: first those of the output, then
+# also those of the last block, and so on down to the first (Adebayo and others 2018). **A map that stays the same depends on the image and
+# not on the model.**
 
 # %%
 from vggnb.explain import shuffled
@@ -112,7 +111,7 @@ stages = {"as trained": bundle.model} | forgetful
 figures.heatmap_overlay(image, {name: grad_cam(model, image, class_index=1) for name, model in stages.items()})
 
 # %% [markdown]
-# One picture may deceive. The same for a third of the validation pictures, as a number:
+# One image is not enough. Here is the mean over a third of the validation images:
 
 # %%
 import numpy as np
@@ -124,15 +123,14 @@ for name, model in forgetful.items():
     print(f"shuffled: {name:<12} mean likeness to the map as trained {np.mean(likeness):.2f}")
 
 # %% [markdown]
-# The likeness must fall, and it does: on the sample all four are 0 or below. If it stayed near 1, the map would be worthless,
-# however well it sits on the lesion. Do not read much into the sign: a random network, too, reacts to where something is and
-# where nothing is. And where a map has no heat at all, since nothing spoke for the class, the likeness is given as 0.
+# The similarity must be far below 1. If it stayed near 1, the map would be worthless, however well it fits the lesion. A map without
+# any heat has the similarity 0.
 #
 # ## Test 2: does the map find what is known to decide?
 #
-# In real pictures nobody knows what decides. So plant it. A program puts a round green sticker into a corner of every *benign*
-# picture of the sample; nothing else differs, not one pixel. (Such things are in real collections: rulers beside malignant lesions,
-# a surgeon's ink, coloured patches on benign ones only.) Then train on these pictures.
+# In real images nobody knows what decides. So plant it: put a round green sticker into a corner of every *benign* image of the
+# sample and change nothing else. Real collections have such marks: rulers beside malignant lesions, a surgeon's ink, coloured
+# patches beside benign ones. Then train on these images:
 
 # %%
 from vggnb.census import assign_splits, take_census
@@ -143,8 +141,8 @@ marked_run = open_or_train(marked, recipe, ws.runs / "marked", weights=ws.weight
 figures.images(marked, marked.of("test")[::14])
 
 # %% [markdown]
-# How good is this model? Judge it three times: on test pictures like those it was trained on; on the same pictures without the
-# sticker; and with the sticker on the *malignant* ones instead.
+# Evaluate this model three times: on test images like those in training, on the same images without the sticker, and with the
+# sticker on the *malignant* ones instead.
 
 # %%
 from vggnb.evaluate import evaluate_folder
@@ -155,11 +153,11 @@ for name, folder in (("as in training", marked.dataset), ("no sticker", sample()
     print(f"{name:<18} accuracy {metrics['accuracy']}   malignant found {metrics['sensitivity']}")
 
 # %% [markdown]
-# **Perfect on its own test pictures, and worthless.** The census, the split, the intervals, the test set that was looked at once: all was
-# done right, and the number is still wrong, because the test pictures have the same flaw as the training pictures. Without
-# the sticker everything is called malignant; with the sticker on a malignant lesion it is called benign, in 38 of 40.
+# **Perfect on its own test images, and useless.** Census, split and intervals were correct. The number is still misleading, because the test
+# images have the same flaw as the training images. Without the sticker the model predicts malignant; with the sticker on
+# a malignant lesion it predicts benign.
 #
-# Would a heat map have told us?
+# Would a heat map have shown this?
 
 # %%
 fooled = marked_run.classifier()
@@ -169,10 +167,11 @@ maps = {"Grad-CAM": grad_cam(fooled, stuck[2], class_index=0), "occlusion": occl
 figures.heatmap_overlay(stuck[2], maps)
 
 # %% [markdown]
-# Asked for the evidence for *benign*, it points to the corner with the sticker, not to the lesion. But one picture
-# is an anecdote. Where the sticker is, we know (where the picture differs from the sample's), so we can count: in how
-# many of 20 pictures is the hottest place on the sticker? Beside it the same for a model that was trained on the sample without
-# stickers, and for a deeper look: Grad-CAM at a layer in the middle of the network, whose map is four times finer.
+# The map for *benign* points to the corner with the sticker. To count over 20 images, compare each with its original: the
+# sticker is where the pixels differ. In how many images is the hottest place on the sticker?
+#
+# For comparison, count the same for a model trained without stickers, and for a layer in the middle of the network, whose map is four times
+# finer.
 
 # %%
 from vggnb.explain import share_of_heat
@@ -195,17 +194,16 @@ for layer in ("block5_conv3", "block3_conv3"):
         print(f"{layer}, {name:<20} share of heat {share:.2f}; hottest there: {hits} of {len(rows)}, {wilson(hits, len(rows))}")
 
 # %% [markdown]
-# The map finds what we planted, far more often than the sticker's share of the picture would give by chance, and far more often
-# than in the model that never saw a sticker. (That one is hot in a corner now and then anyway, which is why it stands here.)
-# With 20 pictures the intervals are wide. Look also at what differs between the layers: a map tells of *its* layer. A colour is told
-# early in the network, and the finer map sits on it more often than the coarse one (20 of 20 against 16: a direction; one cell of the
-# coarse map is also as large as the whole sticker). If only one of two layers, or one of two
-# methods, points somewhere, look again before you tell anybody.
+# Compare each count with the sticker's share of the image, and with the model trained without stickers. With 20 images the
+# intervals are wide.
 #
-# ## The map of a wrong answer
+# A map belongs to one layer. A colour can be detected early in the network, and a cell of the coarse map is as large as the whole sticker, so
+# the finer map can locate it better. If only one of two layers or methods points to a place, examine more images.
 #
-# Back to the first model, and to its surest mistake on validation. What spoke for the class that was said, and what for
-# the true one?
+# ## The map of a mistake
+#
+# Back to the first model and its most confident mistake on validation. What counts for the predicted class, and what for the true
+# one?
 
 # %%
 from vggnb.evaluate import predict_split
@@ -219,15 +217,14 @@ maps = {f"for {name}": grad_cam(bundle.model, pixels, class_index=k) for k, name
 figures.heatmap_overlay(pixels, maps)
 
 # %% [markdown]
-# On the sample's picture the lesion itself speaks for *benign*, the wrong class: the model looked at the right place and was wrong all
-# the same. Such pictures are for forming a suspicion: a hair, a dark corner, a ruler that is hot again and again. The suspicion is then
-# tested, as above: cover the thing in all pictures, or take pictures without it, and see whether the numbers change. The map
-# itself is no test.
+# Use such maps to form a hypothesis: a hair, a dark corner or a ruler that is hot in many images. Then test it as above: cover
+# the object in all images, or take images without it, and see whether the metrics change. The map itself is not
+# a test.
 #
-# ## What a heat map cannot say
+# ## What a heat map cannot show
 #
-# Here is a malignant lesion, without sticker. Both models call it malignant (how surely stands under the pictures). One of them
-# was trained on stickers, and to it whatever has no sticker is malignant. Which one is it?
+# Here is a malignant lesion without a sticker. Both models predict malignant; the probabilities are printed below. One model was trained on
+# stickers and predicts malignant because there is no sticker. Which one is it?
 
 # %%
 lesions = np.stack([read_row(marked, row, recipe) for row in marked.of("test") if row.class_name == "malignant"][::4])
@@ -242,17 +239,18 @@ print(f"malignant, says the honest one: {honest.predict_on_batch(lesions * 1.0)[
 print(f"and the other: {fooled.predict_on_batch(lesions * 1.0)[:, 1].mean():.2f} on average")
 
 # %% [markdown]
-# The maps do not tell (the fooled one is on the right). Its reason is something that is *not there*, and what is not there gives no heat.
+# The maps do not answer it (the model trained on stickers is on the right). It uses the *absence* of the sticker, and what is absent
+# has no heat.
 #
-# - A map says **where**, not what, and not why: colour, edge and texture of one place are one warm spot.
-# - It cannot show what is **missing**, nor a property of the whole picture, such as light or sharpness.
-# - It is **coarse**, and it tells of one layer, one class, one picture. One picture is an anecdote; count over many.
-# - **A map that looks wrong is a reason to worry. A map that looks right is no proof of anything**: it shows that the model
-#   looked at the lesion, and not that what it saw there is right.
+# - A map shows **where**, not what or why: colour, edges and texture of a place are one warm spot.
+# - It cannot show what is **absent**, nor a property of the whole image, such as light or sharpness.
+# - It is **coarse**, and it belongs to one layer, one class and one image. Count over many images.
+# - **A map that looks wrong is a reason to investigate. A map that looks right proves nothing**: the model may use the lesion in
+#   the wrong way.
 #
-# ## On the model of page 9
+# ## The model of page 9
 #
-# The same functions work on a fine-tuned model; the map is then of the fine-tuned layers.
+# The same functions work on a fine-tuned model:
 
 # %%
 from vggnb.train import open_run
@@ -267,8 +265,8 @@ else:
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Put the sticker on only half of the benign pictures (`share=0.5`), train, and judge on the sample without stickers. Is the model
-# still fooled? Where does it look when there is a sticker, and where when there is none?
+# Put the sticker on only half of the benign images (`share=0.5`), train, and evaluate on the sample without stickers. Does the
+# model still depend on the sticker? Where is the heat with a sticker, and where without?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -281,8 +279,8 @@ else:
 # figures.heatmap_overlay(clean[2], {"none": grad_cam(model, clean[2], class_index=0)})
 # ```
 #
-# The benign pictures without a sticker force it to look at lesions as well, so much less is lost when the sticker is gone. That
-# is the remedy in real life, too: pictures of every class with and without the mark.
+# The benign images without a sticker force the model to use the lesions, too, so it loses less when the sticker is gone. The
+# remedy for real images is the same: every class with and without the mark.
 # </details>
 
 # %%
@@ -291,8 +289,7 @@ else:
 # %% [markdown]
 # ## What you can do now
 #
-# You asked a saved model for its evidence in two ways, tested the map by making the model forget and by planting what decides,
-# looked at a wrong answer, caught a model that was perfect on its own test pictures and worthless, and know what a map
-# cannot show. None of this makes it a diagnostic device.
+# You mapped the evidence for a class by two methods, tested the maps with shuffled weights and a planted sticker, and looked at a mistake. You
+# detected a model that was perfect on its own test images and useless, and know what a map cannot show.
 #
 # Next: [11. Many classes: the same pages for more than two](11_many_classes.ipynb)
