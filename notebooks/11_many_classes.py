@@ -3,14 +3,14 @@
 #
 # After this page you can
 #
-# - train on a folder of six classes that nobody has split, and say what changes against two classes, and what does not,
-# - read a confusion matrix of six classes and name the two that are taken for each other,
-# - read macro-F1, one-against-the-rest AUC and a table by class, and avoid a number that flatters,
-# - save the model, load it, and read an answer of six probabilities.
+# - train on an unsplit folder of six classes, and say what changes compared with two classes,
+# - read a confusion matrix of six classes and name the pair that is confused most,
+# - read macro F1, one-against-the-rest AUC and a table by class, and avoid a misleading number,
+# - save the model, load it, and read a prediction of six probabilities.
 #
-# **Article steps** 11, 15 and 17 (its words on more classes). **Reads** your dataset folder; in quick, six kinds of patterns that a program draws now.
-# **Writes** these and two runs under `<home>`. **Takes** 50 seconds in quick on two CPU cores. In full, with your own folder, each picture goes twice
-# through VGG-16: 5 minutes for 1 000 pictures of 224 pixels on two CPU cores.
+# **Article steps** 11, 15 and 17 (its remarks on more classes). **Reads** your dataset folder; in quick, six kinds of generated
+# patterns. **Writes** these and two runs under `<home>`. **Takes** 50 seconds in quick on two CPU cores; in full, with your own folder,
+# about 5 minutes for 1,000 images of 224 pixels on two CPU cores.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -43,11 +43,12 @@ print(ws)
 # %% [markdown]
 # ## A folder that is not split
 #
-# The article's dataset has two classes and comes in parts. Most folders have neither property: one folder for each class, and
-# that is all. In quick, a program draws such a folder: three pairs of patterns that are hard to tell apart on purpose (a grid
-# and hardly shifted bricks; dots and rings with a small hole; stripes and waves that hardly bend). In full, this is your folder.
-# This page is for three classes or more: if your folder has only two, set `VGGNB_PROFILE` to `quick` for this page (in a cell
-# above the setup cell, as on page 1), and it draws the patterns.
+# Most datasets are one folder for each class, without splits. In quick, this page generates such a folder with three pairs of similar
+# patterns: a grid and slightly shifted bricks; dots and rings with a small hole; stripes and slightly bent waves. In full, it uses your
+# folder.
+#
+# The page is for three classes or more. If your folder has two, set `VGGNB_PROFILE` to `quick` for this page (in a cell above
+# the setup cell, as on page 1).
 
 # %%
 from vggnb.census import take_census
@@ -65,9 +66,8 @@ from vggnb import figures
 figures.contact_sheet(census)
 
 # %% [markdown]
-# Colours, sizes and directions are drawn from the same ranges for all six: only the pattern tells. The split is made for
-# you: a fifth of each class for *test*, a fifth of what is left for *validation*, twins never torn apart, with a seed, so
-# that it is the same split every time.
+# The six classes have the same colours, sizes and directions; they differ only in the pattern. The split is made for you: a fifth
+# of each class for *test*, a fifth of the rest for *validation*. Near-duplicates stay together, and a seed makes the split reproducible.
 
 # %%
 from vggnb.census import assign_splits
@@ -78,7 +78,7 @@ print(manifest)
 # %% [markdown]
 # ## What changes, and what does not
 #
-# Nothing in your code. The number of classes comes from the manifest, and the rest follows from it:
+# Your code does not change. The number of classes comes from the manifest, and the rest follows from it:
 
 # %%
 from vggnb.model import build_head, trainable_count
@@ -90,13 +90,12 @@ for n in (2, len(manifest.classes)):
     print(f"{n} classes, ours:    {n} x {best.activation(n)}, {best.loss(n)}, {trainable_count(build_head(best, n)):,} weights to learn")
 
 # %% [markdown]
-# One **softmax** over all classes: the outputs of a picture add up to 1, because it is exactly one of the six. (Six sigmoids would
-# be for pictures that may be several things at once.) The base, the features, the resizing, the order of the pictures:
-# all as before.
+# One **softmax** over all classes gives probabilities that add up to 1, because an image belongs to exactly one class. (Six sigmoids are for
+# images with several labels.) Base, features and resizing stay the same.
 #
-# > **In the article**, for more classes, you change the output layer to `Dense(6, activation='softmax')` and the loss to
-# > `categorical_crossentropy`. Two things are wrong with that. The generators keep `class_mode="binary"`, which gives a
-# > label as one integer, and the new loss wants six numbers; Keras refuses in the first batch:
+# > **In the article**, more classes need the output layer `Dense(6, activation='softmax')` and the loss `categorical_crossentropy`.
+# > But its generators keep `class_mode="binary"`, which gives each label as one integer, and the new loss needs six numbers. Keras
+# > refuses the first batch:
 
 # %%
 import keras, numpy as np
@@ -110,9 +109,9 @@ except ValueError as error:
     print("Keras says:", str(error).splitlines()[0])
 
 # %% [markdown]
-# > Either all three generators change to `class_mode="categorical"`, which writes a label as six numbers, a 1 at its class and 0 elsewhere
-# > (**one-hot**; our pipeline does it for you), or the loss stays as it was for two classes. The second is less work by
-# > hand, because the two losses are the same number, for labels that are written differently:
+# > There are two ways to fix it. Either all three generators change to `class_mode="categorical"`, which gives **one-hot** labels: a 1 for the
+# > class and 0 elsewhere (our pipeline does this for you). Or the loss stays `sparse_categorical_crossentropy`. Both losses have the
+# > same value:
 
 # %%
 said = head.predict(np.random.default_rng(0).normal(size=(4, 512)), verbose=0)
@@ -121,10 +120,10 @@ sparse = keras.losses.sparse_categorical_crossentropy(labels, said)
 print("with integers:", np.round(sparse, 2), " with one-hot:", np.round(keras.losses.categorical_crossentropy(one_hot, said), 2))
 
 # %% [markdown]
-# > And it is incomplete: the folder must be split by hand first; accuracy stays the only number; and the files that are
-# > saved do not say which of the six outputs is which class.
+# > The article's recipe for more classes lacks three other things: the folder must be split by hand, accuracy is the only metric, and the
+# > saved files do not contain the class names.
 #
-# ## Train, both recipes
+# ## Train both recipes
 
 # %%
 from vggnb.train import open_or_train
@@ -135,17 +134,16 @@ runs = {name: open_or_train(manifest, recipe, ws.runs / f"many-{name}", weights=
 print(*(f"{name}: {run}" for name, run in runs.items()), sep="\n\n")
 
 # %% [markdown]
-# ## Judge
+# ## Evaluate
 #
-# Sensitivity and specificity ask about *the* positive class, and so does a threshold; with six classes there is none. What takes
-# their place:
+# Sensitivity, specificity and a decision threshold need *one* positive class. With six classes, these metrics take their place:
 #
-# | word | question it answers |
+# | metric | question it answers |
 # |---|---|
-# | accuracy | of all pictures, how many are named right? Guessing gets one of six now, not one of two |
-# | balanced accuracy | the mean share found, class by class; a small class counts as much as a big one |
-# | macro F1 | for each class, are its pictures found *and* is its name right when it is said? Then the mean over classes |
-# | AUC, one against the rest | for each class: does a picture of it get a higher probability of it than another picture? Then the mean |
+# | accuracy | which share of all images is predicted correctly? |
+# | balanced accuracy | the mean recall of the classes; a small class counts as much as a large one |
+# | macro F1 | the mean over classes of F1, which combines recall and precision |
+# | AUC, one against the rest | for each class: does an image of it get a higher probability for it than other images? Then the mean |
 
 # %%
 from vggnb.evaluate import evaluate, predict_split
@@ -157,17 +155,13 @@ print(reports["best"])
 figures.metric_intervals(reports)
 
 # %% [markdown]
-# Look where the dotted lines are: guessing gets 0.17 right here and got 0.50 with two classes. An accuracy
-# means something only beside its guess. And an AUC of 0.9 or more can stand beside a moderate accuracy: to rank one class
-# against the rest is an easier question than to choose one of six.
+# The dotted lines show the baseline: always predicting one class is right for 0.17 of the images here, and for 0.50 with two balanced
+# classes. Compare
+# an accuracy only with its baseline.
 #
-# > **Measured on photographs**: 330 pictures of waste of six kinds (TrashNet), 96 pixels, split as here, 66 for
-# > testing. The article's recipe, 50 epochs: accuracy 0.65 (0.53 to 0.76), macro F1 0.65 (0.53 to 0.75), AUC 0.86 (0.79 to 0.90). Ours:
-# > 0.71 (0.59 to 0.81), 0.71 (0.60 to 0.81) and 0.93 (0.88 to 0.96). All three pairs of intervals overlap, that of the AUC only just: a direction, no proof.
-# > The pairs that are confused most are metal and trash, and with our recipe paper and trash: *trash* is the class of everything
-# > that has no class of its own.
+# A high AUC can go with a moderate accuracy: ranking one class against the rest is easier than choosing one of six.
 #
-# ## Who is taken for whom?
+# ## Which classes are confused?
 
 # %%
 figures.confusion_matrix(reports["best"])
@@ -179,21 +173,20 @@ for first, second, times in confused_pairs(reports["best"])[:4]:
     print(f"{first} and {second} are taken for each other {times} times")
 
 # %% [markdown]
-# One number for the whole hides this picture: the mistakes lie in pairs. If two classes are
-# confused again and again, more epochs rarely help. More pictures of these two may, or sharper ones; or the honest
-# answer that they should be one class.
+# The mistakes lie in pairs, which a single number does not show. If two classes are confused again and again, more epochs rarely
+# help. More or sharper
+# images of these two may help; or they should be one class.
 
 # %%
 figures.class_results(reports["best"])
 
 # %% [markdown]
-# *Recall*: of this class, how many are found. *Precision*: of those that got this name, how many are right. Look at how long the
-# lines are: with ten test pictures of a class, one picture more or less is ten points. An order of the classes cannot be read
-# off intervals that overlap.
+# *Recall*: which share of this class is found? *Precision*: which share of the predictions of this class is correct? Look at the length of the
+# intervals: with ten test images of a class, one image is ten points. Where intervals overlap widely, the difference is not significant.
 #
 # ## Trap: accuracy of one class against the rest
 #
-# Some tools print an "accuracy by class" that counts every picture which is rightly *not* given this name. Compare:
+# Some tools print an "accuracy by class" that also counts every image of *another* class that is not predicted as this one. Compare:
 
 # %%
 best_said = predict_split(runs["best"], "test")
@@ -204,11 +197,11 @@ for k, name in enumerate(manifest.classes):
 print(f"a model that never says a certain class has {1 - 1 / len(manifest.classes):.2f} in the first column")
 
 # %% [markdown]
-# The first column is high for everybody: five of six pictures are not of the class anyway. Ask for recall and precision.
+# The first column is high for every class, because five of six images belong to other classes. Use recall and precision.
 #
-# ## Save, load, ask
+# ## Save, load, predict
 #
-# The bundle holds the class names in the order of the outputs. With six of them nobody guesses the order right.
+# The bundle stores the class names in the order of the outputs.
 
 # %%
 from vggnb.predict import predict_files
@@ -225,9 +218,8 @@ answers = predict_files(bundle, [manifest.dataset / one.path for one in hard])
 figures.probability_bars(answers, truths=[one.class_name for one in hard])
 
 # %% [markdown]
-# These are the four test pictures about which the model is least sure. Six probabilities tell more than a name: *between which
-# two* it hesitates, and whether the truth comes second. The answers of the loaded files are those of the model that was
-# judged:
+# These are the four test images with the least confident predictions. Six probabilities show more than a name: *which two* classes
+# compete, and whether the true one comes second. The loaded bundle gives the same probabilities as the model that was evaluated:
 
 # %%
 again = [[answer.probabilities[name] for name in manifest.classes] for answer in answers]
@@ -237,8 +229,8 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# How many pictures does it take? Draw only 20 of each class, train our recipe on them into a folder of its own, and compare the
-# interval of macro F1 with the one above.
+# How many images are needed? Generate only 20 of each class, train the recipe `best` on them in a run of its own, and compare the interval
+# of macro F1 with the one above.
 #
 # <details><summary>Show a solution</summary>
 #
@@ -248,8 +240,8 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 # print(reports["best"].metrics["macro_f1"], evaluate(few_run, "test").metrics["macro_f1"])
 # ```
 #
-# With four test pictures of each class the interval is so wide that it hardly excludes anything; and with 13 training pictures
-# of each class instead of 32 the model itself is worse, too.
+# With four test images of each class the interval is very wide. With 16 images of each class for training instead of 40, the
+# model itself is weaker, too.
 # </details>
 
 # %%
@@ -258,8 +250,8 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 # %% [markdown]
 # ## What you can do now
 #
-# You took a folder of six classes from files to answers without changing a line for the number of classes, saw which of the article's
-# changes is missing and which is not needed, read a matrix of six classes and its most confused pair, know three numbers for
-# many classes and one that flatters, and read answers of six probabilities.
+# You took a folder of six classes from files to predictions without changing the code, and know what the article's instructions for more classes
+# lack. You read a confusion matrix and its most confused pair, three metrics for many classes and a misleading one, and predictions of six
+# probabilities.
 #
 # Next: [12. Past one machine: the same features from a cluster](12_past_one_machine.ipynb)
