@@ -9,8 +9,8 @@
 # - detect a model that has learned a shortcut, and say what a heat map cannot show.
 #
 # **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so), and the run of page 9 if there is one.
-# **Writes** two copies of the sample with stickers in it, and two runs, under `<home>`. **Takes** about a minute in quick on two CPU
-# cores; in full about 5 minutes, mostly for occlusion and for the sample at 224 pixels.
+# **Writes** two copies of the sample with stickers, and two runs, under `<home>`. **Takes** about a minute in quick on two CPU
+# cores; in full about 5 minutes.
 #
 # *This is not a diagnostic device, and a heat map does not make it one.*
 

@@ -3,14 +3,15 @@
 #
 # After this page you can
 #
-# - say when a second machine pays (rarely),
-# - fill the feature store from a cluster with the call that fills it on a laptop,
-# - say what is computed again when a machine dies in the middle.
+# - say when a second machine is worth it (rarely),
+# - fill the feature store from a cluster with the same call as on one machine,
+# - say what is computed again when a machine fails.
 #
-# **Beyond the article.** **Reads** 120 images of your dataset. **Writes** nothing that stays.
-# **Takes** about 90 seconds on two CPU cores. The cluster of this page is two nodes on this very machine; it needs Ray. In
-# Colab, put `%pip install -q "ray[data]"` in a new cell **above** the setup cell. Without Ray the same calls run on this
-# machine alone.
+# **Beyond the article.** **Reads** 120 images of your dataset. **Writes** nothing that stays. **Takes** about 90 seconds in quick on two
+# CPU cores, longer in full.
+#
+# The cluster of this page is two nodes on this machine. It needs Ray: in Colab, put `%pip install -q "ray[data]"` in a new cell
+# **above** the setup cell. Without Ray the same calls run on this machine alone.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -54,11 +55,11 @@ scratch = tempfile.TemporaryDirectory()
 stores = Path(scratch.name)
 
 # %% [markdown]
-# ## Only one thing grows
+# ## Only one step grows
 #
-# On page 5 each image went once through VGG-16, and the head then trained on the features in seconds. With a hundred times
-# the images, that single pass is what takes a hundred times as long. It is also the easiest kind of work to share: the
-# features of an image depend on that image alone.
+# On page 5 each image went through VGG-16 once, and the head was then trained on the features in seconds. With a hundred
+# times the images, only that one pass takes much longer. It is easy to distribute, because the features of an image depend
+# on that image alone.
 #
 # Here is the pass on this machine, for 120 images:
 
@@ -70,10 +71,10 @@ alone = fill_store(few, recipe, store=stores / "alone", **how)
 print(alone)
 
 # %% [markdown]
-# ## When a second machine pays
+# ## When a second machine is worth it
 #
-# Measure before you rent. How long would this machine, with images of this size, take for the 10,015 images of HAM10000, a
-# well-known collection of skin lesions, and for a million?
+# Measure first. How long would this machine need for the 10,015 images of HAM10000, a well-known collection of skin lesions, and for a
+# million, at this image size?
 
 # %%
 from vggnb.folders import duration
@@ -83,13 +84,13 @@ for images in (10_015, 1_000_000):
     print(f"{images:>9,} images: {duration(images / alone.images_per_s)}")
 
 # %% [markdown]
-# Thousands of images never need a cluster, and a million rarely do: one GPU does in hours what two CPU cores do in days. (Images of
-# 224 pixels take about five times as long as those of 96.) Two machines halve the time at best. The features stay small, 12 KB an
-# image, so one machine can train on them.
+# Thousands of images never need a cluster, and a million rarely do: one GPU does in hours what two CPU cores do in days. (An image
+# of 224 pixels takes about five times as long as one of 96.) Two machines at best halve the time. The features take
+# 12 KB an image, so one machine can train on them.
 #
 # ## The same call on a cluster
 #
-# A cluster to try it: two **nodes**, both on this machine. To Ray, which does the scheduling, they are two machines.
+# This starts a cluster of two **nodes**, both on this machine. Ray, which schedules the work, treats them as two machines.
 
 # %%
 from vggnb.features.rehearsal import Rehearsal
@@ -97,8 +98,8 @@ from vggnb.features.rehearsal import Rehearsal
 cluster = Rehearsal()
 
 # %% [markdown]
-# Each node starts a worker, and each worker loads VGG-16. Before anything is computed, all nodes must have the same
-# weights (compared by hash) and the same versions, and see the store and the dataset.
+# Each node starts a worker, and each worker loads VGG-16. First it is checked that all nodes have the same weights (compared by hash)
+# and the same versions, and can access the store and the dataset.
 
 # %%
 on_cluster = dict(engine=cluster.engine, address=cluster.address, **how)
@@ -111,10 +112,10 @@ import numpy as np
 print("the same features:", np.allclose(together.values, alone.values, rtol=1e-5, atol=1e-4))
 
 # %% [markdown]
-# ## When a machine dies
+# ## When a machine fails
 #
-# Over one night nothing happens; with thirty machines over a week, something does. So here the first worker is **killed in
-# the middle of its first batch** (`kill -9`: it cannot tidy up).
+# On many machines over many hours, one will fail. Here the first worker is **killed in the middle of its first batch** (`kill -9`, so
+# it cannot clean up).
 
 # %%
 from vggnb.features.rehearsal import dies_once
@@ -124,11 +125,11 @@ print(survived)
 print("the same features:", np.allclose(survived.values, alone.values, rtol=1e-5, atol=1e-4))
 
 # %% [markdown]
-# The store is the same. Ray started another worker and gave it the images of the dead one. Whatever had been
-# written before was written whole and counts.
+# The features are the same. Ray started another worker and gave it the images of the killed one. Files that had already been
+# written are complete and are used.
 #
-# And when the machine dies that started all this, or you close the laptop? Then the store remembers. Say one of its files is
-# missing:
+# If the machine that started the work fails, or you close your laptop, run the call again: the store keeps what is finished. Here one
+# of its files is deleted:
 
 # %%
 next((stores / "survived").rglob("*.npy")).unlink()
@@ -136,8 +137,8 @@ again = fill_store(few, recipe, store=stores / "survived", **how)
 print(again)
 
 # %% [markdown]
-# Only the images of that file were run again, this time by this machine alone: the store does not know who filled it. A
-# damaged file no longer matches the hash in its name and is treated as missing.
+# Only the images of that file were computed again, this time on this machine alone: any engine can continue a store. A damaged
+# file no longer matches the hash in its name and is treated as missing.
 
 # %%
 cluster.close()
@@ -145,8 +146,8 @@ cluster.close()
 # %% [markdown]
 # ## On your own machines
 #
-# All machines need the same versions of Python, Ray, vggnb, TensorFlow, Keras and Pillow, and must see the dataset and the store under
-# the same path, for example on NFS. Whatever is not so is reported in the first seconds, with the machine's name.
+# All machines need the same versions of Python, vggnb, TensorFlow, Keras, Pillow and Ray, and the dataset and the store under the same
+# path, for example on NFS. What is missing or different is reported at the start, with the machine's name.
 #
 # ```
 # ray start --head --port 6379                    # on the first machine
@@ -155,13 +156,13 @@ cluster.close()
 # vggnb train /shared/images --out RUN --store /shared/features          # forwards nothing
 # ```
 #
-# Where the machines have GPUs, each worker gets one. For a single machine with several GPUs leave `--address` out: Ray is
-# started there for the length of the command.
+# With GPUs, each worker uses one. On a single machine with several GPUs omit `--address`: Ray then runs on it for the length of
+# the command.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# How many images of this size does this machine manage in a night of eight hours?
+# How many images of this size does this machine process in a night of eight hours?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -169,8 +170,8 @@ cluster.close()
 # print(f"{alone.images_per_s * 8 * 3600:,.0f} images a night")
 # ```
 #
-# Below that number, let it run overnight: the features are then there for every training after it. Above it, borrow one GPU before a
-# second machine; it is less to look after.
+# With fewer images, let it run overnight once; every later training uses the stored features. With more, rent one GPU before you
+# use a second machine: it is simpler.
 # </details>
 
 # %%
@@ -179,8 +180,7 @@ cluster.close()
 # %% [markdown]
 # ## What you can do now
 #
-# You measured before renting, filled one store with two engines, and killed a worker without losing anything.
+# You measured how long one machine needs, filled a store with two engines, and killed a worker without losing features.
 #
-# This was the last page. You can now take a folder of images from a census to a model that is evaluated honestly, saved so that
-# it comes back the same, used, explained, refined, and fed by a cluster if it must be. Back to [the first page](01_paths.ipynb), with
-# images of your own.
+# This was the last page. You can now take a folder of images to a model that is evaluated, saved, used, explained and fine-tuned. Go back
+# to [the first page](01_paths.ipynb) with your own images.
