@@ -128,8 +128,9 @@ print(f"head alone: validation loss {before['val_loss']:.2f}, accuracy {before['
 print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['val_accuracy']:.2f}")
 
 # %% [markdown]
-# Epoch 0 is the head alone. If the validation loss is lower at the end of the curve, fine-tuning has helped. If not, keep the
-# model of page 5. Fine-tuning gains more with more images.
+# Epoch 0 is the head alone. If the validation loss is lower at the end of the curve, fine-tuning has helped. On the sample it is
+# not: the training loss falls and the validation loss rises, which is over-fitting. Then keep the model of page 5. Fine-tuning
+# needs more images.
 #
 # ## The run is now the fine-tuned model
 #
