@@ -9,7 +9,7 @@
 # - use the model from another program, without TensorFlow,
 # - detect damaged files.
 #
-# **Article step** 21. **Reads** the run of page 5 (or trains it now, and says so). **Writes** a **bundle**, one folder with all
+# **Article step** 21. **Reads** the run of page 5 (or trains it now). **Writes** a **bundle**, one folder with all
 # files of a saved model (about 470 MB, 350 without ONNX and LiteRT), into the run's folder, and a damaged copy of it.
 # **Takes** 60 seconds in quick, 90 in full, on two CPU cores.
 
@@ -54,8 +54,8 @@ print(run)
 # %% [markdown]
 # ## Step 21: save
 #
-# Besides the article's formats there are three for other programs. Two of them need packages of the extra `export`. To have
-# them in Colab, put this line in a new cell **above** the setup cell:
+# Besides the article's formats there are three for other programs. Two of them need packages of the extra `export`. To
+# have them in Colab, put this line in a new cell **above** the setup cell:
 #
 # ```
 # %pip install -q tf2onnx onnx onnxruntime ai-edge-litert
@@ -73,9 +73,9 @@ for kind, reason in left_out.items():
 print("the three formats for other programs:", "all here" if not left_out else "not all here, and this page goes on")
 
 # %% [markdown]
-# One call writes all files. It then opens each of them in a fresh process, without vggnb, predicts eight images, and compares.
-# Look at the last column: the largest difference between two probabilities. (The JSON file holds no weights; it is tested
-# together with the weights file.)
+# One call writes all files. It then opens each of them in a fresh process, without vggnb, predicts eight images, and
+# compares. Look at the last column: the largest difference between two probabilities. (The JSON file holds no weights;
+# it is tested together with the weights file.)
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.save import save_bundle
@@ -123,8 +123,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Use it from another program, without TensorFlow
 #
-# The ONNX file takes raw pixels (0 to 255) and returns calibrated probabilities. The other program only has to decode and
-# resize the image, as `bundle.json` states. This complete program needs numpy, Pillow and onnxruntime:
+# The ONNX file takes raw pixels (0 to 255) and returns calibrated probabilities. The other program only has to decode
+# and resize the image, as `bundle.json` states. This complete program needs numpy, Pillow and onnxruntime:
 
 # %%
 import vggnb.save
@@ -133,7 +133,8 @@ program = pathlib.Path(vggnb.save.__file__).with_name("without_tensorflow.py")
 print(program.read_text("utf-8"))
 
 # %% [markdown]
-# Run it as a separate program on a few test images, and compare with this library. You may copy the file into your own project.
+# Run it as a separate program on a few test images, and compare with this library. You may copy the file into your own
+# project.
 
 # %%
 import json
@@ -150,8 +151,9 @@ if not said:
     print("Left out: it needs onnxruntime and the ONNX file (the extra export; step 21 says how to get it).")
 
 # %% [markdown]
-# How long does each export take to load, and how many images per second does it predict? Decoding is not counted. TensorFlow
-# was already loaded when the clock started. From a cold start, onnxruntime is several times faster (`benchmarks/predict.py`).
+# How long does each export take to load, and how many images per second does it predict? Decoding is not counted.
+# TensorFlow was already loaded when the clock started. From a cold start, onnxruntime is several times faster
+# (`benchmarks/predict.py`).
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.save import time_export
@@ -164,8 +166,8 @@ for kind in exports:
 # %% [markdown]
 # ## The model card
 #
-# People who use a model have often not trained it. The card tells them what the model is for, what it was trained on, and
-# where its limits are.
+# People who use a model have often not trained it. The card tells them what the model is for, what it was trained on,
+# and where its limits are.
 
 # %%
 from vggnb.storage import read_json
@@ -178,8 +180,9 @@ print("limits:", *card["limits"], sep="\n- ")
 # %% [markdown]
 # ## A damaged file
 #
-# A broken download or a full disk can change a file. An `.h5` file with one flipped bit usually loads without an error and
-# gives other predictions. The hashes detect this. Here a copy is damaged in four ways; the last one swaps the class names:
+# A broken download or a full disk can change a file. An `.h5` file with one flipped bit usually loads without an error
+# and gives other predictions. The hashes detect this. Here a copy is damaged in four ways; the last one swaps the class
+# names:
 
 # %%
 import shutil
@@ -201,21 +204,21 @@ for what, (name, damaged) in ways.items():
 # %% [markdown]
 # A hash shows that a file was changed, not how. It is not a signature: it does not show who made the file.
 #
-# A model file can also contain code: a Keras file may have a `Lambda` layer, which runs Python code that comes with the file.
-# `load_bundle` builds the network itself and reads only numbers from `model.safetensors`. Open other model files only if you
-# trust their source.
+# A model file can also contain code: a Keras file may have a `Lambda` layer, which runs Python code that comes with the
+# file. `load_bundle` builds the network itself and reads only numbers from `model.safetensors`. Open other model files
+# only if you trust their source.
 
 # %% [markdown]
-# The bundle is in `ws.runs / "best" / "bundle"`. In Colab that is `vggnb/runs/dataset/best/bundle` on your Drive (for the
-# sample, `vggnb/runs/sample/best/bundle`). New files can take some minutes to arrive on Drive: wait until you see them
-# there before you close the tab.
+# The bundle is in `ws.runs / "best" / "bundle"`. In Colab that is `vggnb/runs/dataset/best/bundle` on your Drive (for
+# the sample, `vggnb/runs/sample/best/bundle`). New files can take some minutes to arrive on Drive: wait until you see
+# them there before you close the tab.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Save only the article's three files into another folder (`formats="article"`). Which other files are written, and why? Then
-# damage `VGG_Skin.json` and open the folder with `load_bundle`. Does it detect the damage? Does `verify`
-# (`from vggnb.save import verify`)?
+# Save only the article's three files into another folder (`formats="article"`). Which other files are written, and why?
+# Then damage `VGG_Skin.json` and open the folder with `load_bundle`. Does it detect the damage? Does `verify` (`from
+# vggnb.save import verify`)?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -230,9 +233,9 @@ for what, (name, damaged) in ways.items():
 # verify(run.folder / "article-files")
 # ```
 #
-# `model.safetensors`, `labels.json`, `card.json` and `bundle.json` are always written: the model cannot be used safely without
-# them. `load_bundle` reads `model.safetensors`, so a damaged export does not matter to it. `verify` checks every file
-# and names the damaged one.
+# `model.safetensors`, `labels.json`, `card.json` and `bundle.json` are always written: the model cannot be used safely
+# without them. `load_bundle` reads `model.safetensors`, so a damaged export does not matter to it. `verify` checks
+# every file and names the damaged one.
 # </details>
 
 # %%
@@ -241,7 +244,8 @@ for what, (name, damaged) in ways.items():
 # %% [markdown]
 # ## What you can do now
 #
-# You saved the article's three files, today's format and three exports, and verified in a fresh process that each gives the same
-# probabilities. You used one without TensorFlow, know what travels with the weights, and saw damaged files detected.
+# You saved the article's three files, today's format and three exports, and verified in a fresh process that each gives
+# the same probabilities. You used one without TensorFlow, know what travels with the weights, and saw damaged files
+# detected.
 #
 # Next: [8. Predict: your own photo](08_predict.ipynb)

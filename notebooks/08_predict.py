@@ -8,11 +8,11 @@
 # - see which part of an image the prediction depends on,
 # - upload your own photo and see its prediction.
 #
-# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so). **Writes** a small folder of images, one of
+# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now). **Writes** a small folder of images, one of
 # them damaged on purpose. **Takes** 10 seconds, quick and full alike, on two CPU cores.
 #
-# *This is not a diagnostic device. It was trained on drawings, or on a few hundred photographs. If a mole worries you, see
-# a doctor.*
+# *This is not a diagnostic device. It was trained on drawings, or on a few hundred photographs. If a mole worries you,
+# see a doctor.*
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -57,8 +57,8 @@ print(bundle)
 # %% [markdown]
 # ## Three images
 #
-# The bundle knows its class names and how to prepare an image. It decodes and resizes with the same code as in training. Page 6
-# has already evaluated the model on the test images; here three of them are only examples.
+# The bundle knows its class names and how to prepare an image. It decodes and resizes with the same code as in
+# training. Page 6 has already evaluated the model on the test images; here three of them are only examples.
 
 # %%
 from vggnb.predict import predict_files
@@ -77,17 +77,17 @@ figures.predictions(answers)
 # %% [markdown]
 # ## What a probability means
 #
-# Among 100 images with a predicted probability of 0.6, about 60 should belong to the predicted class. Page 6 measured how well
-# this holds on average (ECE). A single prediction can be confident and wrong.
+# Among 100 images with a predicted probability of 0.6, about 60 should belong to the predicted class. Page 6 measured
+# how well this holds on average (ECE). A single prediction can be confident and wrong.
 #
-# A probability is meaningful only for images like those in training. The model has no class for *none of these*: it calls a cat benign
-# or malignant, too.
+# A probability is meaningful only for images like those in training. The model has no class for *none of these*: it
+# calls a cat benign or malignant, too.
 #
 # ## An out-of-distribution image
 #
-# The bundle also stores the lowest and the highest value of each feature in training. It flags an image as *out-of-distribution*
-# when an unusual share of its features lies outside these ranges. The limit is set so that about 2 % of similar images are
-# flagged.
+# The bundle also stores the lowest and the highest value of each feature in training. It flags an image as
+# *out-of-distribution* when an unusual share of its features lies outside these ranges. The limit is set so that about
+# 2 % of similar images are flagged.
 #
 # Here is the portrait that comes with matplotlib. Look at its probability and at the warning:
 
@@ -105,14 +105,14 @@ print(predict_files(bundle, album / "portrait.jpg")[0])
 figures.predictions(predict_files(bundle, [manifest.dataset / rows[0].path, album / "portrait.jpg"]))
 
 # %% [markdown]
-# The warning is a hint, not a guarantee. In a test, a model of skin photographs flagged all of 330 photographs of waste. A model of
-# waste flagged only a third of the skin photographs: the more varied the training images, the fewer images are outside
-# their range. Images that are not flagged can be predicted wrongly, too.
+# The warning is a hint, not a guarantee. In a test, a model of skin photographs flagged all of 330 photographs of
+# waste. A model of waste flagged only a third of the skin photographs: the more varied the training images, the fewer
+# images are outside their range. Images that are not flagged can be predicted wrongly, too.
 #
 # ## A folder with a damaged file
 #
-# `predict_files` also takes a folder. A file that cannot be read gets a row with the reason; the others are predicted as usual. Any
-# spreadsheet program opens the CSV:
+# `predict_files` also takes a folder. A file that cannot be read gets a row with the reason; the others are predicted
+# as usual. Any spreadsheet program opens the CSV:
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.predict import to_csv
@@ -127,11 +127,11 @@ for line in table.replace(str(album), "holiday").splitlines():
 # %% [markdown]
 # ## Which part of the image counts?
 #
-# *Grad-CAM* (Selvaraju and others 2017) shows where the last block of VGG-16 found evidence for a class. Bright places count
-# most. At 96 pixels this block has only 6 x 6 places, so the map is coarse.
+# *Grad-CAM* (Selvaraju and others 2017) shows where the last block of VGG-16 found evidence for a class. Bright places
+# count most. At 96 pixels this block has only 6 x 6 places, so the map is coarse.
 #
-# Use it to find errors in your data: if rulers, dark corners or bare skin are bright in many images, the model may have learned the camera
-# instead of the lesions.
+# Use it to find errors in your data: if rulers, dark corners or bare skin are bright in many images, the model may have
+# learned the camera instead of the lesions.
 
 # %%
 from vggnb.explain import grad_cam
@@ -143,13 +143,13 @@ heat = grad_cam(bundle.model, image, class_index=bundle.classes.index(answers[-1
 figures.heatmap_overlay(image, {answers[-1].class_name: heat})
 
 # %% [markdown]
-# The cross marks the hottest place; the line encloses everything at least half as hot. On the sample's image the hottest place
-# is a corner, not the lesion. One image is not enough to draw a conclusion; page 10 tests such maps.
+# The cross marks the hottest place; the line encloses everything at least half as hot. On the sample's image the
+# hottest place is a corner, not the lesion. One image is not enough to draw a conclusion; page 10 tests such maps.
 #
 # ## Your own photo
 #
-# Choose one or several images. Each gets its ranked classes and a heat map, or the reason why it has no prediction. The images stay
-# in this session: they are neither stored nor sent anywhere else.
+# Choose one or several images. Each gets its ranked classes and a heat map, or the reason why it has no prediction. The
+# images stay in this session: they are neither stored nor sent anywhere else.
 
 # %%
 from vggnb.widgets import try_your_own
@@ -169,18 +169,19 @@ try_your_own(bundle)
 # vggnb predict FOLDER_OF_THE_BUNDLE photo.jpg --threshold 0.3
 # ```
 #
-# `print(bundle.folder)` shows FOLDER_OF_THE_BUNDLE. In Colab it is `/content/drive/MyDrive/vggnb/runs/dataset/best/bundle` (for the
-# sample, `sample` instead of `dataset`). With `--engine onnxruntime` the command runs without TensorFlow and starts several times
-# faster; it needs the bundle's ONNX file (page 7).
+# `print(bundle.folder)` shows FOLDER_OF_THE_BUNDLE. In Colab it is
+# `/content/drive/MyDrive/vggnb/runs/dataset/best/bundle` (for the sample, `sample` instead of `dataset`). With
+# `--engine onnxruntime` the command runs without TensorFlow and starts several times faster; it needs the bundle's ONNX
+# file (page 7).
 #
-# `--threshold` is for two classes: here the positive class is predicted from a probability of 0.3 on. After
-# `vggnb evaluate RUN --sensitivity 0.9` the bundle contains the chosen decision threshold; `--threshold chosen` uses it.
+# `--threshold` is for two classes: here the positive class is predicted from a probability of 0.3 on. After `vggnb
+# evaluate RUN --sensitivity 0.9` the bundle contains the chosen decision threshold; `--threshold chosen` uses it.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Predict an image of noise. How high is the probability, and is the image flagged? Can you make an image without a lesion that is
-# not flagged?
+# Predict an image of noise. How high is the probability, and is the image flagged? Can you make an image without a
+# lesion that is not flagged?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -200,8 +201,8 @@ try_your_own(bundle)
 # print(predict_images(bundle, [("clouds", skin.getvalue())])[0])
 # ```
 #
-# The noise is flagged, however high its probability is. The soft clouds in skin colours show no lesion either, but are not flagged:
-# their features lie within the ranges of training.
+# The noise is flagged, however high its probability is. The soft clouds in skin colours show no lesion either, but are
+# not flagged: their features lie within the ranges of training.
 # </details>
 
 # %%
@@ -210,7 +211,7 @@ try_your_own(bundle)
 # %% [markdown]
 # ## What you can do now
 #
-# You opened a bundle, predicted images and a folder, know what a probability means and when it means nothing, saw which part of an
-# image counted, and tried your own photo.
+# You opened a bundle, predicted images and a folder, know what a probability means and when it means nothing, saw which
+# part of an image counted, and tried your own photo.
 #
 # Next: [9. Fine-tune: train the last layers, too](09_fine_tune.ipynb)

@@ -8,9 +8,9 @@
 # - say what augmentation does, and which kinds suit your images,
 # - stop a training and continue it.
 #
-# **Beyond the article.** **Reads** your dataset folder. **Writes** a run under `<home>`. **Takes** about a minute in quick on two CPU
-# cores. In full, a training image goes through the network 16 times; the cell prints the expected time before it starts. Use
-# a GPU for more than a few hundred images of 224 pixels.
+# **Beyond the article.** **Reads** your dataset folder. **Writes** a run under `<home>`. **Takes** about a minute in
+# quick on two CPU cores. In full, a training image goes through the network 16 times; the cell prints the expected time
+# before it starts. Use a GPU for more than a few hundred images of 224 pixels.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -50,8 +50,8 @@ manifest = open_manifest(ws, recipe)
 # %% [markdown]
 # ## First the head
 #
-# A head with random weights sends large, meaningless gradients into the layers before it and destroys what they learned from
-# a million images. So the head is trained first, on the frozen base, as on page 5.
+# A head with random weights sends large, meaningless gradients into the layers before it and destroys what they learned
+# from a million images. So the head is trained first, on the frozen base, as on page 5.
 
 # %%
 from vggnb.train import train
@@ -62,8 +62,8 @@ print(run)
 # %% [markdown]
 # ## Choose what to unfreeze
 #
-# VGG-16 has 13 convolutions in five blocks. The first ones detect edges and colours, which are useful for any image. The last ones
-# detect parts of the objects in ImageNet, such as dogs and cars. So unfreeze from the end:
+# VGG-16 has 13 convolutions in five blocks. The first ones detect edges and colours, which are useful for any image.
+# The last ones detect parts of the objects in ImageNet, such as dogs and cars. So unfreeze from the end:
 
 # %%
 from vggnb.model import build_base
@@ -79,8 +79,8 @@ print(f"{sum(weights[name] for name in unfrozen):,} of {sum(weights.values()):,}
 # These are many weights for a few hundred images. Four measures against over-fitting:
 #
 # - **a low learning rate**, 3e-5, which falls to zero over the epochs,
-# - **augmentation**: each epoch uses a changed version of every image: flipped or not, a little brighter or darker, with more
-#   or less contrast,
+# - **augmentation**: each epoch uses a changed version of every image: flipped or not, a little brighter or darker,
+#   with more or less contrast,
 # - **dropout** of the features,
 # - **a fixed schedule**: nothing is chosen on validation.
 #
@@ -107,8 +107,8 @@ PIL.Image.fromarray(np.concatenate([image[0], *versions], axis=1).astype(np.uint
 #
 # ## Train
 #
-# The network is trained twice: first with validation held out, which gives the learning curves, the temperature and the decision
-# threshold; then on train and validation together, which gives the model.
+# The network is trained twice: first with validation held out, which gives the learning curves, the temperature and the
+# decision threshold; then on train and validation together, which gives the model.
 
 # %%
 from vggnb.train import fine_tune
@@ -128,9 +128,9 @@ print(f"head alone: validation loss {before['val_loss']:.2f}, accuracy {before['
 print(f"fine-tuned: validation loss {after['val_loss']:.2f}, accuracy {after['val_accuracy']:.2f}")
 
 # %% [markdown]
-# Epoch 0 is the head alone. If the validation loss is lower at the end of the curve, fine-tuning has helped. On the sample it is
-# not: the training loss falls and the validation loss rises, which is over-fitting. Then keep the model of page 5. Fine-tuning
-# needs more images.
+# Epoch 0 is the head alone. If the validation loss is lower at the end of the curve, fine-tuning has helped. On the
+# sample it is not: the training loss falls and the validation loss rises, which is over-fitting. Then keep the model of
+# page 5. Fine-tuning needs more images.
 #
 # ## The run is now the fine-tuned model
 #
@@ -142,14 +142,14 @@ from vggnb.evaluate import evaluate
 print(evaluate(run, "validation"))
 
 # %% [markdown]
-# These predictions come from the first training, which did not use the validation images. Do not evaluate on the test images until you have
-# decided between this model and the one of page 5.
+# These predictions come from the first training, which did not use the validation images. Do not evaluate on the test
+# images until you have decided between this model and the one of page 5.
 #
 # ## Stop and continue
 #
-# Weights and optimizer are saved in the run's folder after every epoch. If you press the notebook's stop button, or Colab disconnects,
-# run the cell again: training continues after the last complete epoch and ends with the same weights. A finished training
-# is not repeated:
+# Weights and optimizer are saved in the run's folder after every epoch. If you press the notebook's stop button, or
+# Colab disconnects, run the cell again: training continues after the last complete epoch and ends with the same
+# weights. A finished training is not repeated:
 
 # %%
 history_again = fine_tune(run, features, recipe=choices, base=base)
@@ -168,8 +168,8 @@ print("the same history:", history_again == history)
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Train only the last convolution, `block5_conv3`, in a run of its own. How many weights of the base are trained? Compare the
-# validation loss with that of the head. What happens with a learning rate of `1e-3`?
+# Train only the last convolution, `block5_conv3`, in a run of its own. How many weights of the base are trained?
+# Compare the validation loss with that of the head. What happens with a learning rate of `1e-3`?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -182,8 +182,8 @@ print("the same history:", history_again == history)
 # print(wild)
 # ```
 #
-# 3 x 3 x 512 x 512 weights and 512 biases make 2,359,808, a third of what this page trained. A high learning rate destroys what
-# the layers learned from ImageNet.
+# 3 x 3 x 512 x 512 weights and 512 biases make 2,359,808, a third of what this page trained. A high learning rate
+# destroys what the layers learned from ImageNet.
 # </details>
 
 # %%
@@ -192,7 +192,7 @@ print("the same history:", history_again == history)
 # %% [markdown]
 # ## What you can do now
 #
-# You trained the head first, unfroze layers by name at a low learning rate, and augmented the images. You know that a training can be
-# stopped and continued at any time.
+# You trained the head first, unfroze layers by name at a low learning rate, and augmented the images. You know that a
+# training can be stopped and continued at any time.
 #
 # Next: [10. Explain: why did the model predict that?](10_explain.ipynb)

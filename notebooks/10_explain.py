@@ -8,9 +8,9 @@
 # - look at the map of a mistake,
 # - detect a model that has learned a shortcut, and say what a heat map cannot show.
 #
-# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now, and says so), and the run of page 9 if there is one.
-# **Writes** two copies of the sample with stickers, and two runs, under `<home>`. **Takes** about a minute in quick on two CPU
-# cores; in full about 5 minutes.
+# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now), and the run of page 9 if there is one.
+# **Writes** two copies of the sample with stickers, and two runs, under `<home>`. **Takes** about a minute in quick on
+# two CPU cores; in full about 5 minutes.
 #
 # *This is not a diagnostic device, and a heat map does not make it one.*
 
@@ -57,8 +57,8 @@ print(bundle)
 # %% [markdown]
 # ## A map for each class
 #
-# Page 8 introduced **Grad-CAM**. You choose the class; it need not be the predicted one. This page uses *validation* images, so that the
-# test images stay out of every later decision. Compare the two maps:
+# Page 8 introduced **Grad-CAM**. You choose the class; it need not be the predicted one. This page uses *validation*
+# images, so that the test images stay out of every later decision. Compare the two maps:
 
 # %%
 from vggnb import figures
@@ -71,13 +71,13 @@ maps = {f"for {name}": grad_cam(bundle.model, image, class_index=k) for k, name 
 figures.heatmap_overlay(image, maps)
 
 # %% [markdown]
-# The image belongs to the class of the map on the right. The maps are as coarse as on page 8 (6 x 6 cells at 96 pixels, 14 x 14 at
-# 224). Each map is scaled by its own maximum, so the maps do not show which class has more evidence.
+# The image belongs to the class of the map on the right. The maps are as coarse as on page 8 (6 x 6 cells at 96 pixels,
+# 14 x 14 at 224). Each map is scaled by its own maximum, so the maps do not show which class has more evidence.
 #
 # ## A second method
 #
-# **Occlusion** does not use the inside of the model. It covers one part of the image after the other with the image's mean colour and
-# measures how far the probability of the class falls. Compare the two maps of the same class:
+# **Occlusion** does not use the inside of the model. It covers one part of the image after the other with the image's
+# mean colour and measures how far the probability of the class falls. Compare the two maps of the same class:
 
 # %%
 from vggnb.explain import occlusion, similarity
@@ -89,18 +89,18 @@ figures.heatmap_overlay(image, {"Grad-CAM": trained_map, "occlusion": covered})
 print(f"likeness of the two maps: {similarity(trained_map, covered):.2f}")
 
 # %% [markdown]
-# The similarity is Spearman's rank correlation: 1 means the same order of all places, 0 no relation, below 0 the opposite
-# order. Do not expect 1, for two reasons:
+# The similarity is Spearman's rank correlation: 1 means the same order of all places, 0 no relation, below 0 the
+# opposite order. Do not expect 1, for two reasons:
 #
-# - Grad-CAM covers only what passes through the last block. The recipe `best` also uses the four blocks before it, and occlusion
-#   covers all of them.
-# - A patch of one colour is unlike anything in training. Over a dark corner it is a bright spot.
+# - Grad-CAM covers only what passes through the last block. The recipe `best` also uses the four blocks before it, and
+#   occlusion covers all of them.
+# - A patch of one colour does not occur in the training images. Over a dark corner it is a bright spot.
 #
 # ## Test 1: does the map depend on the model?
 #
-# An edge detector also draws convincing maps, without any knowledge of the classes. So shuffle the model's weights: first those of the output, then
-# also those of the last block, and so on down to the first (Adebayo and others 2018). **A map that stays the same depends on the image and
-# not on the model.**
+# An edge detector also draws convincing maps, without any knowledge of the classes. So shuffle the model's weights:
+# first those of the output, then also those of the last block, and so on down to the first (Adebayo and others 2018).
+# **A map that stays the same depends on the image and not on the model.**
 
 # %%
 from vggnb.explain import shuffled
@@ -123,14 +123,14 @@ for name, model in forgetful.items():
     print(f"shuffled: {name:<12} mean likeness to the map as trained {np.mean(likeness):.2f}")
 
 # %% [markdown]
-# The similarity must be far below 1. If it stayed near 1, the map would be worthless, however well it fits the lesion. A map without
-# any heat has the similarity 0.
+# The similarity must be far below 1. If it stayed near 1, the map would be worthless, however well it fits the lesion.
+# A map without any heat has the similarity 0.
 #
 # ## Test 2: does the map find what is known to decide?
 #
-# In real images nobody knows what decides. So plant it: put a round green sticker into a corner of every *benign* image of the
-# sample and change nothing else. Real collections have such marks: rulers beside malignant lesions, a surgeon's ink, coloured
-# patches beside benign ones. Then train on these images:
+# In real images nobody knows what decides. So plant it: put a round green sticker into a corner of every *benign* image
+# of the sample and change nothing else. Real collections have such marks: rulers beside malignant lesions, a surgeon's
+# ink, coloured patches beside benign ones. Then train on these images:
 
 # %%
 from vggnb.census import assign_splits, take_census
@@ -141,8 +141,8 @@ marked_run = open_or_train(marked, recipe, ws.runs / "marked", weights=ws.weight
 figures.images(marked, marked.of("test")[::14])
 
 # %% [markdown]
-# Evaluate this model three times: on test images like those in training, on the same images without the sticker, and with the
-# sticker on the *malignant* ones instead.
+# Evaluate this model three times: on test images like those in training, on the same images without the sticker, and
+# with the sticker on the *malignant* ones instead.
 
 # %%
 from vggnb.evaluate import evaluate_folder
@@ -153,9 +153,9 @@ for name, folder in (("as in training", marked.dataset), ("no sticker", sample()
     print(f"{name:<18} accuracy {metrics['accuracy']}   malignant found {metrics['sensitivity']}")
 
 # %% [markdown]
-# **Perfect on its own test images, and useless.** Census, split and intervals were correct. The number is still misleading, because the test
-# images have the same flaw as the training images. Without the sticker the model predicts malignant; with the sticker on
-# a malignant lesion it predicts benign.
+# **Perfect on its own test images, and useless.** Census, split and intervals were correct. The number is still
+# misleading, because the test images have the same flaw as the training images. Without the sticker the model predicts
+# malignant; with the sticker on a malignant lesion it predicts benign.
 #
 # Would a heat map have shown this?
 
@@ -167,11 +167,11 @@ maps = {"Grad-CAM": grad_cam(fooled, stuck[2], class_index=0), "occlusion": occl
 figures.heatmap_overlay(stuck[2], maps)
 
 # %% [markdown]
-# The map for *benign* points to the corner with the sticker. To count over 20 images, compare each with its original: the
-# sticker is where the pixels differ. In how many images is the hottest place on the sticker?
+# The map for *benign* points to the corner with the sticker. To count over 20 images, compare each with its original:
+# the sticker is where the pixels differ. In how many images is the hottest place on the sticker?
 #
-# For comparison, count the same for a model trained without stickers, and for a layer in the middle of the network, whose map is four times
-# finer.
+# For comparison, count the same for a model trained without stickers, and for a layer in the middle of the network,
+# whose map is four times finer.
 
 # %%
 from vggnb.explain import share_of_heat
@@ -194,16 +194,17 @@ for layer in ("block5_conv3", "block3_conv3"):
         print(f"{layer}, {name:<20} share of heat {share:.2f}; hottest there: {hits} of {len(rows)}, {wilson(hits, len(rows))}")
 
 # %% [markdown]
-# Compare each count with the sticker's share of the image, and with the model trained without stickers. With 20 images the
-# intervals are wide.
+# Compare each count with the sticker's share of the image, and with the model trained without stickers. With 20 images
+# the intervals are wide.
 #
-# A map belongs to one layer. A colour can be detected early in the network, and a cell of the coarse map is as large as the whole sticker, so
-# the finer map can locate it better. If only one of two layers or methods points to a place, examine more images.
+# A map belongs to one layer. A colour can be detected early in the network, and a cell of the coarse map is as large as
+# the whole sticker, so the finer map can locate it better. If only one of two layers or methods points to a place,
+# examine more images.
 #
 # ## The map of a mistake
 #
-# Back to the first model and its most confident mistake on validation. What counts for the predicted class, and what for the true
-# one?
+# Back to the first model and its most confident mistake on validation. What counts for the predicted class, and what
+# for the true one?
 
 # %%
 from vggnb.evaluate import predict_split
@@ -217,14 +218,14 @@ maps = {f"for {name}": grad_cam(bundle.model, pixels, class_index=k) for k, name
 figures.heatmap_overlay(pixels, maps)
 
 # %% [markdown]
-# Use such maps to form a hypothesis: a hair, a dark corner or a ruler that is hot in many images. Then test it as above: cover
-# the object in all images, or take images without it, and see whether the metrics change. The map itself is not
-# a test.
+# Use such maps to form a hypothesis: a hair, a dark corner or a ruler that is hot in many images. Then test it as
+# above: cover the object in all images, or take images without it, and see whether the metrics change. The map itself
+# is not a test.
 #
 # ## What a heat map cannot show
 #
-# Here is a malignant lesion without a sticker. Both models predict malignant; the probabilities are printed below. One model was trained on
-# stickers and predicts malignant because there is no sticker. Which one is it?
+# Here is a malignant lesion without a sticker. Both models predict malignant; the probabilities are printed below. One
+# model was trained on stickers and predicts malignant because there is no sticker. Which one is it?
 
 # %%
 lesions = np.stack([read_row(marked, row, recipe) for row in marked.of("test") if row.class_name == "malignant"][::4])
@@ -239,14 +240,14 @@ print(f"malignant, says the honest one: {honest.predict_on_batch(lesions * 1.0)[
 print(f"and the other: {fooled.predict_on_batch(lesions * 1.0)[:, 1].mean():.2f} on average")
 
 # %% [markdown]
-# The maps do not answer it (the model trained on stickers is on the right). It uses the *absence* of the sticker, and what is absent
-# has no heat.
+# The maps do not answer it (the model trained on stickers is on the right). It uses the *absence* of the sticker, and
+# what is absent has no heat.
 #
 # - A map shows **where**, not what or why: colour, edges and texture of a place are one warm spot.
 # - It cannot show what is **absent**, nor a property of the whole image, such as light or sharpness.
 # - It is **coarse**, and it belongs to one layer, one class and one image. Count over many images.
-# - **A map that looks wrong is a reason to investigate. A map that looks right proves nothing**: the model may use the lesion in
-#   the wrong way.
+# - **A map that looks wrong is a reason to investigate. A map that looks right proves nothing**: the model may use the
+#   lesion in the wrong way.
 #
 # ## The model of page 9
 #
@@ -265,8 +266,8 @@ else:
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Put the sticker on only half of the benign images (`share=0.5`), train, and evaluate on the sample without stickers. Does the
-# model still depend on the sticker? Where is the heat with a sticker, and where without?
+# Put the sticker on only half of the benign images (`share=0.5`), train, and evaluate on the sample without stickers.
+# Does the model still depend on the sticker? Where is the heat with a sticker, and where without?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -279,8 +280,8 @@ else:
 # figures.heatmap_overlay(clean[2], {"none": grad_cam(model, clean[2], class_index=0)})
 # ```
 #
-# The benign images without a sticker force the model to use the lesions, too, so it loses less when the sticker is gone. The
-# remedy for real images is the same: every class with and without the mark.
+# The benign images without a sticker force the model to use the lesions, too, so it loses less when the sticker is
+# gone. The remedy for real images is the same: every class with and without the mark.
 # </details>
 
 # %%
@@ -289,7 +290,8 @@ else:
 # %% [markdown]
 # ## What you can do now
 #
-# You mapped the evidence for a class by two methods, tested the maps with shuffled weights and a planted sticker, and looked at a mistake. You
-# detected a model that was perfect on its own test images and useless, and know what a map cannot show.
+# You mapped the evidence for a class by two methods, tested the maps with shuffled weights and a planted sticker, and
+# looked at a mistake. You detected a model that was perfect on its own test images and useless, and know what a map
+# cannot show.
 #
 # Next: [11. Many classes: the same pages for more than two](11_many_classes.ipynb)

@@ -8,9 +8,9 @@
 # - read macro F1, one-against-the-rest AUC and a table by class, and avoid a misleading number,
 # - save the model, load it, and read a prediction of six probabilities.
 #
-# **Article steps** 11, 15 and 17 (its remarks on more classes). **Reads** your dataset folder; in quick, six kinds of generated
-# patterns. **Writes** these and two runs under `<home>`. **Takes** 50 seconds in quick on two CPU cores; in full, with your own folder,
-# about 5 minutes for 1,000 images of 224 pixels on two CPU cores.
+# **Article steps** 11, 15 and 17 (its remarks on more classes). **Reads** your dataset folder; in quick, six kinds of
+# generated patterns. **Writes** these and two runs under `<home>`. **Takes** 50 seconds in quick on two CPU cores; in
+# full, with your own folder, about 5 minutes for 1,000 images of 224 pixels on two CPU cores.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -43,12 +43,12 @@ print(ws)
 # %% [markdown]
 # ## A folder that is not split
 #
-# Most datasets are one folder for each class, without splits. In quick, this page generates such a folder with three pairs of similar
-# patterns: a grid and slightly shifted bricks; dots and rings with a small hole; stripes and slightly bent waves. In full, it uses your
-# folder.
+# Most datasets are one folder for each class, without splits. In quick, this page generates such a folder with three
+# pairs of similar patterns: a grid and slightly shifted bricks; dots and rings with a small hole; stripes and slightly
+# bent waves. In full, it uses your folder.
 #
-# The page is for three classes or more. If your folder has two, set `VGGNB_PROFILE` to `quick` for this page (in a cell above
-# the setup cell, as on page 1).
+# The page is for three classes or more. If your folder has two, set `VGGNB_PROFILE` to `quick` for this page (in a cell
+# above the setup cell, as on page 1).
 
 # %%
 from vggnb.census import take_census
@@ -66,8 +66,9 @@ from vggnb import figures
 figures.contact_sheet(census)
 
 # %% [markdown]
-# The six classes have the same colours, sizes and directions; they differ only in the pattern. The split is made for you: a fifth
-# of each class for *test*, a fifth of the rest for *validation*. Near-duplicates stay together, and a seed makes the split reproducible.
+# The six classes have the same colours, sizes and directions; they differ only in the pattern. The split is made for
+# you: a fifth of each class for *test*, a fifth of the rest for *validation*. Near-duplicates stay together, and a seed
+# makes the split reproducible.
 
 # %%
 from vggnb.census import assign_splits
@@ -90,12 +91,12 @@ for n in (2, len(manifest.classes)):
     print(f"{n} classes, ours:    {n} x {best.activation(n)}, {best.loss(n)}, {trainable_count(build_head(best, n)):,} weights to learn")
 
 # %% [markdown]
-# One **softmax** over all classes gives probabilities that add up to 1, because an image belongs to exactly one class. (Six sigmoids are for
-# images with several labels.) Base, features and resizing stay the same.
+# One **softmax** over all classes gives probabilities that add up to 1, because an image belongs to exactly one class.
+# (Six sigmoids are for images with several labels.) Base, features and resizing stay the same.
 #
-# > **In the article**, more classes need the output layer `Dense(6, activation='softmax')` and the loss `categorical_crossentropy`.
-# > But its generators keep `class_mode="binary"`, which gives each label as one integer, and the new loss needs six numbers. Keras
-# > refuses the first batch:
+# > **In the article**, more classes need the output layer `Dense(6, activation='softmax')` and the loss
+# > `categorical_crossentropy`. But its generators keep `class_mode="binary"`, which gives each label as one integer,
+# > and the new loss needs six numbers. Keras refuses the first batch:
 
 # %%
 import keras, numpy as np
@@ -109,9 +110,9 @@ except ValueError as error:
     print("Keras says:", str(error).splitlines()[0])
 
 # %% [markdown]
-# > There are two ways to fix it. Either all three generators change to `class_mode="categorical"`, which gives **one-hot** labels: a 1 for the
-# > class and 0 elsewhere (our pipeline does this for you). Or the loss stays `sparse_categorical_crossentropy`. Both losses have the
-# > same value:
+# > There are two ways to fix it. Either all three generators change to `class_mode="categorical"`, which gives
+# > **one-hot** labels: a 1 for the class and 0 elsewhere (our pipeline does this for you). Or the loss stays
+# > `sparse_categorical_crossentropy`. Both losses have the same value:
 
 # %%
 said = head.predict(np.random.default_rng(0).normal(size=(4, 512)), verbose=0)
@@ -120,8 +121,8 @@ sparse = keras.losses.sparse_categorical_crossentropy(labels, said)
 print("with integers:", np.round(sparse, 2), " with one-hot:", np.round(keras.losses.categorical_crossentropy(one_hot, said), 2))
 
 # %% [markdown]
-# > The article's recipe for more classes lacks three other things: the folder must be split by hand, accuracy is the only metric, and the
-# > saved files do not contain the class names.
+# > The article's recipe for more classes lacks three other things: the folder must be split by hand, accuracy is the
+# > only metric, and the saved files do not contain the class names.
 #
 # ## Train both recipes
 
@@ -136,7 +137,8 @@ print(*(f"{name}: {run}" for name, run in runs.items()), sep="\n\n")
 # %% [markdown]
 # ## Evaluate
 #
-# Sensitivity, specificity and a decision threshold need *one* positive class. With six classes, these metrics take their place:
+# Sensitivity, specificity and a decision threshold need *one* positive class. With six classes, these metrics take
+# their place:
 #
 # | metric | question it answers |
 # |---|---|
@@ -155,9 +157,8 @@ print(reports["best"])
 figures.metric_intervals(reports)
 
 # %% [markdown]
-# The dotted lines show the baseline: always predicting one class is right for 0.17 of the images here, and for 0.50 with two balanced
-# classes. Compare
-# an accuracy only with its baseline.
+# The dotted lines show the baseline: always predicting one class is right for 0.17 of the images here, and for 0.50
+# with two balanced classes. Compare an accuracy only with its baseline.
 #
 # A high AUC can go with a moderate accuracy: ranking one class against the rest is easier than choosing one of six.
 #
@@ -173,20 +174,21 @@ for first, second, times in confused_pairs(reports["best"])[:4]:
     print(f"{first} and {second} are taken for each other {times} times")
 
 # %% [markdown]
-# The mistakes lie in pairs, which a single number does not show. If two classes are confused again and again, more epochs rarely
-# help. More or sharper
-# images of these two may help; or they should be one class.
+# The mistakes lie in pairs, which a single number does not show. If two classes are confused again and again, more
+# epochs rarely help. More or sharper images of these two may help; or they should be one class.
 
 # %%
 figures.class_results(reports["best"])
 
 # %% [markdown]
-# *Recall*: which share of this class is found? *Precision*: which share of the predictions of this class is correct? Look at the length of the
-# intervals: with ten test images of a class, one image is ten points. Where intervals overlap widely, the difference is not significant.
+# *Recall*: which share of this class is found? *Precision*: which share of the predictions of this class is correct?
+# Look at the length of the intervals: with ten test images of a class, one image is ten points. Where intervals overlap
+# widely, the difference is not significant.
 #
 # ## Trap: accuracy of one class against the rest
 #
-# Some tools print an "accuracy by class" that also counts every image of *another* class that is not predicted as this one. Compare:
+# Some tools print an "accuracy by class" that also counts every image of *another* class that is not predicted as this
+# one. Compare:
 
 # %%
 best_said = predict_split(runs["best"], "test")
@@ -197,7 +199,8 @@ for k, name in enumerate(manifest.classes):
 print(f"a model that never says a certain class has {1 - 1 / len(manifest.classes):.2f} in the first column")
 
 # %% [markdown]
-# The first column is high for every class, because five of six images belong to other classes. Use recall and precision.
+# The first column is high for every class, because five of six images belong to other classes. Use recall and
+# precision.
 #
 # ## Save, load, predict
 #
@@ -218,8 +221,9 @@ answers = predict_files(bundle, [manifest.dataset / one.path for one in hard])
 figures.probability_bars(answers, truths=[one.class_name for one in hard])
 
 # %% [markdown]
-# These are the four test images with the least confident predictions. Six probabilities show more than a name: *which two* classes
-# compete, and whether the true one comes second. The loaded bundle gives the same probabilities as the model that was evaluated:
+# These are the four test images with the least confident predictions. Six probabilities show more than a name: *which
+# two* classes compete, and whether the true one comes second. The loaded bundle gives the same probabilities as the
+# model that was evaluated:
 
 # %%
 again = [[answer.probabilities[name] for name in manifest.classes] for answer in answers]
@@ -229,8 +233,8 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# How many images are needed? Generate only 20 of each class, train the recipe `best` on them in a run of its own, and compare the interval
-# of macro F1 with the one above.
+# How many images are needed? Generate only 20 of each class, train the recipe `best` on them in a run of its own, and
+# compare the interval of macro F1 with the one above.
 #
 # <details><summary>Show a solution</summary>
 #
@@ -240,8 +244,8 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 # print(reports["best"].metrics["macro_f1"], evaluate(few_run, "test").metrics["macro_f1"])
 # ```
 #
-# With four test images of each class the interval is very wide. With 16 images of each class for training instead of 40, the
-# model itself is weaker, too.
+# With four test images of each class the interval is very wide. With 16 images of each class for training instead of
+# 40, the model itself is weaker, too.
 # </details>
 
 # %%
@@ -250,8 +254,8 @@ print("the same to five digits:", np.abs(again - best_said.probabilities[places]
 # %% [markdown]
 # ## What you can do now
 #
-# You took a folder of six classes from files to predictions without changing the code, and know what the article's instructions for more classes
-# lack. You read a confusion matrix and its most confused pair, three metrics for many classes and a misleading one, and predictions of six
-# probabilities.
+# You took a folder of six classes from files to predictions without changing the code, and know what the article's
+# instructions for more classes lack. You read a confusion matrix and its most confused pair, three metrics for many
+# classes and a misleading one, and predictions of six probabilities.
 #
 # Next: [12. Past one machine: the same features from a cluster](12_past_one_machine.ipynb)

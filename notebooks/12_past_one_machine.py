@@ -7,11 +7,11 @@
 # - fill the feature store from a cluster with the same call as on one machine,
 # - say what is computed again when a machine fails.
 #
-# **Beyond the article.** **Reads** 120 images of your dataset. **Writes** nothing that stays. **Takes** about 90 seconds in quick on two
-# CPU cores, longer in full.
+# **Beyond the article.** **Reads** 120 images of your dataset. **Writes** nothing that stays. **Takes** about 90
+# seconds in quick on two CPU cores, longer in full.
 #
-# The cluster of this page is two nodes on this machine. It needs Ray: in Colab, put `%pip install -q "ray[data]"` in a new cell
-# **above** the setup cell. Without Ray the same calls run on this machine alone.
+# The cluster of this page is two nodes on this machine. It needs Ray: in Colab, put `%pip install -q "ray[data]"` in a
+# new cell **above** the setup cell. Without Ray the same calls run on this machine alone.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -57,9 +57,9 @@ stores = Path(scratch.name)
 # %% [markdown]
 # ## Only one step grows
 #
-# On page 5 each image went through VGG-16 once, and the head was then trained on the features in seconds. With a hundred
-# times the images, only that one pass takes much longer. It is easy to distribute, because the features of an image depend
-# on that image alone.
+# On page 5 each image went through VGG-16 once, and the head was then trained on the features in seconds. With a
+# hundred times the images, only that one pass takes much longer. It is easy to distribute, because the features of an
+# image depend on that image alone.
 #
 # Here is the pass on this machine, for 120 images:
 
@@ -73,8 +73,8 @@ print(alone)
 # %% [markdown]
 # ## When a second machine is worth it
 #
-# Measure first. How long would this machine need for the 10,015 images of HAM10000, a well-known collection of skin lesions, and for a
-# million, at this image size?
+# Measure first. How long would this machine need for the 10,015 images of HAM10000, a well-known collection of skin
+# lesions, and for a million, at this image size?
 
 # %%
 from vggnb.folders import duration
@@ -84,13 +84,14 @@ for images in (10_015, 1_000_000):
     print(f"{images:>9,} images: {duration(images / alone.images_per_s)}")
 
 # %% [markdown]
-# Thousands of images never need a cluster, and a million rarely do: one GPU does in hours what two CPU cores do in days. (An image
-# of 224 pixels takes about five times as long as one of 96.) Two machines at best halve the time. The features take
-# 12 KB an image, so one machine can train on them.
+# Thousands of images never need a cluster, and a million rarely do: one GPU does in hours what two CPU cores do in
+# days. (An image of 224 pixels takes about five times as long as one of 96.) Two machines at best halve the time. The
+# features take 12 KB an image, so one machine can train on them.
 #
 # ## The same call on a cluster
 #
-# This starts a cluster of two **nodes**, both on this machine. Ray, which schedules the work, treats them as two machines.
+# This starts a cluster of two **nodes**, both on this machine. Ray, which schedules the work, treats them as two
+# machines.
 
 # %%
 from vggnb.features.rehearsal import Rehearsal
@@ -98,8 +99,8 @@ from vggnb.features.rehearsal import Rehearsal
 cluster = Rehearsal()
 
 # %% [markdown]
-# Each node starts a worker, and each worker loads VGG-16. First it is checked that all nodes have the same weights (compared by hash)
-# and the same versions, and can access the store and the dataset.
+# Each node starts a worker, and each worker loads VGG-16. First it is checked that all nodes have the same weights
+# (compared by hash) and the same versions, and can access the store and the dataset.
 
 # %%
 on_cluster = dict(engine=cluster.engine, address=cluster.address, **how)
@@ -114,8 +115,8 @@ print("the same features:", np.allclose(together.values, alone.values, rtol=1e-5
 # %% [markdown]
 # ## When a machine fails
 #
-# On many machines over many hours, one will fail. Here the first worker is **killed in the middle of its first batch** (`kill -9`, so
-# it cannot clean up).
+# On many machines over many hours, one will fail. Here the first worker is **killed in the middle of its first batch**
+# (`kill -9`, so it cannot clean up).
 
 # %%
 from vggnb.features.rehearsal import dies_once
@@ -125,11 +126,11 @@ print(survived)
 print("the same features:", np.allclose(survived.values, alone.values, rtol=1e-5, atol=1e-4))
 
 # %% [markdown]
-# The features are the same. Ray started another worker and gave it the images of the killed one. Files that had already been
-# written are complete and are used.
+# The features are the same. Ray started another worker and gave it the images of the killed one. Files that had already
+# been written are complete and are used.
 #
-# If the machine that started the work fails, or you close your laptop, run the call again: the store keeps what is finished. Here one
-# of its files is deleted:
+# If the machine that started the work fails, or you close your laptop, run the call again: the store keeps what is
+# finished. Here one of its files is deleted:
 
 # %%
 next((stores / "survived").rglob("*.npy")).unlink()
@@ -137,8 +138,8 @@ again = fill_store(few, recipe, store=stores / "survived", **how)
 print(again)
 
 # %% [markdown]
-# Only the images of that file were computed again, this time on this machine alone: any engine can continue a store. A damaged
-# file no longer matches the hash in its name and is treated as missing.
+# Only the images of that file were computed again, this time on this machine alone: any engine can continue a store. A
+# damaged file no longer matches the hash in its name and is treated as missing.
 
 # %%
 cluster.close()
@@ -146,8 +147,9 @@ cluster.close()
 # %% [markdown]
 # ## On your own machines
 #
-# All machines need the same versions of Python, vggnb, TensorFlow, Keras, Pillow and Ray, and the dataset and the store under the same
-# path, for example on NFS. What is missing or different is reported at the start, with the machine's name.
+# All machines need the same versions of Python, vggnb, TensorFlow, Keras, Pillow and Ray, and the dataset and the store
+# under the same path, for example on NFS. What is missing or different is reported at the start, with the machine's
+# name.
 #
 # ```
 # ray start --head --port 6379                    # on the first machine
@@ -156,8 +158,8 @@ cluster.close()
 # vggnb train /shared/images --out RUN --store /shared/features          # forwards nothing
 # ```
 #
-# With GPUs, each worker uses one. On a single machine with several GPUs omit `--address`: Ray then runs on it for the length of
-# the command.
+# With GPUs, each worker uses one. On a single machine with several GPUs omit `--address`: Ray then runs on it for the
+# length of the command.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
@@ -170,8 +172,8 @@ cluster.close()
 # print(f"{alone.images_per_s * 8 * 3600:,.0f} images a night")
 # ```
 #
-# With fewer images, let it run overnight once; every later training uses the stored features. With more, rent one GPU before you
-# use a second machine: it is simpler.
+# With fewer images, let it run overnight once; every later training uses the stored features. With more, rent one GPU
+# before you use a second machine: it is simpler.
 # </details>
 
 # %%
@@ -182,5 +184,5 @@ cluster.close()
 #
 # You measured how long one machine needs, filled a store with two engines, and killed a worker without losing features.
 #
-# This was the last page. You can now take a folder of images to a model that is evaluated, saved, used, explained and fine-tuned. Go back
-# to [the first page](01_paths.ipynb) with your own images.
+# This was the last page. You can now take a folder of images to a model that is evaluated, saved, used, explained and
+# fine-tuned. Go back to [the first page](01_paths.ipynb) with your own images.
