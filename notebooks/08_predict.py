@@ -107,7 +107,7 @@ figures.predictions(predict_files(bundle, [manifest.dataset / rows[0].path, albu
 # %% [markdown]
 # The warning is a hint, not a guarantee. In a test, a model of skin photographs flagged all of 330 photographs of
 # waste. A model of waste flagged only a third of the skin photographs: the more varied the training images, the fewer
-# images are outside their range. Images that are not flagged can be predicted wrongly, too.
+# images are outside their range. An image that is not flagged can be predicted wrongly.
 #
 # ## A folder with a damaged file
 #

@@ -57,8 +57,8 @@ print(bundle)
 # %% [markdown]
 # ## A map for each class
 #
-# Page 8 introduced **Grad-CAM**. You choose the class; it need not be the predicted one. This page uses *validation*
-# images, so that the test images stay out of every later decision. Compare the two maps:
+# Page 8 introduced **Grad-CAM**. You choose the class; it need not be the predicted one. The image is from
+# *validation*, so that the test images stay out of every later decision. Compare the two maps:
 
 # %%
 from vggnb import figures
@@ -111,7 +111,8 @@ stages = {"as trained": bundle.model} | forgetful
 figures.heatmap_overlay(image, {name: grad_cam(model, image, class_index=1) for name, model in stages.items()})
 
 # %% [markdown]
-# One image is not enough. Here is the mean over a third of the validation images:
+# With a shuffled output the map of the sample's image is hottest in the same place as before. One image is not enough;
+# here is the mean over a third of the validation images:
 
 # %%
 import numpy as np
@@ -123,8 +124,8 @@ for name, model in forgetful.items():
     print(f"shuffled: {name:<12} mean likeness to the map as trained {np.mean(likeness):.2f}")
 
 # %% [markdown]
-# The similarity must be far below 1. If it stayed near 1, the map would be worthless, however well it fits the lesion.
-# A map without any heat has the similarity 0.
+# The similarity must be far below 1; on the sample it is near 0. If it stayed near 1, the map would be worthless,
+# however well it fits the lesion. A map without any heat has the similarity 0.
 #
 # ## Test 2: does the map find what is known to decide?
 #
@@ -194,8 +195,8 @@ for layer in ("block5_conv3", "block3_conv3"):
         print(f"{layer}, {name:<20} share of heat {share:.2f}; hottest there: {hits} of {len(rows)}, {wilson(hits, len(rows))}")
 
 # %% [markdown]
-# Compare each count with the sticker's share of the image, and with the model trained without stickers. With 20 images
-# the intervals are wide.
+# In both layers the map of the model trained on stickers is hottest on the sticker far more often than by chance, and
+# more often than that of the other model. With 20 images the intervals are wide.
 #
 # A map belongs to one layer. A colour can be detected early in the network, and a cell of the coarse map is as large as
 # the whole sticker, so the finer map can locate it better. If only one of two layers or methods points to a place,
@@ -204,7 +205,8 @@ for layer in ("block5_conv3", "block3_conv3"):
 # ## The map of a mistake
 #
 # Back to the first model and its most confident mistake on validation. What counts for the predicted class, and what
-# for the true one?
+# for the true one? (The mistake is an out-of-fold prediction; the maps show the final model, which was trained on this
+# image, too.)
 
 # %%
 from vggnb.evaluate import predict_split
@@ -218,6 +220,8 @@ maps = {f"for {name}": grad_cam(bundle.model, pixels, class_index=k) for k, name
 figures.heatmap_overlay(pixels, maps)
 
 # %% [markdown]
+# On the sample's image the evidence for *malignant*, the wrong class, is at the upper edge.
+#
 # Use such maps to form a hypothesis: a hair, a dark corner or a ruler that is hot in many images. Then test it as
 # above: cover the object in all images, or take images without it, and see whether the metrics change. The map itself
 # is not a test.
@@ -240,8 +244,8 @@ print(f"malignant, says the honest one: {honest.predict_on_batch(lesions * 1.0)[
 print(f"and the other: {fooled.predict_on_batch(lesions * 1.0)[:, 1].mean():.2f} on average")
 
 # %% [markdown]
-# The maps do not answer it (the model trained on stickers is on the right). It uses the *absence* of the sticker, and
-# what is absent has no heat.
+# The maps do not answer it. The model trained on stickers is on the right, although its map fits the lesion better. It
+# uses the *absence* of the sticker, and what is absent has no heat.
 #
 # - A map shows **where**, not what or why: colour, edges and texture of a place are one warm spot.
 # - It cannot show what is **absent**, nor a property of the whole image, such as light or sharpness.

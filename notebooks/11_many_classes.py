@@ -157,7 +157,7 @@ print(reports["best"])
 figures.metric_intervals(reports)
 
 # %% [markdown]
-# The dotted lines show the baseline: always predicting one class is right for 0.17 of the images here, and for 0.50
+# The dotted lines show the baseline: always predicting one class is right for 0.17 of the images in quick, and for 0.50
 # with two balanced classes. Compare an accuracy only with its baseline.
 #
 # A high AUC can go with a moderate accuracy: ranking one class against the rest is easier than choosing one of six.
@@ -174,8 +174,8 @@ for first, second, times in confused_pairs(reports["best"])[:4]:
     print(f"{first} and {second} are taken for each other {times} times")
 
 # %% [markdown]
-# The mistakes lie in pairs, which a single number does not show. If two classes are confused again and again, more
-# epochs rarely help. More or sharper images of these two may help; or they should be one class.
+# In quick, all mistakes are between similar patterns, which a single number does not show. If two classes are confused
+# again and again, more epochs rarely help. More or sharper images of these two may help; or they should be one class.
 
 # %%
 figures.class_results(reports["best"])

@@ -85,8 +85,9 @@ for images in (10_015, 1_000_000):
 
 # %% [markdown]
 # Thousands of images never need a cluster, and a million rarely do: one GPU does in hours what two CPU cores do in
-# days. (An image of 224 pixels takes about five times as long as one of 96.) Two machines at best halve the time. The
-# features take 12 KB an image, so one machine can train on them.
+# days. (An image of 224 pixels takes about five times as long as one of 96.)
+#
+# Two machines at best halve the time. The features take 12 KB an image, so one machine can train on them.
 #
 # ## The same call on a cluster
 #
