@@ -85,7 +85,7 @@ print(folders)
 # If validation is empty, part of train is used for it.
 
 # %% [markdown]
-# ## Step 3: put pictures in it
+# ## Step 3: put images in it
 #
 # The article uses a set from Kaggle (3 297 photographs of moles). Any folder of images works. If you have none, these
 # lines download some. They need a network and are not run here; each returns what to put into `VGGNB_DATASET` below:

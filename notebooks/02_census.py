@@ -53,7 +53,7 @@ dataset = stage_if_remote(ws.dataset, ws.staged)
 print("copied:", dataset != ws.dataset)
 
 # %% [markdown]
-# ## Steps 8 and 9: how many pictures are there?
+# ## Steps 8 and 9: how many images are there?
 #
 # Look at the last line: every file is used, skipped for a stated reason, or a system file.
 

@@ -99,6 +99,7 @@ print(f"{row.path}: mean brightness {image.mean():.0f}, in four epochs {[round(f
 # %%
 import PIL.Image
 
+print("From left: the image as it is, then as it enters each of four epochs.")
 PIL.Image.fromarray(np.concatenate([image[0], *versions], axis=1).astype(np.uint8))
 
 # %% [markdown]
