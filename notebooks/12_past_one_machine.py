@@ -84,8 +84,8 @@ for images in (10_015, 1_000_000):
     print(f"{images:>9,} images: {duration(images / alone.images_per_s)}")
 
 # %% [markdown]
-# Thousands of images never need a cluster, and a million rarely do: one GPU does in hours what two CPU cores do in
-# days. (An image of 224 pixels takes about five times as long as one of 96.)
+# Thousands of images do not need a cluster, and a million rarely do: use one GPU first. (An image of 224 pixels takes
+# about five times as long as one of 96.)
 #
 # Two machines at best halve the time. The features take 12 KB an image, so one machine can train on them.
 #
