@@ -213,8 +213,8 @@ for what, damaged in damages.items():
 # ## Exercise
 #
 # Save only the article's three files into another folder (`formats="article"`). Which other files are written, and why?
-# Then damage `VGG_Skin.json` and open the folder with `load_bundle`. Does it detect the damage? Does `verify` (`from
-# vggnb.save import verify`)?
+# Then damage `VGG_Skin.json` and open the folder with `load_bundle`. Does it detect the damage? Does
+# `vggnb.save.verify`?
 #
 # <details><summary>Show a solution</summary>
 #
