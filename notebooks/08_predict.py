@@ -174,8 +174,8 @@ try_your_own(bundle)
 # `--engine onnxruntime` the command runs without TensorFlow and starts several times faster; it needs the bundle's ONNX
 # file (page 7).
 #
-# `--threshold` is for two classes: here the positive class is predicted from a probability of 0.3 on. After `vggnb
-# evaluate RUN --sensitivity 0.9` the bundle contains the chosen decision threshold; `--threshold chosen` uses it.
+# `--threshold` is for two classes: here the positive class is predicted from a probability of 0.3 on. After
+# `vggnb evaluate RUN --sensitivity 0.9` the bundle contains the chosen decision threshold; `--threshold chosen` uses it.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
