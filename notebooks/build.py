@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "VGGNB_PROFILE": "quick",
     "VGGNB_WEIGHTS": "offline",
     "VGGNB_THREADS": "2",
+    "VGGNB_PRECISION": "float32",  # the same numbers on every processor
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "COLUMNS": "100",  # or tables would be as wide as the terminal
     "PYTEST_CURRENT_TEST": "1",  # ipykernel then leaves the C libraries' stderr alone, as it does under nbval
