@@ -153,9 +153,8 @@ def test_predict_lists_good_and_bad_files_alike(document, saved, own_photos):
     assert len(found) == 7
     for answer in found:
         bad = answer["path"].endswith("cat_1.png")
-        assert set(answer) == (
-            {"path", "error"} if bad else {"path", "class", "probability", "probabilities", "out_of_distribution"}
-        )
+        good = {"path", "class", "probability", "probabilities", "rule", "out_of_distribution"}
+        assert set(answer) == ({"path", "error"} if bad else good)
 
 
 def test_words_for_people_are_no_json(vggnb, saved, photos):
