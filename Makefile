@@ -32,8 +32,8 @@ test: lint unit pages check-browser ## all checks
 unit: setup ## the tests of the library, in two processes (TESTS="tests/test_save.py": only these)
 	$(SCENE); $(BIN)/python -m pytest $(WORKERS) -m "not browser and not network and not torture and not colab" $(TESTS)
 
-pages: setup ## run every page again and compare every output (notebooks/conftest.py: a home for each process)
-	VGGNB_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 600 \
+pages: setup ## run every page again, in order and in one home, and compare every output
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg $(sort $(wildcard notebooks/*.ipynb))
 
 torture: setup ## long loops of kills, faults and random input
