@@ -226,7 +226,9 @@ def test_without_validation_images_there_are_no_validation_numbers(small_run):
     assert small_run.validation().probabilities.shape == (0, 2)
 
 
-def test_progress_is_bars_on_stderr_and_the_choice_in_one_sentence(best_run, own_run, small_run, capsys):
+def test_progress_is_bars_on_stderr_and_the_choice_in_one_sentence(best_run, own_run, small_run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # a bar is cut where the terminal ends
+    monkeypatch.setenv("LINES", "50")
     fit(own_run, best_run[1], progress=True)
     shown = capsys.readouterr()
     assert shown.out.startswith("Ridge ") and shown.out.count("\n") == 1 and "Out-of-fold" in shown.err

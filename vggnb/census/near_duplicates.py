@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 HASH_VERSION = "1"  # part of the census cache's key: raise it when the same pixels would give another hash
@@ -151,7 +151,9 @@ class _Kept:
         ends = np.sort([self._component[i], self._component[j]], axis=0)
         edges, first = np.unique(ends, axis=1, return_index=True)
         first, edges = first[edges[0] != edges[1]], edges[:, edges[0] != edges[1]]
-        graph = coo_array((first + 1.0, tuple(edges)), shape=(n, n)).tocsr()
+        edges = edges.astype(np.int32)  # older versions of SciPy take no other indices
+        graph = csr_array((first + 1.0, tuple(edges)), shape=(n, n))
+        graph.indices, graph.indptr = graph.indices.astype(np.int32), graph.indptr.astype(np.int32)
         self._component = connected_components(graph, directed=False)[1][self._component]
         return np.sort(minimum_spanning_tree(graph).data.astype(np.int64) - 1)
 
