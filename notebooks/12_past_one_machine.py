@@ -94,7 +94,7 @@ for images in (10_015, 1_000_000):
 # This starts a cluster of two **nodes**, both on this machine. Ray, which schedules the work, treats them as two
 # machines.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from vggnb.features.rehearsal import Rehearsal
 
 cluster = Rehearsal()
@@ -103,7 +103,7 @@ cluster = Rehearsal()
 # Each node starts a worker, and each worker loads VGG-16. First it is checked that all nodes have the same weights
 # (compared by hash) and the same versions, and can access the store and the dataset.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 on_cluster = dict(engine=cluster.engine, address=cluster.address, **how)
 together = fill_store(few, recipe, store=stores / "together", **on_cluster)
 print(together)
@@ -119,7 +119,7 @@ print("the same features:", np.allclose(together.values, alone.values, rtol=1e-5
 # On many machines over many hours, one will fail. Here the first worker is **killed in the middle of its first batch**
 # (`kill -9`, so it cannot clean up).
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from vggnb.features.rehearsal import dies_once
 
 survived = fill_store(few, recipe, store=stores / "survived", network=dies_once(), **on_cluster)
