@@ -164,9 +164,8 @@ def move_threshold(page, run):
 
 def matrix(run, threshold):
     """The confusion matrix on validation, counted here from what the run says."""
-    (path,) = run.glob("predictions-validation-*.csv")
     counts = [[0, 0], [0, 0]]
-    with open(path, newline="") as file:
+    with open(run / "validation.csv", newline="") as file:
         for row in csv.DictReader(file):
             counts[int(row["label"])][int(float(row["malignant"]) >= threshold)] += 1
     return counts
