@@ -45,7 +45,8 @@ def test_page_runs_on_colab(path, colab):
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(content)}}).execute(env=environment)
     said = "".join(text_of(output) for cell in notebook.cells for output in cell.get("outputs", []))
     assert "environment  colab" in said
-    assert (content / "drive" / "MyDrive" / "vggnb").is_dir(), "the project folder belongs on Drive"
+    if path.stem == "05_train":  # pages that write nothing make no folder
+        assert (content / "drive" / "MyDrive" / "vggnb" / "runs").is_dir(), "runs belong on Drive"
     if path.stem == "07_save":
         assert (content / "drive/MyDrive/vggnb/runs/sample/best/bundle/VGG_Skin.keras").is_file()
     assert not (content / "drive/MyDrive/vggnb/features").exists(), "features belong on the local disk"
