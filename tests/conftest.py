@@ -187,10 +187,11 @@ def run3(fit_tiny, manifest3, article):
 
 @pytest.fixture
 def own_run(best_run, tmp_path):
-    """The run of `best`, in a copy that a test may spoil."""
+    """The run of `best` before it was evaluated, in a copy that a test may spoil."""
     from vggnb.train import open_run
 
-    return open_run(shutil.copytree(best_run[0].folder, tmp_path / "own_run"))
+    untested = shutil.ignore_patterns("predictions-test*", "report-test*")
+    return open_run(shutil.copytree(best_run[0].folder, tmp_path / "own_run", ignore=untested))
 
 
 @pytest.fixture(scope="session")
