@@ -144,6 +144,15 @@ def test_history_begins_with_the_head_and_each_epoch_evaluates_validation(tuned,
     assert history[0]["val_loss"] == pytest.approx(-np.log(head_only[np.arange(len(labels)), labels]).mean(), abs=1e-4)
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images(alone, tuned, base, tmp_path):
+    """Where next to nothing is learned, changed or dropped, every epoch has the loss of epoch 0."""
+    still = TINY | {"fine_tune_rate": 1e-12, "fine_tune_dropout": 0.0, "augment": ()}
+    run = copy_of(alone, tmp_path / "run")
+    rows = fine_tune(run, tuned[1], recipe=run.recipe.with_(**still), base=base[0], progress=False).rows
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert [row[name] for row in rows] == pytest.approx([rows[0][name]] * 4, rel=1e-3)
+
+
 def test_validation_predictions_come_from_the_training_that_held_it_out(tuned, alone, base, tmp_path):
     """With `hold_out` the model is the first training's: its predictions are those that the run of both reports."""
     both, features = tuned

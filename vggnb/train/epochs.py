@@ -154,21 +154,23 @@ class Trainer:
         return state
 
     def _train(self, stage: Stage, epoch: int, weights: dict | None, watcher) -> dict[str, float]:
-        """The steps of one epoch; mean loss and accuracy over it."""
-        recipe, steps, logs = self.recipe, math.ceil(len(stage.indices) / self.recipe.batch_size), {}
-        self.network.reset_metrics()
+        """The steps of one epoch; mean loss and accuracy over its images."""
+        recipe, steps = self.recipe, math.ceil(len(stage.indices) / self.recipe.batch_size)
+        sums, count, means = dict.fromkeys(("loss", "accuracy"), 0.0), 0, {}
         self._seed_dropout(epoch)
         for step, (some, pixels) in enumerate(self.images.batches(stage.indices, epoch)):
             done = (epoch * steps + step) / (recipe.fine_tune_epochs * steps)
             self.optimizer.learning_rate = recipe.fine_tune_rate * (1 + math.cos(math.pi * done)) / 2
             logs = self.network.train_on_batch(pixels, self.labels[some], class_weight=weights, return_dict=True)
-            logs = {name: float(value) for name, value in logs.items()}
-            self._check_finite(logs["loss"], epoch)
-            logs["loss"] = logs.pop("crossentropy")  # without the penalty, as on validation
-            watcher.on_train_batch_end(step, logs)
-        if not logs:
+            self._check_finite(float(logs["loss"]), epoch)
+            count += len(some)
+            sums["loss"] += len(some) * float(logs["crossentropy"])  # without the penalty, as on validation
+            sums["accuracy"] += len(some) * float(logs["accuracy"])
+            means = {name: total / count for name, total in sums.items()}
+            watcher.on_train_batch_end(step, means)
+        if not means:
             raise VggnbError("None of the images can be read.", self.images.manifest.dataset, "Take the census again.")
-        return logs
+        return means
 
     def evaluated(self) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """Loss and accuracy on validation, and the logits that they come from; nothing where there is none."""
