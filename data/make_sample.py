@@ -1,11 +1,12 @@
-"""Draw the sample data set: SYNTHETIC pictures that look a little like dermoscopy.
+"""Draw the sample data set: SYNTHETIC images that look a little like dermoscopy.
 
     python data/make_sample.py [--out DIR] [--seed N]
 
 Nothing here comes from a patient. The two classes are two settings of the same drawing
 program, loosely after the ABCD rule (Asymmetry, Border, Colour, Different structures).
-The settings overlap on purpose, so that no classifier can be perfect.
-Shapes below: H, W = 300, 400 is the drawing canvas, twice the size of the saved picture.
+The settings overlap on purpose, and some labels are wrong, so that no classifier can be
+perfect. Why it is drawn like this: see README.md.
+Shapes below: H, W = 240, 320 is the drawing canvas, twice the size of the saved image.
 """
 
 import argparse
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-SIZE = (200, 150)  # saved picture, width x height in pixels
+SIZE = (160, 120)  # saved image, width x height in pixels
 W, H = 2 * SIZE[0], 2 * SIZE[1]  # canvas, drawn at twice that size so that edges are smooth
-COUNTS = {"train": 60, "validation": 20, "test": 40}  # pictures per class
+COUNTS = {"train": 110, "validation": 40, "test": 150}  # images per class
 CLASSES = ("benign", "malignant")
-SEPARATION = 1.5  # distance between the classes; 0 makes them the same, 4 makes them easy
+# Distance between the classes in each trait, in standard deviations; 0 makes them the same.
+SEPARATION = {"asymmetry": 0.7, "border": 0.9, "colour": 0.5, "structure": 2.2}
+LABEL_NOISE = 0.03  # share of images that are drawn as the other class: wrong labels
 SKIN_TONES = np.array(  # red, green, blue from very light to dark
     [[238, 204, 190], [226, 178, 158], [198, 148, 120], [156, 108, 82], [110, 76, 60]]
 )
@@ -45,14 +48,14 @@ def soft_step(x, edge, width):
     return 1 / (1 + np.exp(-np.clip((x - edge) / width, -30, 30)))
 
 
-def blend(picture, colour, amount):
-    """Mix a colour (3,) into a picture (H, W, 3) by an (H, W) amount in 0..1."""
-    return picture + amount[..., None] * (np.asarray(colour) - picture)
+def blend(image, colour, amount):
+    """Mix a colour (3,) into an image (H, W, 3) by an (H, W) amount in 0..1."""
+    return image + amount[..., None] * (np.asarray(colour) - image)
 
 
-def absorb(picture, density, spectrum):
-    """Darken a picture (H, W, 3) as a pigment of (H, W) density and (3,) spectrum would."""
-    return picture * np.exp(-density[..., None] * spectrum)
+def absorb(image, density, spectrum):
+    """Darken an image (H, W, 3) as a pigment of (H, W) density and (3,) spectrum would."""
+    return image * np.exp(-density[..., None] * spectrum)
 
 
 def cell_pattern(rng, pitch, jitter):
@@ -78,13 +81,13 @@ def cell_pattern(rng, pitch, jitter):
 
 def draw_scores(rng, malignant):
     """Return four numbers in 0..1: how suspicious asymmetry, border, colour, structure look."""
-    centre = SEPARATION * (0.5 if malignant else -0.5)
-    z = centre + 0.6 * rng.normal() + 0.8 * rng.normal(size=4)
+    centre = np.array(list(SEPARATION.values())) * (0.5 if malignant else -0.5)
+    z = centre + 0.5 * rng.normal() + 0.87 * rng.normal(size=4)
     return 1 / (1 + np.exp(-1.5 * z))
 
 
 def draw_skin(rng):
-    """Return an (H, W, 3) float picture in 0..1 of bare skin, from very light to dark."""
+    """Return an (H, W, 3) float image in 0..1 of bare skin, from very light to dark."""
     tone = rng.uniform(0, len(SKIN_TONES) - 1.001)
     low = int(tone)
     colour = SKIN_TONES[low] + (tone - low) * (SKIN_TONES[low + 1] - SKIN_TONES[low])
@@ -92,8 +95,12 @@ def draw_skin(rng):
     skin = np.ones((H, W, 1)) * colour
     skin = absorb(skin, 0.08 * smooth_noise(rng, 3) + 0.04 * smooth_noise(rng, 9), RED)
     skin = absorb(skin, 0.05 * smooth_noise(rng, 5), BROWN)
-    _, wall = cell_pattern(rng, rng.uniform(9, 15), 0.45)  # the fine furrows of the skin
-    return absorb(skin, rng.uniform(0.02, 0.07) * (1 - soft_step(wall, 0.15, 0.05)), BROWN)
+    # Furrows and freckles look like the lesion's own structure, even or uneven, in either class:
+    # what tells the classes apart is where in the image such a texture is.
+    near, wall = cell_pattern(rng, rng.uniform(12, 24), rng.uniform(0.15, 0.48))
+    skin = absorb(skin, rng.uniform(0.03, 0.16) * (1 - soft_step(wall, 0.18, 0.07)), BROWN)
+    freckles = (1 - soft_step(near, 0.3, 0.08)) * soft_step(smooth_noise(rng, 5), rng.uniform(0, 1), 0.15)
+    return absorb(skin, rng.choice([0, 0.35]) * freckles, BROWN)
 
 
 def lesion_shape(rng, asymmetry, border):
@@ -107,7 +114,7 @@ def lesion_shape(rng, asymmetry, border):
     for k in range(1, 8):
         size = (0.015 + 0.20 * asymmetry**1.5) * rng.normal() / k**0.8
         outline += size * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
-    radius = rng.uniform(72, 125) * np.maximum(outline, 0.35)
+    radius = rng.uniform(58, 98) * np.maximum(outline, 0.35)
     ragged = 0.05 * smooth_noise(rng, 6) + 0.10 * border * smooth_noise(rng, 18)
     ragged += 0.05 * border * smooth_noise(rng, 45)
     distance = np.hypot(x, y) / radius + ragged
@@ -124,42 +131,42 @@ def add_pigment(rng, skin, mask, distance, structure):
     return absorb(skin, density, BROWN * rng.uniform(0.9, 1.1, 3))
 
 
-def add_colours(rng, picture, mask, colour):
+def add_colours(rng, image, mask, colour):
     """Add patches of further colours: few and faint if `colour` is low, many if high."""
-    skin = np.percentile(picture, 90, axis=(0, 1))
+    skin = np.percentile(image, 90, axis=(0, 1))
     for name in rng.permutation(list(PATCHES)):
         field = smooth_noise(rng, 4) + 0.3 * smooth_noise(rng, 9)
         amount = rng.uniform(0.35, 0.75) * (0.25 + 0.75 * colour)
         patch = mask * amount * soft_step(field, rng.uniform(0.2, 0.5), 0.14)
         chance = 0.15 + 0.75 * (0.5 if name in ("dark", "tan") else colour)
         if rng.random() < chance:
-            picture = blend(picture, skin * PATCHES[name], patch)
-    return picture
+            image = blend(image, skin * PATCHES[name], patch)
+    return image
 
 
-def add_structure(rng, picture, mask, distance, angle, structure):
+def add_structure(rng, image, mask, distance, angle, structure):
     """Add a pigment network or dots, and streaks and blotches when `structure` is high."""
-    near, wall = cell_pattern(rng, rng.uniform(10, 16), 0.14 + 0.32 * structure)
+    near, wall = cell_pattern(rng, rng.uniform(14, 22), 0.12 + 0.36 * structure)
     patchy = soft_step(smooth_noise(rng, 4), 1.2 * structure - 1.0, 0.15)
-    kind = rng.choice(["network", "dots", "plain"], p=[0.5, 0.3, 0.2])
+    kind = rng.choice(["network", "dots", "plain"], p=[0.5, 0.4, 0.1])
     if kind == "network":
         thick = 0.20 * np.exp((0.25 + 0.8 * structure) * smooth_noise(rng, 7))
         lines = 1 - soft_step(wall, thick, 0.09)
-        picture = absorb(picture, rng.uniform(0.25, 0.50) * lines * patchy * mask, BROWN)
+        image = absorb(image, rng.uniform(0.25, 0.50) * lines * patchy * mask, BROWN)
     elif kind == "dots":
         size = 0.24 * np.exp((0.3 + 0.9 * structure) * smooth_noise(rng, 9))
         dots = 1 - soft_step(near, size, 0.06)
-        picture = absorb(picture, rng.uniform(0.4, 0.8) * dots * patchy * mask, BROWN)
+        image = absorb(image, rng.uniform(0.4, 0.8) * dots * patchy * mask, BROWN)
     bent = angle + 0.12 * smooth_noise(rng, 5) + 0.05 * smooth_noise(rng, 16)
     rays = sum(np.cos(k * bent + rng.uniform(0, 2 * np.pi)) for k in rng.integers(22, 48, 4))
     sector = soft_step(np.cos(angle - rng.uniform(0, 2 * np.pi)), 0.1, 0.2)
     reach = 0.96 + 0.06 * smooth_noise(rng, 10)
     rim = np.exp(-(((distance - reach) / 0.14) ** 2)) * sector
     streaks = soft_step(rays, 1.0, 0.4) * rim * max(0, structure - 0.35)
-    picture = absorb(picture, 1.1 * streaks, BROWN)
+    image = absorb(image, 1.1 * streaks, BROWN)
     field = smooth_noise(rng, 6) + 0.3 * smooth_noise(rng, 20)
     blotches = soft_step(field, 0.65, 0.09) * mask * max(0, structure - 0.35)
-    return absorb(picture, 1.2 * blotches, BROWN)
+    return absorb(image, 1.2 * blotches, BROWN)
 
 
 def stroke_layer(strokes, blur):
@@ -171,68 +178,68 @@ def stroke_layer(strokes, blur):
     return np.asarray(layer.filter(ImageFilter.GaussianBlur(blur))) / 255
 
 
-def add_hairs(rng, picture):
-    """Draw 2 to 9 dark curved hairs over the picture (H, W, 3)."""
+def add_hairs(rng, image):
+    """Draw 2 to 9 dark curved hairs over the image (H, W, 3)."""
     t = np.linspace(0, 1, 30)[:, None]
     strokes, lean = [], rng.uniform(0, np.pi)
     for _ in range(rng.integers(2, 10)):
         way = lean + rng.normal(0, 0.5)
         middle = rng.uniform((0, 0), (W, H))
-        half = rng.uniform(60, 260) * np.array([np.cos(way), np.sin(way)])
-        bow = middle + rng.normal(0, 45, 2)
+        half = rng.uniform(50, 210) * np.array([np.cos(way), np.sin(way)])
+        bow = middle + rng.normal(0, 36, 2)
         curve = (1 - t) ** 2 * (middle - half) + 2 * t * (1 - t) * bow + t**2 * (middle + half)
         strokes.append(([tuple(p) for p in curve], int(rng.integers(1, 4))))
     hair = stroke_layer(strokes, 0.7)
-    return blend(picture, rng.uniform(0.06, 0.22) * np.array([1.2, 0.9, 0.75]), 0.9 * hair)
+    return blend(image, rng.uniform(0.06, 0.22) * np.array([1.2, 0.9, 0.75]), 0.9 * hair)
 
 
-def add_ruler(rng, picture):
-    """Draw millimetre marks along one edge of the picture (H, W, 3)."""
-    pitch, start, below = rng.uniform(14, 24), rng.uniform(0, 20), rng.random() < 0.5
+def add_ruler(rng, image):
+    """Draw millimetre marks along one edge of the image (H, W, 3)."""
+    pitch, start, below = rng.uniform(11, 19), rng.uniform(0, 20), rng.random() < 0.5
     strokes = []
     for i, x in enumerate(np.arange(start, W, pitch)):
-        length = 34 if i % 5 == 0 else 20
+        length = 27 if i % 5 == 0 else 16
         strokes.append(([(x, H if below else 0), (x, H - length if below else length)], 2))
-    return blend(picture, [0.10, 0.10, 0.12], 0.8 * stroke_layer(strokes, 0.6))
+    return blend(image, [0.10, 0.10, 0.12], 0.8 * stroke_layer(strokes, 0.6))
 
 
-def add_bubbles(rng, picture):
+def add_bubbles(rng, image):
     """Draw 1 to 6 air bubbles of the contact fluid: faint rings with a bright glint."""
     for _ in range(rng.integers(1, 6)):
-        cx, cy, radius = rng.uniform(0, W), rng.uniform(0, H), rng.uniform(4, 22)
+        cx, cy, radius = rng.uniform(0, W), rng.uniform(0, H), rng.uniform(3, 18)
         r = np.hypot(XX - cx, YY - cy) / radius
         lit = 0.5 + 0.5 * np.cos(np.arctan2(YY - cy, XX - cx) - rng.uniform(0, 2 * np.pi))
-        picture = blend(picture, [1, 1, 1], 0.35 * np.exp(-(((r - 1) * radius / 1.6) ** 2)) * lit)
+        image = blend(image, [1, 1, 1], 0.35 * np.exp(-(((r - 1) * radius / 1.6) ** 2)) * lit)
         glint = np.hypot(XX - cx + 0.4 * radius, YY - cy + 0.4 * radius) / (0.12 * radius + 1)
-        picture = blend(picture, [1, 1, 1], rng.uniform(0.3, 0.9) * np.exp(-(glint**2)))
-    return picture
+        image = blend(image, [1, 1, 1], rng.uniform(0.3, 0.9) * np.exp(-(glint**2)))
+    return image
 
 
-def add_lighting(rng, picture):
-    """Apply a lighting gradient, and in some pictures the dark corners of a round lens."""
+def add_lighting(rng, image):
+    """Apply a lighting gradient, and in some images the dark corners of a round lens."""
     way = rng.uniform(0, 2 * np.pi)
     slope = (np.cos(way) * (XX / W - 0.5) + np.sin(way) * (YY / H - 0.5)) * rng.uniform(0, 0.3)
-    picture = picture * (rng.uniform(0.92, 1.06) + slope)[..., None]
-    r = np.hypot(XX - W / 2 + rng.normal(0, 8), YY - H / 2 + rng.normal(0, 8))
-    picture = picture * (1 - rng.uniform(0, 0.25) * (r / 250) ** 2)[..., None]
+    image = image * (rng.uniform(0.92, 1.06) + slope)[..., None]
+    r = np.hypot(XX - W / 2 + rng.normal(0, 6), YY - H / 2 + rng.normal(0, 6))
+    image = image * (1 - rng.uniform(0, 0.25) * (r / 200) ** 2)[..., None]
     if rng.random() < 0.3:
-        picture = blend(picture, [0.03, 0.03, 0.035], soft_step(r, rng.uniform(190, 225), 3))
-    return picture
+        image = blend(image, [0.03, 0.03, 0.035], soft_step(r, rng.uniform(152, 180), 3))
+    return image
 
 
-def draw_picture(rng, malignant):
-    """Return one finished picture as a PIL image of SIZE."""
+def draw_image(rng, malignant):
+    """Return one finished image of SIZE."""
     asymmetry, border, colour, structure = draw_scores(rng, malignant)
-    picture = draw_skin(rng)
+    image = draw_skin(rng)
     mask, distance, angle = lesion_shape(rng, asymmetry, border)
-    picture = add_pigment(rng, picture, mask, distance, structure)
-    picture = add_colours(rng, picture, mask, colour)
-    picture = add_structure(rng, picture, mask, distance, angle, structure)
+    image = add_pigment(rng, image, mask, distance, structure)
+    image = add_colours(rng, image, mask, colour)
+    image = add_structure(rng, image, mask, distance, angle, structure)
     for add, chance in ((add_hairs, 0.35), (add_bubbles, 0.35), (add_ruler, 0.15)):
         if rng.random() < chance:
-            picture = add(rng, picture)
-    picture = add_lighting(rng, picture)
-    image = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
+            image = add(rng, image)
+    image = add_lighting(rng, image)
+    image = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.5)))
     pixels = np.asarray(image.resize(SIZE, Image.Resampling.LANCZOS)).astype(float)
     pixels += rng.normal(0, rng.uniform(1.0, 3.0), pixels.shape)  # sensor noise
@@ -244,7 +251,7 @@ def main():
     parser = argparse.ArgumentParser(description="Draw the SYNTHETIC sample data set.")
     default = Path(__file__).resolve().parent / "sample"
     parser.add_argument("--out", type=Path, default=default, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=2024, help="another seed, other pictures")
+    parser.add_argument("--seed", type=int, default=2024, help="another seed, other images")
     args = parser.parse_args()
     jobs = [(s, c) for s, count in COUNTS.items() for c in CLASSES for _ in range(count)]
     for split, name in set(jobs):
@@ -254,9 +261,10 @@ def main():
     numbers = np.random.default_rng(args.seed).permutation(len(jobs)) + 1  # names hide the class
     for number, (split, name) in zip(numbers, jobs, strict=True):
         rng = np.random.default_rng([args.seed, number])
-        image = draw_picture(rng, malignant=name == "malignant")
+        wrong = rng.random() < LABEL_NOISE
+        image = draw_image(rng, malignant=(name == "malignant") != wrong)
         image.save(args.out / split / name / f"sample_{number:04d}.jpg", quality=85)
-    print(f"{len(jobs)} synthetic pictures written to {args.out}")
+    print(f"{len(jobs)} synthetic images written to {args.out}")
 
 
 if __name__ == "__main__":

@@ -157,8 +157,7 @@ print(*census.profiles(), sep="\n")
 figures.sizes_and_brightness(census)
 
 # %% [markdown]
-# On the sample they hardly do: the median brightness is 133 for benign and 126 for malignant. The gap in validation (138
-# and 107) is from only 20 images of each class; in train it is reversed (116 and 127).
+# On the sample they hardly do: the median brightness is 119 for benign and 116 for malignant.
 #
 # If these measurements separate your classes, the network will use them and may fail on images from another camera.
 

@@ -212,7 +212,7 @@ figures.preprocessing_histograms({name: layer(raw_images) for name, layer in lay
 # print([size for size in range(2, 61) if total_train % size == 0])
 # ```
 #
-# Any size that divides the number of images, such as 30 or 40 for the sample's 120.
+# Any size that divides the number of images, such as 44 or 55 for the sample's 220.
 # </details>
 
 # %%
