@@ -123,6 +123,8 @@ def as_notebook(script, name: str):
     for number, cell in enumerate(script.cells):
         new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
         metadata = {"tags": tags(cell)} if tags(cell) else {}
+        if "hide-input" in tags(cell):
+            metadata["jupyter"] = {"source_hidden": True}  # folded in JupyterLab; in Colab, the form does that
         notebook.cells.append(new(cell.source, id=f"{name[:2]}-{number:03}", metadata=metadata))
     return notebook
 

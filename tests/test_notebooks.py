@@ -184,7 +184,7 @@ def nothing_of_one_machine(page):
 def metadata_is_ours(page):
     problems = ["the notebook's metadata"] if page.notebook.metadata != build.METADATA else []
     for number, cell in enumerate(page.notebook.cells):
-        problems += [f"cell {number} metadata: {name}" for name in set(cell.metadata) - {"tags"}]
+        problems += [f"cell {number} metadata: {name}" for name in set(cell.metadata) - {"tags", "jupyter"}]
         if cell.id != f"{page.path.name[:2]}-{number:03}":
             problems.append(f"cell {number} has the id {cell.id}")
         if any("widget" in kind for out in cell.get("outputs", []) for kind in out.get("data", {})):
