@@ -1,10 +1,10 @@
 """The exercises of a page check themselves.
 
-A page defines `check` in a folded cell (tag `hide-input`, `# @title ... {"display-mode": "form"}`) before its exercises:
+A page defines `check` in a folded cell (tag `hide-input`, `# @title ... {"display-mode": "form"}`):
 
-    check = checks(globals(), images=lambda answer: answer == len(manifest.rows) or "Count the rows of all splits.")
+    check = checks(globals(), total=lambda answer: answer == len(manifest.rows) or "Count the rows of all splits.")
 
-The cell of an exercise is then `images = ...` and `check(1)`.
+The cell of an exercise is then `total = ...` and `check(1)`.
 """
 
 from collections.abc import Callable
