@@ -1,8 +1,8 @@
-"""What a census costs and finds, beside CleanVision on the same pictures; how the search for near pairs grows.
+"""What a census costs and finds, beside CleanVision on the same images; how the search for near pairs grows.
 
     python benchmarks/census.py [DATASET] [--cleanvision PYTHON] [--many 100000] [--json]
 
-Twenty exact copies in the other split, twenty pictures saved again (turned, mirrored, smaller, recoded) and ten copies
+Twenty exact copies in the other split, twenty images saved again (rotated, flipped, smaller, recoded) and ten copies
 under another class are planted in a copy of the dataset. PYTHON is an interpreter that has CleanVision, which the
 project itself does not need: `python -m venv cv && cv/bin/pip install cleanvision`, then `--cleanvision cv/bin/python`.
 Each census runs in a process of its own; starting the process and importing is not counted, for neither. Without
@@ -56,7 +56,7 @@ print(json.dumps({"seconds": seconds, "files": len(lab.issues), "pairs": pairs})
 
 
 def run(python: str, script: str, folder: Path) -> dict:
-    """What a script prints about a folder; a failure is told in its last line."""
+    """What a script prints about a folder; of a failure, its last line."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run([python, "-c", script, folder], capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -69,15 +69,15 @@ def best_of(times: int, python: str, script: str, folder: Path) -> dict:
     return min((run(python, script, folder) for _ in range(times)), key=lambda result: result.get("seconds", 0))
 
 
-def saved_again(picture: Image.Image, k: int) -> Image.Image:
-    """The k-th way to save a picture again."""
-    small = picture.resize((picture.width * 3 // 5, picture.height * 3 // 5))
-    turns = [picture.transpose(turn) for turn in Image.Transpose if turn != Image.Transpose.TRANSPOSE]
-    return [picture, small, *turns, small.transpose(Image.Transpose.ROTATE_90), picture.convert("L")][k % 10]
+def saved_again(image: Image.Image, k: int) -> Image.Image:
+    """The k-th way to save an image again."""
+    small = image.resize((image.width * 3 // 5, image.height * 3 // 5))
+    turns = [image.transpose(turn) for turn in Image.Transpose if turn != Image.Transpose.TRANSPOSE]
+    return [image, small, *turns, small.transpose(Image.Transpose.ROTATE_90), image.convert("L")][k % 10]
 
 
 def plant(rows: list[Row], folder: Path) -> dict[str, set[tuple[str, str]]]:
-    """Plant copies of evenly spaced pictures; kind -> pairs of paths."""
+    """Plant copies of evenly spaced images; kind -> pairs of paths."""
     chosen = iter([rows[k] for k in np.linspace(0, len(rows) - 1, 50).astype(int)])
     others = {row.class_name: next(r.class_name for r in rows if r.label != row.label) for row in rows}
     elsewhere = {row.split: next((r.split for r in rows if r.split != row.split), row.split) for row in rows}
@@ -107,14 +107,14 @@ def finding(result: dict, planted: dict[str, set]) -> dict:
 
 
 def distances(census: Census) -> dict:
-    """Bits that differ, in tens: unrelated pictures, and each picture saved again in ten ways."""
-    pictures = [Image.fromarray(read_image(census.dataset / row.path)) for row in census.rows]
-    hashes = [near_duplicates.hash_of(picture.convert("L")) for picture in pictures]
+    """Bits that differ, in tens: unrelated images, and each image saved again in ten ways."""
+    images = [Image.fromarray(read_image(census.dataset / row.path)) for row in census.rows]
+    hashes = [near_duplicates.hash_of(image.convert("L")) for image in images]
     table = np.stack([h for h in hashes if h is not None])
     pairs, copies = near_duplicates.distances(table, *np.triu_indices(len(table), 1)), []
-    for k, (picture, known) in enumerate(zip(pictures, hashes, strict=True)):
+    for k, (image, known) in enumerate(zip(images, hashes, strict=True)):
         file = io.BytesIO()
-        saved_again(picture, k).save(file, "JPEG", quality=60)
+        saved_again(image, k).save(file, "JPEG", quality=60)
         copy = near_duplicates.hash_of(Image.open(file).convert("L"))
         if known is not None and copy is not None:
             copies.append(int(near_duplicates.distances(np.stack([known, copy]), np.array([0]), np.array([1]))[0]))

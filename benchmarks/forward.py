@@ -2,9 +2,9 @@
 
     python benchmarks/forward.py [--image-size 224] [--batches 6] [--batch 32] [--json]
 
-Once by TensorFlow, and once by ONNX Runtime where the extra export is installed; how far apart their features are is
-told. The pictures are in memory already: decoding is not measured here. sgemm is the faster of numpy's and TensorFlow's
-product of two float32 matrices of 4096 x 4096. Nothing else should run meanwhile.
+Once by TensorFlow, and once by ONNX Runtime where the extra export is installed, with the difference of their features.
+The images are in memory already: decoding is not measured here. sgemm is the faster of numpy's and TensorFlow's product
+of two float32 matrices of 4096 x 4096. Nothing else should run meanwhile.
 """
 
 import importlib.util
@@ -94,6 +94,6 @@ def measure(options) -> dict:
 
 if __name__ == "__main__":
     arguments = parser(__doc__)
-    arguments.add_argument("--batches", type=int, default=6, help="the fastest of so many is told")
+    arguments.add_argument("--batches", type=int, default=6, help="the fastest of so many counts")
     arguments.add_argument("--batch", type=int, default=32)
     main(measure, arguments)

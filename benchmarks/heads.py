@@ -36,10 +36,10 @@ MAX = np.concatenate(
     [np.full(len(pool_columns(Recipe(name="-", pools=(pool,)))), pool[1] == "max") for pool in ALL_POOLS]
 )
 WIDTH = np.array([(BLOCK == block).sum() for block in range(6)])[BLOCK]  # of each column's block
-Data = tuple[np.ndarray, np.ndarray, list]  # features, labels, (learn, judge) of each repeat's folds
+Data = tuple[np.ndarray, np.ndarray, list]  # features, labels, (learn, held_out) of each repeat's folds
 
 
-def answers(
+def out_of_fold(
     values: np.ndarray, labels: np.ndarray, folds, *, weigh=None, smooth=0.0, balanced=False, share=1.0, rare=1.0
 ) -> dict[float, np.ndarray]:
     """Probabilities of every image, (n, classes), from heads that did not see it, for each ridge.
@@ -51,14 +51,14 @@ def answers(
         share: of the images to learn from that are used; `rare` of those of the last class.
     """
     classes = labels.max() + 1
-    said = {ridge: np.zeros((len(labels), classes)) for ridge in RIDGES}
-    for learn, judge in folds:
+    predicted = {ridge: np.zeros((len(labels), classes)) for ridge in RIDGES}
+    for learn, held_out in folds:
         wanted = np.where(labels[learn] == classes - 1, share * rare, share)
         learn = learn[np.random.default_rng(0).random(len(learn)) < wanted]
         truth, rows = labels[learn], values[learn]
         mean, spread = rows.mean(axis=0), rows.std(axis=0)
         scale = (1 if weigh is None else weigh) / np.where(spread > 1e-7 * np.maximum(1, np.abs(mean)), spread, np.inf)
-        rows, tests = (((part - mean) * scale).astype(np.float32) for part in (rows, values[judge]))
+        rows, tests = (((part - mean) * scale).astype(np.float32) for part in (rows, values[held_out]))
         weights = np.ones(len(truth))
         if balanced:
             weights *= len(truth) / classes / np.bincount(truth)[truth]
@@ -70,23 +70,25 @@ def answers(
         model = LogisticRegression(warm_start=True, max_iter=300, tol=1e-3)
         for ridge in RIDGES:
             model.set_params(C=1 / ridge if classes == 2 else 1 / (2 * ridge)).fit(rows, truth, weights)
-            said[ridge][judge] = model.predict_proba(tests)
-    return said
+            predicted[ridge][held_out] = model.predict_proba(tests)
+    return predicted
 
 
-def judged(said: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+def scores_of(predicted: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """(score, loss, accuracy)."""
-    calls = said.argmax(axis=1)
-    score = roc_auc_score(labels, said[:, 1]) if said.shape[1] == 2 else f1_score(labels, calls, average="macro")
-    return float(score), float(log_loss(labels, said)), float((calls == labels).mean())
+    calls = predicted.argmax(axis=1)
+    score = (
+        roc_auc_score(labels, predicted[:, 1]) if predicted.shape[1] == 2 else f1_score(labels, calls, average="macro")
+    )
+    return float(score), float(log_loss(labels, predicted)), float((calls == labels).mean())
 
 
 def exact(data: Data, change: Callable = lambda x: x, columns=slice(None), **options) -> dict:
     """The line of one idea: its best ridge, and what it gives there."""
     values, labels, repeats = data
     values = change(values[:, columns])
-    runs = [answers(values, labels, folds, **options) for folds in repeats]
-    table = {ridge: np.mean([judged(run[ridge], labels) for run in runs], axis=0) for ridge in RIDGES}
+    runs = [out_of_fold(values, labels, folds, **options) for folds in repeats]
+    table = {ridge: np.mean([scores_of(run[ridge], labels) for run in runs], axis=0) for ridge in RIDGES}
     best = min(RIDGES, key=lambda ridge: table[ridge][1])
     return {"ridge": best, **dict(zip(("score", "loss", "accuracy"), map(float, table[best]), strict=True))}
 
@@ -95,8 +97,8 @@ def adam(data: Data, recipe: Recipe) -> dict:
     """The same for a head trained as in a run, on the first repeat."""
     values, labels, (folds, *_) = data
     values, classes = values.astype(np.float32), int(labels.max()) + 1
-    said = np.zeros((len(labels), classes))
-    for learn, judge in folds:
+    predicted = np.zeros((len(labels), classes))
+    for learn, held_out in folds:
         head = build_head(recipe, classes, images=len(learn))
         head.get_layer("standardise").adapt(values[learn])
         compile_head(head, recipe, images=len(learn))
@@ -104,9 +106,9 @@ def adam(data: Data, recipe: Recipe) -> dict:
         steps = -(-len(learn) // recipe.batch_size)
         batches = ordered_batches(values[learn], truth, recipe)
         head.fit(batches, epochs=recipe.epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
-        said[judge] = head.predict_on_batch(values[judge])
+        predicted[held_out] = head.predict_on_batch(values[held_out])
     names = ("score", "loss", "accuracy")
-    return {"ridge": recipe.ridge, **dict(zip(names, judged(said, labels), strict=True))}
+    return {"ridge": recipe.ridge, **dict(zip(names, scores_of(predicted, labels), strict=True))}
 
 
 def ideas(data: Data) -> Iterator[tuple[str, dict]]:

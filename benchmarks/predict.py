@@ -106,7 +106,7 @@ def main() -> None:
     arguments.add_argument("bundle", nargs="?", type=Path)
     arguments.add_argument("photo", nargs="*", type=Path)
     arguments.add_argument("--photos", type=int, default=64, help="so many; those that are named come again if need be")
-    arguments.add_argument("--repeat", type=int, default=3, help="the fastest of so many is told")
+    arguments.add_argument("--repeat", type=int, default=3, help="the fastest of so many counts")
     arguments.add_argument("--part", nargs=2, metavar=("WHAT", "LIST"), help=argparse.SUPPRESS)  # in a fresh process
     options = arguments.parse_args()
     if options.part:

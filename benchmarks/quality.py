@@ -1,9 +1,9 @@
-"""What the models are worth: the article's recipe, 50 epochs, beside ours, on the same test pictures.
+"""What the models are worth: the article's recipe, 50 epochs, beside ours, on the same test images.
 
     python benchmarks/quality.py [DATASET] [--seeds 1] [--image-size 224] [--json]
 
-Each seed cuts off its own validation pictures and, where the dataset is not split, its own test pictures. Told are the
-means over the seeds, for how many of them ours was greater, and of the first seed ours less the article's with the
+Each seed cuts off its own validation images and, where the dataset is not split, its own test images. Printed are
+the means over the seeds, for how many of them ours was greater, and of the first seed ours less the article's with the
 95 % interval of a paired bootstrap. Without DATASET, the sample.
 """
 
@@ -19,11 +19,11 @@ from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
 from vggnb.train import train
 
-TOLD = ("accuracy", "sensitivity", "auc", "macro_f1", "ece")
+SHOWN = ("accuracy", "sensitivity", "auc", "macro_f1", "ece")
 
 
 def measure(options) -> dict:
-    """Both recipes for every seed; the test pictures choose nothing."""
+    """Both recipes for every seed; the test images choose nothing."""
     census = take_census(options.dataset or sample_folder(), progress=False)
     recipes = [Recipe.article().with_(epochs=50), Recipe.best()]
     reports, comparisons = [], []
@@ -37,7 +37,7 @@ def measure(options) -> dict:
                 runs.append(run)
             reports.append([evaluate(run, progress=False).metrics for run in runs])
             comparisons.append(compare(*runs, progress=False).differences)
-    names = [name for name in TOLD if name in comparisons[0]]
+    names = [name for name in SHOWN if name in comparisons[0]]
     values = {name: np.array([[one[name].value for one in pair] for pair in reports]) for name in names}
     return {
         "train": len(manifest.of("train")),

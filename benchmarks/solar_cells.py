@@ -64,7 +64,7 @@ def vggnb(*arguments) -> dict:
     with contextlib.redirect_stdout(printed):
         code = cli.main([*map(str, arguments), "--json", "--quiet"])
     if code:
-        raise SystemExit(code)  # it has said why
+        raise SystemExit(code)  # the reason is printed
     return json.loads(printed.getvalue())
 
 

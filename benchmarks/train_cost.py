@@ -2,9 +2,10 @@
 
     python benchmarks/train_cost.py [DATASET] [--image-size 224] [--epochs 3] [--json]
 
-All are measured in one process on the same pictures, one after the other; nothing else should run meanwhile. The
-two loops are measured over a few epochs and extrapolated: the first epoch, which also compiles, plus the mean of the
-others for each of the rest. Each picture is seen in one view; k views (mirrored, turned) cost ours k forward passes.
+All are measured in one process on the same images, one after the other; nothing else should run meanwhile. The two
+loops are measured over a few epochs and extrapolated: the first epoch, which also compiles, plus the mean of the others
+for each of the rest. The forward pass and both loops run in float32, as written; ours runs in the precision that "auto"
+chooses here, and in float32 once more ("equal_precision"). Each image passes once: flips would cost a pass each.
 Without DATASET, the sample.
 """
 
@@ -18,6 +19,7 @@ import tensorflow as tf
 from tell import main, parser, where
 
 from vggnb.census import Manifest, assign_splits, take_census
+from vggnb.device import decide_precision
 from vggnb.features import extract
 from vggnb.generators import make_dataset
 from vggnb.model import build_base, build_classifier, build_head
@@ -62,7 +64,7 @@ def as_folders(manifest: Manifest, target: Path) -> Path:
 
 
 def forward(manifest: Manifest, recipe: Recipe, base: keras.Model) -> float:
-    """Decode and run every picture of train and validation through the bare base once."""
+    """Decode and run every image of train and validation through the bare base once."""
     run = tf.function(lambda x: base(x, training=False), reduce_retracing=True)
     run(tf.zeros((recipe.batch_size, recipe.image_size, recipe.image_size, 3)))
     start = time.perf_counter()
@@ -109,16 +111,26 @@ def timed_fit(model: keras.Model, train, validation, epochs: int) -> EpochTimes:
     return times
 
 
-def ours(manifest: Manifest, recipe: Recipe, weights: str, scratch: Path, name: str) -> tuple[float, float, float]:
+def ours(manifest: Manifest, recipe: Recipe, weights: str, precision: str, scratch: Path, name: str) -> tuple:
     """Our whole training of 50 epochs, and of it the features and the head, in seconds."""
-    base, source = build_base(recipe, weights)
+    base, source = build_base(recipe, weights, precision=precision)
     start = time.perf_counter()
     features = extract(manifest, recipe, base, source, store=scratch / "features", progress=False)
     middle = time.perf_counter()
-    run = start_run(scratch / name, manifest, recipe, weights=weights, source=source)
+    run = start_run(scratch / f"{name}-{precision}", manifest, recipe, weights=weights, source=source)
     fit(run, features, progress=False)
     end = time.perf_counter()
     return end - start, middle - start, end - middle
+
+
+def beside(whole: float, forward_s: float, article: EpochTimes, guide: EpochTimes, epochs: int) -> dict:
+    """Our seconds for so many epochs beside the others'."""
+    return {
+        f"ours_{epochs}_s": whole,
+        f"ours_{epochs}_over_forward": whole / forward_s,
+        f"article_{epochs}_over_ours": article.of(epochs) / whole,
+        f"keras_guide_{epochs}_over_ours": guide.of(epochs) / whole,
+    }
 
 
 def measure(options) -> dict:
@@ -130,9 +142,14 @@ def measure(options) -> dict:
         scratch = Path(scratch)
         folder = as_folders(manifest, scratch / "folders")
         forward_s = forward(manifest, recipe, base)
-        ours_s, features_s, head_s = ours(manifest, recipe, options.weights, scratch, "first")
-        second_s, _, _ = ours(manifest, recipe.with_(hidden=64), options.weights, scratch, "second")
-        _, _, head_5_s = ours(manifest, recipe.with_(epochs=5), options.weights, scratch, "short")
+        auto, _ = decide_precision("auto")
+        mine = [options.weights, auto, scratch]
+        ours_s, features_s, head_s = ours(manifest, recipe, *mine, "first")
+        second_s, _, _ = ours(manifest, recipe.with_(hidden=64), *mine, "second")
+        _, _, head_5_s = ours(manifest, recipe.with_(epochs=5), *mine, "short")
+        equal_s = ours_s
+        if auto != "float32":
+            equal_s, _, _ = ours(manifest, recipe, options.weights, "float32", scratch, "equal")
         article = article_loop(folder, recipe, options.weights, options.epochs)
         guide = keras_guide_loop(folder, recipe, options.weights, options.epochs)
     return {
@@ -145,13 +162,10 @@ def measure(options) -> dict:
         "article_epoch_s": article.mean(),
         "keras_guide_epoch_s": guide.mean(),
         "epochs_measured": options.epochs,
-        "ours_5_s": features_s + head_5_s,
-        "article_5_over_ours": article.of(5) / (features_s + head_5_s),
-        "keras_guide_5_over_ours": guide.of(5) / (features_s + head_5_s),
-        "ours_50_s": ours_s,
-        "ours_50_over_forward": ours_s / forward_s,
-        "article_50_over_ours": article.of(50) / ours_s,
-        "keras_guide_50_over_ours": guide.of(50) / ours_s,
+        "precision": auto,
+        **beside(features_s + head_5_s, forward_s, article, guide, 5),
+        **beside(ours_s, forward_s, article, guide, 50),
+        "equal_precision": beside(equal_s, forward_s, article, guide, 50),
         "second_run_speedup": ours_s / second_s,
         **where("tensorflow"),
     }
