@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from vggnb.census import Census, Manifest, Row
 from vggnb.census.splits import with_groups
@@ -30,6 +29,7 @@ from vggnb.metrics import (
 from vggnb.metrics.intervals import DRAWS
 from vggnb.metrics.report import check_prevalence
 from vggnb.model import compiled
+from vggnb.progress import tqdm
 from vggnb.storage import VggnbError, read_json, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 

@@ -125,7 +125,7 @@ def scan_files(
     Raises:
         VggnbError: the storage is gone.
     """
-    from tqdm.auto import tqdm
+    from vggnb.progress import tqdm
 
     known = _read_cache(cache, dataset)
     stamps, scans, trouble = {}, {}, ""

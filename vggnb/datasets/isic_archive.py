@@ -129,7 +129,7 @@ def _take(results: Iterator[dict], class_name: str, each: int, licences) -> Iter
 
 def _fetch_all(records: list[Record], target: Path, progress: bool) -> None:
     """Download what is missing, some at once; then name what could not be downloaded."""
-    from tqdm.auto import tqdm
+    from vggnb.progress import tqdm
 
     for record in records:
         make_folder(target / record.class_name)

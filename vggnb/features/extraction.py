@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from vggnb.census import Manifest, Row
 from vggnb.features.store import Stored, StoredRows, write_shard
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
+from vggnb.progress import tqdm
 from vggnb.recipe import POOLS, Recipe
 from vggnb.staging import check_apart
 from vggnb.storage import VggnbError, make_folder, sha256_bytes

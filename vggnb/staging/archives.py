@@ -45,7 +45,7 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
         VggnbError: it is no such archive or damaged, it holds links or paths that lead out of the folder, it is over a
             limit, there is no room, or `target` exists. Nothing of it is left then.
     """
-    from tqdm.auto import tqdm
+    from vggnb.progress import tqdm
 
     archive, target = Path(archive), Path(target)
     if os.path.lexists(target):

@@ -123,7 +123,7 @@ def _key(source: Path) -> str:
 
 def _copy_folder(source: Path, target: Path, progress: bool) -> dict[str, str]:
     """Make `target` hold what `source` holds now; gives path in the copy -> path in the source where they differ."""
-    from tqdm.auto import tqdm
+    from vggnb.progress import tqdm
 
     tree, strays, _ = with_retries(walk, source)
     names = Names()

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from vggnb.device import keras, tf
 from vggnb.generators import epoch_order
 from vggnb.model import build_head, compile_head
+from vggnb.progress import tqdm
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
 from vggnb.train.ridge import sample_weights

@@ -16,10 +16,10 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 from scipy.special import log_softmax
-from tqdm.auto import tqdm
 
 from vggnb.device import keras
 from vggnb.features import Features
+from vggnb.progress import tqdm
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, write_bytes
 from vggnb.train.adam import class_weight

@@ -14,9 +14,9 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
-from tqdm.auto import tqdm
 
 from vggnb.census.rows import Row
+from vggnb.progress import tqdm
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
 
