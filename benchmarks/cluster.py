@@ -56,8 +56,8 @@ def measure(options) -> dict:
         manifest = manifest_of(options.dataset or sample_folder(), options.images, folder)
         for k in range(options.repeats):
             for engine, best in found.items():
-                whole_s, found = extracted(engine, manifest, Path(scratch) / f"{engine}{k}", options)
-                best["images_per_s"] = max(best["images_per_s"], found["images_per_s"])
+                whole_s, rows = extracted(engine, manifest, Path(scratch) / f"{engine}{k}", options)
+                best["images_per_s"] = max(best["images_per_s"], rows["images_per_s"])
                 best["whole_s"] = min(best["whole_s"], whole_s)
     ratio = found["ray"]["images_per_s"] / found["local"]["images_per_s"]
     result = {"images": options.images, "image_size": options.image_size, **found, "ray_over_local": ratio}
