@@ -13,7 +13,7 @@ from small_bundle import save_small, small_vgg
 
 from vggnb import paths
 from vggnb.generators import read_row
-from vggnb.save import check_images, exports, load_bundle, open_or_save, save_bundle, saving, verify
+from vggnb.save import check_images, exports, load_bundle, open_or_save, purpose_of, save_bundle, saving, verify
 from vggnb.save.bundle import read_manifest
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_file, write_json
 
@@ -70,7 +70,7 @@ def test_a_loaded_bundle_predicts_what_the_run_predicts(bundle, pixels, expected
     probabilities, features = bundle.forward(pixels)
     assert np.abs(probabilities - expected).max() <= 1e-6 and features.shape == (len(pixels), 2944)
     assert bundle.classes == ("cat", "dog") and bundle.recipe.image_size == 32
-    assert "pets" in str(bundle) and "not a diagnostic device" in str(bundle)
+    assert "pets" in str(bundle) and "Evaluate the model" in str(bundle)
 
 
 def test_what_must_travel_with_the_weights_does(saved, best_run, bundle):
@@ -82,7 +82,22 @@ def test_what_must_travel_with_the_weights_does(saved, best_run, bundle):
     assert document["precision"] == "float32" and document["versions"]["keras"]
     card = json.loads((folder / "card.json").read_text())
     assert "RANDOM" in card["weights"] and card["images"]["train"] == {"cat": 8, "dog": 8}
-    assert "must not be used" in card["purpose"]
+    assert card["purpose"] == bundle.purpose
+
+
+@pytest.mark.parametrize(
+    "names, medical",
+    [
+        (("sample", "benign", "malignant"), True),
+        (("skin_small", "a", "b"), True),
+        (("ISIC2019", "a", "b"), True),
+        (("photos", "Melanoma", "other"), True),
+        (("solar-cells", "defective", "functional"), False),
+        (("parts", "good", "scratched", "bent"), False),
+    ],
+)
+def test_only_medical_data_carry_the_medical_warning(names, medical):
+    assert ("not a diagnostic device" in purpose_of(*names)) == medical
 
 
 def test_ranges_of_the_features_come_back_to_the_bit(bundle, best_run):

@@ -312,7 +312,7 @@ def test_what_the_app_shows(own_run, bundle, monkeypatch):
         monkeypatch.setattr(app, "prepare", lambda run, answer=answer: (own_run, bundle, answer))
         app.show()
         texts = [part.value for part in leaves(shown[-1]) if isinstance(part, ipywidgets.HTML)]
-        assert any("not a diagnostic device" in text for text in texts) and any(words in text for text in texts)
+        assert any("before you rely on it" in text for text in texts) and any(words in text for text in texts)
 
 
 def leaves(view):

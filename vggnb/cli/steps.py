@@ -195,14 +195,3 @@ def trained(options):
         keys = ("from_block", "epochs", "learning_rate", "augment", "precision", "fitted_on", "history")
         document["fine_tune"] = {key: tuned[key] for key in keys}
     return run, document | {"timing": run.training()["timing"], "precision": run.source.precision}
-
-
-def saved_text(files) -> str:
-    """What was saved: a line for each format, with its size and the largest difference after loading."""
-    lines = []
-    for kind in dict.fromkeys(file.format for file in files if file.max_difference is not None):
-        group = [file for file in files if file.format == kind]  # a SavedModel is several
-        size, (first, *_) = sum(file.bytes for file in group) / 1e6, group
-        difference = f"largest difference {first.max_difference:.1e}"
-        lines.append(f"  {first.path.partition('/')[0]:32} {size:7.2f} MB  {difference}")
-    return "Saved, and verified in a fresh process:\n" + "\n".join(lines)

@@ -7,7 +7,6 @@ from vggnb.cli.steps import (
     note,
     recipe_of,
     run_folder,
-    saved_text,
     show,
     split,
     start_tensorflow,
@@ -73,7 +72,7 @@ def run(options) -> None:
     run, document = trained(options)
     from vggnb.evaluate import evaluate as evaluate_run
     from vggnb.predict import predict_files
-    from vggnb.save import NOT_A_DEVICE, load_bundle, save_bundle
+    from vggnb.save import load_bundle, save_bundle
 
     folder, failure = run.folder / "bundle", None
     try:
@@ -81,16 +80,17 @@ def run(options) -> None:
         note(options, f"\n{report}\n")
     except VggnbError as error:  # the bundle is saved even if the test split cannot be evaluated
         failure = error
-    note(options, saved_text(save_bundle(run, folder)))
+    note(options, save_bundle(run, folder))
     if failure:
         raise failure
     rows = run.manifest.of("test")[:: max(1, len(run.manifest.of("test")) // 3)][:3]
-    predictions = predict_files(load_bundle(folder), [run.manifest.dataset / row.path for row in rows])
+    bundle = load_bundle(folder)
+    predictions = predict_files(bundle, [run.manifest.dataset / row.path for row in rows])
     note(options, "\nThree test images:")
     for row, prediction in zip(rows, predictions, strict=True):
         note(options, f"  {prediction} (true class: {row.class_name})")
     document |= {**report.to_dict(), "bundle": str(folder), "predictions": [one.to_dict() for one in predictions]}
-    show(options, document, f"\nThe run, with its bundle, is in {run.folder}\n{NOT_A_DEVICE}")
+    show(options, document, f"\nThe run, with its bundle, is in {run.folder}\n{bundle.purpose}")
 
 
 def evaluate(options) -> None:
@@ -152,7 +152,7 @@ def save(options) -> None:
     missing = available()[1] if "all" in options.formats else {}
     document = {"files": [vars(file) for file in files], "left_out": missing}
     words = "".join(f"\n  skipped {kind}: {reason}" for kind, reason in document["left_out"].items())
-    show(options, document, f"{saved_text(files)}{words}\nThe bundle is in {options.to}")
+    show(options, document, f"{files}{words}\nThe bundle is in {options.to}")
 
 
 def predict(options) -> None:

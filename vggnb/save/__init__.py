@@ -11,12 +11,12 @@ What needs Keras is imported when it is first asked for: `predict` in onnxruntim
 
 import importlib
 
-from vggnb.save.bundle import ENGINES, NOT_A_DEVICE, Bundle, check_images, load_bundle
+from vggnb.save.bundle import ENGINES, Bundle, check_images, load_bundle, purpose_of
 
 LATER = dict.fromkeys(("SavedFile", "open_or_save", "save_bundle", "update_threshold", "verify"), "saving")
 LATER |= dict.fromkeys(("ARTICLE", "EXPORTS", "FORMATS", "available", "time_export"), "exports")
 
-__all__ = ["ENGINES", "NOT_A_DEVICE", "Bundle", "check_images", "load_bundle", *LATER]  # noqa: PLE0604
+__all__ = ["ENGINES", "Bundle", "check_images", "load_bundle", "purpose_of", *LATER]  # noqa: PLE0604
 
 
 def __getattr__(name: str):

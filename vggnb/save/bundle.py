@@ -7,6 +7,7 @@ programs. With the engine onnxruntime neither TensorFlow nor Keras is imported.
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,11 @@ MANIFEST, NUMBERS, LABELS, CARD = "bundle.json", "model.safetensors", "labels.js
 KEYS = {"format", "name", "classes", "recipe", "decoder", "precision", "threshold", "model_sha256", "files"}
 RANGES = "out_of_distribution"
 CHECK_IMAGES = 8
-NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to judge anyone's skin."
+MEDICAL = re.compile(
+    r"isic|ham.?10000|skin|derm|melano|malignan|benign|naev|nevus|nevi|lesion|tumou?r|cancer|carcino", re.IGNORECASE
+)
+NOT_A_DEVICE = "This teaches a method. It is not a diagnostic device; it must not be used to assess anyone's health."
+NOT_TESTED = "This teaches a method. Evaluate the model on images from where you will use it before you rely on it."
 INSTALL = 'Install the extra: pip install "vggnb[export]".'
 AGAIN = "Copy the whole folder again, or save the run again."
 ENGINES = ("tensorflow", "onnxruntime")
@@ -61,7 +66,17 @@ class Bundle:
 
     def __str__(self) -> str:
         size, classes = self.recipe.image_size, ", ".join(map(shown, self.classes))
-        return f"VGG_{self.name}: images of {size} x {size} pixels -> {classes} ({NOT_A_DEVICE})"
+        return f"VGG_{self.name}: images of {size} x {size} pixels -> {classes} ({self.purpose})"
+
+    @property
+    def purpose(self) -> str:
+        """What the model is for; see `purpose_of`."""
+        return purpose_of(self.name, *self.classes)
+
+
+def purpose_of(*names: str) -> str:
+    """What a model is for: not for diagnosis, where the name of its dataset or of a class is a medical one."""
+    return NOT_A_DEVICE if any(map(MEDICAL.search, names)) else NOT_TESTED
 
 
 def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | None = None) -> Bundle:

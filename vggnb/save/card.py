@@ -10,7 +10,7 @@ from datetime import date
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
 from vggnb.paths import SPLITS, versions
-from vggnb.save.bundle import NOT_A_DEVICE
+from vggnb.save.bundle import purpose_of
 from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file
 from vggnb.train import Run
 
@@ -28,7 +28,7 @@ def build_card(run: Run, name: str) -> dict:
     return {
         "name": name,
         "made": date.today().isoformat(),
-        "purpose": NOT_A_DEVICE,
+        "purpose": purpose_of(run.manifest.dataset.name, name, *run.classes),
         "network": f"VGG-16 (Simonyan and Zisserman 2014), {words}, with a head trained on the images below",
         "weights": run.source.sentence,
         "classes": list(run.classes),

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from vggnb.device import decide_precision, keras, tf
 from vggnb.evaluate import chosen_threshold
-from vggnb.folders import is_system, shown
+from vggnb.folders import html_table, is_system, shown
 from vggnb.images import DECODER_VERSION
 from vggnb.model import empty_base, empty_classifier, in_float32, precision_of
 from vggnb.paths import versions
@@ -75,6 +75,27 @@ class SavedFile:
     max_difference: float | None
 
 
+class SavedFiles(list):
+    """The files of a bundle; shown with a line for each format."""
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Name, size and largest difference of each format that holds a model; a SavedModel is several files."""
+        table = []
+        for kind in dict.fromkeys(file.format for file in self if file.max_difference is not None):
+            group = [file for file in self if file.format == kind]
+            size = f"{sum(file.bytes for file in group) / 1e6:.2f} MB"
+            table.append((group[0].path.partition("/")[0], size, f"{group[0].max_difference:.1e}"))
+        return table
+
+    def __repr__(self) -> str:
+        lines = [f"  {name:32} {size:>10}  largest difference {difference}" for name, size, difference in self.rows()]
+        return "\n".join(["Saved, and verified in a fresh process:", *lines])
+
+    def _repr_html_(self) -> str:
+        title = "Saved, and verified in a fresh process"
+        return html_table(("file", "size", "largest difference of a probability"), self.rows(), title=title)
+
+
 def save_bundle(
     run: Run,
     folder: Path,
@@ -82,7 +103,7 @@ def save_bundle(
     name: str | None = None,
     formats: str | Iterable[str] = tuple(FORMATS),
     model: keras.Model | None = None,
-) -> list[SavedFile]:
+) -> SavedFiles:
     """Save a run's classifier, and open each file again with its own plain loader in a fresh process.
 
     Args:
@@ -110,7 +131,8 @@ def save_bundle(
         differences = _verified(place, model, paths, run.recipe.image_size)
         _put_in_place(place, folder, about)
     _remove(folder, old - about.keys() - {MANIFEST})
-    return [SavedFile(file, **facts, max_difference=differences.get(facts["format"])) for file, facts in about.items()]
+    found = (SavedFile(file, **facts, max_difference=differences.get(facts["format"])) for file, facts in about.items())
+    return SavedFiles(found)
 
 
 def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
@@ -228,9 +250,9 @@ def _files_near(folder: Path, ours: set[str]) -> Iterator[str]:
             yield path.name
 
 
-def open_or_save(run: Run, folder: Path, *, name: str) -> Bundle:
-    """The bundle in this folder; where there is none yet, or one of an earlier training, it is saved first."""
-    folder = Path(folder)
+def open_or_save(run: Run, folder: Path | None = None, *, name: str | None = None) -> Bundle:
+    """The bundle in this folder, `bundle` in the run's; if there is none of the present model, it is saved first."""
+    folder = run.folder / "bundle" if folder is None else Path(folder)
     if not update_threshold(run, folder):
         there = (folder / MANIFEST).is_file()
         print(f"The bundle '{folder.name}' is of an earlier training: saving it again." if there
@@ -268,7 +290,7 @@ def bundle_of(run: Run, *, precision: str | None = None) -> Bundle:
     return Bundle(run.folder, run.folder.name, run.classes, recipe, forward_of(model, recipe), ranges, model, threshold)
 
 
-def verify(folder: Path) -> list[SavedFile]:
+def verify(folder: Path) -> SavedFiles:
     """Compare every file of a bundle with its hash, and open each export as `save_bundle` does.
 
     An export whose runtime is not installed is not opened. An export is a program: only for bundles from people whom
@@ -287,8 +309,13 @@ def verify(folder: Path) -> list[SavedFile]:
             paths[about["format"]] = folder / model
     bundle = load_bundle(folder, precision="float32")
     differences = _verified(folder, bundle.model, paths, bundle.recipe.image_size)
-    files = document["files"].items()
-    return [SavedFile(file, **facts, max_difference=differences.get(facts["format"])) for file, facts in files]
+    found = (
+        SavedFile(file, **facts, max_difference=differences.get(facts["format"]))
+        for file, facts in document["files"].items()
+    )
+    return SavedFiles(found)
+        SavedFile(file, **facts, max_difference=differences.get(facts["format"])) for file, facts in files
+    )
 
 
 def _safe_name(name: str) -> str:

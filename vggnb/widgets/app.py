@@ -69,7 +69,7 @@ def prepare(run: Path) -> tuple:
     from vggnb.train import open_run
 
     run = open_run(run)
-    bundle = open_or_save(run, run.folder / "bundle", name=run.manifest.dataset.name)
+    bundle = open_or_save(run)
     try:
         return run, bundle, predict_split(run, "validation", progress=False)
     except VggnbError as error:
@@ -80,12 +80,10 @@ def show() -> None:
     """Show the page: both controls under their headings, or a sentence where one of them cannot be shown."""
     from IPython.display import display
 
-    from vggnb.save import NOT_A_DEVICE
-
     run, bundle, predictions = prepare(Path(os.environ[RUN]))
     classes = ", ".join(map(shown, bundle.classes))
     upload = try_your_own(bundle, hint=f"Choose one or several images, together up to {MOST_UPLOADED // 10**6} MB.")
-    parts = [_words(NOT_A_DEVICE, "b"), _words("Your own images", "h2")]
+    parts = [_words(bundle.purpose, "b"), _words("Your own images", "h2")]
     parts += [_words(f"The model VGG_{bundle.name} predicts one of these classes: {classes}."), upload.view]
     parts += [_words("Decision threshold", "h2")]
     if len(run.classes) != 2:
