@@ -314,8 +314,6 @@ def verify(folder: Path) -> SavedFiles:
         for file, facts in document["files"].items()
     )
     return SavedFiles(found)
-        SavedFile(file, **facts, max_difference=differences.get(facts["format"])) for file, facts in files
-    )
 
 
 def _safe_name(name: str) -> str:
