@@ -18,7 +18,6 @@ from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.metrics import (
     Comparison,
-    OperatingPoint,
     Predictions,
     Report,
     choose_threshold,
@@ -136,7 +135,11 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
         VggnbError: the split has no image that can be read, or the run is not trained.
     """
     if split == "validation":
-        return _grouped(_some(run.validation(), run), run.manifest.rows)
+        found = run.validation()
+        if not len(found.labels):
+            what, remedy = "There are no images to evaluate in validation.", "Put images in a folder 'validation'."
+            raise VggnbError(what, run.manifest.dataset, remedy)
+        return _grouped(found, run.manifest.rows)
     path, rows = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv", run.manifest.of(split)
     with storage_errors(path):
         data = path.read_bytes() if path.is_file() else b""
@@ -148,14 +151,6 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
         kept = predict_rows(run, run.manifest, rows, what=split, progress=progress)
         write_bytes(path, kept.to_csv(run.classes))
     return _grouped(kept, rows)
-
-
-def _some(predictions: Predictions, run: Run) -> Predictions:
-    """Refuse to go on without predictions."""
-    if not len(predictions.labels):
-        what, remedy = "There are no images to evaluate in validation.", "Put images in a folder 'validation'."
-        raise VggnbError(what, run.manifest.dataset, remedy)
-    return predictions
 
 
 def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str, progress: bool = True) -> Predictions:
@@ -194,17 +189,13 @@ def _options(run: Run, positive, sensitivity, cost_ratio, prevalence, progress: 
     check_prevalence(prevalence)
     point = None
     if sensitivity is not None or cost_ratio is not None:
-        point = _operating_point(run, positive, {"sensitivity": sensitivity, "cost_ratio": cost_ratio}, progress)
+        found = predict_split(run, "validation", progress=progress)
+        aim = {"sensitivity": sensitivity, "cost_ratio": cost_ratio}
+        point = choose_threshold(found, run.classes.index(positive), **aim)
+        # The run keeps it, and its bundle uses it in prediction.
+        document = {**asdict(point), "positive": positive, "model_sha256": run.model_sha256()}
+        write_json(run.folder / THRESHOLD, document)
     return {"positive": positive, "operating_point": point, "prevalence": prevalence}
-
-
-def _operating_point(run: Run, positive: str, aim: dict, progress: bool) -> OperatingPoint:
-    """The threshold that is chosen on validation; the run keeps it, and its bundle uses it in prediction."""
-    predictions = predict_split(run, "validation", progress=progress)
-    point = choose_threshold(predictions, run.classes.index(positive), **aim)
-    document = {**asdict(point), "positive": positive, "model_sha256": run.model_sha256()}
-    write_json(run.folder / THRESHOLD, document)
-    return point
 
 
 def chosen_threshold(run: Run) -> dict | None:
@@ -237,17 +228,17 @@ def _matched(found: tuple[str, ...], known: tuple[str, ...]) -> dict[str, str]:
     def plain(name: str) -> str:
         return unicodedata.normalize("NFC", name).casefold().strip()
 
-    close: dict[str, list[str]] = {}
-    for name in known:
-        close.setdefault(plain(name), []).append(name)
-    candidates = {name: [name] if name in known else close.get(plain(name), []) for name in found}
-    return {name: options[0] if len(options) == 1 else name for name, options in candidates.items()}
+    match = {}
+    for name in found:
+        close = [one for one in known if plain(one) == plain(name)]
+        match[name] = close[0] if len(close) == 1 and name not in known else name
+    return match
 
 
 def _unknown(predictions: Predictions, names: tuple[str, ...], known: int) -> dict[str, dict]:
     """For each class that the model does not know, the number of images and as what they were predicted."""
     predicted, table = predictions.probabilities.argmax(axis=1), {}
-    for label in sorted({int(label) for label in predictions.labels if label >= known}):
+    for label in np.unique(predictions.labels[predictions.labels >= known]):
         answers = Counter(names[k] for k in predicted[predictions.labels == label])
         table[names[label]] = {"n": answers.total(), "predicted": dict(answers.most_common())}
     return table

@@ -27,25 +27,7 @@ from vggnb.metrics.scores import LOWER_IS_BETTER, METRICS, bootstrap_auc, calibr
 from vggnb.metrics.threshold import OperatingPoint, choose_threshold
 
 __all__ = [
-    "LOWER_IS_BETTER",
-    "METRICS",
-    "Comparison",
-    "Interval",
-    "Mistake",
-    "OperatingPoint",
-    "Predictions",
-    "Report",
-    "bootstrap_auc",
-    "calibration_error",
-    "choose_threshold",
-    "compare_predictions",
-    "confused_pairs",
-    "find_mistakes",
-    "least_confident",
-    "positive_class",
-    "predicted_classes",
-    "relabel_list",
-    "reliability",
-    "report_on",
-    "wilson",
-]
+    "LOWER_IS_BETTER", "METRICS", "Comparison", "Interval", "Mistake", "OperatingPoint", "Predictions", "Report",
+    "bootstrap_auc", "calibration_error", "choose_threshold", "compare_predictions", "confused_pairs", "find_mistakes",
+    "least_confident", "positive_class", "predicted_classes", "relabel_list", "reliability", "report_on", "wilson",
+]  # fmt: skip

@@ -32,28 +32,27 @@ class Comparison:
             return "not significant"
         return "the second is better" if sign * one.value > 0 else "the first is better"
 
+    def summary(self) -> str:
+        """On how many images the two differ."""
+        text = f"{self.n} images; right with the first alone {self.only_first}"
+        return f"{text}, with the second alone {self.only_second}"
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """For each metric its name, the difference, its interval and the verdict, as text."""
+        return [
+            (METRICS[name], f"{one.value:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}", self.verdict(name))
+            for name, one in self.differences.items()
+        ]
+
     def __str__(self) -> str:
-        lines = [self.summary(), "", f"{'second minus first':28}difference (95 % interval)"]
-        for name, one in self.differences.items():
-            text = f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
-            lines.append(f"{METRICS[name]:28}{text}  {self.verdict(name)}")
-        return "\n".join(lines)
+        lines = [f"{name:28}{value} ({ends})  {verdict}" for name, value, ends, verdict in self.rows()]
+        return "\n".join([self.summary(), "", f"{'second minus first':28}difference (95 % interval)", *lines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        rows = [
-            (METRICS[name], f"{one.value:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}", self.verdict(name))
-            for name, one in self.differences.items()
-        ]
-        return html_table(("metric", "second minus first", "95 % interval", ""), rows, title=self.summary())
-
-    def summary(self) -> str:
-        """On how many images the two differ."""
-        return (
-            f"{self.n} images; right with the first alone {self.only_first}, with the second alone {self.only_second}"
-        )
+        return html_table(("metric", "second minus first", "95 % interval", ""), self.rows(), title=self.summary())
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""
@@ -81,13 +80,13 @@ def compare_predictions(
         old, new = (scores_of(one, index, threshold, weights) for one in (first, second))
         return {metric: new[metric] - old[metric] for metric in new}
 
-    drawn = bootstrap(first.labels, difference, draws=draws, groups=first.groups)
+    drawn = bootstrap(first.labels, difference, draws=draws, codes=first.codes)
     # Where no image tells the two apart, their number still limits how far apart they may be.
     least = wilson(0, len(first.labels)).high
     differences = {}
     for metric, (value,) in difference().items():
-        value, one = float(value), percentile_interval(float(value), drawn[metric])
-        differences[metric] = one if one.high - one.low > 1e-12 else Interval(value, value - least, value + least)
-    right = [predicted_classes(one.probabilities, index, threshold) == one.labels for one in (first, second)]
-    only = [int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())]
-    return Comparison(len(first.labels), *only, differences)
+        one = percentile_interval(float(value), drawn[metric])
+        known = one.high - one.low > 1e-12
+        differences[metric] = one if known else Interval(one.value, one.value - least, one.value + least)
+    old, new = (predicted_classes(one.probabilities, index, threshold) == one.labels for one in (first, second))
+    return Comparison(len(shared), int((old & ~new).sum()), int((new & ~old).sum()), differences)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vggnb.folders import plain_cell, shown
+from vggnb.metrics.intervals import group_codes
 from vggnb.metrics.temperature import at_temperature
 from vggnb.storage import VggnbError, csv_text
 
@@ -27,17 +28,17 @@ class Predictions:
     unreadable: tuple[tuple[str, str], ...] = ()
     groups: tuple[str, ...] = ()
 
+    @property
+    def codes(self) -> np.ndarray | None:
+        """The number of each image's group; None: no groups."""
+        return group_codes(self.groups)
+
     def take(self, indices: Sequence[int]) -> "Predictions":
         """Some of the images, in this order."""
         indices = np.asarray(indices, int)
         paths, groups = (tuple(names[k] for k in indices) if names else () for names in (self.paths, self.groups))
-        return replace(
-            self,
-            paths=paths,
-            labels=self.labels[indices],
-            probabilities=self.probabilities[indices],
-            groups=groups,
-        )
+        labels, probabilities = self.labels[indices], self.probabilities[indices]
+        return replace(self, paths=paths, labels=labels, probabilities=probabilities, groups=groups)
 
     def to_csv(self, classes: Sequence[str]) -> bytes:
         """Path, label and one probability per class; an unreadable file has a reason instead."""
@@ -100,23 +101,19 @@ class Mistake:
 
 def find_mistakes(predictions: Predictions, classes: Sequence[str]) -> list[Mistake]:
     """Images whose most probable class is not the true one, the most confident first (top losses)."""
-    order = np.argsort(-predictions.probabilities.max(axis=1), kind="stable")
-    return [one for one in _described(predictions, classes, order) if one.predicted != one.class_name]
+    return [one for one in _by_confidence(predictions, classes, -1) if one.predicted != one.class_name]
 
 
 def least_confident(predictions: Predictions, classes: Sequence[str], *, most: int = 12) -> list[Mistake]:
     """The images with the lowest confidence, right or wrong, the lowest first."""
-    order = np.argsort(predictions.probabilities.max(axis=1), kind="stable")[:most]
-    return _described(predictions, classes, order)
+    return _by_confidence(predictions, classes, 1)[:most]
 
 
-def _described(predictions: Predictions, classes: Sequence[str], order: Sequence[int]) -> list[Mistake]:
-    best, labels = predictions.probabilities.argmax(axis=1), predictions.labels
+def _by_confidence(predictions: Predictions, classes: Sequence[str], sign: int) -> list[Mistake]:
+    confidence, best = predictions.probabilities.max(axis=1), predictions.probabilities.argmax(axis=1)
     return [
-        Mistake(
-            predictions.paths[k], classes[labels[k]], classes[best[k]], float(predictions.probabilities[k, best[k]])
-        )
-        for k in order
+        Mistake(predictions.paths[k], classes[predictions.labels[k]], classes[best[k]], float(confidence[k]))
+        for k in np.argsort(sign * confidence, kind="stable")
     ]
 
 
@@ -136,9 +133,8 @@ def relabel_list(predictions: Predictions, classes: Sequence[str]) -> bytes:
 
     It changes nothing. A cell that a spreadsheet would take for a formula gets an apostrophe before it.
     """
-    rows = (
+    rows = [
         [*map(plain_cell, (one.path, one.class_name, one.predicted)), f"{one.probability:.4f}"]
         for one in find_mistakes(predictions, classes)
-    )
-    text = csv_text([["path", "class", "predicted", "probability"], *rows])
-    return text.encode("utf-8", "surrogateescape")
+    ]
+    return csv_text([["path", "class", "predicted", "probability"], *rows]).encode("utf-8", "surrogateescape")

@@ -15,6 +15,11 @@ from vggnb.storage import VggnbError
 FEW = 100  # images of a class; with fewer, one image is more than a point
 
 
+def number(value: float | None) -> str:
+    """Two decimals; "-" where there is no value."""
+    return "-" if value is None else f"{value:.2f}"
+
+
 @dataclass(frozen=True, repr=False)
 class Report:
     """How well one model does on some labelled images.
@@ -62,34 +67,26 @@ class Report:
     def __str__(self) -> str:
         lines = [self.summary(), "", f"{'':28}{'value (95 % interval)':26}most frequent class"]
         for name, value in self.metrics.items():
-            guess = f"{self.baselines[name]:.2f}" if name in self.baselines else "-"
-            lines.append(f"{METRICS[name]:28}{value!s:26}{guess}")
+            lines.append(f"{METRICS[name]:28}{value!s:26}{number(self.baselines.get(name))}")
         if self.not_evaluated:
             lines.append("")
-            for name, one in self.per_class.items():
-                if one["n"]:
-                    lines.append(f"{f'recall of {shown(name)}':28}{Interval(**one['recall'])} of {one['n']}")
+        for name, one in self.per_class.items() if self.not_evaluated else ():
+            if one["n"]:
+                lines.append(f"{f'recall of {shown(name)}':28}{Interval(**one['recall'])} of {one['n']}")
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes())])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        guesses = {name: f"{value:.2f}" for name, value in self.baselines.items()}
+        """What a notebook shows; with more than two classes, a table of the classes, too."""
         rows = [
-            (METRICS[name], f"{one.value:.2f}", f"{one.low:.2f} to {one.high:.2f}", guesses.get(name, "-"))
+            (METRICS[name], number(one.value), f"{one.low:.2f} to {one.high:.2f}", number(self.baselines.get(name)))
             for name, one in self.metrics.items()
         ]
         header = ("metric", "value", "95 % interval", "most frequent class")
         table = html_table(header, rows, title=self.summary(), notes=self.notes())
-        return table if len(self.classes) == 2 and not self.not_evaluated else self._class_table() + table
-
-    def _class_table(self) -> str:
-        """Recall, precision and F1 of each class, for a notebook."""
-
-        def number(value: float | None) -> str:
-            return "-" if value is None else f"{value:.2f}"
-
+        if len(self.classes) == 2 and not self.not_evaluated:
+            return table
         rows = [
             (
                 name,
@@ -100,13 +97,13 @@ class Report:
             )
             for name, one in self.per_class.items()
         ]
-        return html_table(("class", "images", "recall (95 % interval)", "precision", "F1"), rows)
+        return html_table(("class", "images", "recall (95 % interval)", "precision", "F1"), rows) + table
 
     def summary(self) -> str:
         """What was evaluated, in a sentence."""
         left_out = f" ({self.left_out} could not be read)" if self.left_out else ""
-        grouped = f" in {counted(self.groups, 'group')}" if self.groups else ""
-        text = f"{counted(self.n, 'image')}{grouped}{left_out}"
+        groups = f" in {counted(self.groups, 'group')}" if self.groups else ""
+        text = f"{counted(self.n, 'image')}{groups}{left_out}"
         if self.baseline is None:
             return f"{text}."
         return f"{text}; always predicting the most frequent class is right for {self.baseline:.2f} of them."
@@ -115,58 +112,47 @@ class Report:
         """How to read the numbers and what they do not tell, in sentences."""
         notes = []
         if self.threshold is not None:
-            notes.append(
-                f"{shown(self.positive)} (the positive class) is predicted from probability {self.threshold:.3f} on."
-            )
+            name, cut = shown(self.positive), f"{self.threshold:.3f}"
+            notes.append(f"{name} (the positive class) is predicted from probability {cut} on.")
         if self.prevalence is not None and {"ppv", "npv"} & set(self.metrics):
             notes.append(f"Predictive values are for a prevalence of {self.prevalence:.2f}.")
         if self.operating_point is not None:
             notes.append(f"The {self.operating_point}.")
         if self.leaks:
-            notes.append(self.leak_note())
+            notes.append(f"Leak: {self.leaks} of these images are in train, too. {self._leak_effect()}")
         return [*notes, *self.limits()]
 
-    def leak_note(self) -> str:
-        """What the leaks are worth, in a sentence."""
-        note, alone = f"Leak: {self.leaks} of these images are in train, too.", self.without_leaks
-        if alone is None:
-            return f"{note} Without them no image is left: these numbers say nothing about new images."
-        names = [name for name in ("accuracy", "auc", "macro_f1") if name in alone.metrics]
-        return f"{note} Without them: {', '.join(f'{METRICS[name]} {alone.metrics[name]}' for name in names)}."
-
-    def _absent(self) -> list[str]:
-        """Classes without images, and images without a class of the model."""
-        notes = []
-        if absent := self.not_evaluated:
-            names = ", ".join(map(shown, absent))
-            means = " Means are over the other classes." if len(absent) < len(self.classes) - 1 else ""
-            notes.append(f"Not evaluated, since there are no images of it: {names}.{means}")
-        for name, one in self.unknown_classes.items():
-            parts = ", ".join(f"{shown(answer)} {n}" for answer, n in one["predicted"].items())
-            number = counted(one["n"], "image")
-            notes.append(f"The model does not know the class {shown(name)}: its {number} are predicted as {parts}.")
-        return notes
+    def _leak_effect(self) -> str:
+        if self.without_leaks is None:
+            return "Without them no image is left: these numbers say nothing about new images."
+        found = self.without_leaks.metrics
+        parts = [f"{METRICS[name]} {found[name]}" for name in ("accuracy", "auc", "macro_f1") if name in found]
+        return f"Without them: {', '.join(parts)}."
 
     def limits(self) -> list[str]:
         """What is not evaluated, and what so few images do not tell, in sentences."""
-        accuracy = self.metrics["accuracy"]
-        half = round(50 * (accuracy.high - accuracy.low))
-        limits = [
-            *self._absent(),
+        limits = []
+        if absent := self.not_evaluated:
+            means = " Means are over the other classes." if len(absent) < len(self.classes) - 1 else ""
+            names = ", ".join(map(shown, absent))
+            limits.append(f"Not evaluated, since there are no images of it: {names}.{means}")
+        for name, one in self.unknown_classes.items():
+            parts = ", ".join(f"{shown(answer)} {n}" for answer, n in one["predicted"].items())
+            images = counted(one["n"], "image")
+            limits.append(f"The model does not know the class {shown(name)}: its {images} are predicted as {parts}.")
+        half = round(50 * (self.metrics["accuracy"].high - self.metrics["accuracy"].low))
+        limits.append(
             f"With {counted(self.n, 'image')} the accuracy is uncertain by about {counted(half, 'point')} either way: "
-            "a smaller difference between two models is not significant on them.",
-        ]
+            "a smaller difference between two models is not significant on them."
+        )
         sizes = {name: one["n"] for name, one in self.per_class.items() if one["n"]}
-        small = min(sizes, key=sizes.get)
-        if sizes[small] < FEW:
-            points = f"{100 / sizes[small]:.1f}".removesuffix(".0")
-            number = counted(sizes[small], "image")
-            limits.append(f"There are {number} of {shown(small)}: one more or less is {points} points of recall.")
+        name = min(sizes, key=sizes.get)
+        if (n := sizes[name]) < FEW:
+            points, images = f"{100 / n:.1f}".removesuffix(".0"), counted(n, "image")
+            limits.append(f"There are {images} of {shown(name)}: one more or less is {points} points of recall.")
         if "ece" in self.metrics and (error := self.metrics["ece"].value) <= 2 * self.expected_ece:
-            text = (
-                f"A perfectly calibrated model would show a calibration error of about {self.expected_ece:.2f} here: "
-            )
-            limits.append(f"{text}{error:.2f} does not show over- or under-confidence.")
+            chance = f"A perfectly calibrated model would show a calibration error of about {self.expected_ece:.2f}"
+            limits.append(f"{chance} here: {error:.2f} does not show over- or under-confidence.")
         return limits
 
     def to_dict(self) -> dict:
@@ -196,21 +182,24 @@ def report_on(
     Raises:
         VggnbError: `positive` is not a class, the prevalence is out of range, or there is no image.
     """
-    labels, positive = predictions.labels, positive_class(classes, positive)
+    labels, positive, groups = predictions.labels, positive_class(classes, positive), predictions.groups
     check_prevalence(prevalence)
     if not len(labels):
         raise VggnbError("There is no image to evaluate.", "the predictions", "Add images of the model's classes.")
-    counts = np.bincount(labels, minlength=len(classes))
     index = threshold = None
     if positive is not None:
         index, threshold = classes.index(positive), operating_point.threshold if operating_point else 0.5
-        prevalence = float(counts[index] / len(labels)) if prevalence is None else prevalence
+        prevalence = float(np.mean(labels == index)) if prevalence is None else prevalence
     predicted = predicted_classes(predictions.probabilities, index, threshold)
     confusion = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion, (labels, predicted), 1)
-    options = {"positive": index, "threshold": threshold, "prevalence": prevalence}
-    metrics, groups = measure(predictions, draws=draws, **options), predictions.groups
-    guesses = baselines(labels, list(metrics), index, prevalence)
+    metrics = measure(predictions, positive=index, threshold=threshold, prevalence=prevalence, draws=draws)
+    guesses, per_class = baselines(labels, list(metrics), index, prevalence), {}
+    for k, name in enumerate(classes):
+        n, hits, called = int(confusion[k].sum()), int(confusion[k, k]), int(confusion[:, k].sum())
+        recall = asdict(share_right(predicted == labels, labels == k, predictions.codes)) if n else None
+        precision, f1 = hits / called if called else None, 2 * hits / (n + called) if n else None
+        per_class[name] = {"n": n, "recall": recall, "precision": precision, "f1": f1}
     return Report(
         n=len(labels),
         left_out=len(predictions.unreadable),
@@ -221,9 +210,9 @@ def report_on(
         confusion=confusion,
         metrics=metrics,
         baselines=guesses,
-        per_class=_per_class(confusion, predicted == labels, predictions, classes),
+        per_class=per_class,
         prevalence=prevalence,
-        groups=len(set(groups) - {""}) + groups.count("") if groups else None,
+        groups=len(np.unique(predictions.codes)) if groups else None,
         expected_ece=expected_calibration_error(predictions.probabilities),
         operating_point=operating_point,
     )
@@ -238,14 +227,3 @@ def check_prevalence(prevalence: float | None) -> None:
     if prevalence is not None and not 0 < prevalence < 1:
         remedy = "Use a share between 0 and 1, such as 0.05."
         raise VggnbError(f"A prevalence of {prevalence} is out of range.", "--prevalence", remedy)
-
-
-def _per_class(confusion: np.ndarray, right: np.ndarray, predictions: Predictions, classes: Sequence[str]) -> dict:
-    """Images, recall with interval, precision and F1 of each class."""
-    table, images, called = {}, confusion.sum(axis=1), confusion.sum(axis=0)
-    for k, name in enumerate(classes):
-        n, hits = int(images[k]), int(confusion[k, k])
-        recall = asdict(share_right(right, predictions.labels == k, predictions.groups)) if n else None
-        precision, f1 = hits / int(called[k]) if called[k] else None, 2 * hits / int(n + called[k]) if n else None
-        table[name] = {"n": n, "recall": recall, "precision": precision, "f1": f1}
-    return table

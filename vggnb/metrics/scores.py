@@ -9,6 +9,7 @@ from vggnb.metrics.intervals import (
     DRAWS,
     Interval,
     bootstrap,
+    group_codes,
     independent,
     logit_interval,
     mean_of,
@@ -47,33 +48,26 @@ def bootstrap_auc(labels, scores, *, draws: int = DRAWS, seed: int = 0, groups: 
         scores: float (n,), larger for positive.
         groups: n names of what belongs together (a patient, a lesion), "" for an image alone; empty: no groups.
     """
-    positive, scores = np.asarray(labels).astype(bool), np.asarray(scores, float)
-    value = float(auc(positive, scores)[0])
+    positive, scores, codes = np.asarray(labels).astype(bool), np.asarray(scores, float), group_codes(groups)
     drawn = bootstrap(
-        positive.astype(int), lambda w: {"auc": auc(positive, scores, w)}, draws=draws, seed=seed, groups=groups
+        positive.astype(int), lambda w: {"auc": auc(positive, scores, w)}, draws=draws, seed=seed, codes=codes
     )
-    sizes = [independent(positive == kind, groups) for kind in (False, True)]
-    return logit_interval(value, drawn["auc"], n=min(sizes))
+    smallest = min(independent(positive == kind, codes) for kind in (False, True))
+    return logit_interval(float(auc(positive, scores)[0]), drawn["auc"], n=smallest)
+
+
+# Of each draw: weights (draws, n) in, how often each image is in each draw (None: each once); float64 (draws,) out.
 
 
 def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Area under the ROC curve of each draw: the chance that a positive outranks a negative, ties half.
-
-    Args:
-        positive: bool (n,).
-        scores: float (n,).
-        weights: (draws, n); None: each image once.
-
-    Returns:
-        float64 (draws,).
-    """
+    """Area under the ROC curve: the chance that a positive outranks a negative, ties half."""
     gained, alarms = _steps(positive, scores, weights)
     below = np.cumsum(alarms, axis=1) - alarms / 2
     return (gained * below).sum(axis=1) / (gained.sum(axis=1) * alarms.sum(axis=1))
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Average precision of each draw: the precision at each threshold, weighted by the positives gained there."""
+    """Average precision: the precision at each threshold, weighted by the positives gained there."""
     gained, alarms = (steps[:, ::-1] for steps in _steps(positive, scores, weights))
     found, predicted = np.cumsum(gained, axis=1), np.cumsum(gained + alarms, axis=1)
     return (gained * found / np.maximum(predicted, 1)).sum(axis=1) / gained.sum(axis=1)
@@ -88,19 +82,11 @@ def _steps(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None)
 
 
 def calibration_error(labels, probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Expected calibration error of each draw: |confidence - accuracy| in 10 bins of confidence, averaged by images.
-
-    Args:
-        labels: int (n,).
-        probabilities: float (n, classes).
-        weights: (draws, n); None: each image once.
-
-    Returns:
-        float64 (draws,).
-    """
+    """Expected calibration error: |confidence - accuracy| in 10 bins of confidence, averaged by images."""
     confidence, bins = _confidence(probabilities)
     weights = np.ones((1, len(bins))) if weights is None else weights
-    return _binned_gaps(confidence - (probabilities.argmax(axis=1) == labels), bins, weights)
+    gaps = _by_code(weights, bins, BINS, confidence - (probabilities.argmax(axis=1) == labels))
+    return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
 
 
 def reliability(labels, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,22 +100,15 @@ def reliability(labels, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def expected_calibration_error(probabilities: np.ndarray, *, draws: int = 200) -> float:
     """The calibration error that a perfectly calibrated model would show on these images, on average; it is not 0."""
     confidence, bins = _confidence(probabilities)
-    random = np.random.default_rng(0)
-    once = np.ones((1, len(bins)))
-    return float(np.mean([
-        _binned_gaps(confidence - (random.random(len(bins)) < confidence), bins, once)[0] for _ in range(draws)
-    ]))  # fmt: skip
+    n, random = len(bins), np.random.default_rng(0)
+    drawn = (np.bincount(bins, confidence - (random.random(n) < confidence)) for _ in range(draws))
+    return float(np.mean([np.abs(gaps).sum() / n for gaps in drawn]))
 
 
 def _confidence(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The probability of the most probable class, and the bin that it falls into."""
     confidence = probabilities.max(axis=1)
     return confidence, np.minimum((confidence * BINS).astype(int), BINS - 1)
-
-
-def _binned_gaps(gaps: np.ndarray, bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Gaps (n,) summed within bins, their absolute values over all bins, per image: (draws,)."""
-    return np.abs(_by_code(weights, bins, BINS, gaps)).sum(axis=1) / weights.sum(axis=1)
 
 
 def _by_code(weights: np.ndarray, codes: np.ndarray, number: int, values: np.ndarray | None = None) -> np.ndarray:
@@ -142,28 +121,22 @@ def _by_code(weights: np.ndarray, codes: np.ndarray, number: int, values: np.nda
 def scores_of(
     predictions: Predictions, positive: int | None, threshold: float | None, weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Every score that comes from the images alone, float64 (draws,) each; means are over the classes with images.
+    """Every score that comes from the images alone; means are over the classes with images.
 
     With images of one class only, that is the accuracy and, of two classes, sensitivity or specificity.
 
     Args:
         positive: index of the positive class, None for more than two classes.
-        weights: (draws, n); None: each image once.
     """
     labels, probabilities = predictions.labels, predictions.probabilities
     weights = np.ones((1, len(labels))) if weights is None else weights
-    predicted, k, present = (
-        predicted_classes(probabilities, positive, threshold),
-        len(probabilities.T),
-        np.unique(labels),
-    )
-    right, total = predicted == labels, weights.sum(axis=1)
+    predicted = predicted_classes(probabilities, positive, threshold)
+    k, present, right, total = probabilities.shape[1], np.unique(labels), predicted == labels, weights.sum(axis=1)
     are, hits = (_by_code(weights, labels, k, values)[:, present] for values in (None, right))
     recalls = hits / are
     values = {"accuracy": weights @ right / total}
     if positive is not None:
-        names = {positive: "sensitivity", 1 - positive: "specificity"}
-        values |= {names[c]: recalls[:, at] for at, c in enumerate(present)}
+        values |= {_recall_name(c, positive): recalls[:, at] for at, c in enumerate(present)}
     if len(present) > 1:
         values["balanced_accuracy"] = recalls.mean(axis=1)
         if positive is None:
@@ -174,14 +147,13 @@ def scores_of(
             ranked = labels == positive, probabilities[:, positive], weights
             values |= {"auc": auc(*ranked), "average_precision": average_precision(*ranked)}
         values["ece"] = calibration_error(labels, probabilities, weights)
-        values["brier"] = weights @ _squared_errors(labels, probabilities) / total
+        # Half the squared distance of an image's probabilities from its class: of two classes scikit-learn's score.
+        values["brier"] = weights @ (((probabilities - np.eye(k)[labels]) ** 2).sum(axis=1) / 2) / total
     return {name: values[name] for name in METRICS if name in values}
 
 
-def _squared_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Half the squared distance of each image's probabilities from its class; their mean is the Brier score."""
-    of_truth = probabilities[np.arange(len(labels)), labels]
-    return ((probabilities**2).sum(axis=1) - 2 * of_truth + 1) / 2
+def _recall_name(label: int, positive: int) -> str:
+    return "sensitivity" if label == positive else "specificity"
 
 
 def measure(
@@ -200,40 +172,28 @@ def measure(
         positive: index of the positive class, None for more than two classes.
         prevalence: share of the positive class that the predictive values are for.
     """
-    labels, groups, (n, k) = predictions.labels, predictions.groups, predictions.probabilities.shape
-    present = np.unique(labels)
-    once = scores_of(predictions, positive, threshold)
+    labels, codes, (n, k) = predictions.labels, predictions.codes, predictions.probabilities.shape
     draws = max(min(draws, FEWEST_DRAWS), min(draws, WORK // (n * k)))
-    drawn = bootstrap(labels, lambda w: scores_of(predictions, positive, threshold, w), draws=draws, groups=groups)
+    drawn = bootstrap(labels, lambda w: scores_of(predictions, positive, threshold, w), draws=draws, codes=codes)
     right = predicted_classes(predictions.probabilities, positive, threshold) == labels
-    recalls = {c: share_right(right, labels == c, groups) for c in present}
-    sizes = {c: independent(labels == c, groups) for c in present}
-    smallest, total = min(sizes.values()), sum(sizes.values())
-    exact = {"accuracy": proportion(right, groups), "balanced_accuracy": mean_of(list(recalls.values()))}
+    recalls = {c: share_right(right, labels == c, codes) for c in np.unique(labels)}
+    sizes = {c: independent(labels == c, codes) for c in recalls}
+    metrics = {"accuracy": proportion(right, codes), "balanced_accuracy": mean_of(list(recalls.values()))}
     if positive is not None:
-        exact |= {"sensitivity": recalls.get(positive), "specificity": recalls.get(1 - positive)}
-    metrics = {}
-    for name, (value,) in once.items():
-        if name in exact:
-            metrics[name] = exact[name]
-        elif name in LOWER_IS_BETTER:
+        metrics |= {_recall_name(c, positive): one for c, one in recalls.items()}
+    images = {"macro_f1": sum(sizes.values()), "average_precision": sizes.get(positive)}
+    for name, (value,) in scores_of(predictions, positive, threshold).items():
+        if name in LOWER_IS_BETTER:
             metrics[name] = percentile_interval(float(value), drawn[name])
-        else:
-            images = {"macro_f1": total, "average_precision": sizes.get(positive)}.get(name, smallest)
-            metrics[name] = logit_interval(float(value), drawn[name], n=images)
-    if positive is not None and len(present) == 2:
-        metrics |= _predictive_values(recalls, sizes, positive, prevalence)
-    return {name: metrics[name] for name in METRICS if name in metrics}
-
-
-def _predictive_values(recalls: dict, sizes: dict, positive: int, prevalence: float) -> dict[str, Interval]:
-    """PPV and NPV at a prevalence; without the one of a class that is never predicted."""
-    yes, no, pair = recalls[positive], recalls[1 - positive], (sizes[positive], sizes[1 - positive])
-    values = {
-        "ppv": predictive_value(yes, no.complement(), prevalence, pair),
-        "npv": predictive_value(no, yes.complement(), 1 - prevalence, pair[::-1]),
-    }
-    return {name: value for name, value in values.items() if value is not None}
+        elif name not in metrics:
+            metrics[name] = logit_interval(float(value), drawn[name], n=images.get(name, min(sizes.values())))
+    if len(recalls) < 2:
+        del metrics["balanced_accuracy"]
+    elif positive is not None:
+        for name, c, share in (("ppv", positive, prevalence), ("npv", 1 - positive, 1 - prevalence)):
+            pair = (sizes[c], sizes[1 - c])
+            metrics[name] = predictive_value(recalls[c].value, 1 - recalls[1 - c].value, share, pair)
+    return {name: metrics[name] for name in METRICS if metrics.get(name) is not None}
 
 
 def baselines(labels: np.ndarray, metrics: Sequence[str], positive: int | None, prevalence: float | None) -> dict:
@@ -246,18 +206,10 @@ def baselines(labels: np.ndarray, metrics: Sequence[str], positive: int | None, 
     if len(shares) < 2:
         return {}
     top, classes = float(shares.max()), len(shares)
-    values = {
-        "accuracy": top,
-        "balanced_accuracy": 1 / classes,
-        "macro_f1": 2 * top / (1 + top) / classes,
-        "auc": 0.5,
-        "auc_ovr": 0.5,
-        "ece": 0.0,
-        "brier": float(1 - (shares**2).sum()) / 2,
-    }
+    values = {"accuracy": top, "balanced_accuracy": 1 / classes, "macro_f1": 2 * top / (1 + top) / classes}
+    values |= {"auc": 0.5, "auc_ovr": 0.5, "ece": 0.0, "brier": float(1 - (shares**2).sum()) / 2}
     if positive is not None:
-        always_yes = int(shares.argmax()) == positive
-        values |= {"average_precision": float(shares[positive]), "sensitivity": float(always_yes)}
-        values["specificity"] = 1 - values["sensitivity"]
-        values |= {"ppv": prevalence} if always_yes else {"npv": 1 - prevalence}
+        always = int(shares.argmax()) == positive
+        values |= {"average_precision": float(shares[positive]), "sensitivity": float(always)}
+        values |= {"specificity": 1.0 - always, **({"ppv": prevalence} if always else {"npv": 1 - prevalence})}
     return {name: values[name] for name in metrics if name in values}

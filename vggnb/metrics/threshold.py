@@ -43,7 +43,14 @@ def choose_threshold(
     """
     from sklearn.metrics import roc_curve  # takes a second to import
 
-    _check_aim(sensitivity, cost_ratio)
+    if (sensitivity is None) == (cost_ratio is None):
+        raise VggnbError("Give either a sensitivity or a cost ratio.", "the threshold", "Give one of the two.")
+    if sensitivity is not None and not 0 < sensitivity <= 1:
+        remedy = "Use a share above 0 and up to 1, such as 0.9."
+        raise VggnbError(f"A sensitivity of {sensitivity} cannot be reached.", "--sensitivity", remedy)
+    if cost_ratio is not None and not 0 < cost_ratio < np.inf:
+        remedy = "Give the number of false positives that cost as much as one missed positive, such as 5."
+        raise VggnbError(f"A cost ratio of {cost_ratio} is out of range.", "--cost-ratio", remedy)
     truth, scores = predictions.labels == positive, predictions.probabilities[:, positive]
     if truth.all() or not truth.any():
         what = "A threshold needs validation images of both classes."
@@ -58,16 +65,5 @@ def choose_threshold(
         aim = f"the least cost if a missed positive costs as much as {cost_ratio:g} false positives"
     threshold = float(cuts[best] + np.append(cuts, 0.0)[best + 1]) / 2
     right = predicted_classes(predictions.probabilities, positive, threshold) == predictions.labels
-    shares = [share_right(right, members, predictions.groups) for members in (truth, ~truth)]
+    shares = [share_right(right, members, predictions.codes) for members in (truth, ~truth)]
     return OperatingPoint(threshold, aim, *shares, len(truth))
-
-
-def _check_aim(sensitivity: float | None, cost_ratio: float | None) -> None:
-    if (sensitivity is None) == (cost_ratio is None):
-        raise VggnbError("Give either a sensitivity or a cost ratio.", "the threshold", "Give one of the two.")
-    if sensitivity is not None and not 0 < sensitivity <= 1:
-        remedy = "Use a share above 0 and up to 1, such as 0.9."
-        raise VggnbError(f"A sensitivity of {sensitivity} cannot be reached.", "--sensitivity", remedy)
-    if cost_ratio is not None and not 0 < cost_ratio < np.inf:
-        remedy = "Give the number of false positives that cost as much as one missed positive, such as 5."
-        raise VggnbError(f"A cost ratio of {cost_ratio} is out of range.", "--cost-ratio", remedy)
