@@ -1,10 +1,12 @@
 """Defective solar cells: article, best and fine on several random splits of a real dataset with a published task.
 
+    python benchmarks/solar_cells.py --json > benchmarks/results/solar_cells.json
     python benchmarks/solar_cells.py [--seeds 3] [--recipes article,best,fine] [--size 224] [--limit N] [--json]
 
 Needs `pip install "vggnb[solar]"` (2,624 images). Each seed draws its own quarter of them for test. Accuracy and AUC
 are means over the seeds, on all test images and without those that have a near-duplicate in train (neighbouring wafers
-of one ingot); seconds are those of the first seed, with every image forwarded. With --limit, only N images.
+of one ingot); seconds are those of the first seed, with every image forwarded. With --limit, only N images. Page 11
+shows the results of the first command, which are committed.
 """
 
 import contextlib

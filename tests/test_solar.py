@@ -58,6 +58,30 @@ def test_the_table_is_stratified_and_the_same_for_the_same_seed(package, tmp_pat
     assert rows(datasets.solar_cells(tmp_path / "other", seed=1)) != found
 
 
+def test_a_part_keeps_the_shares(package, tmp_path):
+    table = datasets.solar_cells(tmp_path / "cells", most=44)
+    found = rows(table)
+    assert table.name == "solar-cells-44.csv" and len(found) == 44
+    assert Counter(row["label"] for row in found) == {"functional": 26, "defective": 18}
+    assert {row["path"] for row in found} < {str(path) for path in package.iterdir()}
+    assert rows(datasets.solar_cells(tmp_path / "again", most=44)) == found
+    assert len(rows(datasets.solar_cells(tmp_path / "all", most=5000))) == 88
+
+
+def test_full_results_stand_beside_the_published_ones():
+    one = {"accuracy": 0.8, "auc": 0.9, "accuracy_without_leaks": 0.79, "auc_without_leaks": 0.89, "seconds": 60.4}
+    document = {"seeds": [0, 1, 2], "recipes": {"best": one}, "image_size": 224, "machine": "a GPU", "date": "today"}
+    text, page = str(solar.FullResults(document)), solar.FullResults(document)._repr_html_()
+    for words in ("best", "0.800", "0.900", "0.790", "60 s", "SVM", "0.824", "0.884", "3 random splits, 224 pixels"):
+        assert words in text and words in page
+    assert "was not run" in str(solar.FullResults({})) and "0.884" in str(solar.FullResults({}))
+
+
+def test_the_committed_results_can_be_read():
+    document = solar.full_results().document
+    assert not document or all(0.5 < one["auc"] <= 1 for one in document["recipes"].values())
+
+
 def test_it_is_a_dataset_by_its_name(package, tmp_path, monkeypatch):
     workspace = open_workspace(dataset="solar-cells")
     assert workspace.dataset == workspace.home / "solar-cells" / "solar-cells.csv"
@@ -86,7 +110,7 @@ def test_the_installed_package_holds_what_was_published(tmp_path):
         pytest.skip('needs the extra solar: pip install "vggnb[solar]"')
     code = f"import sys; from vggnb.datasets import solar_cells; solar_cells({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", f"{code}; assert 'elpv_dataset' not in sys.modules"], check=True)
-    found = rows(tmp_path / solar.TABLE)
+    found = rows(tmp_path / "solar-cells.csv")
     assert Counter(row["label"] for row in found) == {"functional": 1803, "defective": 821}
     assert Counter(row["split"] for row in found) == {"train": 1968, "test": 656}
 

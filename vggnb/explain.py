@@ -139,6 +139,11 @@ def share_of_heat(heat: np.ndarray, place: np.ndarray) -> float:
     return float(heat[place].sum() / heat.sum()) if heat.any() else 0.0
 
 
+def hottest_inside(heats: np.ndarray, places: np.ndarray) -> int:
+    """Of several maps, float (n, h, w), the number whose hottest pixel lies in its place, bool (n, h, w)."""
+    return sum(bool(place.flat[heat.argmax()]) for heat, place in zip(heats, places, strict=True))
+
+
 def _names(model: keras.Model, kinds) -> list[str]:
     """Of the model's layers of these kinds, but for the one that only prepares the pixels."""
     return [one.name for one in model.layers if isinstance(one, kinds) and one.name != "preprocessing"]

@@ -24,6 +24,11 @@ def read_row(manifest: Manifest, row: Row, recipe: Recipe) -> np.ndarray:
     return read_image(manifest.dataset / row.path, size=recipe.image_size, resize=recipe.resize)
 
 
+def read_rows(manifest: Manifest, rows: Sequence[Row], recipe: Recipe) -> np.ndarray:
+    """The pixels of several rows: uint8 (n, size, size, 3)."""
+    return np.stack([read_row(manifest, row, recipe) for row in rows])
+
+
 def flip_rotate(images: np.ndarray, k: int) -> np.ndarray:
     """One of the eight flips and rotations of square images, which are equal for what has no "up", such as a lesion.
 

@@ -46,6 +46,11 @@ class Workspace:
         return IMAGE_SIZES[self.profile]
 
     @property
+    def training(self) -> dict:
+        """What `train`, `open_or_train` and `fill_store` take besides images and recipe: weights, store, precision."""
+        return {"weights": self.weights, "store": self.features, "precision": self.precision}
+
+    @property
     def staged(self) -> Path:
         """Folder for copies of datasets, on the fast local disk."""
         return self.features.parent / "staged"

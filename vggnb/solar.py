@@ -8,14 +8,17 @@ train and test: the census lists them as near-duplicates, and `evaluate` reports
 """
 
 import importlib.metadata
+from dataclasses import dataclass
 from pathlib import Path
 
-from vggnb.storage import VggnbError, csv_text, make_folder, write_bytes
+from vggnb.folders import html_table
+from vggnb.storage import VggnbError, csv_text, make_folder, read_json, write_bytes
 
 PACKAGE = "elpv-dataset"
-TABLE = "solar-cells.csv"
+NAME = "solar-cells"  # of the table
 DEFECTIVE = 0.5  # stated probability from which on a cell counts as defective; there are 0, 1/3, 2/3 and 1
 TEST_SHARE = 0.25
+PUBLISHED = {"SVM, hand-made features (paper)": 0.8244, "fine-tuned VGG-19 (paper)": 0.8842}  # arXiv 1807.02894
 LICENCE = """Images: ELPV dataset, CC BY-NC-SA 4.0 (not for commercial use). If you publish, cite:
   Deitsch, Christlein, Berger, Buerhop-Lutz, Maier, Gallwitz, Riess: Automatic classification of defective photovoltaic
   module cells in electroluminescence images. Solar Energy 185, 2019, 455-468. doi 10.1016/j.solener.2019.02.067
@@ -23,7 +26,7 @@ LICENCE = """Images: ELPV dataset, CC BY-NC-SA 4.0 (not for commercial use). If 
   EU PVSEC 2018. doi 10.4229/35thEUPVSEC20182018-5CV.3.15"""
 
 
-def solar_cells(folder: Path, *, seed: int = 0) -> Path:
+def solar_cells(folder: Path, *, seed: int = 0, most: int | None = None) -> Path:
     """Write a table (path, label, split) over the installed images of solar cells, and give it; nothing is copied.
 
     A quarter is for test, drawn with the same share of each stated probability and cell type. Licence and citation are
@@ -31,25 +34,32 @@ def solar_cells(folder: Path, *, seed: int = 0) -> Path:
 
     Args:
         folder: where the table goes, outside the package.
-        seed: of the split.
+        seed: of the split, and of the choice of images.
+        most: the number of images, if not all; drawn with the same shares.
 
     Raises:
         VggnbError: the package is not installed or incomplete, or the table cannot be written.
     """
     from sklearn.model_selection import train_test_split
 
-    cells = _cells()
-    strata = [f"{probability:.2f} {kind}" for _, probability, kind in cells]
-    chosen = train_test_split(range(len(cells)), test_size=TEST_SHARE, random_state=seed, stratify=strata)[1]
+    cells, name = _cells(), NAME
+    if most is not None and most < len(cells):
+        chosen = train_test_split(cells, train_size=most, random_state=seed, stratify=_strata(cells))[0]
+        cells, name = sorted(chosen), f"{NAME}-{most}"
+    chosen = train_test_split(range(len(cells)), test_size=TEST_SHARE, random_state=seed, stratify=_strata(cells))[1]
     test, rows = set(chosen), [("path", "label", "split")]
     for index, (path, probability, _) in enumerate(cells):
         label = "defective" if probability >= DEFECTIVE else "functional"
         rows.append((str(path), label, "test" if index in test else "train"))
-    table, data = make_folder(Path(folder).absolute()) / TABLE, csv_text(rows).encode()
+    table, data = make_folder(Path(folder).absolute()) / f"{name}.csv", csv_text(rows).encode()
     if not table.is_file() or table.read_bytes() != data:
         write_bytes(table, data)
     print(LICENCE)
     return table
+
+
+def _strata(cells: list[tuple[Path, float, str]]) -> list[str]:
+    return [f"{probability:.2f} {kind}" for _, probability, kind in cells]
 
 
 def _cells() -> list[tuple[Path, float, str]]:
@@ -65,3 +75,48 @@ def _cells() -> list[tuple[Path, float, str]]:
     except (StopIteration, OSError, ValueError) as error:
         raise VggnbError(f"The package {PACKAGE} is incomplete ({error}).", PACKAGE, remedy) from error
     return sorted(cells)
+
+
+@dataclass(frozen=True, repr=False)
+class FullResults:
+    """The results of `benchmarks/solar_cells.py` on all images, with the published accuracies.
+
+    Attributes:
+        document: its JSON; empty if it was not run.
+    """
+
+    document: dict
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Model, accuracy, AUC, accuracy without near-duplicates of training images, and seconds of training."""
+        table = []
+        for name, one in self.document.get("recipes", {}).items():
+            scores = (f"{one[key]:.3f}" for key in ("accuracy", "auc", "accuracy_without_leaks"))
+            table.append((name, *scores, f"{one['seconds']:.0f} s"))
+        return table + [(name, f"{accuracy:.3f}", "-", "-", "-") for name, accuracy in PUBLISHED.items()]
+
+    @property
+    def title(self) -> str:
+        """How the results were measured."""
+        if not self.document:
+            return "Only the published accuracies: benchmarks/solar_cells.py was not run."
+        seeds, size = len(self.document["seeds"]), self.document["image_size"]
+        return f"Means of {seeds} random splits, {size} pixels; {self.document['machine']}, {self.document['date']}"
+
+    def __repr__(self) -> str:
+        lines = ["{:<32} {:>9} {:>7} {:>24} {:>8}".format(*row) for row in (HEADER, *self.rows())]
+        return "\n".join([self.title, *lines])
+
+    def _repr_html_(self) -> str:
+        return html_table(HEADER, self.rows(), title=self.title)
+
+
+HEADER = ("model", "accuracy", "AUC", "without near-duplicates", "training")
+
+
+def full_results() -> FullResults:
+    """The committed results on all solar cells."""
+    package = Path(__file__).absolute().parent
+    places = (package / "_results", package.parent / "benchmarks" / "results")
+    files = [folder / "solar_cells.json" for folder in places if (folder / "solar_cells.json").is_file()]
+    return FullResults(read_json(files[0]) if files else {})

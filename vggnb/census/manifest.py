@@ -7,7 +7,7 @@ import json
 import stat
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggnb.census.rows import Row
@@ -38,6 +38,10 @@ class Manifest:
     def of(self, split: str) -> tuple[Row, ...]:
         """The rows of one split."""
         return tuple(row for row in self.rows if row.split == split)
+
+    def only(self, rows: Sequence[Row]) -> "Manifest":
+        """The same manifest with only these rows."""
+        return replace(self, rows=tuple(rows))
 
     def leaking(self, split: str) -> tuple[Row, ...]:
         """The rows of one split whose image is also in train, or in another split before this one."""

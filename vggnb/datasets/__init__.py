@@ -5,6 +5,9 @@ from vggnb.datasets.patterns import textures
 from vggnb.datasets.samples import flawed_sample, marked_sample
 from vggnb.datasets.sources import kaggle, url
 from vggnb.paths import sample_folder as sample
-from vggnb.solar import solar_cells
+from vggnb.solar import full_results, solar_cells
 
-__all__ = ["flawed_sample", "isic", "kaggle", "marked_sample", "sample", "solar_cells", "textures", "url"]
+__all__ = [
+    "flawed_sample", "full_results", "isic", "kaggle", "marked_sample",
+    "sample", "solar_cells", "textures", "url",
+]  # fmt: skip
