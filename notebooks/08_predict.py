@@ -16,10 +16,12 @@
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
+SOURCE = "as last time"  # @param ["as last time", "sample", "solar cells", "folder or zip on Drive", "upload a zip"]
+PATH = ""  # @param {"type": "string", "placeholder": "MyDrive/my_images"}
 import importlib.util, os, pathlib, subprocess, sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-found, here, address = importlib.util.find_spec("vggnb"), pathlib.Path.cwd(), ""
+found, here, source = importlib.util.find_spec("vggnb"), pathlib.Path.cwd(), ""
 if not getattr(found, "origin", None):  # not installed: a checkout around this page, or a wheel, or an address
     checkouts = [folder for folder in (here, *here.parents) if (folder / "vggnb/paths.py").is_file()]
     wheels = list(pathlib.Path("/content").glob("vggnb-*.whl"))
@@ -30,16 +32,17 @@ if not getattr(found, "origin", None):  # not installed: a checkout around this 
         except Exception as error:
             print(f"Google Drive was not mounted: {error}")
         drive = pathlib.Path("/content/drive/MyDrive")
-        wheels = [wheel for depth in ("", "vggnb*/", "vggnb*/*/") for wheel in drive.glob(f"{depth}vggnb-*.whl")]
-    source = str(max(wheels, key=os.path.getmtime)) if wheels else address
+        wheels = [wheel for folder in ("", "vggnb*/", "vggnb*/*/") for wheel in drive.glob(f"{folder}vggnb-*.whl")]
+    source = str(max(wheels, key=os.path.getmtime)) if wheels else source
     if checkouts:
         sys.path.insert(0, str(checkouts[0]))
     elif not source or subprocess.run([sys.executable, "-m", "pip", "install", "-q", source]).returncode:
-        sys.exit("vggnb is not installed: put the file vggnb-...-py3-none-any.whl into /content or into the folder "
-                 "vggnb in My Drive, then run this cell again; on your own computer, open the page inside the project.")
+        raise type("NotInstalled", (Exception,), {"_render_traceback_": lambda self: [str(self)]})(
+            "vggnb is not installed: drag the folder vggnb of vggnb-colab.zip into My Drive, or its file vggnb-...whl "
+            "into this page's files, and run this cell again; on your own computer, open the page inside the project.")
     importlib.invalidate_caches()
 from vggnb.paths import open_workspace
-ws = open_workspace()
+ws = open_workspace(SOURCE, PATH)
 print(ws)
 
 # %%

@@ -1,6 +1,7 @@
 """Make the notebooks from their .py twins: stamp, convert, run in order, keep clean outputs.
 
     python notebooks/build.py [--no-execute] [NN ...]
+    python notebooks/build.py --colab WHEEL    # what a user drags into Google Drive: WHEEL's folder/vggnb-colab.zip
 
 Without numbers, every page. With numbers, the pages before them run too (what they leave on disk is needed), but only
 the named ones are written. Every run starts from an empty VGGNB_HOME in the quick profile.
@@ -13,6 +14,7 @@ import os
 import re
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import jupytext
@@ -36,10 +38,12 @@ ENVIRONMENT = {
 
 SETUP = """\
 # @title Setup (run me first) {"display-mode": "form"}
+SOURCE = "as last time"  # @param ["as last time", "sample", "solar cells", "folder or zip on Drive", "upload a zip"]
+PATH = ""  # @param {"type": "string", "placeholder": "MyDrive/my_images"}
 import importlib.util, os, pathlib, subprocess, sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-found, here, address = importlib.util.find_spec("vggnb"), pathlib.Path.cwd(), "ADDRESS"
+found, here, source = importlib.util.find_spec("vggnb"), pathlib.Path.cwd(), "ADDRESS"
 if not getattr(found, "origin", None):  # not installed: a checkout around this page, or a wheel, or an address
     checkouts = [folder for folder in (here, *here.parents) if (folder / "vggnb/paths.py").is_file()]
     wheels = list(pathlib.Path("/content").glob("vggnb-*.whl"))
@@ -50,16 +54,17 @@ if not getattr(found, "origin", None):  # not installed: a checkout around this 
         except Exception as error:
             print(f"Google Drive was not mounted: {error}")
         drive = pathlib.Path("/content/drive/MyDrive")
-        wheels = [wheel for depth in ("", "vggnb*/", "vggnb*/*/") for wheel in drive.glob(f"{depth}vggnb-*.whl")]
-    source = str(max(wheels, key=os.path.getmtime)) if wheels else address
+        wheels = [wheel for folder in ("", "vggnb*/", "vggnb*/*/") for wheel in drive.glob(f"{folder}vggnb-*.whl")]
+    source = str(max(wheels, key=os.path.getmtime)) if wheels else source
     if checkouts:
         sys.path.insert(0, str(checkouts[0]))
     elif not source or subprocess.run([sys.executable, "-m", "pip", "install", "-q", source]).returncode:
-        sys.exit("vggnb is not installed: put the file vggnb-...-py3-none-any.whl into /content or into the folder "
-                 "vggnb in My Drive, then run this cell again; on your own computer, open the page inside the project.")
+        raise type("NotInstalled", (Exception,), {"_render_traceback_": lambda self: [str(self)]})(
+            "vggnb is not installed: drag the folder vggnb of vggnb-colab.zip into My Drive, or its file vggnb-...whl "
+            "into this page's files, and run this cell again; on your own computer, open the page inside the project.")
     importlib.invalidate_caches()
 from vggnb.paths import open_workspace
-ws = open_workspace()
+ws = open_workspace(SOURCE, PATH)
 print(ws)"""
 
 COLAB = "https://colab.research.google.com"
@@ -252,12 +257,31 @@ def build(folder: Path, numbers: list[str], run: bool) -> None:
             build_page(page, Path(home).resolve() if run else None, page in wanted)
 
 
+def pack_for_colab(wheel: Path) -> Path:
+    """Write vggnb-colab.zip beside a wheel: a folder `vggnb` with the pages, the wheel and a read-me."""
+    target = wheel.with_name("vggnb-colab.zip")
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(wheel, f"vggnb/{wheel.name}")
+        archive.write(FOLDER / "colab.txt", "vggnb/READ ME FIRST.txt")
+        for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb")):
+            page = nbformat.read(path, as_version=4)
+            if path.name[:2] not in ("01", "02", "03"):  # they train
+                page.metadata |= {"accelerator": "GPU", "colab": {"gpuType": "T4"}}  # Colab then starts with a GPU
+            archive.writestr(f"vggnb/{path.name}", nbformat.writes(page))
+    print(f"{target.name}: {len(archive.namelist())} files, {target.stat().st_size / 1e6:.1f} MB")
+    return target
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("numbers", nargs="*", metavar="NN", help="pages to build, such as 05; all by default")
     parser.add_argument("--no-execute", action="store_true", help="keep the outputs of cells that did not change")
+    parser.add_argument("--colab", type=Path, metavar="WHEEL", help="pack the pages and this wheel for Google Drive")
     arguments = parser.parse_args()
+    if arguments.colab:
+        pack_for_colab(arguments.colab)
+        return
     build(FOLDER, arguments.numbers, not arguments.no_execute)
 
 

@@ -539,8 +539,9 @@ def test_setup_ends_with_one_sentence_where_there_is_nothing(
 
     if not drive:
         monkeypatch.setattr(sys.modules["google.colab"].drive, "mount", refused)
-    with pytest.raises(SystemExit, match="vggnb is not installed: put the file .* into /content or .* in My Drive"):
+    with pytest.raises(Exception, match="vggnb is not installed: drag the folder .* into My Drive") as caught:
         setup(tmp_path / "content", address)
+    assert caught.value._render_traceback_() == [str(caught.value)], "a notebook shows the sentence alone"
     assert ("Google Drive was not mounted: mount failed" in capsys.readouterr().out) == (not drive)
 
 

@@ -155,33 +155,64 @@ def test_project_folders_are_made_once_and_left_alone_after(tmp_path):
     assert (own / "1.jpg").read_bytes() == b"image"
 
 
-def test_colab_keeps_runs_on_drive_and_features_on_the_local_disk(colab, sample, tmp_path, capsys):
-    ws = paths.open_workspace(project="skin")
-    assert (ws.environment, ws.profile, ws.dataset) == ("colab", "quick", sample), "no images of her own yet"
-    folders = paths.make_project_folders(project="skin")
-    assert paths.open_workspace(project="skin").profile == "quick", "three empty folders"
-    (folders.dataset / "train" / "cats").mkdir()
-    (folders.dataset / "train" / ".DS_Store").write_bytes(b"x")
-    (folders.dataset / "lost").symlink_to(tmp_path / "nowhere")
-    assert paths.open_workspace(project="skin").profile == "quick", "still no image"
-    (folders.dataset / "lost").unlink()
-    (folders.dataset / "train" / "cats" / "1.jpg").write_bytes(b"image")
-    ws = paths.open_workspace(project="skin")
-    assert (ws.profile, ws.image_size) == ("full", 224)
-    assert ws.runs == tmp_path / "content/drive/MyDrive/skin/runs/dataset"
-    assert ws.features == tmp_path / "content/skin/features"
-    assert ws.staged == tmp_path / "content/skin/staged"
-    assert ws.dataset == tmp_path / "content/drive/MyDrive/skin/dataset"
-    assert "account whose Drive holds your images" in capsys.readouterr().out
-    assert folders.dataset == ws.dataset and str(folders).startswith("MyDrive/skin/\n")
+def test_colab_asks_for_drive_only_where_the_data_lie_there(colab, sample, monkeypatch, tmp_path):
+    ws, content = paths.open_workspace("as last time"), tmp_path / "content"
+    assert (ws.environment, ws.profile, ws.dataset) == ("colab", "quick", sample), "nothing is remembered yet"
+    assert ws.runs == content / "vggnb/runs/sample" and not colab.calls
+    assert "ends with this runtime" in str(ws)
+    (content / "drive").mkdir(parents=True)
+    with pytest.raises(VggnbError, match="no such folder or file"):
+        paths.open_workspace("folder or zip on Drive", "MyDrive/parts")
+    mine = content / "drive/MyDrive/parts"
+    (mine / "bent").mkdir(parents=True)
+    with pytest.raises(VggnbError) as caught:
+        paths.open_workspace("folder or zip on Drive", "MyDrive/partz")
+    assert "there is parts" in caught.value.remedy
+    for path in ("MyDrive/parts", "parts", "drive/MyDrive/parts", "/content/drive/My Drive/parts/", str(mine)):
+        ws = paths.open_workspace("folder or zip on Drive", path)
+        assert (ws.dataset, ws.profile, ws.image_size) == (mine, "full", 224), path
+    assert ws.runs == content / "drive/MyDrive/vggnb/runs/parts", "runs belong on Drive"
+    assert ws.features == content / "vggnb/features" and ws.staged == content / "vggnb/staged"
+    assert paths.kept_on_drive(ws.features) == content / "drive/MyDrive/vggnb/features"
+    assert "ends with this runtime" not in str(ws) and len(colab.calls) == 1
 
 
-def test_colab_without_drive_works_with_a_home_of_ones_own(colab, sample, monkeypatch, tmp_path):
+def test_the_choice_of_last_time_is_remembered_until_the_form_says_otherwise(sample, monkeypatch, tmp_path):
+    (mine := tmp_path / "parts").mkdir()
+    assert paths.open_workspace("folder or zip on Drive", str(mine)).dataset == mine
+    assert paths.open_workspace("as last time").dataset == mine
+    assert paths.open_workspace().dataset == sample, "a script that chooses nothing gets the sample"
+    (other := tmp_path / "other").mkdir()
+    monkeypatch.setenv("VGGNB_DATASET", str(other))
+    assert paths.open_workspace("as last time").dataset == other
+    monkeypatch.delenv("VGGNB_DATASET")
+    mine.rmdir()
+    with pytest.raises(VggnbError, match="no such folder or file"):
+        paths.open_workspace("as last time")
+    assert paths.open_workspace("sample").dataset == paths.open_workspace("as last time").dataset == sample
+    with pytest.raises(VggnbError, match="no source 'samples'.*\n.*\n.*as last time, sample, solar cells"):
+        paths.open_workspace("samples")
+
+
+def test_an_uploaded_zip_lies_in_the_home_folder(colab, monkeypatch, tmp_path):
+    from google.colab import files
+
+    monkeypatch.setattr(files, "to_upload", {"parts.zip": b"PK"})
+    ws = paths.open_workspace("upload a zip")
+    assert ws.dataset == tmp_path / "content/vggnb/uploads/parts.zip" and ws.dataset.read_bytes() == b"PK"
+    assert paths.open_workspace("as last time").dataset == ws.dataset and ws.profile == "full"
+    monkeypatch.setattr(files, "to_upload", {})
+    with pytest.raises(VggnbError, match="Nothing was uploaded"):
+        paths.open_workspace("upload a zip")
+    assert not colab.calls
+
+
+def test_colab_with_a_home_of_ones_own(colab, sample, monkeypatch, tmp_path):
     monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "content" / "vggnb"))
-    monkeypatch.setenv("VGGNB_PROFILE", "quick")
+    (tmp_path / "content/drive/MyDrive").mkdir(parents=True)
     ws = paths.open_workspace()
     assert ws.runs.parent.parent == ws.features.parent == tmp_path / "content" / "vggnb"
-    assert not colab.calls
+    assert paths.kept_on_drive(ws.features) is None and not colab.calls
 
 
 def test_drive_is_mounted_once_and_only_on_colab(colab, tmp_path, capsys, monkeypatch):
@@ -211,8 +242,8 @@ def test_failed_mounts_say_what_to_do(colab, monkeypatch, behaviour, message, re
     if not behaviour:  # a subprocess
         monkeypatch.setitem(sys.modules, "google.colab", None)
     with pytest.raises(VggnbError, match=message) as caught:
-        paths.open_workspace()
-    assert remedy in caught.value.remedy and "VGGNB_HOME" in caught.value.remedy
+        paths.open_workspace("folder or zip on Drive", "parts")
+    assert remedy in caught.value.remedy and "another SOURCE" in caught.value.remedy
 
 
 def test_a_dropped_mount_is_mounted_by_force(colab, monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """Where things are on Colab, Kaggle, Binder and a laptop: profile, folders, Google Drive, cores, versions."""
 
 import dataclasses
+import difflib
 import errno
 import importlib.metadata
 import os
@@ -13,17 +14,20 @@ from pathlib import Path
 import platformdirs
 
 import vggnb
-from vggnb.solar import solar_cells
-from vggnb.storage import VggnbError, make_folder, resolved, sha256_bytes, storage_errors
+from vggnb import colab
+from vggnb.solar import PACKAGE, solar_cells
+from vggnb.storage import VggnbError, make_folder, read_json, resolved, sha256_bytes, storage_errors, write_json
 
-CONTENT = Path("/content")  # Colab's fast local disk; what is on it is lost with the runtime
+CONTENT = Path("/content")  # Colab's fast local disk; what is on it ends with the runtime
 KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
-MOUNT_S = 120  # seconds to wait for Drive
-WITHOUT_DRIVE = "To work without Drive, set VGGNB_HOME=/content/vggnb and VGGNB_DATASET, and download what you make."
 IMAGE_SIZES = {"quick": 96, "full": 224}
 WEIGHTS = ("imagenet", "offline", "none")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 SPLITS = ("train", "validation", "test")
+LAST, SAMPLE, SOLAR, FOLDER, UPLOAD = SOURCES = (
+    "as last time", "sample", "solar cells", "folder or zip on Drive", "upload a zip",
+)  # fmt: skip  # of the form in every page's setup cell
+CHOICE = "source.json"  # in the home folder: what was last chosen in the form
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # "s3://bucket" as a path has one slash; "C:/" is a disk
 
 
@@ -57,9 +61,9 @@ class Workspace:
 
     @property
     def census_file(self) -> Path:
-        """Cache of the census, on the fast local disk: a second census opens only the files that changed."""
+        """Cache of the census: a second census opens only the files that changed."""
         digest = sha256_bytes(os.fsencode(self.dataset))[:8]
-        return self.features.parent / "census" / f"{self.dataset.stem}-{digest}.json.gz"
+        return self.home / "census" / f"{self.dataset.stem}-{digest}.json.gz"
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""
@@ -76,6 +80,8 @@ class Workspace:
             "precision": self.precision,
         }
         note = "<home> is ws.home; ws.runs, ws.dataset and ws.features are whole paths"
+        if self.environment == "colab" and not self.home.is_relative_to(CONTENT / "drive"):
+            note += f". Drive is not mounted: what is in {self.home} ends with this runtime"
         return "\n".join(f"{name:<12} {value}" for name, value in lines.items()) + f"\n({note})"
 
     __repr__ = __str__
@@ -88,33 +94,49 @@ class Workspace:
         return path.as_posix()
 
 
-def open_workspace(*, dataset: Path | str | None = None, project: str = "vggnb") -> Workspace:
-    """Find the dataset and the folders for runs and features; on Colab, mount Drive if it is not mounted yet.
+def open_workspace(
+    source: str = "", path: str = "", *, dataset: Path | str | None = None, project: str = "vggnb"
+) -> Workspace:
+    """Find the dataset and the folders for runs and features.
 
-    No folder is made: each is made when something is first written to it.
+    On Colab, Drive is mounted if the dataset lies there. The only file that may be written remembers the choice.
 
     Args:
-        dataset: a folder, an archive, a table, or the name `sample` or `solar-cells`, instead of looking for one.
-        project: on Colab, the folder of Drive (`MyDrive/<project>`) that holds `dataset` and `runs`.
+        source: one of SOURCES, as in the setup cell's form; else VGGNB_DATASET, or the sample.
+        path: of a folder or archive; on Colab, on Drive, such as `MyDrive/my_images`.
+        dataset: a folder, an archive, a table, or the name `sample` or `solar-cells`, instead of all these.
+        project: name of the home folder, which holds `runs`, on Colab; on Drive if that is mounted.
 
     Raises:
-        VggnbError: an environment variable has an unknown value, a folder is missing or cannot be written to.
+        VggnbError: an unknown value, a folder that is missing or cannot be written to, Drive cannot be mounted.
     """
-    where = environment()
-    weights, home = _weights(), _home(where, project)
-    profile = _profile(where, home)
-    # Features are many small reads: on Colab they are kept on the local disk and lost with the machine.
-    on_drive = where == "colab" and home.is_relative_to(CONTENT / "drive")
-    features = (CONTENT / project if on_drive else home) / "features"
-    dataset = _dataset(where, profile, home) if dataset is None else _located(dataset, home)
+    where, weights = environment(), _weights()
+    if where == "colab" and (source == FOLDER or _is_on_drive(os.environ.get("VGGNB_DATASET", ""))):
+        colab.mount(CONTENT / "drive")
+    home = _home(where, project)
+    dataset = _chosen(where, home, source, path) if dataset is None else _located(dataset, home)
     if dataset.is_dir():
         check_outside(home, dataset, "The folder for runs and features", "VGGNB_HOME")
     is_sample, path = dataset in _samples(), Path(os.path.abspath(dataset))  # not ".."
     name = "sample" if is_sample else path.name if dataset.is_dir() else path.stem
     check_writable(home)
+    if source in (SAMPLE, SOLAR, FOLDER, UPLOAD):
+        write_json(make_folder(home) / CHOICE, {"source": source, "dataset": str(dataset)})
+    profile = _choice("VGGNB_PROFILE", "full" if where == "colab" and not is_sample else "quick", IMAGE_SIZES)
     # The numbers of the sample are the same everywhere: float32.
     precision = _choice("VGGNB_PRECISION", "float32" if is_sample else "auto", PRECISIONS)
-    return Workspace(where, profile, dataset, home, home / "runs" / name, features, weights, precision)
+    # Features are many small reads: on Colab they are read and written on the local disk; see `kept_on_drive`.
+    local = CONTENT / project if where == "colab" and _is_on_drive(home) else home
+    return Workspace(where, profile, dataset, home, home / "runs" / name, local / "features", weights, precision)
+
+
+def kept_on_drive(folder: Path) -> Path | None:
+    """Where on Google Drive a folder of Colab's local disk is kept for the next runtime; None: it is not kept."""
+    drive, folder = CONTENT / "drive" / "MyDrive", Path(folder).absolute()
+    is_local = folder.is_relative_to(CONTENT) and not _is_on_drive(folder)
+    if not is_local or "VGGNB_HOME" in os.environ or not drive.is_dir():
+        return None
+    return drive / folder.relative_to(CONTENT)
 
 
 def check_writable(folder: Path) -> None:
@@ -155,13 +177,6 @@ def check_no_address(path: Path | str, what: str, option: str) -> None:
         raise VggnbError(f"{what} must be on a disk; this is an address.", path, remedy)
 
 
-def _profile(where: str, home: Path) -> str:
-    """VGGNB_PROFILE; else, on Colab, full as soon as the user has named a dataset or put a file into their own."""
-    if os.environ.get("VGGNB_PROFILE") or where != "colab":
-        return _choice("VGGNB_PROFILE", "quick", IMAGE_SIZES)
-    return "full" if os.environ.get("VGGNB_DATASET") or _holds_a_file(home / "dataset") else "quick"
-
-
 def _choice(variable: str, default: str, choices) -> str:
     """The value of an environment variable, if it is one of the choices."""
     value = os.environ.get(variable) or default
@@ -172,31 +187,66 @@ def _choice(variable: str, default: str, choices) -> str:
 
 
 def _home(where: str, project: str) -> Path:
-    """VGGNB_HOME; else a folder of Drive on Colab, what Kaggle keeps, or a folder in the user's data directory."""
+    """VGGNB_HOME; else a folder of Drive, if mounted, or of Colab's disk, what Kaggle keeps, or the user's data."""
     if named := os.environ.get("VGGNB_HOME"):
         check_no_address(named, "The folder for runs and features", "VGGNB_HOME")
         return Path(named).expanduser().absolute()
     if where == "colab":
-        return mount_drive(quiet=True) / project
+        if (state := colab.mount_state(CONTENT / "drive")) == "dropped":
+            colab.mount(CONTENT / "drive")
+        return (CONTENT if state == "absent" else CONTENT / "drive" / "MyDrive") / project
     if where == "kaggle":
         return KAGGLE_WORKING / project
     return platformdirs.user_data_path(project, appauthor=False)  # not the cache: the system may empty that
 
 
-def _dataset(where: str, profile: str, home: Path) -> Path:
-    """VGGNB_DATASET; else the sample in the quick profile, or what lies in the project's own dataset folder."""
-    if named := os.environ.get("VGGNB_DATASET"):
-        dataset = _located(named, home)
-        if not dataset.exists():
-            drive = " On Colab, mount Drive first." if where == "colab" else ""
-            raise VggnbError("There is no such dataset.", dataset, f"Check the name in VGGNB_DATASET.{drive}")
-        return dataset
-    if profile == "quick":
+def _chosen(where: str, home: Path, source: str, path: str) -> Path:
+    """The dataset by the form, by VGGNB_DATASET, or the sample."""
+    if source not in ("", *SOURCES):
+        raise VggnbError(f"There is no source '{source}'.", "SOURCE", f"Use one of: {', '.join(SOURCES)}.")
+    named = os.environ.get("VGGNB_DATASET")
+    if source == LAST and not named and (home / CHOICE).is_file():
+        last = read_json(home / CHOICE, "Choose another SOURCE in the setup cell.")
+        source, path = last["source"], last["dataset"]
+    if source == SAMPLE:
         return sample_folder()
-    if where == "colab" or (home / "dataset").is_dir():
+    if source == SOLAR:
+        if where == "colab":
+            colab.install(PACKAGE)
+        return solar_cells(home / "solar-cells")
+    if source == UPLOAD and where == "colab" and not path:
+        return colab.upload(home / "uploads")
+    if source in (FOLDER, UPLOAD):
+        return _named(where, home, path)
+    if named:
+        if not (dataset := _located(named, home)).exists():
+            raise VggnbError("There is no such dataset.", dataset, "Check the name in VGGNB_DATASET.")
+        return dataset
+    if os.environ.get("VGGNB_PROFILE") != "full":
+        return sample_folder()
+    if (home / "dataset").is_dir():
         return home / "dataset"
     remedy = "Set VGGNB_DATASET to the folder that holds train/ and test/, or VGGNB_PROFILE=quick for the sample."
     raise VggnbError("The full profile needs your dataset.", "VGGNB_DATASET", remedy)
+
+
+def _named(where: str, home: Path, path: str) -> Path:
+    """The dataset that PATH in the form names; without a PATH, the project's own dataset folder."""
+    inside = re.sub(r"^/?(content/)?(drive/)?(My ?Drive/)?", "", path.strip())
+    found = Path(path.strip()).expanduser().absolute() if path.strip() else home / "dataset"
+    if where == "colab" and path.strip() and not found.exists():
+        places = (CONTENT / "drive" / "MyDrive" / inside, CONTENT / "drive" / inside)  # the second: shared drives
+        found = next(filter(Path.exists, places), places[0])
+    if not found.exists():
+        names = [one.name for one in found.parent.iterdir()] if found.parent.is_dir() else []
+        close = ", ".join(difflib.get_close_matches(found.name, names, cutoff=0.5))
+        remedy = "Choose SOURCE and PATH in the setup cell" + (f"; there is {close}." if close else ".")
+        raise VggnbError("There is no such folder or file.", found, remedy)
+    return found
+
+
+def _is_on_drive(path: Path | str) -> bool:
+    return Path(path).is_relative_to(CONTENT / "drive")
 
 
 def _located(dataset: Path | str, home: Path) -> Path:
@@ -208,13 +258,6 @@ def _located(dataset: Path | str, home: Path) -> Path:
     if str(dataset) == "solar-cells" and not os.path.lexists(path):
         return solar_cells(home / "solar-cells")
     return path
-
-
-def _holds_a_file(folder: Path) -> bool:
-    """Whether there is a file, or a link to something, at any depth; hidden ones do not count."""
-    with storage_errors(folder):
-        inside = (path for path in folder.rglob("*") if path.name[0] != ".")
-        return any(path.is_file() or (path.is_symlink() and path.exists()) for path in inside)
 
 
 def _weights() -> str:
@@ -296,7 +339,7 @@ def _running_shell() -> str:
     return str(sys.modules["IPython"].get_ipython() or "") if "IPython" in sys.modules else ""
 
 
-def mount_drive(*, quiet: bool = False) -> Path | None:
+def mount_drive() -> Path | None:
     """Mount Google Drive on Colab and return its MyDrive folder; elsewhere print that there is none (article step 5).
 
     Raises:
@@ -305,54 +348,9 @@ def mount_drive(*, quiet: bool = False) -> Path | None:
     if environment() != "colab":
         print("Not on Colab: there is no Drive to mount.")
         return None
-    mountpoint = CONTENT / "drive"
-    mounted = _mount_state(mountpoint)
-    if mounted != "alive":
-        print("Mount with the account whose Drive holds your images.")
-        try:
-            from google.colab import drive
-
-            drive.mount(str(mountpoint), force_remount=mounted == "dropped", timeout_ms=MOUNT_S * 1000)
-        except Exception as error:  # Colab's own MessageError has no public name
-            raise _mount_error(error, mountpoint) from error
-        if _mount_state(mountpoint) != "alive":
-            remedy = f"Runtime > Restart session, then mount again. {WITHOUT_DRIVE}"
-            raise VggnbError("Drive was mounted but its MyDrive folder is not there.", mountpoint, remedy)
-    if not quiet or mounted != "alive":
-        print("Drive is mounted: your files are in MyDrive.")
-    return mountpoint / "MyDrive"
-
-
-def _mount_state(mountpoint: Path) -> str:
-    """Of a mount: "alive", "dropped" (it was there and its connection died) or "absent"."""
-    try:
-        os.stat(mountpoint / "MyDrive")
-    except OSError as error:
-        return "dropped" if error.errno in (errno.ENOTCONN, errno.EIO) else "absent"
-    return "alive"
-
-
-def _mount_error(error: Exception, mountpoint: Path) -> VggnbError:
-    """Explain a failed mount and what to do about it."""
-    text = f"{type(error).__name__}: {error}".lower()
-    if "credential propagation was unsuccessful" in text:
-        what = "Drive refused: the permission was not given."
-        remedy = "Run the cell again, choose the account whose Drive holds your images and tick every box; allow "
-        remedy += "pop-ups and third-party cookies for colab.research.google.com."
-    elif "must not already contain files" in text:
-        what = "The mount folder holds files, so Drive cannot be mounted on it."
-        remedy = "Runtime > Disconnect and delete runtime, then run the pages from the top; nothing on Drive is lost."
-    elif "timeout" in text:
-        what = "Drive did not answer in time."
-        remedy = "Run the cell again. If it persists, My Drive holds too many files at its top: move them into folders."
-    elif isinstance(error, NotImplementedError):
-        what, remedy = "This runtime cannot mount Drive.", "Use a hosted Colab runtime in the browser."
-    elif isinstance(error, ImportError):
-        what, remedy = "This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."
-    else:
-        what = f"Drive could not be mounted ({type(error).__name__}: {error})."
-        remedy = "Run the cell again and allow access in the window that opens."
-    return VggnbError(what, mountpoint, f"{remedy} {WITHOUT_DRIVE}")
+    colab.mount(CONTENT / "drive")
+    print("Drive is mounted: your files are in MyDrive.")
+    return CONTENT / "drive" / "MyDrive"
 
 
 def python_path() -> str:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vggnb import colab
 from vggnb.census import Manifest, Row
-from vggnb.features.store import Stored, StoredRows, write_shard
+from vggnb.features.store import Stored, StoredRows, keep, restore, write_shard
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
+from vggnb.paths import device_words, environment, kept_on_drive
 from vggnb.progress import tqdm
 from vggnb.recipe import POOLS, Recipe
 from vggnb.staging import check_apart
@@ -26,6 +28,7 @@ if TYPE_CHECKING:  # TensorFlow is imported only by the processes that run the n
 
     from vggnb.weights import WeightSource
 
+LONG_S = 60  # seconds; what takes longer is announced
 SHARD_BATCHES = 8  # a kill loses at most this many batches
 SHARD_BYTES = 32_000_000  # and a shard of large activations is closed before it holds so many
 ENGINES = ("local", "ray")
@@ -149,7 +152,7 @@ def extract(
     """
     rows = tuple(row for split in splits for row in manifest.of(split))
     engine = LocalEngine(manifest, recipe, VGG16(base, source, recipe, cut))
-    features = _fill(engine, Path(store), manifest, rows, progress)
+    features = _fill(engine, Path(store), manifest, rows, progress, cut=cut)
     return replace(features, values=features.values[:]) if cut == POOLS else features
 
 
@@ -195,11 +198,11 @@ def fill_store(
     store = make_folder(Path(store).absolute())
     job = Job(replace(manifest, rows=()), recipe, weights, store, cut, precision, network or vgg16)
     if engine == "local":
-        return _fill(LocalEngine(manifest, recipe, job.network(job)), store, manifest, rows, progress)
+        return _fill(LocalEngine(manifest, recipe, job.network(job)), store, manifest, rows, progress, cut=cut)
     from vggnb.features.ray_engine import RayEngine
 
     with RayEngine(job, address=address, gpus_per_worker=gpus_per_worker) as cluster:
-        return _fill(cluster, store, manifest, rows, progress)
+        return _fill(cluster, store, manifest, rows, progress, cut=cut)
 
 
 def vgg16(job: Job) -> "VGG16":
@@ -260,24 +263,36 @@ class LocalEngine:
         yield 0, unreadable
 
 
-def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progress: bool) -> Features:
+def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progress: bool, *, cut: str) -> Features:
     """Compute what the store lacks of these rows; where a file cannot be read, its copies are tried.
+
+    On Colab, pools are kept on Drive, if it is mounted, for the next runtime.
 
     Args:
         engine: `LocalEngine` or `RayEngine`.
     """
     start, folder = time.perf_counter(), make_folder(store / engine.key)
+    elsewhere = kept_on_drive(folder) if cut == POOLS else None
+    if elsewhere:
+        restore(folder, elsewhere)
     stored = Stored(folder, {row.sha256 for row in rows})
     stored.refresh()
     before, reasons, tried = len(stored.places), {}, set()
     answers: list[tuple[float, int]] = []  # time and number of images
     while missing := _missing(rows, stored.places, tried):
         words = {"desc": "VGG-16, once for each image", "unit": "image", "disable": not progress}
-        with tqdm(total=len(missing), **words) as bar:
-            for forwarded, unreadable in engine.run(missing, folder):
-                reasons.update(unreadable)
-                answers += [(time.perf_counter(), forwarded)] * bool(forwarded)
-                bar.update(forwarded + len(unreadable))
+        told = not progress
+        try:
+            with tqdm(total=len(missing), **words) as bar:
+                for forwarded, unreadable in engine.run(missing, folder):
+                    reasons.update(unreadable)
+                    answers += [(time.perf_counter(), forwarded)] * bool(forwarded)
+                    bar.update(forwarded + len(unreadable))
+                    if len(answers) > 1 and not told:
+                        told = _announce((len(missing) - bar.n) / _rate(start, answers), len(missing), engine.precision)
+        finally:  # also when it is interrupted
+            if elsewhere:
+                keep(folder, elsewhere)
         tried.update(row.path for row in missing)
         stored.refresh()
     if lost := tried.difference(reasons) - {row.path for row in rows if row.sha256 in stored.places}:
@@ -291,6 +306,16 @@ def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progre
     values = stored.rows(row.sha256 for row in kept)
     rest = {"workers": engine.workers, "images_per_s": round(_rate(start, answers), 3), "precision": engine.precision}
     return Features(kept, values, made, len(kept) - made, time.perf_counter() - start, left_out, **rest)
+
+
+def _announce(seconds: float, images: int, precision: str) -> bool:
+    """Say before a long computation how long it will take, measured on its first batches; True."""
+    if seconds > LONG_S:
+        minutes = counted(round(seconds / 60) or 1, "minute")
+        print(f"{counted(images, 'image')} pass through VGG-16 once: about {minutes} ({device_words()}, {precision}).")
+        if environment() == "colab" and "GPU" not in device_words().replace("no GPU", ""):
+            print(colab.GPU)
+    return True
 
 
 def _missing(rows: Iterable[Row], known: Container[str], tried: Container[str]) -> list[Row]:

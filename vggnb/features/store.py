@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnb.storage import VggnbError, sha256_bytes, storage_errors, write_bytes
+from vggnb.storage import VggnbError, make_folder, read_json, sha256_bytes, storage_errors, write_bytes, write_json
+
+INDEX = "index.json"  # beside shards that are kept elsewhere: {shard: [image hashes]}; written last
+KEPT_IMAGES = 20_000  # most of them in one shard that is kept elsewhere: 240 MB of pools
 
 Place = tuple[int, int]  # which shard, which of its records
 
@@ -107,3 +110,40 @@ class Stored:
     def rows(self, hashes: Iterable[str]) -> StoredRows:
         """The features of images, in this order, still on disk."""
         return StoredRows(self._shards, [self.places[name] for name in hashes], self._shape)
+
+
+def keep(folder: Path, elsewhere: Path) -> None:
+    """Bring what a folder of shards holds to a slow disk that stays (Drive), as few large shards; its index comes last.
+
+    Raises:
+        VggnbError: the disk is full or gone; what was kept before is untouched.
+    """
+    index = read_json(elsewhere / INDEX) if (elsewhere / INDEX).is_file() else {}
+    known, hashes, parts = {name for names in index.values() for name in names}, [], []
+
+    def write() -> None:
+        if hashes:
+            index[write_shard(make_folder(elsewhere), hashes, np.concatenate(parts)).name] = list(hashes)
+            write_json(elsewhere / INDEX, index)
+            hashes.clear(), parts.clear()
+
+    for path in sorted(Path(folder).glob("[!.]*.npy")):
+        records = open_shard(path)
+        names = [name.decode() for name in records["image"].tolist()]
+        if rows := [row for row, name in enumerate(names) if name not in known]:
+            hashes += [names[row] for row in rows]
+            parts.append(records["values"][rows])
+            known.update(names)
+        if len(hashes) >= KEPT_IMAGES:
+            write()
+    write()
+
+
+def restore(folder: Path, elsewhere: Path) -> None:
+    """Copy the shards that `keep` brought elsewhere, and that the folder lacks, into it."""
+    index = elsewhere / INDEX
+    for name in read_json(index) if index.is_file() else ():
+        if not (Path(folder) / name).is_file():
+            with storage_errors(elsewhere / name):
+                data = (elsewhere / name).read_bytes()
+            write_bytes(Path(folder) / name, data)

@@ -1,0 +1,95 @@
+"""What only Google Colab has: Drive, uploads from the user's computer and downloads to it, GPUs to choose."""
+
+import errno
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from vggnb.storage import VggnbError, make_folder
+
+MOUNT_S = 120  # seconds to wait for Drive
+WITHOUT_DRIVE = "To work without Drive, choose another SOURCE in the setup cell, such as 'upload a zip'."
+GPU = "In Colab, a GPU is about 50 times faster: Runtime > Change runtime type > T4 GPU."
+FAILURES = {  # part of the error's text -> what happened, what to do
+    "credential propagation was unsuccessful": (
+        "Drive refused: the permission was not given.",
+        "Run the cell again, choose the account whose Drive holds your images and tick every box; allow pop-ups and "
+        "third-party cookies for colab.research.google.com.",
+    ),
+    "must not already contain files": (
+        "The mount folder holds files, so Drive cannot be mounted on it.",
+        "Runtime > Disconnect and delete runtime, then run the pages from the top; nothing on Drive is lost.",
+    ),
+    "timeout": (
+        "Drive did not answer in time.",
+        "Run the cell again. If it persists, My Drive holds too many files at its top: move them into folders.",
+    ),
+    "notimplementederror": ("This runtime cannot mount Drive.", "Use a hosted Colab runtime in the browser."),
+    "importerror": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
+    "modulenotfounderror": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
+}
+
+
+def mount_state(mountpoint: Path) -> str:
+    """Of Google Drive: "mounted", "dropped" (it was mounted and its connection died) or "absent"."""
+    try:
+        os.stat(mountpoint / "MyDrive")
+    except OSError as error:
+        return "dropped" if error.errno in (errno.ENOTCONN, errno.EIO) else "absent"
+    return "mounted"
+
+
+def mount(mountpoint: Path) -> None:
+    """Mount Google Drive, unless it is mounted.
+
+    Raises:
+        VggnbError: it could not be mounted; the text says what to do.
+    """
+    if (state := mount_state(mountpoint)) == "mounted":
+        return
+    print("Mount with the account whose Drive holds your images.")
+    try:
+        from google.colab import drive
+
+        drive.mount(str(mountpoint), force_remount=state == "dropped", timeout_ms=MOUNT_S * 1000)
+    except Exception as error:  # Colab's own MessageError has no public name
+        text = f"{type(error).__name__}: {error}"
+        default = f"Drive could not be mounted ({text}).", "Run the cell again and allow access in its window."
+        what, remedy = next((words for part, words in FAILURES.items() if part in text.lower()), default)
+        raise VggnbError(what, mountpoint, f"{remedy} {WITHOUT_DRIVE}") from error
+    if mount_state(mountpoint) != "mounted":
+        remedy = f"Runtime > Restart session, then mount again. {WITHOUT_DRIVE}"
+        raise VggnbError("Drive was mounted but its MyDrive folder is not there.", mountpoint, remedy)
+
+
+def upload(folder: Path) -> Path:
+    """Ask for a file of the user's computer and put it into a folder.
+
+    Raises:
+        VggnbError: the upload was cancelled.
+    """
+    from google.colab import files
+
+    print("Choose a .zip with one folder for each class.")
+    if not (names := list(files.upload(target_dir=str(make_folder(folder))))):
+        raise VggnbError("Nothing was uploaded.", "SOURCE", "Run the cell again and choose a file, or another SOURCE.")
+    return folder / Path(names[0]).name
+
+
+def download(path: Path) -> None:
+    """Send a file to the user's computer, by the browser."""
+    from google.colab import files
+
+    files.download(str(path))
+
+
+def install(package: str) -> None:
+    """Install one package of PyPI, and nothing that it depends on, unless it is installed."""
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        print(f"Installing {package} ...")
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", package], check=False)
+        importlib.invalidate_caches()
