@@ -2,12 +2,13 @@
 
 import errno
 import io
+import shutil
 
 import numpy as np
 import pytest
 from faults import every
 
-from vggnb.features.store import Stored, write_shard
+from vggnb.features.store import INDEX, Stored, keep, restore, write_shard
 from vggnb.storage import VggnbError, sha256_bytes
 
 
@@ -120,3 +121,37 @@ def npy(array):
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+def test_shards_are_kept_elsewhere_as_few_files_and_come_back(folder, tmp_path_factory):
+    drive, fresh = tmp_path_factory.mktemp("drive") / "features", tmp_path_factory.mktemp("fresh")
+    keep(folder, drive)
+    restore(fresh, drive)
+    assert len(list(drive.glob("*.npy"))) == len(list(fresh.iterdir())) == 1, "three shards became one"
+    assert look(fresh, names(10)).rows(names(10))[:][:, 0, 0].tolist() == list(range(10))
+    write_shard(fresh, names(2, 10), np.full((2, 2, 3), 10, np.float16))
+    keep(fresh, drive), keep(fresh, drive), keep(folder, drive)
+    assert len(list(drive.glob("*.npy"))) == 2, "only what is new is written"
+    (drive / INDEX).unlink()
+    restore(empty := tmp_path_factory.mktemp("empty"), drive)
+    assert not list(empty.iterdir()), "without an index nothing was finished"
+
+
+def test_features_kept_on_drive_need_no_image_in_the_next_runtime(photos, monkeypatch, tmp_path):
+    from vggnb import paths
+    from vggnb.census import assign_splits, take_census
+    from vggnb.features import extract
+    from vggnb.model import build_base
+    from vggnb.recipe import Recipe
+
+    content, recipe = tmp_path / "content", Recipe.best().with_(image_size=32)
+    (content / "drive" / "MyDrive").mkdir(parents=True)
+    monkeypatch.setattr(paths, "CONTENT", content)
+    monkeypatch.delenv("VGGNB_HOME")
+    manifest = assign_splits(take_census(photos, progress=False))
+    base, source = build_base(recipe, "none")
+    first = extract(manifest, recipe, base, source, store=content / "vggnb" / "features", progress=False)
+    shutil.rmtree(content / "vggnb")  # another runtime
+    again = extract(manifest, recipe, base, source, store=content / "vggnb" / "features", progress=False)
+    assert (first.images_forwarded, again.images_forwarded) == (24, 0) and (first.values == again.values).all()
+    assert len(list(content.glob("drive/MyDrive/vggnb/features/*/*.npy"))) == 1

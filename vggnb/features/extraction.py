@@ -313,7 +313,7 @@ def _announce(seconds: float, images: int, precision: str) -> bool:
     if seconds > LONG_S:
         minutes = counted(round(seconds / 60) or 1, "minute")
         print(f"{counted(images, 'image')} pass through VGG-16 once: about {minutes} ({device_words()}, {precision}).")
-        if environment() == "colab" and "GPU" not in device_words().replace("no GPU", ""):
+        if environment() == "colab" and "no GPU" in device_words():
             print(colab.GPU)
     return True
 

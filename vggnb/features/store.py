@@ -112,13 +112,20 @@ class Stored:
         return StoredRows(self._shards, [self.places[name] for name in hashes], self._shape)
 
 
+def kept(elsewhere: Path) -> dict[str, list[str]]:
+    """The image hashes of each shard that `keep` has finished."""
+    index = Path(elsewhere) / INDEX
+    found = read_json(index, "Remove this file: the features are computed again.") if index.is_file() else {}
+    return {name: hashes for name, hashes in found.items() if (Path(elsewhere) / name).is_file()}
+
+
 def keep(folder: Path, elsewhere: Path) -> None:
     """Bring what a folder of shards holds to a slow disk that stays (Drive), as few large shards; its index comes last.
 
     Raises:
         VggnbError: the disk is full or gone; what was kept before is untouched.
     """
-    index = read_json(elsewhere / INDEX) if (elsewhere / INDEX).is_file() else {}
+    index = kept(elsewhere)
     known, hashes, parts = {name for names in index.values() for name in names}, [], []
 
     def write() -> None:
@@ -141,8 +148,7 @@ def keep(folder: Path, elsewhere: Path) -> None:
 
 def restore(folder: Path, elsewhere: Path) -> None:
     """Copy the shards that `keep` brought elsewhere, and that the folder lacks, into it."""
-    index = elsewhere / INDEX
-    for name in read_json(index) if index.is_file() else ():
+    for name in kept(elsewhere):
         if not (Path(folder) / name).is_file():
             with storage_errors(elsewhere / name):
                 data = (elsewhere / name).read_bytes()
