@@ -3,16 +3,13 @@
 #
 # After this page you can
 #
-# - see which places of an image counted for a class, by two independent methods,
-# - test such a map before you trust it: does it depend on the model, and does it find what is known to decide?
-# - look at the map of a mistake,
-# - detect a model that has learned a shortcut, and say what a heat map cannot show.
+# - see which places of an image counted for a class, by two methods,
+# - test such a map: does it depend on the model, and does it find what is known to decide?
+# - detect a model that has learned a shortcut,
+# - say what a heat map cannot show.
 #
-# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now), and the run of page 9 if there is one.
-# **Writes** two copies of the sample with stickers, and two runs, under `<home>`. **Takes** about a minute in quick on
-# two CPU cores; in full about 5 minutes.
-#
-# *This is not a diagnostic device, and a heat map does not make it one.*
+# **Beyond the article.** **Reads** the bundle of page 7 (or makes it now). **Writes** a copy of the sample with stickers
+# and two runs, under `<home>`. **Takes** about a minute in quick on two CPU cores; in full about 5 minutes.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -53,252 +50,208 @@ from vggnb.train import open_or_train
 
 recipe = Recipe.best().with_(image_size=ws.image_size)
 manifest = open_manifest(ws, recipe)
-run = open_or_train(manifest, recipe, ws.runs / "best", weights=ws.weights, store=ws.features, precision=ws.precision)
-bundle = open_or_save(run, run.folder / "bundle", name="Skin")
+run = open_or_train(manifest, recipe, ws.runs / "best", **ws.training)
+bundle = open_or_save(run)
 print(bundle)
 
 # %% [markdown]
 # ## A map for each class
 #
-# Page 8 introduced **Grad-CAM**. You choose the class; it need not be the predicted one. The image is from
-# *validation*, so that the test images stay out of every later decision. Compare the two maps:
+# Page 8 introduced **Grad-CAM**. It works for any class, not only the predicted one. Compare the maps of a validation
+# image:
 
 # %%
 from vggnb import figures
 from vggnb.explain import grad_cam
 from vggnb.generators import read_row
 
-row = [row for row in manifest.of("validation") if row.class_name == manifest.classes[1]][0]
+row = next(row for row in manifest.of("validation") if row.label == 1)
 image = read_row(manifest, row, recipe)
-maps = {f"for {name}": grad_cam(bundle.model, image, class_index=k) for k, name in enumerate(bundle.classes)}
+maps = {f"for {name}": grad_cam(bundle.model, image, class_index=k) for k, name in enumerate(bundle.classes[:3])}
+print(f"The image belongs to {row.class_name}.")
 figures.heatmap_overlay(image, maps)
 
 # %% [markdown]
-# The image belongs to the class of the map on the right. The maps are as coarse as on page 8 (6 x 6 cells at 96 pixels,
-# 14 x 14 at 224). Each map is scaled by its own maximum, so the maps do not show which class has more evidence.
+# Each map is scaled by its own maximum: the maps do not show which class has more evidence.
 #
 # ## A second method
 #
-# **Occlusion** does not use the inside of the model. It covers one part of the image after the other with the image's
-# mean colour and measures how far the probability of the class falls. Compare the two maps of the same class:
+# **Occlusion** covers one part of the image after the other with its mean colour, and measures how far the probability
+# of the class falls:
 
 # %%
 from vggnb.explain import occlusion, similarity
 
-trained_map, covered = maps[f"for {bundle.classes[1]}"], occlusion(bundle.model, image, class_index=1)
-figures.heatmap_overlay(image, {"Grad-CAM": trained_map, "occlusion": covered})
-
-# %%
-print(f"likeness of the two maps: {similarity(trained_map, covered):.2f}")
+of_class, covered = grad_cam(bundle.model, image, class_index=1), occlusion(bundle.model, image, class_index=1)
+print(f"Similarity of the two maps: {similarity(of_class, covered):.2f}")
+figures.heatmap_overlay(image, {"Grad-CAM": of_class, "occlusion": covered})
 
 # %% [markdown]
-# The similarity is Spearman's rank correlation: 1 means the same order of all places, 0 no relation, below 0 the
-# opposite order. Do not expect 1, for two reasons:
-#
-# - Grad-CAM covers only what passes through the last block. The recipe `best` also uses the four blocks before it, and
-#   occlusion covers all of them.
-# - A patch of one colour does not occur in the training images. Over a dark corner it is a bright spot.
+# The similarity is Spearman's rank correlation: 1 means the same order of all places, 0 no relation. Do not expect 1:
+# Grad-CAM covers only what passes through the last block, and patches of one colour do not occur in training.
 #
 # ## Test 1: does the map depend on the model?
 #
-# An edge detector also draws convincing maps, without any knowledge of the classes. So shuffle the model's weights:
-# first those of the output, then also those of the last block, and so on down to the first (Adebayo and others 2018).
-# **A map that stays the same depends on the image and not on the model.**
+# An edge detector draws convincing maps, too, and knows no classes. So shuffle the weights of the model: first those of
+# the output, then also those of the last blocks (Adebayo and others 2018). **A map that stays the same depends on the
+# image, not on the model.**
 
 # %%
 from vggnb.explain import shuffled
 
-layers = {"output": "probabilities", "and block 5": "block5_conv1", "and 3, 4": "block3_conv1", "all": "block1_conv1"}
-forgetful = {name: shuffled(bundle.model, from_layer=layer) for name, layer in layers.items()}
-stages = {"as trained": bundle.model} | forgetful
-figures.heatmap_overlay(image, {name: grad_cam(model, image, class_index=1) for name, model in stages.items()})
+layers = {"output": "probabilities", "+ block 5": "block5_conv1", "+ 3 and 4": "block3_conv1"}
+models = {"trained": bundle.model} | {name: shuffled(bundle.model, from_layer=layer) for name, layer in layers.items()}
+figures.heatmap_overlay(image, {name: grad_cam(model, image, class_index=1) for name, model in models.items()})
 
 # %% [markdown]
-# With a shuffled output the map of the sample's image is hottest in the same place as before. One image is not enough;
-# here is the mean over a third of the validation images:
+# One image is not enough. Here is the mean over several validation images:
 
 # %%
 import numpy as np
+from vggnb.generators import read_rows
 
-some = np.stack([read_row(manifest, row, recipe) for row in manifest.of("validation")[::3]])
-trained = grad_cam(bundle.model, some, class_index=1)
-for name, model in forgetful.items():
-    likeness = [similarity(*pair) for pair in zip(trained, grad_cam(model, some, class_index=1))]
-    print(f"shuffled: {name:<12} mean likeness to the map as trained {np.mean(likeness):.2f}")
+rows = manifest.of("validation")
+some = read_rows(manifest, rows[:: len(rows) // 25 + 1], recipe)
+heats = {name: grad_cam(model, some, class_index=1) for name, model in models.items()}
+for name in layers:
+    mean = np.mean([similarity(*pair) for pair in zip(heats["trained"], heats[name])])
+    print(f"shuffled: {name:<10} mean similarity {mean:.2f}")
 
 # %% [markdown]
-# The similarity must be far below 1; on the sample it is near 0. If it stayed near 1, the map would be worthless,
-# however well it fits the lesion. A map without any heat has the similarity 0.
+# The similarity must be far below 1. Near 1, the map would be worthless, however well it fits the object.
 #
 # ## Test 2: does the map find what is known to decide?
 #
-# In real images nobody knows what decides. So plant it: put a round green sticker into a corner of every *benign* image
-# of the sample and change nothing else. Real collections have such marks: rulers beside malignant lesions, a surgeon's
-# ink, coloured patches beside benign ones. Then train on these images:
+# In real images nobody knows what decides. So this part uses the sample and plants a shortcut: a green sticker in a
+# corner of every *benign* image. Real collections have such marks, for example rulers and ink.
 
 # %%
 from vggnb.census import assign_splits, take_census
 from vggnb.datasets import marked_sample, sample
 
 marked = assign_splits(take_census(marked_sample(ws.home / "marked"), progress=False))
-marked_run = open_or_train(marked, recipe, ws.runs / "marked", weights=ws.weights, store=ws.features, precision=ws.precision)
-figures.images(marked, marked.of("test")[::14])
+stickers = open_or_train(marked, recipe, ws.runs / "marked", **ws.training)
+figures.images(marked, marked.of("test")[::60])
 
 # %% [markdown]
-# Evaluate this model three times: on test images like those in training, on the same images without the sticker, and
-# with the sticker on the *malignant* ones instead.
+# Evaluate the model trained on these images with stickers and without:
 
 # %%
 from vggnb.evaluate import evaluate_folder
 
-swapped = marked_sample(ws.home / "marked-malignant", marked="malignant")
-for name, folder in (("as in training", marked.dataset), ("no sticker", sample()), ("on the malignant", swapped)):
-    metrics = evaluate_folder(marked_run, take_census(folder, progress=False), progress=False).metrics
-    print(f"{name:<18} accuracy {metrics['accuracy']}   malignant found {metrics['sensitivity']}")
+for name, folder in (("with stickers", marked.dataset), ("without", sample())):
+    metrics = evaluate_folder(stickers, take_census(folder, progress=False), progress=False).metrics
+    print(f"{name:<14} accuracy {metrics['accuracy']}")
 
 # %% [markdown]
-# **Perfect on its own test images, and useless.** Census, split and intervals were correct. The number is still
-# misleading, because the test images have the same flaw as the training images. Without the sticker the model predicts
-# malignant; with the sticker on a malignant lesion it predicts benign.
+# **Perfect on its own test images, and useless without stickers.** The number misleads because the test images have the
+# same flaw as the training images.
 #
-# Would a heat map have shown this?
+# Would a heat map have shown this? In how many benign images is the hottest place on the sticker? For comparison, count
+# the same for a model trained without stickers:
 
 # %%
-fooled = marked_run.classifier()
-rows = [row for row in marked.of("test") if row.class_name == "benign"][::2]
-stuck = np.stack([read_row(marked, row, recipe) for row in rows])
-maps = {"Grad-CAM": grad_cam(fooled, stuck[2], class_index=0), "occlusion": occlusion(fooled, stuck[2], class_index=0)}
-figures.heatmap_overlay(stuck[2], maps)
-
-# %% [markdown]
-# The map for *benign* points to the corner with the sticker. To count over 20 images, compare each with its original:
-# the sticker is where the pixels differ. In how many images is the hottest place on the sticker?
-#
-# For comparison, count the same for a model trained without stickers, and for a layer in the middle of the network,
-# whose map is four times finer.
-
-# %%
-from vggnb.explain import share_of_heat
-from vggnb.images import read_image
-
 plain = assign_splits(take_census(sample(), progress=False))
-honest = open_or_train(plain, recipe, ws.runs / "unmarked", weights=ws.weights, store=ws.features, precision=ws.precision).classifier()
-clean = np.stack([read_image((sample() / row.path).with_suffix(".jpg"), size=recipe.image_size) for row in rows])
-places = (stuck != clean).any(axis=3)
-print(f"the sticker is {places.mean():.2f} of the picture")
+clean = open_or_train(plain, recipe, ws.runs / "unmarked", **ws.training)
+shortcut, sound = stickers.classifier(), clean.classifier()
+pairs = [pair for pair in zip(marked.of("test"), plain.of("test")) if pair[0].class_name == "benign"][::5]
+with_sticker = read_rows(marked, [pair[0] for pair in pairs], recipe)
+places = (with_sticker != read_rows(plain, [pair[1] for pair in pairs], recipe)).any(axis=3)
+print(f"The sticker covers {places.mean():.0%} of an image.")
 
 # %%
+from vggnb.explain import hottest_inside
 from vggnb.metrics import wilson
 
 for layer in ("block5_conv3", "block3_conv3"):
-    for name, model in (("trained on stickers", fooled), ("trained without", honest)):
-        heats = grad_cam(model, stuck, class_index=0, layer=layer)
-        hits = sum(bool(place.flat[heat.argmax()]) for heat, place in zip(heats, places))
-        share = np.median([share_of_heat(*pair) for pair in zip(heats, places)])
-        print(f"{layer}, {name:<20} share of heat {share:.2f}; hottest there: {hits} of {len(rows)}, {wilson(hits, len(rows))}")
+    for name, model in (("with stickers", shortcut), ("without", sound)):
+        hits = hottest_inside(grad_cam(model, with_sticker, class_index=0, layer=layer), places)
+        print(f"{layer}, trained {name:<14} hottest on the sticker: {hits} of {len(pairs)}, {wilson(hits, len(pairs))}")
+
+# %%
+heats = {"Grad-CAM": grad_cam(shortcut, with_sticker[0], class_index=0)}
+figures.heatmap_overlay(with_sticker[0], heats | {"occlusion": occlusion(shortcut, with_sticker[0], class_index=0)})
 
 # %% [markdown]
-# In both layers the map of the model trained on stickers is hottest on the sticker far more often than by chance, and
-# more often than that of the other model. With 20 images the intervals are wide.
-#
-# A map belongs to one layer. A colour can be detected early in the network, and a cell of the coarse map is as large as
-# the whole sticker, so the finer map can locate it better. If only one of two layers or methods points to a place,
-# examine more images.
+# The model with the shortcut points to the sticker far more often. A map belongs to one layer: block 3 has a finer map,
+# and colours are detected early. Try more than one layer and more than one image.
 #
 # ## The map of a mistake
 #
-# Back to the first model and its most confident mistake on validation. What counts for the predicted class, and what
-# for the true one? (The mistake is an out-of-fold prediction; the maps show the final model, which was trained on this
-# image, too.)
+# Back to the first model, and its most confident mistake on validation:
 
 # %%
 from vggnb.evaluate import predict_split
+from vggnb.images import read_image
 from vggnb.metrics import find_mistakes, least_confident
 
 predictions = predict_split(run, "validation")
 wrong = (find_mistakes(predictions, run.classes) or least_confident(predictions, run.classes))[0]
-print(wrong)
 pixels = read_image(manifest.dataset / wrong.path, size=recipe.image_size)
-maps = {f"for {name}": grad_cam(bundle.model, pixels, class_index=k) for k, name in enumerate(run.classes)}
-figures.heatmap_overlay(pixels, maps)
+names = dict.fromkeys((wrong.predicted, wrong.class_name))
+print(wrong)
+figures.heatmap_overlay(pixels, {f"for {name}": grad_cam(bundle.model, pixels, class_index=run.classes.index(name)) for name in names})
 
 # %% [markdown]
-# On the sample's image the evidence for *malignant*, the wrong class, is at the upper edge.
-#
-# Use such maps to form a hypothesis: a hair, a dark corner or a ruler that is hot in many images. Then test it as
-# above: cover the object in all images, or take images without it, and see whether the metrics change. The map itself
-# is not a test.
+# Use such a map to form a hypothesis, such as a border that is hot in many images. Then test it: cover the border in all
+# images and evaluate again.
 #
 # ## What a heat map cannot show
 #
-# Here is a malignant lesion without a sticker. Both models predict malignant; the probabilities are printed below. One
-# model was trained on stickers and predicts malignant because there is no sticker. Which one is it?
+# Here is a malignant image of the sample and the maps of both models. One of them predicts malignant because there is
+# no sticker. Which one?
 
 # %%
-lesions = np.stack([read_row(marked, row, recipe) for row in marked.of("test") if row.class_name == "malignant"][::4])
-first, second = (grad_cam(model, lesions, class_index=1) for model in (honest, fooled))
-figures.heatmap_overlay(lesions[1], {"one of them": first[1], "the other": second[1]})
+from vggnb.model import compiled
 
-# %%
-likeness = np.mean([similarity(*pair) for pair in zip(first, second)])
-print(f"this lesion, malignant: {honest.predict_on_batch(lesions[1:2] * 1.0)[0, 1]:.2f} and {fooled.predict_on_batch(lesions[1:2] * 1.0)[0, 1]:.2f}")
-print(f"mean likeness of the two models' maps on {len(lesions)} malignant lesions: {likeness:.2f}")
-print(f"malignant, says the honest one: {honest.predict_on_batch(lesions * 1.0)[:, 1].mean():.2f}", end=" ")
-print(f"and the other: {fooled.predict_on_batch(lesions * 1.0)[:, 1].mean():.2f} on average")
+lesions = read_rows(marked, [row for row in marked.of("test") if row.class_name == "malignant"][:8], recipe)
+first, second = (grad_cam(model, lesions[1], class_index=1) for model in (sound, shortcut))
+probabilities = [compiled(model)(lesions[1:2])[0, 1] for model in (sound, shortcut)]
+print("Probability of malignant:", *(f"{p:.2f}" for p in probabilities))
+figures.heatmap_overlay(lesions[1], {"first model": first, "second model": second})
 
 # %% [markdown]
-# The maps do not answer it. The model trained on stickers is on the right, although its map fits the lesion better. It
-# uses the *absence* of the sticker, and what is absent has no heat.
+# The second one. What is absent has no heat.
 #
-# - A map shows **where**, not what or why: colour, edges and texture of a place are one warm spot.
-# - It cannot show what is **absent**, nor a property of the whole image, such as light or sharpness.
-# - It is **coarse**, and it belongs to one layer, one class and one image. Count over many images.
-# - **A map that looks wrong is a reason to investigate. A map that looks right proves nothing**: the model may use the
-#   lesion in the wrong way.
-#
-# ## The model of page 9
-#
-# The same functions work on a fine-tuned model:
-
-# %%
-from vggnb.train import open_run
-
-if (ws.runs / "fine-tuned" / "run.json").is_file():
-    tuned = open_run(ws.runs / "fine-tuned")
-    heat = grad_cam(tuned.classifier(), image, class_index=1)
-    print(f"likeness to the map above: {similarity(heat, trained_map):.2f}")
-else:
-    print("Page 9 has not run yet: come back after it.")
+# - A map shows **where**, not what or why.
+# - It cannot show what is **absent**, nor a property of the whole image, such as its sharpness.
+# - It is **coarse**, and belongs to one layer, one class and one image.
+# - **A map that looks wrong is a reason to investigate. A map that looks right proves nothing.**
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Put the sticker on only half of the benign images (`share=0.5`), train, and evaluate on the sample without stickers.
-# Does the model still depend on the sticker? Where is the heat with a sticker, and where without?
+# Swap the stickers: `marked_sample(ws.home / "swapped", marked="malignant")` puts them on the malignant images instead.
+# Which accuracy does the model with the shortcut have there? First guess, then compute it.
 #
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# half = assign_splits(take_census(marked_sample(ws.home / "marked-half", share=0.5), progress=False))
-# half_run = open_or_train(half, recipe, ws.runs / "marked-half", weights=ws.weights, store=ws.features, precision=ws.precision)
-# print(evaluate_folder(half_run, take_census(sample(), progress=False), progress=False).metrics["accuracy"])
-# model = half_run.classifier()
-# display(figures.heatmap_overlay(stuck[2], {"sticker": grad_cam(model, stuck[2], class_index=0)}))
-# figures.heatmap_overlay(clean[2], {"none": grad_cam(model, clean[2], class_index=0)})
+# swapped = take_census(marked_sample(ws.home / "swapped", marked="malignant"), progress=False)
+# accuracy = evaluate_folder(stickers, swapped, progress=False).metrics["accuracy"].value
 # ```
 #
-# The benign images without a sticker force the model to use the lesions, too, so it loses less when the sticker is
-# gone. The remedy for real images is the same: every class with and without the mark.
+# The model predicts the class by the sticker alone. The remedy: images of every class with and without the mark.
 # </details>
 
+# %% tags=["check", "hide-input"]
+# @title Run this cell so that check(n) works {"display-mode": "form"}
+from vggnb.exercises import checks
+
+check = checks(
+    globals(),
+    accuracy=lambda answer: answer < 0.2
+    or ("That is the accuracy of guessing. The model has a rule, and it is now wrong." if answer < 0.9 else "Every sticker now is on the other class."),
+)
+
 # %%
-# your code here
+accuracy = ...
+check(1)
 
 # %% [markdown]
 # ## What you can do now
 #
 # You mapped the evidence for a class by two methods, tested the maps with shuffled weights and a planted sticker, and
-# looked at a mistake. You detected a model that was perfect on its own test images and useless, and know what a map
-# cannot show.
+# detected a model that was perfect on its own test images and useless elsewhere.
 #
-# Next: [11. Many classes: the same pages for more than two](11_many_classes.ipynb)
+# Next: [11. Solar cells: a real case](11_solar_cells.ipynb)

@@ -70,6 +70,7 @@ print(ws)"""
 COLAB = "https://colab.research.google.com"
 BADGE = "[![Open In Colab]"  # how the line starts
 OVERVIEW = "06_evaluate"  # the page whose first figure README shows
+WITHOUT_IMAGES = "11_solar_cells"  # the page whose images have a licence that does not let them be committed
 FILTERS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}  # as in pyproject.toml
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -203,6 +204,20 @@ def clean_outputs(notebook, home: Path, where: str) -> None:
             cell.outputs = clean(cell.outputs)
 
 
+def holds_images(cell) -> bool:
+    """Whether an output shows images of the dataset: figures of images are JPEG, thumbnails stand in HTML."""
+    data = [output.get("data", {}) for output in cell.get("outputs", [])]
+    return any("image/jpeg" in one or "<img" in str(one.get("text/html", "")) for one in data)
+
+
+def empty_images(notebook, where: str) -> None:
+    """Empty the outputs of cells that show images; nbval is told by a tag that it cannot compare them."""
+    for cell in filter(holds_images, notebook.cells):
+        if "nbval-ignore-output" not in tags(cell):
+            raise SystemExit(f"{where}, cell {cell.id} shows images: tag it nbval-ignore-output.")
+        cell.outputs = []
+
+
 def write_if_changed(path: Path, text: str) -> str:
     """Write a text file unless it holds just that; say which of the two."""
     if path.is_file() and path.read_text("utf-8") == text:
@@ -233,6 +248,8 @@ def build_page(path: Path, home: Path | None, write: bool) -> None:
         except CellExecutionError as error:
             raise SystemExit(f"{path.name}: a cell failed.\n{error}") from error
         clean_outputs(notebook, home, path.name)
+        if name == WITHOUT_IMAGES:
+            empty_images(notebook, path.name)
     elif target.is_file():
         keep_outputs(notebook, nbformat.read(target, as_version=4))
     state = "run only"

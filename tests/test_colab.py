@@ -48,7 +48,7 @@ def test_page_runs_on_colab(path, colab):
     if path.stem == "05_train":  # pages that write nothing make no folder
         assert (content / "drive" / "MyDrive" / "vggnb" / "runs").is_dir(), "runs belong on Drive"
     if path.stem == "07_save":
-        assert (content / "drive/MyDrive/vggnb/runs/sample/best/bundle/VGG_Skin.keras").is_file()
+        assert (content / "drive/MyDrive/vggnb/runs/sample/best/bundle/VGG_sample.keras").is_file()
     assert not (content / "drive/MyDrive/vggnb/features").exists(), "features belong on the local disk"
 
 

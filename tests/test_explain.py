@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggnb.explain import grad_cam, occlusion, share_of_heat, shuffled, similarity
+from vggnb.explain import grad_cam, hottest_inside, occlusion, share_of_heat, shuffled, similarity
 from vggnb.generators import read_row
 from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import BLOCKS, Recipe
@@ -184,6 +184,7 @@ def test_share_of_heat():
     heat, place = np.array([[3.0, 1.0], [-8.0, 0.0]]), np.array([[True, False], [True, False]])
     assert share_of_heat(heat, place) == 0.75
     assert share_of_heat(np.zeros((2, 2)), place) == 0
+    assert hottest_inside(np.stack([heat, -heat, heat]), np.stack([place, place, ~place])) == 2
 
 
 # VGG-16 with its published weights, really fine-tuned, and saved

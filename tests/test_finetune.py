@@ -19,10 +19,11 @@ from vggnb.explain import grad_cam
 from vggnb.model import build_classifier
 from vggnb.recipe import CONVOLUTIONS, Recipe
 from vggnb.save import load_bundle, save_bundle
-from vggnb.storage import VggnbError
-from vggnb.train import Stopped, augment, fine_tune, fit, open_run, train
+from vggnb.storage import VggnbError, write_json
+from vggnb.train import Stopped, augment, fine_tune, fit, open_or_train, open_run, train
 from vggnb.train.augment import Images
 from vggnb.train.finetune import build_network
+from vggnb.train.run_files import record
 from vggnb.weights import weights_sha256
 
 TINY = {"fine_tune": "block5_conv2", "fine_tune_epochs": 3, "fine_tune_rate": 1e-6, "batch_size": 6}
@@ -62,6 +63,10 @@ def test_an_augmented_image_depends_on_seed_epoch_and_index_alone():
     assert together.min() >= 0 and together.max() <= 255
     for seed, epoch, index in ((8, 2, 1), (7, 3, 1), (7, 2, 2)):
         assert not np.array_equal(augment.augment(images[1:2], [index], kinds, seed=seed, epoch=epoch), alone)
+    shown = augment.augmented_versions(images[1], Recipe.fine().with_(augment=kinds, seed=7), epochs=3)
+    first = augment.augment(images[1:2], [0], kinds, seed=7, epoch=0)
+    assert shown.shape == (4, *images[1].shape) and np.array_equal(shown[0], images[1])
+    assert np.array_equal(shown[1], first[0])
 
 
 @pytest.mark.parametrize("kind, count", [("flips", 2), ("rotations", 4), ("brightness", 60), ("contrast", 60)])
@@ -208,8 +213,21 @@ def test_the_recipe_fine_trains_head_and_convolutions_and_says_what_it_costs(man
     assert "2 epochs on 16 images of train, then 2 epochs on 24 images of train and validation; about" in said
     assert run.fine_tuned()["from_block"] == "block5_conv3" and open_run(run.folder).recipe == recipe
     before = run.fine_tuned()
+    assert len(run.fine_tuning().rows) == 3 and list(run.fine_tuning().rows) == before["history"]
     train(manifest, recipe, tmp_path / "run", **places)
     assert run.fine_tuned() == before and "fresh=True" in capsys.readouterr().out
+    assert open_or_train(manifest, recipe, run.folder, **places) == run and not capsys.readouterr().out
+
+
+def test_a_run_whose_fine_tuning_was_interrupted_is_not_taken_for_finished(best_run, manifest, tmp_path, monkeypatch):
+    calls, run = [], copy_of(best_run[0], tmp_path / "run")
+    recipe = run.recipe.with_(**TINY)
+    write_json(run.folder / "recipe.json", recipe.to_dict())
+    record(run, run.training(), {}, extend=True)
+    monkeypatch.setattr("vggnb.train.head.train", lambda *args, **options: calls.append(args[1]) or (run, None))
+    assert not run.fine_tuning().rows
+    open_or_train(manifest, recipe, run.folder, weights="none", store=tmp_path)
+    assert calls == [recipe]
 
 
 def test_the_same_again_is_taken_from_the_run_and_another_choice_is_not(tuned, base, tmp_path, capsys):

@@ -211,6 +211,34 @@ def test_page(stem):
     assert not problems, "\n".join([stem, *problems])
 
 
+def test_no_image_of_the_solar_cells_is_committed(good):
+    """Their licence is not ours. Of charts, which are PNG, the text says that they are figures."""
+
+    def images(notebook):
+        outputs = [
+            out for cell in notebook.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})
+        ]
+        photos = [out for out in outputs if not out.data.get("text/plain", "").startswith("[a figure")]
+        return [cell.id for cell in notebook.cells if build.holds_images(cell)] + photos
+
+    page = load(NOTEBOOKS / f"{build.WITHOUT_IMAGES}.ipynb")
+    assert images(page.notebook) == []
+    tagged = [cell for _, cell in page.code if "nbval-ignore-output" in build.tags(cell)]
+    assert any(not cell.outputs and cell.execution_count for cell in tagged)
+    cell = good.notebook.cells[2]
+    for data in ({"image/jpeg": "aaaa"}, {"text/html": "<table><img src='data:'></table>"}):
+        cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
+        assert images(good.notebook) == [cell.id]
+        with pytest.raises(SystemExit, match="shows images: tag it"):
+            build.empty_images(good.notebook, "11.py")
+        cell.metadata["tags"] = ["nbval-ignore-output"]
+        build.empty_images(good.notebook, "11.py")
+        assert cell.outputs == [] and cell.execution_count == 2
+        cell.metadata.pop("tags")
+    cell.outputs = [nbformat.v4.new_output("display_data", data={"image/png": "aaaa", "text/plain": "<PIL.Image>"})]
+    assert images(good.notebook)
+
+
 # README's table of the article's steps
 
 

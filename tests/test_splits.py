@@ -188,6 +188,7 @@ def test_a_manifest_survives_writing_and_reading_whatever_the_names(tmp_path):
     manifest = replace(manifest, rows=(*manifest.rows, replace(row("y", 1), class_name='b"e,e')))
     manifest.write(tmp_path / "manifest.csv")
     assert Manifest.read(tmp_path / "manifest.csv") == manifest
+    assert manifest.only(rows[1:]).rows == tuple(rows[1:]) and manifest.only(rows).classes == manifest.classes
 
 
 def test_a_manifest_is_a_table_that_other_programs_can_read(tmp_path):

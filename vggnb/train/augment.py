@@ -46,6 +46,19 @@ def augment(images: np.ndarray, indices: Sequence[int], kinds: Sequence[str], *,
     return np.clip(changed, 0, 255, out=changed)
 
 
+def augmented_versions(image: np.ndarray, recipe: Recipe, *, epochs: int) -> np.ndarray:
+    """An image, and how the recipe changes it in each of the first epochs.
+
+    Args:
+        image: uint8 or float32 (size, size, 3), RGB, 0 to 255.
+
+    Returns:
+        float32 (1 + epochs, size, size, 3), 0 to 255; the unchanged image first.
+    """
+    changed = (augment(image[None], [0], recipe.augment, seed=recipe.seed, epoch=epoch) for epoch in range(epochs))
+    return np.concatenate([image[None].astype(np.float32), *changed])
+
+
 class Images:
     """Batches of a dataset's images: each file is decoded once, where memory holds them all."""
 

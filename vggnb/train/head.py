@@ -209,7 +209,7 @@ def train(
 def open_or_train(
     manifest: Manifest, recipe: Recipe, folder: Path, *, weights: str, store: Path, precision: str = "float32"
 ) -> Run:
-    """The trained run in this folder; when there is none yet, it is trained first, and a line says so.
+    """The trained run in this folder; without one, it is trained first, or an interrupted fine-tuning is continued.
 
     Raises:
         VggnbError: the folder holds a run with another recipe or other images.
@@ -217,7 +217,7 @@ def open_or_train(
     if (Path(folder) / "run.json").is_file():
         run = open_run(folder)
         check_same(run, manifest, recipe)
-        if run.is_trained():
+        if run.is_trained() and (run.fine_tuned() or not recipe.fine_tune):
             return run
     print(f"No trained run '{Path(folder).name}' yet: training it now.")
     return train(manifest, recipe, folder, weights=weights, store=store, precision=precision)[0]

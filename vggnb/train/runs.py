@@ -131,6 +131,10 @@ class Run:
         """The facts of fine-tuning (from_block, history, ...), if it was the last step."""
         return self.training().get("fine_tune")
 
+    def fine_tuning(self) -> History:
+        """The epochs of fine-tuning, as `fine_tune` returned them; empty if there was none."""
+        return History(tuple((self.fine_tuned() or {}).get("history", ())))
+
     def head(self) -> keras.Model:
         """The trained head.
 
