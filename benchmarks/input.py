@@ -37,7 +37,7 @@ class Nothing:
         self.batch = batch_size(job.recipe.image_size)
 
     def __call__(self, pixels):
-        """See `features.extraction.Network`."""
+        """See `features.extraction.Job`."""
         return np.zeros((len(pixels), 1), np.float32)
 
 
@@ -63,7 +63,7 @@ def measure(options) -> dict:
     """The rates for each size of file."""
     recipe, (precision, _) = Recipe.best().with_(image_size=options.image_size), decide_precision(options.precision)
     base, source = build_base(recipe, options.weights, precision=precision)
-    shared = VGG16(base, source, recipe, "pools")
+    shared = VGG16(base, source, recipe)
     shared(np.zeros((shared.batch, options.image_size, options.image_size, 3), np.uint8))  # compiles
     network = images_per_s(build_extractor(base, recipe), recipe.image_size, batches=3)
     gpu, found = bool(tf.config.list_physical_devices("GPU")), {}

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import keras
-from faults import inject, small
+import small_run
+from faults import inject
 
 from vggnb.train import fit
 
@@ -24,6 +25,6 @@ class Killed(keras.callbacks.Callback):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    run = small.start_small(folder)
+    run = small_run.start_small(folder)
     with inject("rename", int(sys.argv[3]), "kill", under=folder):
-        fit(run, small.features(), progress=lambda epochs: Killed())
+        fit(run, small_run.features(), progress=lambda epochs: Killed())

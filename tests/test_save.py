@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from programs import told_by
+from programs import TESTS, told_by
 from safetensors.numpy import load_file, save_file
 from small_bundle import save_small, small_vgg
 
@@ -429,12 +429,12 @@ def test_a_bundle_is_saved_when_there_is_none_or_one_of_an_earlier_training(best
 
 @pytest.mark.slow
 def test_a_kill_at_any_rename_leaves_the_old_bundle_the_new_one_or_one_that_says_it_is_not_whole(tmp_path):
-    told, _ = told_by("-m", "faults.saves", tmp_path / "kills", 0)
+    told, _ = told_by(TESTS / "killed_saving.py", tmp_path / "kills", 0)
     assert told["states"] == ["old", *["refused"] * (told["renames"] - 1), "new"]
     assert told["names"] == ["VGG_pets.keras", "bundle.json", "card.json", "labels.json", "model.safetensors"]
 
 
 @pytest.mark.torture
 def test_kills_at_random_moments(tmp_path):
-    told, _ = told_by("-m", "faults.saves", tmp_path / "kills", 40)
+    told, _ = told_by(TESTS / "killed_saving.py", tmp_path / "kills", 40)
     assert len(told["states"]) == told["renames"] + 1 + 40

@@ -16,7 +16,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from faults import inject, small
+import small_run as small
+from faults import inject
 from scipy.special import softmax
 
 from vggnb.features import Features

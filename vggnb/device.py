@@ -53,7 +53,7 @@ def decide_precision(choice: str = "auto") -> tuple[str, str]:
     if choice not in PRECISIONS:
         raise VggnbError(f"There is no precision '{choice}'.", "--precision", f"Use {', '.join(PRECISIONS)}.")
     if choice != "auto":
-        return choice, f"Precision: {choice}, as asked."
+        return choice, f"Precision: {choice}, as requested."
     if gpus := tf.config.list_physical_devices("GPU"):
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         name = gpu_precision(capability)

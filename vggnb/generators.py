@@ -15,12 +15,12 @@ from vggnb.recipe import Recipe
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The order of one epoch, int64 (count,): a pure function of seed and epoch, so that a run can be repeated."""
+    """The order of one epoch, int64 (count,): a pure function of seed and epoch."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def read_row(manifest: Manifest, row: Row, recipe: Recipe) -> np.ndarray:
-    """The pixels of one row as the network wants them: uint8 (size, size, 3), RGB, 0 to 255."""
+    """The pixels of one row as the network takes them: uint8 (size, size, 3), RGB, 0 to 255."""
     return read_image(manifest.dataset / row.path, size=recipe.image_size, resize=recipe.resize)
 
 
@@ -76,9 +76,7 @@ def make_dataset(manifest: Manifest, split: str, recipe: Recipe, *, training: bo
 def readable_batches(
     manifest: Manifest, rows: Sequence[Row], recipe: Recipe, *, batch: int, unreadable: list[tuple[str, str]]
 ) -> Iterator[tuple[list[Row], np.ndarray]]:
-    """Batches of the rows that can be read, in order; one bad file never stops the others.
-
-    While the caller works on one batch, the next one is put together and the images after it are decoded, in threads.
+    """Batches of the rows that can be read, in order; the next ones are decoded in threads meanwhile.
 
     Args:
         unreadable: (path, reason) of each row that could not be read is appended here.
@@ -91,23 +89,13 @@ def readable_batches(
     """
     if rows:
         check_there(manifest.dataset)
-    batches = _batches(manifest, rows, recipe, batch, unreadable)
-    for made in read_ahead(lambda _: next(batches, None), itertools.repeat(None), workers=1, ahead=1):
-        if made is None:
-            return
-        yield made
 
-
-def _batches(
-    manifest: Manifest, rows: Sequence[Row], recipe: Recipe, batch: int, unreadable: list
-) -> Iterator[tuple[list[Row], np.ndarray]]:
     def read(row: Row) -> np.ndarray | str:
         path = manifest.dataset / row.path
         return read_unchanged(path, row.sha256, size=recipe.image_size, resize=recipe.resize)
 
     found = zip(rows, read_ahead(read, rows, workers=max(2, cores()), ahead=2 * batch), strict=True)
     while some := list(itertools.islice(found, batch)):
-        unreadable += [(row.path, answer) for row, answer in some if isinstance(answer, str)]
-        good = [(row, answer) for row, answer in some if not isinstance(answer, str)]
-        if good:
+        unreadable += [(row.path, reason) for row, reason in some if isinstance(reason, str)]
+        if good := [(row, pixels) for row, pixels in some if not isinstance(pixels, str)]:
             yield [row for row, _ in good], np.stack([pixels for _, pixels in good])

@@ -18,7 +18,6 @@ BLOCKS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}  # VGG-16's five blocks and the
 DEPTHS = (2, 2, 3, 3, 3)  # convolutions of each block (the same paper, configuration D)
 CONVOLUTIONS = tuple(f"block{b}_conv{c}" for b, n in zip(BLOCKS, DEPTHS, strict=True) for c in range(1, n + 1))
 POOLINGS = ("average", "max")
-POOLS = "pools"  # the cut of the network behind which a head learns
 AUGMENTATIONS = ("flips", "rotations", "brightness", "contrast")
 PREPROCESSING = ("caffe", "rescale")
 RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to weak: each fit starts where the one before ended

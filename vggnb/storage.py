@@ -20,14 +20,14 @@ AGAIN = "Make it again with the step that writes it."
 
 
 class VggnbError(Exception):
-    """Something the user can mend: the rule that was broken, where, and what to do next."""
+    """Something the user can mend: the rule that was broken, the place, and what to do next."""
 
     def __init__(self, what: str, where: object, remedy: str):
         self.what, self.where, self.remedy = what, str(where), remedy
         super().__init__(f"{what}\n  where:      {where}\n  what to do: {remedy}")
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: these words, without the path through the library that led to them."""
+        """What a notebook shows instead of a traceback."""
         return [f"VggnbError: {self}"]
 
 
@@ -42,22 +42,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-ELSEWHERE = "choose another folder. Folders that you did not name are in VGGNB_HOME."
+FULL = "Free some space or choose another folder; what was there before is untouched."
+ELSEWHERE = "You lack the permission: choose another folder. Folders that you did not name are in VGGNB_HOME."
+NO_FOLDER = "A file stands where a folder is needed: rename it or choose another place."
 REMEDIES = {
-    errno.ENOSPC: "Free some space or choose another folder; what was there before is untouched.",
-    errno.EDQUOT: "The storage quota is used up (Google Drive?): free some space; what was there is untouched.",
-    errno.EROFS: f"This place is read-only: {ELSEWHERE}",
-    errno.EACCES: f"You lack the permission: {ELSEWHERE}",
-    errno.EPERM: f"You lack the permission: {ELSEWHERE}",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ELSEWHERE),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), NO_FOLDER),
     errno.ENOTCONN: "Google Drive is disconnected: run the mount cell again, then this cell.",
     errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file anew.",
-    errno.ENOTDIR: "A file stands where a folder is needed: rename it or choose another place.",
-    errno.EEXIST: "A file stands where a folder is needed: rename it or choose another place.",
 }
 
 
 def mendable(error: OSError, path: object) -> VggnbError:
-    """An operating system's error in words that a learner can act on."""
+    """An operating system's error as one that the user can act on."""
     remedy = REMEDIES.get(error.errno, "Check that the place exists and that you may use it, then run this again.")
     return VggnbError(f"Storage error: {error.strerror or error}.", path, remedy)
 
@@ -119,11 +117,9 @@ def replacing(path: Path):
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing; what is read back must be what was written."""
+    """Write a whole file or nothing."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
-        if temporary.read_bytes() != data:
-            raise OSError(errno.EIO, "What was written does not come back the same")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -5,21 +5,21 @@ the same pixels costs no forward pass, and an extraction that was stopped comput
 """
 
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vggnb import colab
 from vggnb.census import Manifest, Row
-from vggnb.features.store import Stored, StoredRows, keep, restore, write_shard
+from vggnb.features.store import Stored, keep, restore, write_shard
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
 from vggnb.paths import device_words, environment, kept_on_drive
 from vggnb.progress import tqdm
-from vggnb.recipe import POOLS, Recipe
+from vggnb.recipe import Recipe
 from vggnb.staging import check_apart
 from vggnb.storage import VggnbError, make_folder, sha256_bytes
 
@@ -30,28 +30,11 @@ if TYPE_CHECKING:  # TensorFlow is imported only by the processes that run the n
 
 LONG_S = 60  # seconds; what takes longer is announced
 SHARD_BATCHES = 8  # a kill loses at most this many batches
-SHARD_BYTES = 32_000_000  # and a shard of large activations is closed before it holds so many
 ENGINES = ("local", "ray")
-# Kept in float32 (12 KB of pools an image; 400 KB of activations before block5_conv1 at 224 pixels): in float16 no
-# decision changed on 660 real images, but probabilities moved by up to 2.5e-4, and a step of fine-tuning was another.
+# Features are kept in float32, 12 KB an image: in float16 no decision changed on 660 real images, but probabilities
+# moved by up to 2.5e-4.
 
 Done = tuple[int, list[tuple[str, str]]]  # how many images have features now; (path, reason) of files that have none
-
-
-class Network(Protocol):
-    """The frozen part: pixels uint8 (n, size, size, 3) -> features float32 (n, ...).
-
-    Attributes:
-        key: names its folder in the store.
-        batch: images that are best run at once.
-    """
-
-    key: str
-    precision: str
-    batch: int
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """See above."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +42,30 @@ class Job:
     """What a process must know to compute features.
 
     Attributes:
-        network: makes the network, once in each process.
+        network: makes the network, once in each process: a function from pixels, uint8 (n, size, size, 3), to features,
+            float32 (n, d), with `key` (names its folder in the store), `precision` and `batch` (images to run at once).
     """
 
     manifest: Manifest
     recipe: Recipe
     weights: str
     store: Path
-    cut: str
     precision: str
-    network: Callable[["Job"], Network]
+    network: Callable[["Job"], "VGG16"]
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen part gives for some rows, in their order: values float32 (n, ...) and labels int32 (n,).
+    """What the frozen part gives for some rows, in their order: values float32 (n, 2944) and labels int32 (n,).
 
     Attributes:
-        values: (n, 2944) of pools, or (n, h, w, channels) of another cut; `StoredRows` stay on disk until indexed.
         images_forwarded: images, different in their bytes, that were run through the network.
         images_per_s: of these, without starting and compiling; 0 where there were none.
         precision: of the convolutions.
     """
 
     rows: tuple[Row, ...]
-    values: np.ndarray | StoredRows
+    values: np.ndarray
     images_forwarded: int
     from_store: int
     seconds: float
@@ -100,32 +82,28 @@ class Features:
     def of(self, split: str) -> "Features":
         """The part that belongs to one split."""
         keep = [index for index, row in enumerate(self.rows) if row.split == split]
-        values = self.values.rows(keep) if isinstance(self.values, StoredRows) else self.values[keep]
-        return replace(self, rows=tuple(self.rows[index] for index in keep), values=values)
+        return replace(self, rows=tuple(self.rows[index] for index in keep), values=self.values[keep])
 
     def to_dict(self) -> dict:
         """Plain values for JSON, without the features."""
-        counts = {
-            name: getattr(self, name)
-            for name in ("images_forwarded", "from_store", "workers", "images_per_s", "precision")
-        }
+        names = ("images_forwarded", "from_store", "workers", "images_per_s", "precision", "seconds")
         unreadable = [{"path": path, "reason": reason} for path, reason in self.unreadable]
-        rows = len(self.rows) + len(unreadable)
-        return {"rows": rows, **counts, "unreadable": unreadable, "seconds": self.seconds}
+        counts = {name: getattr(self, name) for name in names}
+        return {"rows": len(self.rows) + len(unreadable), **counts, "unreadable": unreadable}
 
     def __str__(self) -> str:
-        n, *shape = self.values.shape
-        text = f"{n} images x {' x '.join(map(str, shape))} features: {self.images_forwarded} run through VGG-16, "
+        n, d = self.values.shape
+        text = f"{n} images x {d} features: {self.images_forwarded} run through VGG-16, "
         text += f"{self.from_store} from the store"
         text += f" ({counted(self.workers, 'worker')})" * (self.workers > 1)
         text += f", in {self.precision}" * (self.precision != "float32")
         return text + "".join(f"\n  left out: {shown(path)}: {reason}" for path, reason in self.unreadable)
 
 
-def store_key(recipe: Recipe, source: "WeightSource", *, cut: str = POOLS) -> str:
+def store_key(recipe: Recipe, source: "WeightSource") -> str:
     """Name of the folder for everything, besides the image's bytes, that the features depend on."""
     pixels = (DECODER_VERSION, recipe.image_size, recipe.resize, recipe.preprocessing)
-    return sha256_bytes(repr((*pixels, source.sha256, cut, source.precision)).encode())[:16]
+    return sha256_bytes(repr((*pixels, source.sha256, "pools", source.precision)).encode())[:16]
 
 
 def extract(
@@ -136,7 +114,6 @@ def extract(
     *,
     store: Path,
     splits: Iterable[str] = ("train", "validation"),
-    cut: str = POOLS,
     progress: bool = True,
 ) -> Features:
     """Features of the manifest's images, each run through the base once in its life.
@@ -145,15 +122,12 @@ def extract(
         store: folder of the feature store; made when absent.
         splits: which splits; the test split is left alone until `evaluate`.
         base, source: of `model.build_base`.
-        cut: "pools", or the layer before which to stop; see `model.build_extractor`.
 
     Raises:
         VggnbError: none of the images can be read, or the store cannot be written.
     """
-    rows = tuple(row for split in splits for row in manifest.of(split))
-    engine = LocalEngine(manifest, recipe, VGG16(base, source, recipe, cut))
-    features = _fill(engine, Path(store), manifest, rows, progress, cut=cut)
-    return replace(features, values=features.values[:]) if cut == POOLS else features
+    engine = LocalEngine(manifest, recipe, VGG16(base, source, recipe))
+    return _fill(engine, Path(store), manifest, _rows(manifest, splits), progress)
 
 
 def fill_store(
@@ -166,24 +140,19 @@ def fill_store(
     address: str | None = None,
     gpus_per_worker: int | None = None,
     splits: Collection[str] = ("train", "validation"),
-    cut: str = POOLS,
     precision: str = "float32",
-    network: Callable[[Job], Network] | None = None,
+    network: Callable[[Job], "VGG16"] | None = None,
     progress: bool = True,
 ) -> Features:
-    """Bring into the store what it lacks of a manifest's images, in this process or on the machines of a cluster.
+    """The same as `extract`, in this process or on the machines of a cluster, which build the base themselves.
 
     Args:
-        weights, cut: see `model.build_base` and `model.build_extractor`.
+        weights: see `model.build_base`.
         engine: "local" (this process) or "ray".
         address: of a Ray cluster, "host:port" or "auto"; None starts one on this machine.
         gpus_per_worker: 0 for none; None takes one where the cluster has any.
-        splits: the test split is left alone until `evaluate`.
         precision: see `device.decide_precision`; with "auto" all workers must decide alike.
-        network: makes what a worker runs, if not VGG-16; for tests.
-
-    Returns:
-        The features, which stay on disk.
+        network: see `Job`; VGG-16 by default.
 
     Raises:
         VggnbError: no usable cluster, workers that differ, a store that cannot be written, or not one readable image.
@@ -191,44 +160,42 @@ def fill_store(
     if engine not in ENGINES:
         raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
     check_apart(store, manifest.dataset, "The feature store", "--store")
-    rows = tuple(row for row in manifest.rows if row.split in splits)
-    if not rows:
+    if not (rows := _rows(manifest, splits)):
         what = f"The manifest names no image of {' or '.join(splits)}."
         raise VggnbError(what, manifest.dataset, "Make it again with a census.")
     store = make_folder(Path(store).absolute())
-    job = Job(replace(manifest, rows=()), recipe, weights, store, cut, precision, network or vgg16)
+    job = Job(replace(manifest, rows=()), recipe, weights, store, precision, network or vgg16)
     if engine == "local":
-        return _fill(LocalEngine(manifest, recipe, job.network(job)), store, manifest, rows, progress, cut=cut)
+        return _fill(LocalEngine(manifest, recipe, job.network(job)), store, manifest, rows, progress)
     from vggnb.features.ray_engine import RayEngine
 
     with RayEngine(job, address=address, gpus_per_worker=gpus_per_worker) as cluster:
-        return _fill(cluster, store, manifest, rows, progress, cut=cut)
+        return _fill(cluster, store, manifest, rows, progress)
 
 
 def vgg16(job: Job) -> "VGG16":
     """VGG-16's frozen part, built where this is called."""
     from vggnb.model import build_base
 
-    return VGG16(*build_base(job.recipe, job.weights, precision=job.precision), job.recipe, job.cut)
+    return VGG16(*build_base(job.recipe, job.weights, precision=job.precision), job.recipe)
 
 
 class VGG16:
-    """The frozen part of a base, compiled when it is first called; see `Network`."""
+    """The frozen part of a base, compiled when it is first called; see `Job`."""
 
-    def __init__(self, base: "keras.Model", source: "WeightSource", recipe: Recipe, cut: str):
+    def __init__(self, base: "keras.Model", source: "WeightSource", recipe: Recipe):
         from vggnb.device import batch_size
 
-        self.precision, self.batch = source.precision, batch_size(recipe.image_size)
-        self.key, self._run = store_key(recipe, source, cut=cut), None
-        self._parts = base, recipe, cut
+        self.key, self.precision = store_key(recipe, source), source.precision
+        self.batch = batch_size(recipe.image_size)
+        self._base, self._recipe, self._run = base, recipe, None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """See `Network`."""
+        """See `Job`."""
         if self._run is None:
             from vggnb.model import build_extractor, compiled
 
-            base, recipe, cut = self._parts
-            self._run = compiled(build_extractor(base, recipe, cut=cut))
+            self._run = compiled(build_extractor(self._base, self._recipe))
         return self._run(pixels)
 
 
@@ -237,7 +204,7 @@ class LocalEngine:
 
     workers = 1
 
-    def __init__(self, manifest: Manifest, recipe: Recipe, network: Network):
+    def __init__(self, manifest: Manifest, recipe: Recipe, network: VGG16):
         self.key, self.precision = network.key, network.precision
         self._manifest, self._recipe, self._network = manifest, recipe, network
 
@@ -253,7 +220,7 @@ class LocalEngine:
             for batch, pixels in batches:
                 parts.append(self._network(pixels))
                 hashes += [row.sha256 for row in batch]
-                if len(parts) == SHARD_BATCHES or sum(part.nbytes for part in parts) >= SHARD_BYTES:
+                if len(parts) == SHARD_BATCHES:
                     write_shard(folder, hashes, np.concatenate(parts))
                     hashes, parts = [], []
                 yield len(batch), []
@@ -263,68 +230,61 @@ class LocalEngine:
         yield 0, unreadable
 
 
-def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progress: bool, *, cut: str) -> Features:
-    """Compute what the store lacks of these rows; where a file cannot be read, its copies are tried.
+def _rows(manifest: Manifest, splits: Iterable[str]) -> tuple[Row, ...]:
+    return tuple(row for split in splits for row in manifest.of(split))
 
-    On Colab, pools are kept on Drive, if it is mounted, for the next runtime.
 
-    Args:
-        engine: `LocalEngine` or `RayEngine`.
+def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progress: bool) -> Features:
+    """Compute what the store lacks of these rows, one of all duplicates, with a `LocalEngine` or `RayEngine`.
+
+    On Colab, they are kept on Drive, if it is mounted, for the next runtime.
     """
     start, folder = time.perf_counter(), make_folder(store / engine.key)
-    elsewhere = kept_on_drive(folder) if cut == POOLS else None
-    if elsewhere:
+    if elsewhere := kept_on_drive(folder):
         restore(folder, elsewhere)
     stored = Stored(folder, {row.sha256 for row in rows})
-    stored.refresh()
-    before, reasons, tried = len(stored.places), {}, set()
+    before, missing = len(stored.places), {}
+    for row in rows:
+        if row.sha256 not in stored.places:
+            missing.setdefault(row.sha256, row)
+    hashes, reasons = {row.path: row.sha256 for row in missing.values()}, {}
     answers: list[tuple[float, int]] = []  # time and number of images
-    while missing := _missing(rows, stored.places, tried):
+    if missing:
         words = {"desc": "VGG-16, once for each image", "unit": "image", "disable": not progress}
-        told = not progress
+        announced = not progress
         try:
             with tqdm(total=len(missing), **words) as bar:
-                for forwarded, unreadable in engine.run(missing, folder):
-                    reasons.update(unreadable)
+                for forwarded, unreadable in engine.run(list(missing.values()), folder):
+                    reasons |= {hashes[path]: reason for path, reason in unreadable}
                     answers += [(time.perf_counter(), forwarded)] * bool(forwarded)
                     bar.update(forwarded + len(unreadable))
-                    if len(answers) > 1 and not told:
-                        told = _announce((len(missing) - bar.n) / _rate(start, answers), len(missing), engine.precision)
+                    if len(answers) > 1 and not announced:
+                        _announce((len(missing) - bar.n) / _rate(start, answers), len(missing), engine.precision)
+                        announced = True
         finally:  # also when it is interrupted
             if elsewhere:
                 keep(folder, elsewhere)
-        tried.update(row.path for row in missing)
         stored.refresh()
-    if lost := tried.difference(reasons) - {row.path for row in rows if row.sha256 in stored.places}:
+    if lost := missing.keys() - stored.places.keys() - reasons.keys():
         remedy = "All machines must run the same vggnb, with the same weights, and see the store under the same path."
         raise VggnbError(f"The features of {counted(len(lost), 'image')} are not in the store.", folder, remedy)
     if not stored.places:
         raise VggnbError("None of the images can be read.", manifest.dataset, "Look at the census for the reasons.")
     kept, made = tuple(row for row in rows if row.sha256 in stored.places), len(stored.places) - before
-    left_out = tuple((row.path, reasons[row.path]) for row in rows if row.sha256 not in stored.places)
+    left_out = tuple((row.path, reasons[row.sha256]) for row in rows if row.sha256 in reasons)
     # What the disk holds, even right after it was computed: the first run and the second see the same numbers.
-    values = stored.rows(row.sha256 for row in kept)
+    values = stored.values([row.sha256 for row in kept])
     rest = {"workers": engine.workers, "images_per_s": round(_rate(start, answers), 3), "precision": engine.precision}
     return Features(kept, values, made, len(kept) - made, time.perf_counter() - start, left_out, **rest)
 
 
-def _announce(seconds: float, images: int, precision: str) -> bool:
-    """Say before a long computation how long it will take, measured on its first batches; True."""
+def _announce(seconds: float, images: int, precision: str) -> None:
+    """Print how long a long computation will take, measured on its first batches."""
     if seconds > LONG_S:
         minutes = counted(round(seconds / 60) or 1, "minute")
         print(f"{counted(images, 'image')} pass through VGG-16 once: about {minutes} ({device_words()}, {precision}).")
         if environment() == "colab" and "no GPU" in device_words():
             print(colab.GPU)
-    return True
-
-
-def _missing(rows: Iterable[Row], known: Container[str], tried: Container[str]) -> list[Row]:
-    """One row for each image without features: of its copies, the first that was not tried."""
-    firsts: dict[str, Row] = {}
-    for row in rows:
-        if row.sha256 not in known and row.path not in tried:
-            firsts.setdefault(row.sha256, row)
-    return list(firsts.values())
 
 
 def _rate(start: float, answers: list[tuple[float, int]]) -> float:

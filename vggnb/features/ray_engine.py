@@ -4,7 +4,6 @@ Rows become blocks; decoding a block is a task, and an actor for each GPU or gro
 writes the shard itself. Shards are named by their content, so a block that is tried again does no harm.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -40,7 +39,7 @@ except ImportError as error:
     remedy = "pip install 'vggnb[cluster]', or leave --engine at local."
     raise VggnbError(f"Ray Data is not installed ({error}).", "--engine ray", remedy) from error
 
-MAKERS = ("python", "vggnb", "pillow", "tensorflow", "keras")  # what pixels and features depend on
+COMPARED = ("python", "vggnb", "pillow", "tensorflow", "keras")  # the versions that pixels and features depend on
 BLOCK_ROWS = 128  # at most
 BLOCK_BYTES = 32_000_000  # of pixels in a block, at most
 MOST_CORES = 8  # of an actor
@@ -48,8 +47,6 @@ MOST_CORES = 8  # of an actor
 # number is limited instead: they can start even where actors, those of a lost node included, want all there is.
 CLAIM = 0.75
 QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
-HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"  # how a gRPC client begins
-SAME_PATH = "All machines must see it under the same path, for example on NFS."
 
 
 class RayEngine:
@@ -80,13 +77,15 @@ class RayEngine:
         columns = {"path": [os.fsencode(row.path) for row in rows], "sha256": [row.sha256 for row in rows]}
         table = pyarrow.table(columns)
         blocks = [table.slice(at, size) for at in range(0, len(rows), max(size, 1))]
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False  # there is one of ours
+        ray.data.DataContext.get_current().enable_progress_bars = False  # there is one of ours
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         pixels = ray.data.from_arrow(blocks).map_batches(
-            _decode, fn_kwargs={"job": self._job}, batch_size=None, num_cpus=0,
+            _decode,
+            fn_kwargs={"job": self._job},
+            batch_size=None,
+            num_cpus=0,
             compute=ray.data.TaskPoolStrategy(size=self._decoders),
-        )  # fmt: skip
+        )
         answers = pixels.map_batches(
             _Worker,
             fn_constructor_kwargs={"job": self._job, "cores": None if self._gpus else self._cores},
@@ -123,14 +122,19 @@ def _decode(batch: dict[str, np.ndarray], job: Job) -> dict[str, np.ndarray]:
 
     try:
         check_there(dataset)
-        for k, answer in enumerate(read_ahead(read, range(len(paths)), workers=2)):
-            if isinstance(answer, str):
-                reasons[k] = answer
+        for k, found in enumerate(read_ahead(read, range(len(paths)), workers=2)):
+            if isinstance(found, str):
+                reasons[k] = found
             else:
-                pixels[k] = answer
-    except VggnbError as lost:  # the dataset or the storage is gone; exceptions lose their words between machines
-        error = json.dumps([lost.what, lost.where, lost.remedy])
+                pixels[k] = found
+    except VggnbError as lost:  # the dataset or the storage is gone
+        error = _carried(lost)
     return {**batch, "pixels": pixels, "reason": np.array(reasons), "error": np.array([error] * len(paths))}
+
+
+def _carried(error: VggnbError) -> str:
+    """An error as text: exceptions lose their attributes between machines."""
+    return json.dumps([error.what, error.where, error.remedy])
 
 
 class _Worker:
@@ -147,13 +151,12 @@ class _Worker:
         paths = [os.fsdecode(path) for path in batch["path"][~good]]
         unreadable = list(zip(paths, map(str, batch["reason"][~good]), strict=True))
         if good.any() and not error:
-            pixels = batch["pixels"][good]
-            parts = np.split(pixels, range(self._network.batch, len(pixels), self._network.batch))
-            values = [self._network(part) for part in parts]
+            pixels, step = batch["pixels"][good], self._network.batch
+            values = [self._network(part) for part in np.split(pixels, range(step, len(pixels), step))]
             try:
                 write_shard(self._folder, list(map(str, batch["sha256"][good])), np.concatenate(values))
             except VggnbError as full:
-                error = json.dumps([full.what, full.where, full.remedy])
+                error = _carried(full)
         return {"forwarded": [int(good.sum())], "unreadable": [json.dumps(unreadable)], "error": [error]}
 
 
@@ -165,11 +168,10 @@ def _connect(address: str | None) -> None:
     """
     where = address or "this machine"
     try:
-        if address is None:
-            ray.init(address="local", include_dashboard=False, **QUIET)
-            return
-        _knock(address)
-        ray.init(address=address, **QUIET)
+        host, _, port = (address or "").rpartition(":")
+        if port.isdigit():  # Ray itself would wait for ever
+            socket.create_connection((host, int(port)), timeout=5).close()
+        ray.init(address=address or "local", **QUIET, **({} if address else {"include_dashboard": False}))
     except (ConnectionError, OSError, ValueError) as error:
         remedy = "Start one with 'ray start --head' and run this on one of its machines; --address is its host:port."
         raise VggnbError(f"No Ray cluster answers ({str(error).strip().splitlines()[0]}).", where, remedy) from error
@@ -178,24 +180,13 @@ def _connect(address: str | None) -> None:
         raise VggnbError(f"Ray refused: {' '.join(str(error).split())[:500]}", where, remedy) from error
 
 
-def _knock(address: str) -> None:
-    """Find out in seconds whether Ray listens there; Ray itself would wait for ever."""
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        with socket.create_connection((host, int(port)), timeout=5) as line:
-            line.sendall(HTTP2)
-            if os.environ.get("RAY_USE_TLS", "0") == "0" and line.recv(4)[3:] != b"\x04":  # a SETTINGS frame
-                raise ConnectionError("what answers there is not Ray")
-
-
-def _gpus_each(nodes: list[dict], asked: int | None) -> int:
-    """How many GPUs an actor gets; one, where the cluster has any and nothing else is asked."""
+def _gpus_each(nodes: list[dict], requested: int | None) -> int:
+    """How many GPUs an actor gets; one, where the cluster has any and nothing else is requested."""
     most = int(max(node["Resources"].get("GPU", 0) for node in nodes))
-    each = min(most, 1) if asked is None else asked
+    each = min(most, 1) if requested is None else requested
     if not 0 <= each <= most:
-        remedy = f"Use 0{f' to {most}' * bool(most)}; with 0 the work is done on the CPUs."
         what = f"A worker cannot have {each} GPUs: no machine of the cluster has more than {most}."
-        raise VggnbError(what, f"--gpus-per-worker {each}", remedy)
+        raise VggnbError(what, f"--gpus-per-worker {each}", "With 0 the work is done on the CPUs.")
     return each
 
 
@@ -218,16 +209,15 @@ def _check_machines(job: Job, nodes: list[dict], gpus: int) -> tuple[str, str]:
     Raises:
         VggnbError: one that has not, named.
     """
-    probe, secret = job.store / f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(4)}", secrets.token_hex(16)
-    look, here = ray.remote(_look), versions()
+    probe = job.store / f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
+    look, here, answers = ray.remote(_look), versions(), []
     try:
-        probe.write_text(secret)
-        asked = []
+        probe.touch()
         for node in nodes:
             there, works = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False), _workers_on(node, gpus) > 0
             options = {"num_cpus": 0, "num_gpus": gpus * works, "scheduling_strategy": there}
-            asked.append(look.options(**options).remote(job if works else replace(job, network=None), probe, secret))
-        answers = ray.get(asked, timeout=300)
+            answers.append(look.options(**options).remote(job if works else replace(job, network=None), probe))
+        answers = ray.get(answers, timeout=300)
     except RayError as error:
         remedy = "Install vggnb on all machines: python -c 'import vggnb.features' must work on each."
         words = str(error).strip().splitlines()[-1]
@@ -235,15 +225,15 @@ def _check_machines(job: Job, nodes: list[dict], gpus: int) -> tuple[str, str]:
     finally:
         probe.unlink(missing_ok=True)
     for answer in answers:
-        host, found = f"machine {answer['host']}", answer["versions"]
+        host, theirs = f"machine {answer['host']}", answer["versions"]
         if answer["error"]:
-            raise VggnbError(*answer["error"])
-        differ = [f"{name} {found[name]} there, {here[name]} here" for name in MAKERS if found[name] != here[name]]
-        if differ:
+            raise VggnbError(*json.loads(answer["error"]))
+        if differ := [f"{one} {theirs[one]} there, {here[one]} here" for one in COMPARED if theirs[one] != here[one]]:
             raise VggnbError(f"Versions differ: {'; '.join(differ)}.", host, "Install the same on all machines.")
         for what, place in (("store", job.store), ("dataset", job.manifest.dataset)):
             if not answer[what]:
-                raise VggnbError(f"This machine does not see the {what}.", f"{place} on {host}", SAME_PATH)
+                remedy = "All machines must see it under the same path, for example on NFS."
+                raise VggnbError(f"This machine does not see the {what}.", f"{place} on {host}", remedy)
     networks = [answer["network"] for answer in answers if answer["network"]]
     if len(set(networks)) > 1:
         what = f"The workers differ in weights or precision ({', '.join(sorted({name for _, name in networks}))})."
@@ -252,18 +242,16 @@ def _check_machines(job: Job, nodes: list[dict], gpus: int) -> tuple[str, str]:
     return networks[0]
 
 
-def _look(job: Job, probe: Path, secret: str) -> dict:
+def _look(job: Job, probe: Path) -> dict:
     """What must agree on all machines."""
-    found = {"versions": versions(), "host": platform.node(), "network": None, "error": None}
-    found |= {"store": False, "dataset": False}
-    with contextlib.suppress(OSError):
-        found["store"] = probe.read_text() == secret
-    with contextlib.suppress(OSError), os.scandir(job.manifest.dataset) as listing:
-        found["dataset"] = any(listing)
+    dataset, found = job.manifest.dataset, {"versions": versions(), "host": platform.node()}
+    # A folder on which nothing is mounted is there, but empty.
+    found |= {"store": probe.exists(), "dataset": dataset.is_dir() and any(dataset.iterdir())}
+    found |= {"network": None, "error": None}
     try:
         if job.network:
             network = job.network(job)
             found["network"] = network.key, network.precision
     except VggnbError as error:
-        found["error"] = error.what, f"{error.where} on {platform.node()}", error.remedy
+        found["error"] = _carried(VggnbError(error.what, f"{error.where} on {platform.node()}", error.remedy))
     return found

@@ -1,9 +1,8 @@
-"""A cluster whose machines are all this one, and a worker that dies: to see what happens before it matters."""
+"""A cluster whose machines are all this one, and a worker that dies: to try what happens before it matters."""
 
 import importlib.util
 import os
 import signal
-import time
 from functools import partial
 
 import numpy as np
@@ -48,7 +47,6 @@ class Rehearsal:
                 if not left:
                     remedy = "Run this again when this machine is less busy."
                     raise VggnbError(f"Ray did not start ({error}).", "this machine", remedy) from error
-                time.sleep(1)
 
     def remove(self, node: object) -> None:
         """End a node at once, as a power cut would."""

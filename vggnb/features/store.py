@@ -1,22 +1,20 @@
 """The feature store: a folder for each kind of features, with shards in it that are looked up by the image's hash.
 
 A shard is one .npy file of records (image hash, values), named by the SHA-256 of its bytes: written whole or not at
-all, and a damaged one no longer matches its name. Any number of processes may add shards at the same time. Rows are
-read through memory maps.
+all, and a damaged one no longer matches its name. Any number of processes may add shards at the same time.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vggnb.storage import VggnbError, make_folder, read_json, sha256_bytes, storage_errors, write_bytes, write_json
+from vggnb.storage import make_folder, read_json, sha256_bytes, storage_errors, write_bytes, write_json
 
 INDEX = "index.json"  # beside shards that are kept elsewhere: {shard: [image hashes]}; written last
 KEPT_IMAGES = 20_000  # most of them in one shard that is kept elsewhere: 240 MB of pools
-
-Place = tuple[int, int]  # which shard, which of its records
 
 
 def write_shard(folder: Path, hashes: Sequence[str], values: np.ndarray) -> Path:
@@ -36,48 +34,9 @@ def write_shard(folder: Path, hashes: Sequence[str], values: np.ndarray) -> Path
 
 
 def open_shard(path: Path) -> np.ndarray:
-    """A fresh memory map of a shard, (n,) of ("image", "values"); its pages are given back when it is dropped.
-
-    Raises:
-        VggnbError: the file is not a shard.
-    """
+    """A memory map of a shard, (n,) of ("image", "values")."""
     with storage_errors(path):
-        try:
-            records = np.lib.format.open_memmap(path, mode="r")
-            if records.dtype.names != ("image", "values"):
-                raise ValueError("other columns")
-        except ValueError as error:
-            raise VggnbError(f"Not a feature file: {error}.", path, "Move it away, then run this again.") from error
-    return records
-
-
-class StoredRows:
-    """Rows of shards as one float32 array (n, ...): indexing its first axis reads those rows from disk."""
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, shards: Sequence[Path], places: Sequence[Place] | np.ndarray, shape: tuple[int, ...]):
-        self.shards, self.places = tuple(shards), np.asarray(places, np.int64).reshape(-1, 2)
-        self.shape = (len(self.places), *shape)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def rows(self, keep) -> "StoredRows":
-        """Some of the rows, still on disk."""
-        return StoredRows(self.shards, self.places[keep], self.shape[1:])
-
-    def __getitem__(self, keep) -> np.ndarray:
-        places = self.places[keep]
-        single, places = places.ndim == 1, places.reshape(-1, 2)
-        values = np.empty((len(places), *self.shape[1:]), self.dtype)
-        for number in np.unique(places[:, 0]):
-            here = places[:, 0] == number
-            values[here] = open_shard(self.shards[number])["values"][places[here, 1]]
-        return values[0] if single else values
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
+        return np.lib.format.open_memmap(path, mode="r")
 
 
 class Stored:
@@ -88,28 +47,37 @@ class Stored:
     """
 
     def __init__(self, folder: Path, wanted: set[str]):
-        self.folder, self.places, self._wanted = Path(folder), {}, wanted
-        self._shards: list[Path] = []
-        self._shape: tuple[int, ...] = (0,)
+        self.folder, self.wanted = Path(folder), wanted
+        self.places: dict[str, tuple[Path, int]] = {}
+        self._shards: set[Path] = set()
+        self.refresh()
 
     def refresh(self) -> None:
         """Take up the shards that were not there before; damaged ones are removed with a message."""
-        for path in sorted({*self.folder.glob("[!.]*.npy")}.difference(self._shards)):
+        for path in sorted({*self.folder.glob("[!.]*.npy")} - self._shards):
             with storage_errors(path):
                 if sha256_bytes(path.read_bytes()) != path.stem:
                     print(f"A stored feature file was damaged ({path.name[:12]}...); its features are computed again.")
                     path.unlink(missing_ok=True)
                     continue
-            records = open_shard(path)
-            self._shape = records.dtype["values"].shape
-            for row, name in enumerate(records["image"].tolist()):
-                if (name := name.decode()) in self._wanted:
-                    self.places[name] = len(self._shards), row
-            self._shards.append(path)
+            for record, name in enumerate(open_shard(path)["image"].tolist()):
+                if (name := name.decode()) in self.wanted:
+                    self.places[name] = path, record
+            self._shards.add(path)
 
-    def rows(self, hashes: Iterable[str]) -> StoredRows:
-        """The features of images, in this order, still on disk."""
-        return StoredRows(self._shards, [self.places[name] for name in hashes], self._shape)
+    def values(self, hashes: Sequence[str]) -> np.ndarray:
+        """The features of images, float32 (n, d), in this order."""
+        by_shard: dict[Path, list[tuple[int, int]]] = defaultdict(list)
+        for row, name in enumerate(hashes):
+            path, record = self.places[name]
+            by_shard[path].append((row, record))
+        values: np.ndarray | None = None
+        for path, pairs in by_shard.items():
+            rows, records = np.transpose(pairs)
+            found = open_shard(path)["values"][records]
+            values = np.empty((len(hashes), *found.shape[1:]), np.float32) if values is None else values
+            values[rows] = found
+        return values
 
 
 def kept(elsewhere: Path) -> dict[str, list[str]]:

@@ -1,6 +1,4 @@
-"""Trainings that cost nothing: a run on made-up features, and a VGG-shaped net of a few thousand weights."""
-
-import time
+"""A training that costs nothing: a run on made-up features."""
 
 import numpy as np
 
@@ -39,21 +37,3 @@ def start_small(folder, recipe=SMALL):
 
     manifest = Manifest(folder.parent / "pets", ("cat", "dog"), rows())
     return start_run(folder, manifest, recipe, weights="none", source=WeightSource("none at all", "0" * 64, False))
-
-
-class Slowly:
-    """A progress that waits after each epoch, so that a kill has something to hit; the nth makes the file `begun`."""
-
-    def __init__(self, begun, wait_s, nth=1):
-        self.begun, self.wait_s, self.left = begun, wait_s, nth
-
-    def __getattr__(self, name):
-        if name.startswith("on_") or name in ("set_params", "set_model"):
-            return lambda *arguments, **named: self.wait() if name == "on_epoch_end" else None
-        raise AttributeError(name)
-
-    def wait(self):
-        self.left -= 1
-        if not self.left:
-            self.begun.touch()
-        time.sleep(self.wait_s)

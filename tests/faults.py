@@ -1,4 +1,10 @@
-"""The injector: it stands between the library and the operating system, below `open` and `os`."""
+"""Make storage fail, or the program die, at any chosen operation below a folder.
+
+with inject("write", 3, errno.ENOSPC, under=folder) as plan: ...      # the third write fails
+for plan in every("rename", errno.EIO, under=folder): ...             # SQLite's loop: fail the 1st, 2nd, 3rd, ...
+killed_at(function, "rename", 2, under=folder)                        # run it in a child, which dies at the 2nd rename
+killed(function, after_s=0.02)                                        # the same, after a while
+"""
 
 import builtins
 import contextlib
@@ -7,13 +13,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
-OPERATIONS = ("open", "read", "write", "fsync", "rename", "unlink", "mkdir", "listdir", "stat")
-_OS_FUNCTIONS = {
+from tqdm.std import tqdm
+
+FUNCTIONS = {  # of `os`, for each operation besides open, read and write
     "fsync": ("fsync",),
     "rename": ("replace", "rename"),
     "unlink": ("unlink", "remove"),
@@ -28,9 +35,9 @@ class Plan:
     """Which operation fails, when and how; and whether it came to that.
 
     Attributes:
-        operation: one of OPERATIONS.
+        operation: "open", "read", "write", or a key of FUNCTIONS.
         nth: the first one is 1.
-        error: errno; or "kill" (SIGKILL to this process), "hang" (sleep), "short" (write half, then ENOSPC).
+        error: errno; or "kill" (SIGKILL to this process), "short" (write half, then ENOSPC).
         forever: every one from the nth on, as a dead mount does.
         under: only what happens below this folder counts.
     """
@@ -40,7 +47,6 @@ class Plan:
     error: int | str
     under: Path
     forever: bool = False
-    hang_s: float = 60.0
     count: int = 0
     fired: bool = False
     armed: bool = True
@@ -48,7 +54,7 @@ class Plan:
 
     def strike(self, operation: str, path: object) -> bool:
         """Count an operation; fail if its turn has come; True asks the caller to do half and fail."""
-        if not self.armed or operation != self.operation or not self._is_under(path):
+        if not self.armed or operation != self.operation or not self.covers(path):
             return False
         with self.lock:
             self.count += 1
@@ -59,23 +65,18 @@ class Plan:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.error == "short":
             return True
-        if self.error == "hang":
-            time.sleep(self.hang_s)
-            return False
         raise OSError(self.error, os.strerror(self.error), str(path))
 
     def disarm(self) -> None:
         """From here on everything works, so that a test can look at the result."""
         self.armed = False
 
-    def _is_under(self, path: object) -> bool:
-        if not isinstance(path, str | bytes | os.PathLike):
-            return False
-        text = os.fsdecode(path)
+    def covers(self, path: object) -> bool:
+        text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
         return text == str(self.under) or text.startswith(str(self.under) + os.sep)
 
 
-class _File:
+class File:
     """An open file whose reads and writes can fail."""
 
     def __init__(self, file, path, plan: Plan):
@@ -114,17 +115,15 @@ class _File:
 
 
 @contextlib.contextmanager
-def inject(operation: str, nth: int, error: int | str, *, under: Path, **options) -> Iterator[Plan]:
+def inject(operation: str, nth: int, error: int | str, *, under: Path, forever: bool = False) -> Iterator[Plan]:
     """Fail the nth operation of a kind below a folder, while the block runs."""
-    assert operation in OPERATIONS
-    plan = Plan(operation, nth, error, Path(under), **options)
-    handles: dict[int, object] = {}
+    plan, handles = Plan(operation, nth, error, Path(under), forever), {}
     real_open, real_os_open = io.open, os.open
 
     def open_(path, *args, **kwargs):
         plan.strike("open", path)
         file = real_open(path, *args, **kwargs)
-        return _File(file, path, plan) if plan._is_under(path) else file
+        return File(file, path, plan) if plan.covers(path) else file
 
     def os_open(path, *args, **kwargs):
         handle = real_os_open(path, *args, **kwargs)
@@ -133,30 +132,66 @@ def inject(operation: str, nth: int, error: int | str, *, under: Path, **options
 
     def wrapped(real):
         def call(path, *args, **kwargs):
-            plan.strike(
-                operation, getattr(path, "_path", None) or handles.get(path, path) if operation == "fsync" else path
-            )
+            of_handle = getattr(path, "_path", None) or handles.get(path, path) if operation == "fsync" else path
+            plan.strike(operation, of_handle)
             return real(path, *args, **kwargs)
 
         return call
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(io, "open", open_))
-        stack.enter_context(mock.patch.object(builtins, "open", open_))
-        stack.enter_context(mock.patch.object(os, "open", os_open))
-        for name in _OS_FUNCTIONS.get(operation, ()):
+        for module, name, new in ((io, "open", open_), (builtins, "open", open_), (os, "open", os_open)):
+            stack.enter_context(mock.patch.object(module, name, new))
+        for name in FUNCTIONS.get(operation, ()):
             stack.enter_context(mock.patch.object(os, name, wrapped(getattr(os, name))))
         yield plan
 
 
-def every(operation: str, error: int | str, *, under: Path, most: int = 2000, **options) -> Iterator[Plan]:
+def every(operation: str, error: int | str, *, under: Path, most: int = 2000) -> Iterator[Plan]:
     """SQLite's loop: yield inside an injection of the 1st, 2nd, 3rd... operation, until one is never reached.
 
     The body of the loop runs with the fault in place; it calls `plan.disarm()` before it looks at the result.
     """
     for nth in range(1, most):
-        with inject(operation, nth, error, under=under, **options) as plan:
+        with inject(operation, nth, error, under=under) as plan:
             yield plan
         if not plan.fired:
             return
     raise AssertionError(f"still failing after {most} faults")
+
+
+def killed(function: Callable[[], object], *, after_s: float | None, sign: Path | None = None) -> bool:
+    """Whether the child had to be killed; False: it was done before.
+
+    Args:
+        after_s: seconds from the start to the kill; None: the child is left in peace.
+        sign: count from the moment that this file is there.
+    """
+    child = _fork(function)
+    if after_s is not None:
+        while sign and not sign.exists() and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            time.sleep(0.002)
+        time.sleep(after_s)
+        os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def killed_at(function: Callable[[], object], operation: str, nth: int, *, under: Path) -> bool:
+    """Whether the child reached its nth operation and died there."""
+
+    def body() -> None:
+        with inject(operation, nth, "kill", under=under):
+            function()
+
+    return os.WIFSIGNALED(os.waitpid(_fork(body), 0)[1])
+
+
+def _fork(function: Callable[[], object]) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            tqdm.set_lock(threading.RLock())  # tqdm's own is shared with the parent: dying with it would block that
+            function()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return child

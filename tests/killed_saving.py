@@ -1,6 +1,6 @@
 """Kill the saving of a bundle over another one at each rename, and at random moments, and look at what is there.
 
-    python -m faults.saves FOLDER KILLS
+    python tests/killed_saving.py FOLDER KILLS
 
 This process only imports TensorFlow and never computes with it: a fork of one that has would hang. So it is a program
 of its own, which prints one JSON document.
@@ -14,13 +14,12 @@ import time
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import tensorflow as tf
+from faults import killed, killed_at
 from small_bundle import save_small, small_vgg
 
-from faults import killed, killed_at
 from vggnb.save.bundle import read_checked, read_manifest
 from vggnb.storage import VggnbError
 
