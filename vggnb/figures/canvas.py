@@ -1,8 +1,9 @@
 """What figures share: colours, names that are safe to draw, a drawing that shows itself and states its numbers.
 
-Figures are made without pyplot, so nothing stays open and every front end gets the same pixels. A colour means one
-thing in every figure: a split, a model or a mistake. Colours are Okabe and Ito's (2008), which colour-blind readers can
-tell apart, each joined by a second cue (marker, line, hatch, words); maps are white to blue, and cividis for heat.
+Figures are made without pyplot, so nothing stays open and every front end gets the same pixels. A colour has one
+meaning in every figure: a split, a class, a model or a mistake. Colours are Okabe and Ito's (2008) and Paul Tol's,
+which colour-blind readers can tell apart, each joined by a second cue (marker, line, hatch, words); maps are white to
+blue, and cividis for heat.
 """
 
 import functools
@@ -19,12 +20,12 @@ from PIL import Image
 
 from vggnb.folders import shown
 
-BLUE, VERMILION, GREEN, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9"
 INK, FAINT, PALE = "#222222", "#6E6E6E", "#D0D0D0"
-SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}  # of anything else: FAINT
+SPLIT_COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73"}  # of anything else: FAINT
 SPLIT_HATCHES = {"train": "", "validation": "///", "test": "..."}
-MODEL_COLOURS = (FAINT, "#AA3377", SKY, "#999933")  # the first is the one to compare with
-WRONG = VERMILION
+NEGATIVE, POSITIVE = "#56B4E9", "#AA3377"  # the first and the second of two classes; of more: FAINT
+MODEL_COLOURS = (FAINT, INK, "#882255", "#999933")  # the first is the one to compare with
+WRONG = "#D55E00"
 MARKERS, LINES = "osD^", ("-", "--", "-.", ":")
 WIDTH = 8.0  # inches: the width of a notebook's page at 100 pixels an inch
 FONT = "DejaVu Sans"  # comes with matplotlib
@@ -80,13 +81,12 @@ class Drawing:
         return data.getvalue()
 
     def _ipython_display_(self) -> None:
-        """Show the figure, then print the sentence: screen readers and the notebooks' check read that."""
+        """Show the figure with the sentence as its alt text, and print the sentence below it."""
         from IPython.display import display
 
         width, height = (round(100 * inches) for inches in self.figure.get_size_inches())
         about = {self.mime: {"alt": self.sentence, "width": width, "height": height}}
-        words = "[a figure; the sentence below states its numbers]"
-        display({self.mime: self.image(), "text/plain": words}, raw=True, metadata=about)
+        display({self.mime: self.image(), "text/plain": "[figure]"}, raw=True, metadata=about)
         print(self.sentence)
 
     def __str__(self) -> str:
@@ -130,10 +130,8 @@ def label(name: object, limit: int = 24) -> str:
 
     Line breaks, direction overrides and letters that the font lacks are escaped; a long name loses its middle.
     """
-    text = "".join(
-        letter if ord(letter) in _letters() else letter.encode("ascii", "backslashreplace").decode()
-        for letter in shown(str(name))
-    )
+    letters = (c if ord(c) in _letters() else c.encode("ascii", "backslashreplace").decode() for c in shown(str(name)))
+    text = "".join(letters)
     if len(text) <= limit:
         return text
     tail = (limit - 1) // 2
@@ -145,8 +143,13 @@ def named(data: object) -> dict[str, object]:
     return dict(data) if isinstance(data, Mapping) else {"": data}
 
 
-def key(ax: Axes, handles: Sequence, labels: Sequence[str], **place) -> None:
-    """A key whose labels are drawn as they are: also those that begin with '_', which matplotlib would leave out."""
+def key(ax: Axes, handles: Sequence, labels: Sequence[str], *, above: bool = False, **place) -> None:
+    """A key whose labels are drawn as they are: also those that begin with '_', which matplotlib would leave out.
+
+    Args:
+        above: put it above the axes, where no line can cross it.
+    """
+    place |= {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0} if above else {}
     legend = ax.legend(handles, ["x"] * len(labels), frameon=False, **place)
     for text, words in zip(legend.get_texts(), labels, strict=True):
         text.set_text(words)
@@ -156,3 +159,8 @@ def model_look(index: int, count: int) -> tuple[str, str, str]:
     """Colour, marker and line style of the index-th of `count` models; a single one looks like the second of two."""
     place = (index + (count == 1)) % len(MODEL_COLOURS)
     return MODEL_COLOURS[place], MARKERS[place], LINES[index % len(LINES)]
+
+
+def class_colour(index: int, count: int) -> str:
+    """The colour of the index-th of `count` classes."""
+    return (NEGATIVE, POSITIVE)[index] if count == 2 else FAINT

@@ -114,7 +114,7 @@ def class_results(report) -> Drawing:
     ax.set_yticks(range(len(table)), [f"{label(name, 18)} ({one['n']})" for name, one in table.items()])
     ax.set(xlim=(0, 1.0), ylim=(len(table) - 0.5, -0.55), xlabel="share, with 95 % interval (images in brackets)")
     _row_grid(ax)
-    key(ax, [*handles.values()], [*handles], loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0)
+    key(ax, [*handles.values()], [*handles], above=True, ncols=2)
     return drawing(ax, "; ".join(words) + ".")
 
 
@@ -148,7 +148,7 @@ def metric_intervals(reports) -> Drawing:
     _row_grid(ax)
     if count > 1:
         names = [label(name) for name in reports]
-        key(ax, handles, names, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(names), borderaxespad=0)
+        key(ax, handles, names, above=True, ncols=len(names))
     return drawing(ax, "; ".join(words) + ".")
 
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from vggnb.figures.canvas import INK, PALE, WIDTH, Drawing, drawing, empty, label, new_axes, styled
 from vggnb.figures.charts import confusion_matrix
-from vggnb.figures.curves import roc_curve
+from vggnb.figures.curves import score_histogram
 from vggnb.figures.galleries import NOTHING, thumbnail
 from vggnb.folders import shown
 from vggnb.images import read_image, resize_image
@@ -92,19 +92,17 @@ def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
 
 @styled
 def operating_point(report, scored, *, threshold: float) -> Drawing:
-    """The confusion matrix at a threshold and, beside it, the threshold's place on the ROC curve.
+    """The confusion matrix at a threshold and, beside it, the probabilities of both classes and the threshold.
 
     Args:
         report: anything with `confusion`, int (2, 2), and `classes`.
         scored: labels (bool) and scores (float) of the images, (n,) each.
     """
-    left, right = new_axes(1, 2)[0]
-    parts = [confusion_matrix(report, ax=left)]
-    if 0 < np.sum(scored[0]) < len(scored[0]):
-        parts.append(roc_curve({"": scored}, threshold=threshold, ax=right))
-    else:
-        right.set_axis_off()
-    return drawing((left, right), " ".join(part.sentence for part in parts))
+    left, right = new_axes(1, 2, size=(WIDTH, 3.6))[0]
+    sentence = confusion_matrix(report, ax=left).sentence
+    score_histogram(right, *map(np.asarray, scored), threshold, fontsize=9, ncols=2)
+    right.set_xlabel("probability of the positive class")
+    return drawing((left, right), sentence)
 
 
 @styled

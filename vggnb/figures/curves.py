@@ -6,8 +6,9 @@ from matplotlib.ticker import MaxNLocator
 
 from vggnb.figures.canvas import (
     FAINT,
-    INK,
+    NEGATIVE,
     PALE,
+    POSITIVE,
     SPLIT_COLOURS,
     WIDTH,
     Drawing,
@@ -26,6 +27,8 @@ from vggnb.metrics import calibration_error, reliability
 from vggnb.storage import VggnbError
 
 SQUARE = (6.4, 4.8)
+TRAINING = {"color": SPLIT_COLOURS["train"], "ls": "--", "lw": 1.4, "marker": "o", "mfc": "white"}
+VALIDATION = {"color": SPLIT_COLOURS["validation"], "ls": "-", "lw": 2, "marker": "s"}
 
 
 def _columns(history) -> dict[str, list[float]]:
@@ -54,23 +57,19 @@ def learning_curves(history) -> Drawing:
     axes = new_axes(len(runs), 2, size=(WIDTH, 0.9 + 2.7 * len(runs)), sharex=True, sharey="col")
     for row, (name, columns) in zip(axes, runs.items(), strict=True):
         for ax, number in zip(row, ("loss", "accuracy"), strict=True):
-            lines = {"training": ("train", number), "validation": ("validation", f"val_{number}")}
-            for what, (split, column) in lines.items():
-                if column not in columns:
-                    continue
-                look = {"ls": "--", "lw": 1.4, "mfc": "white"} if what == "training" else {"ls": "-", "lw": 2}
-                every = max(1, len(columns[column]) // 8)
-                look |= {"color": SPLIT_COLOURS[split], "marker": "o" if what == "training" else "s"}
-                ax.plot(columns["epoch"], columns[column], label=what, markevery=every, ms=5, clip_on=False, **look)
+            for words, column, look in (("training", number, TRAINING), ("validation", f"val_{number}", VALIDATION)):
+                if values := columns.get(column):
+                    every = max(1, len(values) // 8)
+                    ax.plot(columns["epoch"], values, label=words, markevery=every, ms=5, clip_on=False, **look)
             ax.set_title(f"{label(name, 24)}  {number}".strip(), parse_math=False)
             ax.grid(axis="y", color=PALE, lw=0.8)
             ax.xaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
     low, high = axes[0, 1].get_ylim()
     axes[0, 1].set_ylim(min(0.5, low), max(1.0, high))
-    axes[0, 0].set_ylim(0, None)
-    axes[0, 0].set_xlim(min(one["epoch"][0] for one in runs.values()) - 0.4, None)
+    first = min(one["epoch"][0] for one in runs.values())
+    axes[0, 0].set(xlim=(first - 0.4, None), ylim=(0, None))
     for ax in axes[-1]:
-        ax.set_xlabel("epoch")
+        ax.set_xlabel("epoch" if first else "epoch (0: before training)")
     axes[0, 0].figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     words = [*(_course(name, columns) for name, columns in runs.items()), *solved]
     return drawing([*axes.flat], "; ".join(words) + ".")
@@ -82,15 +81,23 @@ def _course(name: str, columns: dict[str, list[float]]) -> str:
     for column, words in (("loss", "loss"), ("accuracy", "training accuracy"), ("val_loss", "validation loss")):
         if column in columns:
             parts.append(f"{words} {columns[column][0]:.2f} to {columns[column][-1]:.2f}")
-    if "val_accuracy" in columns:
-        values = columns["val_accuracy"]
+    if values := columns.get("val_accuracy"):
         best = f"best {max(values):.2f} in epoch {columns['epoch'][int(np.argmax(values))]}"
         parts.append(f"validation accuracy {values[0]:.2f} to {values[-1]:.2f}, {best}")
     return f"{shown(name)}{': ' if name else ''}{counted(columns['epoch'][-1], 'epoch')}: {', '.join(parts)}"
 
 
+def _checked(truth, scores) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as bool (n,) and scores as float (n,), if the labels are of two kinds."""
+    truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
+    if truth.all() or not truth.any():
+        what = f"This curve needs positive and negative images; here are {truth.sum()} and {(~truth).sum()}."
+        raise VggnbError(what, "labels", "Pass labels as true for the positive class, and images of both classes.")
+    return truth, scores
+
+
 @styled
-def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) -> Drawing:
+def roc_curve(scored, *, threshold: float | None = 0.5) -> Drawing:
     """Sensitivity against 1 - specificity at every threshold.
 
     Args:
@@ -102,9 +109,7 @@ def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) 
     """
     from sklearn import metrics as sk  # takes a second to import
 
-    ax = new_ax(size=SQUARE) if ax is None else ax
-    ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
-    ax.text(0.52, 0.49, "chance", color=FAINT, fontsize=10, rotation=45, rotation_mode="anchor", va="top")
+    ax = new_ax(size=SQUARE)
     handles, labels, words = [], [], []
     for place, (name, (truth, scores)) in enumerate(scored.items()):
         truth, scores = _checked(truth, scores)
@@ -118,52 +123,39 @@ def roc_curve(scored, *, threshold: float | None = 0.5, ax: Axes | None = None) 
             text += f", at threshold {threshold:.2f} sensitivity {y:.2f}, specificity {1 - x:.2f}"
         labels.append(f"{label(name)}  AUC {area:.2f}".strip())
         words.append(text)
-    key(ax, handles, labels, loc="lower right", handlelength=3.5)
+    handles += ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
+    key(ax, handles, [*labels, "chance"], loc="lower right", handlelength=3.5)
     mark = "" if threshold is None else f" (mark: threshold {threshold:.2f})"
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=f"ROC curve{mark}")
     ax.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)")
     return drawing(ax, "; ".join(words) + ".")
 
 
-def _checked(truth, scores) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as bool (n,) and scores as float (n,), if the labels are of two kinds."""
-    truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
-    if truth.all() or not truth.any():
-        what = f"This curve needs positive and negative images; here are {truth.sum()} and {(~truth).sum()}."
-        raise VggnbError(what, "labels", "Pass labels as true for the positive class, and images of both classes.")
-    return truth, scores
-
-
 @styled
-def precision_recall_curve(scored) -> Drawing:
+def precision_recall_curve(truth, scores) -> Drawing:
     """Precision against recall at every threshold.
 
     Args:
-        scored: as for `roc_curve`.
+        truth: bool or 0 and 1 (n,).
+        scores: float (n,), larger for positive.
     """
     from sklearn import metrics as sk
 
-    ax = new_ax(size=SQUARE)
-    handles, labels, words = [], [], []
-    for place, (name, (truth, scores)) in enumerate(scored.items()):
-        truth, scores = _checked(truth, scores)
-        precision, recall, _ = sk.precision_recall_curve(truth, scores)
-        average, share = sk.average_precision_score(truth, scores), truth.mean()
-        colour, _, line = model_look(place, len(scored))
-        handles += ax.step(recall, precision, line, where="post", lw=2, color=colour)
-        ax.axhline(share, color=FAINT, ls=":", lw=1)
-        ax.text(0.02, share, f"chance: {share:.2f}", color=FAINT, fontsize=10, va="bottom")
-        labels.append(f"{label(name)}  average precision {average:.2f}".strip())
-        counts = f"{truth.sum()} positive, {(~truth).sum()} negative"
-        words.append(f"{shown(name)} average precision {average:.2f}, chance {share:.2f} ({counts})".strip())
-    key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
+    truth, scores = _checked(truth, scores)
+    precision, recall, _ = sk.precision_recall_curve(truth, scores)
+    average, share = sk.average_precision_score(truth, scores), truth.mean()
+    ax, (colour, *_) = new_ax(size=SQUARE), model_look(0, 1)
+    handles = ax.step(recall, precision, where="post", lw=2, color=colour)
+    handles += [ax.axhline(share, color=FAINT, ls=":", lw=1)]
+    key(ax, handles, [f"average precision {average:.2f}", f"chance {share:.2f}"], above=True, ncols=2, handlelength=3.5)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel="recall (sensitivity)", ylabel="precision")
-    return drawing(ax, "; ".join(words) + ".")
+    counts = f"{truth.sum()} positive, {(~truth).sum()} negative"
+    return drawing(ax, f"average precision {average:.2f}, chance {share:.2f} ({counts}).")
 
 
 @styled
 def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
-    """What moving the threshold does: sensitivity falls, specificity rises.
+    """How the probabilities of both classes are spread, and what moving the threshold does.
 
     Args:
         truth: bool or 0 and 1 (n,).
@@ -171,21 +163,34 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
         threshold: the one in use; it gets a line.
     """
     truth, scores = _checked(truth, scores)
-    ax = new_ax()
+    strip, ax = new_axes(2, 1, size=(WIDTH, 4.6), sharex=True, height_ratios=(1, 2))[:, 0]
+    score_histogram(strip, truth, scores, threshold)
     cuts = np.unique(np.concatenate([[0, threshold, 1], scores, np.nextafter(scores, 2)]))
     at, words, handles = int(np.searchsorted(cuts, threshold)), [], []
     below = [np.searchsorted(np.sort(scores[kind]), cuts) / kind.sum() for kind in (truth, ~truth)]
-    curves = {"sensitivity": (1 - below[0], "o-", INK), "specificity": (below[1], "s--", FAINT)}
+    curves = {"sensitivity": (1 - below[0], "o-", POSITIVE), "specificity": (below[1], "s--", NEGATIVE)}
     for name, (values, line, colour) in curves.items():
         handles += ax.plot(cuts, values, line, color=colour, lw=2, ms=8, mec="white", markevery=[at])
         words.append(f"{name} {values[at]:.2f}")
     ax.axvline(threshold, color=FAINT, ls=":", lw=1.5)
-    key(ax, handles, words, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, handlelength=3.5, borderaxespad=0)
-    ax.set(xlim=(0, 1), ylim=(0, 1.03), yticks=np.linspace(0, 1, 6), ylabel="share of the class that is right")
+    key(ax, handles, words, above=True, ncols=2, handlelength=3.5)
+    ax.set(xlim=(0, 1), ylim=(0, 1.03), yticks=np.linspace(0, 1, 6), ylabel="share of the class\nthat is right")
     ax.set(xlabel="threshold: the positive class is predicted from this probability on")
-    ax.set_title(f"threshold {threshold:.2f}")
     counts = f"{truth.sum()} positive and {(~truth).sum()} negative images"
-    return drawing(ax, f"At threshold {threshold:.2f}: {', '.join(words)}, on {counts}.")
+    return drawing([ax, strip], f"At threshold {threshold:.2f}: {', '.join(words)}, on {counts}.")
+
+
+def score_histogram(ax: Axes, truth: np.ndarray, scores: np.ndarray, threshold: float, **text) -> None:
+    """Histograms of the positive class's probability, of the images of either class; a line at the threshold."""
+    handles, edges = [], np.linspace(0, 1, 21)
+    for kind, colour, hatch in ((~truth, NEGATIVE, ""), (truth, POSITIVE, "///")):
+        look = {"fc": (colour, 0.35), "ec": colour, "lw": 1.5, "hatch": hatch, "fill": True}
+        handles.append(ax.stairs(np.histogram(scores[kind], edges)[0], edges, **look))
+    ax.axvline(threshold, color=FAINT, ls=":", lw=1.5)
+    words = [f"negative ({(~truth).sum()})", f"positive ({truth.sum()})", f"threshold {threshold:.2f}"]
+    handles += [ax.lines[-1]]
+    key(ax, handles, words, above=True, columnspacing=1.2, **{"ncols": 3, **text})
+    ax.set(xlim=(0, 1), ylabel="images", xlabel="")
 
 
 @styled
@@ -207,14 +212,12 @@ def reliability_diagram(predictions) -> Drawing:
         labels.append(f"{label(name)}  calibration error {error:.2f}".strip())
         width = 0.08 / len(several)
         bins = np.minimum(np.floor(confidence * 10), 9) / 10 + 0.05 + width * (place - (len(several) - 1) / 2)
-        bars = strip.bar(bins, count, width * 0.9, color=colour)
-        strip.bar_label(bars, fontsize=9, padding=1)
-        steps = ", ".join(
-            f"confidence {x:.2f}, accuracy {y:.2f} (n={n})" for x, y, n in zip(confidence, accuracy, count, strict=True)
-        )
-        words.append(f"{shown(name)} calibration error {error:.2f} over {count.sum()} images: {steps}".strip())
+        strip.bar_label(strip.bar(bins, count, width * 0.9, color=colour), fontsize=9, padding=1)
+        means = [np.average(values, weights=count) for values in (confidence, accuracy)]
+        text = f"mean confidence {means[0]:.2f}, accuracy {means[1]:.2f} ({counted(int(count.sum()), 'image')})"
+        words.append(f"{shown(name)} calibration error {error:.2f}, {text}".strip())
         lowest, most = min(lowest, np.floor(confidence.min() * 10) / 10), max(most, count.max())
-    key(ax, handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), handlelength=3.5, borderaxespad=0)
+    key(ax, handles, labels, above=True, handlelength=3.5)
     ax.set(xlim=(lowest - 0.01, 1.01), ylim=(-0.02, 1.03), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
     strip.set(xlabel="confidence: probability of the predicted class", ylabel="images", ylim=(0, 1.35 * most))
     strip.set_yticks([])

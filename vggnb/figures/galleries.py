@@ -38,22 +38,32 @@ class Tile:
         return height / max(height, width), width / max(height, width)
 
 
-def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = (), pairs: bool = False) -> Axes:
-    """Lay tiles out in rows; `names` stand at the left of the rows; `pairs` leaves a gap after every second column."""
+def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = (), pairs: Sequence[str] = ()) -> Axes:
+    """Lay tiles out in rows.
+
+    Args:
+        names: what stands at the left of each row.
+        pairs: what stands above every two tiles, which get a frame.
+    """
     tiles = [tile for row in rows for tile in row]
-    columns, margin = max(map(len, rows)), 1.3 if names else 0.04
-    places = [1.06 * column + 0.3 * (column // 2) * pairs for column in range(columns)]
-    inch = min(LARGEST_TILE, (WIDTH - margin) / (places[-1] + 1.06))
+    columns, margin, head = max(map(len, rows)), 1.3 if names else 0.04, 0.3 if pairs else 0.0  # inches
+    places = [1.06 * column + 0.15 * (column // 2) * bool(pairs) for column in range(columns)]
+    inch = min(LARGEST_TILE, (WIDTH - margin - 0.04) / (places[-1] + 1.06))
     lines = max(tile.caption.count("\n") + 1 for tile in tiles)
     tall = max(tile.sides[0] for tile in tiles)  # of the tallest image: landscapes need less room
-    step = tall + 0.06 + (lines * LINE + 0.08) / inch
+    step = tall + 0.06 + (lines * LINE + 0.08 + 1.4 * head) / inch
     figure = Figure(figsize=(WIDTH, len(rows) * step * inch + 0.05), dpi=110)
-    ax = figure.add_axes((0, 0, 1, 1))
+    ax, above = figure.add_axes((0, 0, 1, 1)), iter(pairs)
     for i, row in enumerate(rows):
+        top = i * step + head / inch
         if names:
-            ax.text(-margin / inch, i * step + tall / 2, names[i], va="center", fontsize=10)
-        for place, tile in zip(places, row, strict=False):
-            _draw_tile(ax, tile, place, i * step, tall)
+            ax.text(0.02 - margin / inch, top + tall / 2, names[i], va="center", fontsize=10)
+        for column, (place, tile) in enumerate(zip(places, row, strict=False)):
+            _draw_tile(ax, tile, place, top, tall)
+            if pairs and not column % 2:
+                box = (place - 0.03, i * step), 2.12, step - 0.3 * head / inch
+                ax.add_patch(Rectangle(*box, fc="none", ec=FAINT, lw=1))
+                ax.text(place, top - 0.06 / inch, next(above), fontsize=10, va="bottom", fontweight="bold")
     ax.set(xlim=(-margin / inch, (WIDTH - margin) / inch), ylim=(len(rows) * step, -0.05 / inch), aspect="equal")
     ax.set_axis_off()
     return ax
@@ -140,17 +150,16 @@ def duplicate_pairs(census) -> Drawing:
     pairs = sorted(census.pairs, key=lambda pair: (not _is_leak(pair), not _is_conflict(pair), pair.distance))
     if not pairs:
         return empty(f"There are no duplicates among {counted(len(census.rows), 'image')}.")
-    tiles, words = [], []
+    tiles, above, words = [], [], []
     for number, pair in enumerate(pairs[:MOST_PAIRS], 1):
-        flags = ["LEAK"] * _is_leak(pair) + ["CONFLICT"] * _is_conflict(pair)
+        both = (pair.first, pair.second)
         kind = "duplicate" if pair.kind == "exact" else f"near-duplicate ({pair.distance} bits)"
-        first, *more = [*([", ".join(flags)] if flags else []), kind]
-        for row in (pair.first, pair.second):
-            place = f"{row.split}/{label(row.class_name, 14)}"
-            tiles.append(_tile(census.dataset / row.path, place, f"{number}. {first}", *more))
-        words.append(f"{shown(pair.first.path)} and {shown(pair.second.path)} ({', '.join([*flags, kind])})")
+        flags = [*["leak"] * _is_leak(pair), *["conflict"] * _is_conflict(pair), kind]
+        above.append(f"{number}. {', '.join(flags)}")
+        tiles += [_tile(census.dataset / row.path, f"{row.split}/{label(row.class_name, 14)}") for row in both]
+        words.append(f"{shown(pair.first.path)} and {shown(pair.second.path)} ({', '.join(flags)})")
     text = f"{len(words)} of {counted(len(pairs), 'pair')}: {'; '.join(words)}."
-    return drawing(draw_tiles(_wrap(tiles, 4), pairs=True), text, photos=True)
+    return drawing(draw_tiles(_wrap(tiles, 4), pairs=above), text, photos=True)
 
 
 def _is_leak(pair) -> bool:

@@ -1,20 +1,15 @@
 """Figures of the data before any model: how many, how big, how bright, and what preprocessing makes of the pixels."""
 
-from collections import Counter
-
 import numpy as np
-from matplotlib.axes import Axes
 
 from vggnb.figures.canvas import (
-    BLUE,
     FAINT,
-    GREEN,
     INK,
     SPLIT_COLOURS,
     SPLIT_HATCHES,
-    VERMILION,
     WIDTH,
     Drawing,
+    class_colour,
     drawing,
     empty,
     key,
@@ -27,7 +22,7 @@ from vggnb.folders import counted, shown
 
 MOST_CLASSES = 24  # drawn; the sentence says how many there are besides
 ORDER = {"caffe": "BGR"}  # of the channels after a preprocessing; the others keep RGB
-CHANNEL = {"R": ("red", VERMILION, "-"), "G": ("green", GREEN, "--"), "B": ("blue", BLUE, ":")}
+CHANNEL = {"R": ("red", "#CC0000", "-"), "G": ("green", "#00A000", "--"), "B": ("blue", "#0000CC", ":")}
 
 
 @styled
@@ -70,42 +65,32 @@ def sizes_and_brightness(census) -> Drawing:
     """
     if not census.rows:
         return empty("There is no usable image.")
-    left, right = new_axes(1, 2, size=(WIDTH, 3.6))[0]
-    sizes = Counter((row.width, row.height) for row in census.rows)
     labels, brightness = np.array([row.label for row in census.rows]), np.asarray(census.brightness, float)
-    _sizes(left, sizes)
-    words = []
+    sides = np.array([[row.width, row.height] for row in census.rows])
     drawn = [k for k in range(len(census.classes)) if (labels == k).any()][:MOST_CLASSES]
+    left, right = new_axes(1, 2, size=(WIDTH, max(3.2, 1.2 + 0.3 * len(drawn))))[0]
+    number = counted(len({*map(tuple, sides.tolist())}), "size")
+    edges, lines = np.linspace(0, 1.05 * sides.max(), 30), []
+    for side, look in enumerate(({"color": INK, "ls": "-"}, {"color": FAINT, "ls": "--"})):
+        lines.append(left.stairs(np.histogram(sides[:, side], edges)[0], edges, lw=2, **look))
+    key(left, lines, ["width", "height"], above=True, ncols=2)
+    left.set(xlim=(0, edges[-1]), ylim=(0, None), xlabel=f"pixels ({number})", ylabel="images")
+    words = []
     for place, k in enumerate(drawn):
         low, first, middle, third, high = np.quantile(brightness[labels == k], [0.05, 0.25, 0.5, 0.75, 0.95])
-        right.plot([low, high], [place, place], color=FAINT, lw=1.5)
-        right.plot([first, third], [place, place], color=FAINT, lw=8, solid_capstyle="butt")
-        right.plot(middle, place, "o", ms=7, mfc="white", mec=INK)
-        right.annotate(f"{middle:.0f}", (middle, place), (0, 8), textcoords="offset points", ha="center", fontsize=10)
+        right.plot([low, high], [place, place], color=INK, lw=1.2, zorder=1)
+        colour = class_colour(k, len(census.classes))
+        right.barh(place, third - first, 0.5, first, color=colour, edgecolor=INK, linewidth=1.2)
+        right.plot([middle, middle], [place - 0.25, place + 0.25], color=INK, lw=2.5, solid_capstyle="butt")
+        right.text(258, place, f"{middle:.0f}", va="center", fontsize=10)
         words.append(f"{shown(census.classes[k])} {middle:.0f}")
     right.set_yticks(range(len(drawn)), [label(census.classes[k], 16) for k in drawn], parse_math=False)
-    right.set(xlim=(0, 255), ylim=(len(drawn) - 0.5, -0.6), title="brightness (bar 50 %, line 90 %)")
-    right.set_xlabel("mean grey level (0 black, 255 white)")
-    sides = np.array([[row.width, row.height] for row in census.rows])
+    right.set(xlim=(0, 255), ylim=(len(drawn) - 0.5, -0.5), xlabel="mean grey level (0 black, 255 white)")
+    right.set_title("brightness: box 50 %, line 90 %, median", fontsize=11, loc="right")
     (w0, h0), (w1, h1), (w, h) = sides.min(axis=0), sides.max(axis=0), np.median(sides, axis=0)
     span = f"width {w0} to {w1} (median {w:.0f}), height {h0} to {h1} (median {h:.0f}) pixels"
-    number = f"{counted(len(sides), 'image')} of {counted(len(sizes), 'size')}"
-    text = f"{number}: {span}; median brightness of 255: {', '.join(words)}."
+    text = f"{counted(len(sides), 'image')} of {number}: {span}; median brightness of 255: {', '.join(words)}."
     return drawing([left, right], text)
-
-
-def _sizes(ax: Axes, sizes: Counter) -> None:
-    """Histograms of widths and heights; the most frequent size is named."""
-    points, number = np.array(list(sizes)), np.array(list(sizes.values()))
-    edges = np.linspace(0, 1.05 * points.max(), 25)
-    lines = [
-        ax.stairs(np.histogram(points[:, side], edges, weights=number)[0], edges, color=colour, ls=line, lw=2)
-        for side, (colour, line) in enumerate(((INK, "-"), (FAINT, "--")))
-    ]
-    ax.set(xlim=(0, edges[-1]), ylim=(0, 1.3 * ax.get_ylim()[1]), xlabel="pixels", ylabel="images")
-    (width, height), n = sizes.most_common(1)[0]
-    ax.set_title(f"size (most frequent: {width} x {height}, {counted(n, 'image')})", fontsize=11)
-    key(ax, lines, ["width", "height"], loc="upper left", ncols=2)
 
 
 @styled

@@ -135,7 +135,7 @@ def _decisions(report: Report, predictions: Predictions, classes: tuple[str, ...
     return [
         ("Sensitivity and specificity", figures.threshold_curves(truth, scores, threshold=report.threshold)),
         ("ROC curve", figures.roc_curve({"": (truth, scores)}, threshold=report.threshold)),
-        ("Precision and recall", figures.precision_recall_curve({"": (truth, scores)})),
+        ("Precision and recall", figures.precision_recall_curve(truth, scores)),
     ]
 
 
