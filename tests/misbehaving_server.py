@@ -22,7 +22,6 @@ class Server(http.server.ThreadingHTTPServer):
         self.faults: dict[str, list[str]] = defaultdict(list)
         self.log: list[str] = []
         self.records: dict[str, list[dict]] = {}
-        self.page_size = 3
 
     @property
     def address(self):
@@ -42,7 +41,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Kaggle's API, as far as kagglehub 1.0 uses it for datasets."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
         name = f"{body.get('ownerSlug')}/{body.get('datasetSlug')}"
-        self.server.log.append(self.path)
         fault = self._fault(name)
         if fault.isdigit():
             self._send(json.dumps({"message": "no", "code": int(fault)}).encode(), int(fault))
@@ -55,19 +53,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
-        self.server.log.append(path)
         fault = self._fault(path)
         if fault.isdigit():
             self._send(b"stumbled", int(fault))
-        elif path == "/api/v2/images/search/":
+        elif path == "/isic":
             self._search(urllib.parse.parse_qs(query))
         elif path in self.server.files:
-            data = self.server.files[path]
-            self._send(data[:-1] + b"?" if fault == "wrong" else data, cut=fault == "cut")
+            self._send(self.server.files[path], cut=fault == "cut")
         else:
             self._send(b"nothing here", 404)
 
     def _fault(self, path):
+        self.server.log.append(self.path.partition("?")[0])
         waiting = self.server.faults[path]
         fault = waiting.pop(0) if waiting else ""
         if fault == "slow":
@@ -75,15 +72,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return fault
 
     def _search(self, query):
+        """Three results a page."""
         words, at = query["query"][0], int(query.get("cursor", ["0"])[0])
         if words not in self.server.records:
             return self._send(b'{"message": "Could not parse query string"}', 400)
         found = self.server.records[words]
-        page, following = found[at : at + self.server.page_size], at + self.server.page_size
-        cursor = urllib.parse.urlencode({"query": words, "cursor": following})
-        link = f"{self.server.address}/api/v2/images/search/?{cursor}"
-        answer = {"count": len(found) if not at else None, "previous": None, "results": page}
-        answer["next"] = link if following < len(found) else None
+        link = f"{self.server.address}/isic?{urllib.parse.urlencode({'query': words, 'cursor': at + 3})}"
+        answer = {"results": found[at : at + 3], "next": link if at + 3 < len(found) else None}
         return self._send(json.dumps(answer).encode(), kind="application/json")
 
     def _send(self, data, code=200, *, cut=False, kind="application/octet-stream", extra=()):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vggnb.staging import archives, is_archive, unpack
+from vggnb.staging import is_archive, unpack
 from vggnb.storage import VggnbError
 
 FILES = {
@@ -20,12 +20,7 @@ FILES = {
     "train/dög/ü 2.jpg": b"",
     "test/cat/3.jpg": b"three" * 5000,
 }
-SYSTEM = {
-    "__MACOSX/train/cat/._1.jpg": b"mac",
-    "train/cat/._1.jpg": b"mac",
-    "Thumbs.db": b"w",
-    "train/.DS_Store": b"mac",
-}
+SYSTEM = {"__MACOSX/train/cat/._1.jpg": b"", "train/cat/._1.jpg": b"", "Thumbs.db": b"", "train/.DS_Store": b""}
 NOISE = random.Random(0).randbytes(200_000)
 
 
@@ -130,12 +125,6 @@ def test_names_that_collide_are_both_kept(tmp_path):
         assert (out / "a/1.jpg").read_bytes() == b"1" and sorted(renamed.values()) == ["a/1.jpg", "b"]
 
 
-def pax_bomb(path):
-    """An extended header of 1 GB."""
-    path.write_bytes(gzip.compress(tar_info("x", type=tarfile.XHDTYPE, size=1 << 30).tobuf(tarfile.USTAR_FORMAT)))
-    return path
-
-
 def encrypted(path):
     """A zip whose flag says that a password is needed."""
     zip_file(path, [("a.jpg", b"secret")])
@@ -166,21 +155,19 @@ HOSTILE = {
     "dotdot.zip": (lambda p: zip_file(p, [("ok.jpg", b""), ("../evil.jpg", b"x")]), "leads out"),
     "dotdot.tar": (lambda p: tar_file(p, [("ok.jpg", b""), ("a/../../evil.jpg", b"x")]), "leads out"),
     "dotdot_windows.zip": (lambda p: zip_file(p, [("..\\evil.jpg", b"x")]), "leads out"),
-    "absolute.zip": (lambda p: zip_file(p, [("/tmp/evil.jpg", b"x")]), "absolute"),
-    "drive.zip": (lambda p: zip_file(p, [("C:\\evil.jpg", b"x")]), "absolute"),
+    "drive.zip": (lambda p: zip_file(p, [("C:\\evil.jpg", b"x")]), "leads out"),
     "link.zip": (lambda p: zip_file(p, [(zip_info("a", 0o120777), b"/etc/passwd")]), "is a link"),
     "link.tar": (lambda p: tar_file(p, link(tarfile.SYMTYPE, "/tmp")), "is a link"),
-    "hard_link.tar": (lambda p: tar_file(p, link(tarfile.LNKTYPE, "/etc/passwd")), "a link"),
-    "pipe.tar": (lambda p: tar_file(p, [(tar_info("a", type=tarfile.FIFOTYPE), b"")]), "a device"),
-    "device.zip": (lambda p: zip_file(p, [(zip_info("a", 0o020666), b"")]), "a device"),
-    "sparse.tar": (lambda p: tar_file(p, [(tar_info("a", type=b"S"), b"x")]), "a sparse file"),
+    "pipe.tar": (lambda p: tar_file(p, [(tar_info("a", type=tarfile.FIFOTYPE), b"")]), "a link or a device"),
+    "device.zip": (lambda p: zip_file(p, [(zip_info("a", 0o020666), b"")]), "a link or a device"),
     "bomb.zip": (lambda p: zip_file(p, [(f"{i}.jpg", bytes(60_000_000)) for i in range(2)]), "more than 50 MB"),
     "bomb.tar.gz": (lambda p: tar_file(p, [("a.jpg", bytes(60_000_000))], pack="gz"), "more than 50 MB"),
     "claims.tar": (claims_much, "more than 50 MB"),
-    "pax_bomb.tar.gz": (pax_bomb, "absurdly long"),
     "encrypted.zip": (encrypted, "password"),
-    "zero_byte.zip": (lambda p: patched(zip_file(p, [("aXb.jpg", b"")]), b"aXb", b"a\0b"), "zero byte"),
-    "method.zip": (lambda p: patched(zip_file(p, [("a", b"a" * 9)]), b"\0\0\x08\0", b"\0\0\x09\0"), "Deflate64"),
+    "method.zip": (
+        lambda p: patched(zip_file(p, [("a", b"a" * 9)]), b"\0\0\x08\0", b"\0\0\x09\0"),
+        "method is not supported",
+    ),
     "checksum.zip": (
         lambda p: patched(zip_file(p, [("a", b"A" * 50)], zipfile.ZIP_STORED), b"A" * 50, b"A" * 49 + b"B"),
         "damaged",
@@ -188,7 +175,6 @@ HOSTILE = {
     "lying_size.zip": (lying_size, "damaged"),
     "cut.zip": (lambda p: cut(p, zip_file(p.with_suffix(".0"), [("a", NOISE)])), "damaged"),
     "cut.tar": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", NOISE)])), "damaged"),
-    "no_end.tar": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", b"a" * 512)] * 9), 0.5), "damaged"),
     "cut.tar.gz": (lambda p: cut(p, tar_file(p.with_suffix(".0"), [("a", NOISE)], pack="gz")), "damaged"),
     "header.tar": (lambda p: patched(tar_file(p, [("a", b"x"), ("name.jpg", b"x")]), b"name", b"nbme"), "damaged"),
     "no_tar.gz": (lambda p: p.write_bytes(gzip.compress(b"just text\n" * 99)) and p, "no tar in this gzip"),
@@ -218,22 +204,18 @@ def test_the_limit_of_files_can_be_raised_and_system_files_do_not_count(tmp_path
         assert len(os.listdir(tmp_path / f"{make.__name__}-out")) == 20
 
 
-def test_an_existing_target_and_a_full_disk_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+def test_an_existing_target_is_refused(tmp_path):
     path = zip_file(tmp_path / "a.zip", FILES.items())
     with pytest.raises(VggnbError, match="exists already"):
         unpack(path, tmp_path)
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
-    with pytest.raises(VggnbError, match="0 MB are free"):
-        unpack(path, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["a.zip"]
 
 
-@pytest.mark.parametrize("kind", ["packed.zip", "a.tar", "a.tar.gz"])
+@pytest.mark.parametrize("kind", ["packed.zip", "a.tar.gz"])
 def test_random_damage_gives_no_raw_error_and_no_wrong_file(tmp_path, kind):
     """Flip a bit anywhere: the archive comes out as it was, or it is refused in words."""
     random_, path = random.Random(0), tmp_path / kind
     whole = KINDS[kind](path, FILES.items()).read_bytes()
-    for trial in range(40):
+    for trial in range(20):
         data = bytearray(whole)
         data[random_.randrange(len(data))] ^= 1 << random_.randrange(8)
         path.write_bytes(data)
@@ -244,4 +226,4 @@ def test_random_damage_gives_no_raw_error_and_no_wrong_file(tmp_path, kind):
             assert not out.exists()
         else:
             found = sorted(file.read_bytes() for file in out.rglob("*") if file.is_file())
-            assert kind == "a.tar" or found == sorted(FILES.values())
+            assert found == sorted(FILES.values())

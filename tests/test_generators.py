@@ -155,13 +155,13 @@ def test_a_dataset_that_was_moved_is_told_with_the_way_back(own_photos, survey, 
 
 
 def test_a_lost_drive_stops_the_reading_instead_of_leaving_the_rest_out(manifest, small, monkeypatch):
-    rows, check = manifest.of("train"), decoding._check_file
+    rows, read = manifest.of("train"), decoding.Path.read_bytes
 
     def disconnect(path):
         if path == manifest.dataset / rows[6].path:
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
-        check(path)
+        return read(path)
 
-    monkeypatch.setattr(decoding, "_check_file", disconnect)
+    monkeypatch.setattr(decoding.Path, "read_bytes", disconnect)
     with pytest.raises(VggnbError, match="run the mount cell again"):
         read_all(manifest, rows, small)

@@ -4,7 +4,7 @@ import io
 import zipfile
 
 import pytest
-from PIL import Image
+from zoo import encoded, photo
 
 from vggnb.cli import main
 from vggnb.staging import is_archive, stage_if_remote
@@ -19,16 +19,9 @@ def zipped(*names):
     return buffer.getvalue()
 
 
-def jpeg():
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
 PART = "Unpack all parts"
 FILES = {
     "labels.xlsx": (zipped("xl/workbook.xml", "_rels/.rels"), "a spreadsheet", "Save it as CSV UTF-8"),
-    "labels.xls": (b"\xd0\xcf\x11\xe0", "a spreadsheet", "Save it as CSV UTF-8"),
     "set.rar": (b"Rar!\x1a\x07\0", "a RAR file", r"pack the folder as \.zip"),
     "set.tar.zst": (b"\x28\xb5\x2f\xfd", "a zstd file", r"pack the folder as \.zip"),
     "set.zip": (b"<!DOCTYPE html><html>Virus scan warning", "a web page", "open its address in a browser"),
@@ -38,7 +31,7 @@ FILES = {
     "set.z01": (b"PK\x07\x08", "one part of an archive", PART),
     "thesis.docx": (zipped("word/document.xml"), "a document", "Name the folder"),
     "model.keras": (zipped("config.json"), "a Keras model", "Name the folder"),
-    "photo.JPG": (jpeg(), "a single image", "Name the folder"),
+    "photo.JPG": (encoded(photo(1), "JPEG"), "a single image", "Name the folder"),
     "strange": (b"abc", "neither a folder nor", "Name the folder"),
 }
 
@@ -100,5 +93,4 @@ def test_the_limit_of_files_is_an_option_of_the_command_line(tmp_path, capsys):
     (tmp_path / "set.zip").write_bytes(zipped(*(f"{kind}/{n}.jpg" for kind in "ab" for n in range(3))))
     for most, code in ((5, 2), (6, 0)):
         assert main(["census", str(tmp_path / "set.zip"), "--max-archive-files", str(most), "--quiet"]) == code
-    printed = capsys.readouterr()
-    assert "more than 5 files" in printed.err and "6 files = " in printed.out
+    assert "more than 5 files" in capsys.readouterr().err

@@ -56,20 +56,19 @@ def test_colour_and_light_tell_nothing():
     assert means.mean(axis=1).std(axis=0).max() < means.std(axis=1).mean()
 
 
-def test_a_second_call_finds_what_is_there(small, monkeypatch):
-    monkeypatch.setattr(patterns, "draw_texture", lambda *_: pytest.fail("it was drawn again"))
-    assert datasets.textures(small, each=4) == small
-
-
-def test_another_request_replaces_and_strangers_are_left_alone(tmp_path):
+def test_a_second_call_finds_what_is_there_and_another_request_replaces_it(tmp_path, monkeypatch):
     folder = datasets.textures(tmp_path / "textures", each=1)
     assert len(hashes(datasets.textures(folder, each=2))) == 12
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "diary.txt").write_text("dear")
+    monkeypatch.setattr(patterns, "draw_texture", lambda *_: pytest.fail("it was drawn again"))
+    assert datasets.textures(folder, each=2) == folder
+
+
+@pytest.mark.parametrize("make", [datasets.textures, datasets.flawed_sample, datasets.marked_sample])
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, make):
+    (tmp_path / "diary.txt").write_text("dear")
     with pytest.raises(VggnbError, match="holds something else"):
-        datasets.textures(mine, each=1)
-    assert [path.name for path in mine.iterdir()] == ["diary.txt"]
+        make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
 
 def test_a_drawing_that_fails_leaves_nothing(tmp_path):

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vggnb.storage import VggnbError, mendable, storage_errors
+from vggnb.storage import storage_errors
 
 SYSTEM_NAMES = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found",
@@ -75,7 +75,7 @@ class Folder:
 
     def is_filled(self) -> bool:
         """Whether there is a file at any depth."""
-        return next(self.all_files(), None) is not None
+        return any(True for _ in self.all_files())
 
     def filled(self) -> list["Folder"]:
         """Sub-folders with a file at any depth."""
@@ -237,14 +237,8 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _listing(folder: Path) -> list[os.DirEntry]:
     """A folder's entries by name."""
-    try:
-        with os.scandir(folder) as listing:
-            return sorted(listing, key=lambda item: item.name)
-    except PermissionError as error:
-        remedy = "Change its permissions, or move it out of the dataset."
-        raise VggnbError("You may not look into this folder.", folder, remedy) from error
-    except OSError as error:
-        raise mendable(error, folder) from error
+    with storage_errors(folder), os.scandir(folder) as listing:
+        return sorted(listing, key=lambda item: item.name)
 
 
 def _join(folder: str, name: str) -> str:

@@ -9,7 +9,6 @@ import errno
 import importlib.util
 import io
 import stat
-import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,14 @@ SPARE = 2  # a large JPEG is decoded to at least twice the width and height want
 RESIZE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypmsf1")
 ORIENTATION = 0x0112  # the EXIF tag
+AGAIN = "Copy or download the file again, or leave it out."
+_NO_IMAGES = (  # first bytes in lower case, what it is, what to do
+    ((b"<!doctype", b"<html", b"<svg", b"<?xml"), "Not a photograph: it is a web page or a drawing.",
+     "Download the image itself, or leave it out."),
+    ((b"pk\x03\x04", b"%pdf", b"\x1f\x8b", b"rar!"), "Not an image: it is an archive or a document.",
+     "Unpack it first, or leave it out."),
+    ((b"\xff\xd8\xff", b"\x89png", b"gif8"), "The file is damaged or cut short.", AGAIN),
+)  # fmt: skip
 
 if importlib.util.find_spec("pi_heif"):  # the extra heic
     from pi_heif import register_heif_opener
@@ -35,30 +42,8 @@ if importlib.util.find_spec("pi_heif"):  # the extra heic
     register_heif_opener()
     FORMATS += ("HEIF",)
 
-
-class _Quiet:
-    """Inside, in any number of threads at once, Pillow neither warns nor applies its own limit of pixels."""
-
-    def __init__(self):
-        self._lock, self._inside, self._filters = threading.Lock(), 0, contextlib.ExitStack()
-
-    def __enter__(self):
-        with self._lock:
-            if not self._inside:
-                self._filters.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
-                self._filters.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-                Image.MAX_IMAGE_PIXELS = None  # there are limits of ours
-            self._inside += 1
-
-    def __exit__(self, *_):
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._filters.close()
-
-
-_quiet = _Quiet()
+Image.MAX_IMAGE_PIXELS = None  # the limits are those above
+warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged image is listed, not warned about
 
 
 @dataclass(frozen=True)
@@ -82,7 +67,7 @@ def read_image(source: Path | bytes, *, size: int | None = None, resize: str = "
         uint8 (h, w, 3), RGB, 0 to 255, upright.
 
     Raises:
-        VggnbError: not an image that can be used; the text says why.
+        VggnbError: not an image that can be used; the text names the reason.
     """
     enough = SPARE * size if size is not None and resize == "bilinear" else None  # "nearest" must find every pixel
     pixels = decode(source, enough=enough).pixels
@@ -90,22 +75,19 @@ def read_image(source: Path | bytes, *, size: int | None = None, resize: str = "
 
 
 def read_unchanged(path: Path, sha256: str, *, size: int, resize: str) -> np.ndarray | str:
-    """The pixels of a file that still is what it was, as `read_image` gives them; else a sentence that says why not.
+    """The pixels of a file that still is what it was, as `read_image` gives them; else a sentence with the reason.
 
     Raises:
         VggnbError: the storage is gone, which is no file's fault.
     """
     try:
-        _check_file(path)
-        data = Path(path).read_bytes()
+        data = _read(path)
         if sha256_bytes(data) != sha256:
             return "The file changed since the census."
         return read_image(data, size=size, resize=resize)
-    except OSError as error:
-        if error.errno in (errno.ENOTCONN, errno.ESTALE):
-            raise mendable(error, path) from error
-        return mendable(error, path).what
     except VggnbError as error:
+        if getattr(error.__cause__, "errno", None) in (errno.ENOTCONN, errno.ESTALE):
+            raise
         return error.what
 
 
@@ -117,7 +99,7 @@ def resize_image(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
 
 
 def decode(source: Path | bytes, *, enough: int | None = None) -> Decoded:
-    """Decode an image and say what it was.
+    """Decode an image and tell what it was.
 
     Args:
         enough: pixels of width and height that are enough: a JPEG of twice as many is decoded at a half, a quarter or
@@ -130,17 +112,40 @@ def decode(source: Path | bytes, *, enough: int | None = None) -> Decoded:
     where = "the uploaded bytes" if isinstance(source, bytes) else source
     data = _read(source)
     try:
-        with _quiet:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            notes = _reduce(image, enough, where)
-            return _upright_rgb(image, notes, where)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        notes = _reduce(image, enough, where)
+        return _upright_rgb(image, notes, where)
     except UnidentifiedImageError:
-        raise VggnbError(*_why_not(data, where)) from None
+        what, remedy = _why_not(data)
+        raise VggnbError(what, where, remedy) from None
     except VggnbError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds; all mean the same to the reader
         what = "The file is cut short." if "truncated" in str(error).lower() else f"The file is damaged ({error})."
-        raise VggnbError(what, where, "Copy or download the file again, or leave it out.") from None
+        raise VggnbError(what, where, AGAIN) from None
+
+
+def _read(source: Path | bytes) -> bytes:
+    """All bytes of a source; refused before it is opened if it would never end (a pipe), or is far too large."""
+    where = "the uploaded bytes" if isinstance(source, bytes) else source
+    try:
+        status = None if isinstance(source, bytes) else Path(source).stat()
+        if status and not stat.S_ISREG(status.st_mode):
+            raise VggnbError("It is not a file (a folder, a pipe or a device).", where, "Name a file, or leave it out.")
+        if status and status.st_size > MAX_BYTES:
+            raise _too_large(f"{status.st_size / 1e6:.0f} MB; the limit is {MAX_BYTES // 10**6} MB.", where)
+        data = Path(source).read_bytes() if status else source
+    except FileNotFoundError as error:
+        raise VggnbError("There is no such file.", where, "Check the name.") from error
+    except OSError as error:
+        raise mendable(error, where) from error
+    if not data:
+        raise VggnbError("The file is empty (0 bytes).", where, AGAIN)
+    return data
+
+
+def _too_large(what: str, where: object) -> VggnbError:
+    return VggnbError(what, where, "Make the image smaller with any photo program, or leave it out.")
 
 
 def _reduce(image: Image.Image, enough: int | None, where: object) -> list[str]:
@@ -148,7 +153,7 @@ def _reduce(image: Image.Image, enough: int | None, where: object) -> list[str]:
     (width, height), jpeg = image.size, image.format in ("JPEG", "MPO")
     most = MAX_JPEG_PIXELS["progressive" in image.info] if jpeg else MAX_PIXELS
     if width * height > most:
-        raise _refused(f"{width} x {height} pixels; the limit is {most // 10**6} million.", where)
+        raise _too_large(f"{width} x {height} pixels; the limit is {most // 10**6} million.", where)
     scale = next(scale for scale in (1, 2, 4) if width * height <= MAX_PIXELS * scale**2)
     if enough is not None and min(width, height) // enough >= scale:
         image.draft(None, (enough, enough))  # does nothing for other formats
@@ -157,53 +162,17 @@ def _reduce(image: Image.Image, enough: int | None, where: object) -> list[str]:
     return [f"{width} x {height} pixels, decoded at 1/{scale} of width and height"] * (scale > 1)
 
 
-def _read(source: Path | bytes) -> bytes:
-    """All bytes of a source, refused if there are none or far too many."""
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            _check_file(source)
-            data = Path(source).read_bytes()
-        except FileNotFoundError:
-            raise VggnbError("There is no such file.", source, "Check the name.") from None
-        except OSError as error:
-            raise mendable(error, source) from error
-    if not data:
-        remedy = "Copy or download the file again, or leave it out."
-        raise VggnbError("The file is empty (0 bytes).", "the uploaded bytes" if data is source else source, remedy)
-    return data
-
-
-def _check_file(path: Path) -> None:
-    """Refuse, before it is opened, what would never end (a pipe, a device) or is far too large; any folder too."""
-    status = Path(path).stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise VggnbError("It is not a file (a folder, a pipe or a device).", path, "Name a file, or leave it out.")
-    if status.st_size > MAX_BYTES:
-        raise _refused(f"{status.st_size / 1e6:.0f} MB; the limit is {MAX_BYTES // 10**6} MB.", path)
-
-
-def _refused(what: str, where: object) -> VggnbError:
-    return VggnbError(what, where, "Make the image smaller with any photo program, or leave it out.")
-
-
-def _why_not(data: bytes, where: object) -> tuple[str, object, str]:
-    """What a file that is no usable image is, by its first bytes."""
-    head = data[:512].lstrip().lower()
+def _why_not(data: bytes) -> tuple[str, str]:
+    """What a file that is no usable image is, by its first bytes, and what to do."""
+    if data[4:12] in HEIC and "HEIF" in FORMATS:
+        return "The HEIC file is damaged or cut short.", AGAIN
     if data[4:12] in HEIC:
-        if "HEIF" in FORMATS:
-            return "The HEIC file is damaged or cut short.", where, "Copy or download the file again, or leave it out."
         remedy = "pip install 'vggnb[heic]'; or export it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)."
-        return "HEIC images need the package pi-heif.", where, remedy
-    if head.startswith((b"<!doctype", b"<html", b"<svg", b"<?xml")):
-        return "Not a photograph: it is a web page or a drawing.", where, "Download the image itself, or leave it out."
-    if head.startswith((b"pk\x03\x04", b"%pdf", b"\x1f\x8b", b"rar!")):
-        return "Not an image: it is an archive or a document.", where, "Unpack it first, or leave it out."
-    if data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")):
-        return "The file is damaged or cut short.", where, "Copy or download the file again, or leave it out."
-    formats = ", ".join(sorted(FORMATS))
-    return f"Not an image that can be read here (known: {formats}).", where, "Export it as JPEG, or leave it out."
+        return "HEIC images need the package pi-heif.", remedy
+    head = data[:512].lstrip().lower()
+    other = f"Not an image that can be read here (known: {', '.join(sorted(FORMATS))})."
+    found = (reason for starts, *reason in _NO_IMAGES if head.startswith(starts))
+    return tuple(next(found, (other, "Export it as JPEG, or leave it out.")))
 
 
 def _upright_rgb(image: Image.Image, notes: list[str], where: object) -> Decoded:
@@ -235,7 +204,7 @@ def _upright_rgb(image: Image.Image, notes: list[str], where: object) -> Decoded
 def _eight_bits(grey: np.ndarray) -> tuple[Image.Image, str]:
     """The 8 high bits of those in use; Pillow's own convert("RGB") clips at 255.
 
-    Cameras store 12 bits in 16, and some programs 8, without saying so: an image without any larger value has as many.
+    Cameras store 12 bits in 16, and some programs 8, without a mark: an image without any larger value has as many.
     """
     bits = next((bits for bits in (8, 12) if grey.max(initial=0) < 1 << bits), 16)
     pixels = np.clip(grey.astype(np.int64) >> bits - 8, 0, 255).astype(np.uint8)

@@ -3,6 +3,7 @@
 Nothing else in the library knows a modelling choice.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,31 +24,58 @@ PREPROCESSING = ("caffe", "rescale")
 RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to weak: each fit starts where the one before ended
 
 
-def _real(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
+def _number(value: object, kind: type = Real) -> float:
+    """A plain number; NumPy's become Python's, True and texts are refused."""
+    if isinstance(value, bool) or not isinstance(value, kind):
         raise TypeError
-    return float(value)
+    return int(value) if kind is Integral else float(value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError
+    return bool(value)
 
 
 def _ridge(value: object) -> float | tuple[float, ...]:
-    return _real(value) if isinstance(value, Real) else tuple(map(_real, value))
+    return tuple(map(_number, value)) if isinstance(value, list | tuple | np.ndarray) else _number(value)
 
 
 def _pools(value: Iterable) -> tuple[tuple[int, str], ...]:
     return tuple((index(block), pooling) for block, pooling in value)
 
 
-_KINDS = {  # of a choice, by its type or name: what is accepted, how it is converted, how it is described
-    bool: (bool | np.bool_, bool, "True or False"),
-    int: (Integral, int, "a whole number"),
-    int | None: (Integral, int, "a whole number or None"),
-    float: (Real, float, "a number"),
-    str: (str, str, "a text"),
-    str | None: (str, str, "a text or None"),
-    "ridge": (Real | list | tuple | np.ndarray, _ridge, "a number, or several in a tuple"),
-    "pools": (list | tuple, _pools, "pairs of a block and a pooling, such as ((5, 'max'),)"),
-    "augment": (list | tuple, tuple, "several texts, such as ('flips', 'brightness')"),
-}
+def _one_of(*allowed: str | None) -> tuple:
+    return lambda value: value, lambda value: value in allowed, f"one of {', '.join(map(str, allowed))}"
+
+
+_WHOLE = lambda value: _number(value, Integral)  # noqa: E731
+_FLAG = (_flag, lambda _: True, "True or False")
+_COUNT = (_WHOLE, lambda n: n >= 1, "a whole number from 1")
+_SHARE = (_number, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+_RATE = (_number, lambda x: x > 0, "a number above 0")
+_CHOICES = {  # how a value is converted, whether it is allowed, and what is
+    "image_size": (_WHOLE, lambda n: 32 <= n <= 1024, "a whole number from 32 to 1024"),
+    "batch_size": _COUNT, "epochs": _COUNT, "fine_tune_epochs": _COUNT,
+    "patience": (lambda n: n and _WHOLE(n), lambda n: n is None or n >= 1, "None or a whole number from 1"),
+    "hidden": (_WHOLE, lambda n: n >= 0, "a whole number from 0"),
+    "seed": (_WHOLE, lambda n: 0 <= n < 2**32, f"a whole number from 0 to {2**32 - 1}"),
+    "dropout": _SHARE, "fine_tune_dropout": _SHARE,
+    "validation_share": (_number, lambda x: 0 < x < 1, "a number between 0 and 1"),
+    "learning_rate": _RATE, "fine_tune_rate": _RATE,
+    "ridge": (_ridge, lambda r: bool(r) and all(x > 0 for x in r) if isinstance(r, tuple) else r >= 0,
+              "a number from 0, or several above 0 in a tuple"),
+    "standardise": _FLAG, "decay": _FLAG, "class_weights": _FLAG, "hold_out": _FLAG,
+    "resize": _one_of(*RESIZE),
+    "preprocessing": _one_of(*PREPROCESSING),
+    "two_class_activation": _one_of("sigmoid", "softmax"),
+    "fine_tune": _one_of(None, *CONVOLUTIONS),
+    "pools": (_pools, lambda pools: pools and all(b in BLOCKS and p in POOLINGS for b, p in pools),
+              "pairs of a block, 1 to 5, and average or max, such as ((5, 'max'),)"),
+    "augment": (lambda kinds: kinds if isinstance(kinds, str) else tuple(kinds),
+                lambda kinds: isinstance(kinds, tuple) and set(kinds) <= set(AUGMENTATIONS),
+                f"several of {', '.join(AUGMENTATIONS)} in a tuple"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +93,14 @@ class Recipe:
         hidden: units of the hidden relu layer; 0 for none.
         dropout: share of hidden activations silenced during training.
         two_class_activation: "sigmoid" (the article: one for each class) or "softmax".
-        ridge: strength of the penalty on the squares of the output layer's weights, shared among the training images
-            (0: none). It is the same prior on the weights however many images there are, so that it weighs more
-            with few images. Several numbers are candidates, of which cross-validation chooses one; only for
-            a head without hidden layer.
+        ridge: strength of the penalty on the squares of the output layer's weights, divided by the number of training
+            images (0: none). Of several numbers cross-validation chooses one; only for a head without hidden layer.
         learning_rate: Adam's.
-        decay: whether the learning rate falls to zero over the epochs, along half a cosine; with a constant one the
-            head never comes to rest.
+        decay: whether the learning rate falls to zero over the epochs, along half a cosine.
         epochs: passes over the training images, at most.
         patience: stop when the validation loss has not improved for so many epochs, halving the learning rate at each
             of them, and return to the best epoch; None: all epochs. Needs validation images, and no `decay`.
-        class_weights: let each class count the same in the loss, however few its images are. The probabilities are
-            then as if the classes were equally frequent.
+        class_weights: let each class count the same in the loss, however few its images are.
         hold_out: keep validation out of the fit. Without it, a head that is solved exactly is fitted on train and
             validation, and out-of-fold predictions take the place of validation; any other head always holds it out.
         validation_share: share of train that becomes validation when the dataset has none.
@@ -202,68 +226,21 @@ class Recipe:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != known:
-            found = sorted(values) if isinstance(values, dict) else values
-            raise VggnbError(f"Not a recipe: {found}.", "recipe.json", "Make the run again with this version of vggnb.")
+            raise VggnbError("Not a recipe.", "recipe.json", "Make the run again with this version of vggnb.")
         return cls(**values)
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, self._converted(field.name, field.type))
-        rules = {
-            "image_size": (32 <= self.image_size <= 1024, "32 to 1024"),
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "resize": (self.resize in RESIZE, " or ".join(RESIZE)),
-            "preprocessing": (self.preprocessing in PREPROCESSING, " or ".join(PREPROCESSING)),
-            "pools": (
-                bool(self.pools) and all(b in BLOCKS and p in POOLINGS for b, p in self.pools),
-                f"pairs of a block, 1 to 5, and {' or '.join(POOLINGS)}",
-            ),
-            "hidden": (self.hidden >= 0, "0 or more"),
-            "dropout": (0 <= self.dropout < 1, "0 to below 1"),
-            "two_class_activation": (self.two_class_activation in ("sigmoid", "softmax"), "sigmoid or softmax"),
-            "ridge": (
-                self._candidates_kept() if self.is_open else self.ridge >= 0,
-                "0 or more; several, each above 0, for a head without hidden layer and dropout",
-            ),
-            "learning_rate": (self.learning_rate > 0, "above 0"),
-            "epochs": (self.epochs >= 1, "1 or more"),
-            "patience": (self.patience is None or self.patience >= 1, "None, or 1 or more"),
-            "validation_share": (0 < self.validation_share < 1, "between 0 and 1"),
-            "fine_tune": (self.fine_tune in (None, *CONVOLUTIONS), f"None, {', '.join(CONVOLUTIONS)}"),
-            "fine_tune_epochs": (self.fine_tune_epochs >= 1, "1 or more"),
-            "fine_tune_rate": (self.fine_tune_rate > 0, "above 0"),
-            "fine_tune_dropout": (0 <= self.fine_tune_dropout < 1, "0 to below 1"),
-            "augment": (
-                all(kind in AUGMENTATIONS for kind in self.augment),
-                f"any of {', '.join(AUGMENTATIONS)}",
-            ),
-            "seed": (0 <= self.seed < 2**32, f"0 to {2**32 - 1}"),
-        }
-        for choice, (kept, allowed) in rules.items():
+        where = f"recipe '{self.name}'"
+        for name, (convert, is_allowed, allowed) in _CHOICES.items():
+            value, kept = getattr(self, name), False
+            with contextlib.suppress(TypeError, ValueError):
+                object.__setattr__(self, name, convert(value))
+                kept = is_allowed(getattr(self, name))
             if not kept:
-                what = f"The choice {choice} = {getattr(self, choice)!r} is out of range."
-                raise VggnbError(what, f"recipe '{self.name}'", f"Allowed: {allowed}.")
+                raise VggnbError(f"The choice {name} = {value!r} is not {allowed}.", where, f"Use {allowed}.")
+        if self.is_open and (self.hidden or self.dropout):  # only a convex problem has one solution
+            what = "Several values of ridge are only for a head without hidden layer and dropout."
+            raise VggnbError(what, where, "Use one number, or with_(hidden=0, dropout=0, ...).")
         if self.patience and self.decay:
             what = "With patience the validation loss makes the learning rate fall, with decay the epochs do: not both."
-            raise VggnbError(what, f"recipe '{self.name}'", "Use with_(patience=..., decay=False).")
-
-    def _converted(self, name: str, kind: object) -> object:
-        """The value of a choice as plain Python: NumPy's numbers become int or float, lists become tuples.
-
-        Raises:
-            VggnbError: a text where a number is needed, and the like.
-        """
-        value, (accepted, convert, words) = getattr(self, name), _KINDS[name if name in _KINDS else kind]
-        try:
-            if value is None and kind in (int | None, str | None):
-                return None
-            if (isinstance(value, bool) and kind is not bool) or not isinstance(value, accepted):
-                raise TypeError
-            return convert(value)
-        except (TypeError, ValueError):
-            what = f"The choice {name} = {value!r} is not {words}."
-            raise VggnbError(what, "a recipe", f"Give {name} as {words}.") from None
-
-    def _candidates_kept(self) -> bool:
-        """Whether there is a choice to make: a convex problem has one solution, so that the choice can be repeated."""
-        return bool(self.ridge) and all(ridge > 0 for ridge in self.ridge) and not self.hidden and not self.dropout
+            raise VggnbError(what, where, "Use with_(patience=..., decay=False).")

@@ -1,6 +1,6 @@
 """Every file under the dataset folder: used, or skipped (why); duplicates and leaks; and the split manifest.
 
-- `layout`: which folder is what (`tree`); `tables`: the same from a CSV file; `entries`: what names mean
+- `layout`: which folder is what, by the table in `rules` (`tree`); `tables`: the same from a CSV file
 - `scan`: one file, decoded and measured; a cache of scans
 - `near_duplicates`: the same image in other bytes
 - `rows`: one usable image; pairs of them

@@ -1,31 +1,15 @@
-"""What folder the user has, and where its class folders are.
-
-Accepted: train / validation / test folders (or some of them) of class folders, class folders that are not split,
-either of them inside wrapper folders, split folders inside class folders, and the same data twice; or a table
-(`tables.read_table`). What could be meant in two ways is refused. Nothing here opens an image.
-"""
+"""What folder the user has, and where its class folders are, by `rules`. Names only; nothing is opened."""
 
 import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from vggnb.census.entries import (
-    UNSPLIT,
-    Entry,
-    Layout,
-    are_pieces,
-    check_names,
-    is_annotation,
-    is_unlabelled,
-    is_usual,
-    listed,
-    split_tokens,
-    split_word,
-)
+from vggnb.census.entries import UNSPLIT, Entry, Layout, check_names, listed
+from vggnb.census.rules import PROBLEMS, are_pieces, is_annotation, is_unlabelled, split_tokens, split_word
 from vggnb.census.tables import read_table
 from vggnb.census.tree import copies_of, is_documents, splits_of, unwrap
-from vggnb.folders import Folder, Skipped, counted, is_named_like_an_image, shown, walk
+from vggnb.folders import Folder, Skipped, counted, shown, walk
 from vggnb.paths import SPLITS
 from vggnb.staging import name_source
 from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, is_archive, no_archive
@@ -35,7 +19,6 @@ OUTSIDE = "It lies outside the class folders. Move it into one if it is an image
 NO_LABEL = "It lies in a folder without labels. Predict its class after training, or move it into a class folder."
 SAME_FILE = "It is a link to a file of the same class that is counted already. Nothing to do."
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
-_TOOLS = (".ipynb_checkpoints", ".git", ".cache", ".thumbnails", ".Trash", ".AppleDouble", ".vscode", ".fseventsd")
 _NO_CLASS = Folder("", "")
 
 
@@ -47,28 +30,23 @@ def read_layout(dataset: Path) -> Layout:
     """
     dataset = Path(os.path.abspath(dataset))
     try:
-        layout = _read(dataset)
+        if dataset.is_dir():
+            check_unpacked(dataset, dataset)
+            layout = _Reader(dataset).layout()
+        elif dataset.suffix.lower() in TABLES and dataset.exists():
+            layout = read_table(dataset)
+        elif dataset.exists() and not is_archive(dataset):
+            raise no_archive(dataset)
+        else:
+            what, remedy = PROBLEMS["archive" if dataset.exists() else "missing"]
+            raise VggnbError(what, dataset, remedy)
     except VggnbError as error:
         raise name_source(error, dataset) from error
     return replace(layout, obstacles=tuple(name_source(obstacle, dataset) for obstacle in layout.obstacles))
 
 
-def _read(dataset: Path) -> Layout:
-    if not dataset.exists():
-        raise VggnbError("There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first.")
-    if not dataset.is_dir():
-        if dataset.suffix.lower() in TABLES:
-            return read_table(dataset)
-        if is_archive(dataset):
-            remedy = "Unpack it first: page 2 and the command line do so, or stage_if_remote(dataset, folder)."
-            raise VggnbError("The dataset is an archive.", dataset, remedy)
-        raise no_archive(dataset)
-    check_unpacked(dataset, dataset)
-    return _Reader(dataset).layout()
-
-
 class _Reader:
-    """Reads one folder; what is to be said of it gathers in lists."""
+    """Reads one folder; what people should know gathers in lists."""
 
     def __init__(self, dataset: Path):
         self.dataset = dataset
@@ -76,16 +54,15 @@ class _Reader:
         self.sentences: list[str] = []
         self.warnings: list[str] = []
         self.obstacles: list[VggnbError] = []
+        near = (path for path in self.root.all_files() if path.count("/") < 2)
+        self.tables = sorted(path for path in near if path.lower().endswith(TABLES + SPREADSHEETS))
 
     def layout(self) -> Layout:
         if not self.root.is_filled():
             links = f" It holds only links or pipes: {listed(s.path for s in self.strays)}." if self.strays else ""
-            remedy = "Put one folder of images for each class in it."
-            raise VggnbError(f"The dataset folder is empty.{links}", self.dataset, remedy)
+            raise self._problem("empty", links=links)
         top = unwrap(self.root)
         self._wrapped(self.root, top)
-        self._check_archives(top)
-        self._check_siblings()
         splits = splits_of(top)
         copies = copies_of(top, splits)
         table = self._split_table(top, splits, copies) if splits else self._unsplit_table(top, copies)
@@ -93,15 +70,32 @@ class _Reader:
             self.obstacles.append(self._flat(top))
             table = {UNSPLIT: {self.dataset.name: top}}
         classes = self._classes(table)
-        self._check_vanished(top, splits)
+        self._check_links(top, splits)
         self._remark(top, table, copies, classes)
-        inner = [path for copy in copies for path in copy.all_files()]
         entries = self._entries(table)
+        inner = [path for copy in copies for path in copy.all_files()]
         claimed = {entry.path for entry in entries}.union(inner, (stray.path for stray in self.strays))
         self.strays += [Skipped(path, OUTSIDE) for path in self.root.all_files() if path not in claimed]
         self.strays.sort(key=lambda stray: stray.path)
         lists = (self.strays, sorted(inner), self.system, self.warnings, self.obstacles)
         return Layout(self.dataset, tuple(self.sentences), classes, tuple(entries), *map(tuple, lists))
+
+    def _problem(self, rule: str, path: str = "", /, **facts) -> VggnbError:
+        table = "Or name a table: a .csv file with the columns path,label."
+        if self.tables:
+            table = f"Or, if {listed(self.tables, 3)} lists the label of each image: name its columns path and label "
+            table += f"(.csv, UTF-8) and give this file as the dataset, as in {self.dataset / self.tables[0]}"
+        what, remedy = (text.format(table=table, **facts) for text in PROBLEMS[rule])
+        return VggnbError(what, self.dataset / path, remedy.strip())
+
+    def _flat(self, folder: Folder) -> VggnbError:
+        count, noun = (n, "image") if (n := folder.images()) else (len(folder.files), "file")
+        images, place = f"{counted(count, noun)} lie{'s' * (count == 1)}", f"{shown(folder.path)}/"
+        boxes = ""
+        if any(is_annotation(other.name) for other in (*self.root.folders.values(), *folder.folders.values())):
+            boxes = " With folders of labels or masks beside them this looks like a dataset for detection or "
+            boxes += "segmentation; vggnb predicts the class of a whole image."
+        return self._problem("flat", folder.path, images=images, place=place.lstrip("/") or "the dataset", boxes=boxes)
 
     def _wrapped(self, outer: Folder, inner: Folder) -> None:
         if outer is not inner:
@@ -111,24 +105,21 @@ class _Reader:
 
     def _split_table(self, top: Folder, splits: dict[str, Folder], copies: list[Folder]) -> dict[str, dict]:
         """Class folders by split and name, for a dataset that is split."""
-        present = [split for split in SPLITS if split in splits]
-        inside = {split: unwrap(splits[split], split=split) for split in present}
+        inside = {split: unwrap(splits[split], split=split) for split in SPLITS if split in splits}
         first = next(iter(inside))
         self._wrapped(splits[first], inside[first])
-        known = set(inside[first].folders)
-        table = {}
+        known, table = set(inside[first].folders), {}
         for split, folder in inside.items():
-            filled = folder.filled()
+            filled, name = folder.filled(), splits[split].name
             odd = len(filled) == 1 and filled[0].name not in known and len(known) > 1 and filled[0].images()
             if split != first and known and (not filled or odd):
                 self._unlabelled(splits[split])
-            elif not filled:
+                continue
+            if not filled:
                 raise self._flat(folder)
-            else:
-                table[split] = folder.folders
-        for split, folder in splits.items():
-            if split in table and not (split_word(folder.name) == split and is_usual(folder.name)):
-                self.sentences.append(f"{shown(folder.path)}/ is taken as the {split} split.")
+            table[split] = folder.folders
+            if split_word(name) != split or not name.strip().casefold().startswith(split[:3]):
+                self.sentences.append(f"{shown(splits[split].path)}/ is taken as the {split} split.")
         self._check_beside(top, [*splits.values(), *copies], known, table)
         return table
 
@@ -139,24 +130,24 @@ class _Reader:
             if folder in taken or any(inside is other or other in inside.folders.values() for other in taken):
                 continue
             if known & {inner.name for inner in inside.filled()} and folder.holds_images():
-                what = f"{shown(folder.path)}/ holds the same classes as the splits; its name is not that of a split."
-                missing = [split for split in SPLITS if split not in table]
-                remedy = f"Rename it to {' or '.join(missing)}, merge it into a split, or move it out of the dataset."
+                missing = " or ".join(split for split in SPLITS if split not in table)
+                problem = self._problem("same classes", folder.path, name=shown(folder.path), missing=missing)
                 if missing:
-                    self.obstacles.append(VggnbError(what, self.dataset / folder.path, remedy))
+                    self.obstacles.append(problem)
                 else:
-                    self.warnings.append(f"{what} It is not used.")
+                    self.warnings.append(f"{problem.what} It is not used.")
             elif folder.holds_images():
                 self._unlabelled(folder)
 
     def _unlabelled(self, folder: Folder) -> None:
-        """Say what to do with images that lie in no class folder."""
+        """List images that lie in no class folder, and what to do with them."""
         files = list(folder.all_files())
         self.strays += [Skipped(path, NO_LABEL) for path in files]
-        place = shown(str(self.dataset / folder.path))
-        words = f"{shown(folder.path)}/ holds {counted(len(files), 'file')} without labels, not used."
-        table = f" If {listed(self._tables(), 3)} holds the labels: a table of path,label,split can be the dataset."
-        self.sentences.append(f"{words} After training: vggnb predict RUN {place}.{table if self._tables() else ''}")
+        words = f"{shown(folder.path)}/ holds {counted(len(files), 'file')} without labels, not used. After training: "
+        words += f"vggnb predict RUN {shown(str(self.dataset / folder.path))}."
+        if self.tables:
+            words += f" If {listed(self.tables, 3)} holds the labels: a table of path,label,split can be the dataset."
+        self.sentences.append(words)
 
     def _unsplit_table(self, top: Folder, copies: list[Folder]) -> dict[str, dict[str, Folder]]:
         """Class folders by split and name, where the outer folders are classes: not split, or each split inside."""
@@ -170,15 +161,12 @@ class _Reader:
         if len(classes) > 1 and all(
             part and all(len(unwrap(split).filled()) > 1 for split in part.values()) for part in parts.values()
         ):
-            what = f"There are {len(classes)} datasets with splits of their own: {listed(classes)}."
-            raise VggnbError(what, self.dataset, "Name one of them, or merge them: train with train, test with test.")
+            raise self._problem("several datasets", n=len(classes), names=listed(classes))
         for name, folder in classes.items():
-            odd = sorted(other.name for other in folder.filled() if other not in parts[name].values())
+            odd = [other for other in folder.filled() if other not in parts[name].values()]
             if folder.is_filled() and (folder.images() or odd or not parts[name]):
                 split = next(shown(other.path) for other in classes.values() if parts[other.name])
-                what = f"Some class folders hold split folders (train, test); {shown(name)}/ holds something else too."
-                remedy = "Give every class folder the same split folders, or none. "
-                raise VggnbError(what, folder.path, f"{remedy}If {split}/ is the whole dataset, name {split}/.")
+                raise self._problem("splits in some", folder.path, name=shown(name), split=split)
         self.sentences.append("Each class folder holds its own split folders.")
         present = [split for split in SPLITS if any(split in found for found in parts.values())]
         return {split: {name: found.get(split, _NO_CLASS) for name, found in parts.items()} for split in present}
@@ -186,73 +174,19 @@ class _Reader:
     def _check_meant(self, classes: dict[str, Folder]) -> None:
         """Refuse to train on folders that became classes by accident."""
         names, filled = list(classes), [folder for folder in classes.values() if folder.is_filled()]
-        inside = [frozenset(inner.name for inner in unwrap(f).filled()) for f in filled]
-        shared = frozenset.intersection(*inside) if inside else frozenset()
+        shared = set.intersection(*({inner.name for inner in unwrap(f).filled()} for f in filled)) if filled else set()
+        inside, images = listed(sorted(shared)), sum(folder.images() for folder in filled)
         if len(shared) > 1 and are_pieces(shared):
-            what = f"Each class folder holds {listed(sorted(shared))}: masks or labels would be used as images."
-            remedy = "Move what is no image to train on out of the dataset."
-            self.obstacles.append(VggnbError(what, self.dataset, remedy))
-        elif len(filled) > 1 and len(shared) > 1 and not any(folder.images() for folder in filled):
-            what = f"It is not clear which folders are the classes: {listed(names)} all hold {listed(sorted(shared))}."
-            remedy = (
-                f"If the classes are {listed(sorted(shared), 3)}: name one of the outer folders as the dataset, or "
-            )
-            remedy += f"call the outer ones train and test. Otherwise move the images up. {self._table_hint()}"
-            self.obstacles.append(VggnbError(what, self.dataset, remedy))
+            self.obstacles.append(self._problem("masks", names=inside))
+        elif len(filled) > 1 and len(shared) > 1 and not images:
+            self.obstacles.append(self._problem("unclear", names=listed(names), inside=inside))
         elif are_pieces(names):
-            count = sum(folder.images() for folder in filled)
-            what = f"{listed(f'{name}/' for name in names)} look like parts of one collection, not like classes: "
-            what += f"{counted(count, 'image')} in no class folder."
-            remedy = "Move the images into one folder for each class, for example cat/ and dog/."
-            self.obstacles.append(VggnbError(what, self.dataset, f"{remedy} {self._table_hint()}".strip()))
-        elif len(filled) == 1 and filled[0].images() and len(names) == 1 and self._tables():
-            what = f"Only {names[0]!r} found; a classifier needs at least 2 class folders."
-            self.obstacles.append(VggnbError(what, self.dataset, self._table_hint()))
+            pieces = listed(f"{name}/" for name in names)
+            self.obstacles.append(self._problem("pieces", names=pieces, images=counted(images, "image")))
+        elif images and len(names) == 1 and self.tables:
+            self.obstacles.append(self._problem("one class", name=names[0]))
 
-    def _tables(self) -> list[str]:
-        """Tables and spreadsheets beside the folders or in them."""
-        near = (path for path in self.root.all_files() if path.count("/") < 2)
-        return sorted(path for path in near if path.lower().endswith(TABLES + SPREADSHEETS))
-
-    def _table_hint(self) -> str:
-        """Points to the tables beside the images."""
-        if not (tables := self._tables()):
-            return "Or name a table: a .csv file with the columns path,label."
-        return (
-            f"Or, if {listed(tables, 3)} says which image is what: name its columns path and label (.csv, UTF-8) and "
-            f"give this file as the dataset, as in {shown(str(self.dataset / tables[0]))}"
-        )
-
-    def _flat(self, folder: Folder) -> VggnbError:
-        name = f"{shown(folder.path)}/" if folder.path else "the dataset"
-        count, noun = (n, "image") if (n := folder.images()) else (len(folder.files), "file")
-        what = f"{counted(count, noun)} lie{'s' * (count == 1)} directly in {name}, in no class folder."
-        if any(is_annotation(other.name) for other in (*self.root.folders.values(), *folder.folders.values())):
-            what += " With folders of labels or masks beside them this looks like a dataset for detection or "
-            what += "segmentation; vggnb names the class of a whole image."
-        remedy = f"Move them into one folder for each class, for example cat/ and dog/. {self._table_hint()}"
-        return VggnbError(what, self.dataset / folder.path, remedy)
-
-    def _check_archives(self, top: Folder) -> None:
-        """Archives beside the folders may hold a class."""
-        archives = [name for name in top.files if name.lower().endswith(_ARCHIVES)]
-        if archives:
-            words = f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}."
-            self.warnings.append(f"{words} Unpack what holds images to use.")
-
-    def _check_siblings(self) -> None:
-        """Whether the folder that was named is the train folder of a larger dataset."""
-        if split_word(self.dataset.name) != "train":
-            return
-        with contextlib.suppress(OSError):  # the folder above may be closed
-            beside = [path.name for path in self.dataset.parent.iterdir() if path.is_dir() and split_word(path.name)]
-            if len(beside) > 1:
-                words = (
-                    f"Not used: {listed(sorted(set(beside) - {self.dataset.name}))} beside {shown(self.dataset.name)}/."
-                )
-                self.warnings.append(f"{words} To use all, name the folder that holds them.")
-
-    def _check_vanished(self, top: Folder, splits: dict[str, Folder]) -> None:
+    def _check_links(self, top: Folder, splits: dict[str, Folder]) -> None:
         """Refuse to leave out what stands where a class folder or a split should be."""
         shortcuts = [Skipped(path, "a Windows shortcut") for path in top.all_files() if path.endswith(".lnk")]
         links = [stray for stray in self.strays if "link" in stray.reason and not PurePosixPath(stray.path).suffix]
@@ -263,33 +197,26 @@ class _Reader:
             if place in places or place == top.path and split_word(name.removesuffix(".lnk")):
                 lost.append(f"{shown(stray.path)} ({stray.reason.partition('.')[0]})")
         if lost:
-            what = f"Links that cannot be followed stand where folders of the dataset should be: {'; '.join(lost)}."
-            remedy = "Put the folders themselves in their places, or remove the links."
-            self.obstacles.append(VggnbError(what, self.dataset, remedy))
-        hidden = {path.split("/")[0] for path in self.system if "/" in path and is_named_like_an_image(path)}
-        hidden = {name for name in hidden if name.startswith(".") and not name.startswith(_TOOLS)}
-        if hidden:
-            self.warnings.append(f"Hidden folders are not used: {listed(sorted(hidden))}.")
+            self.obstacles.append(self._problem("links", links="; ".join(lost)))
 
     def _classes(self, table: dict[str, dict[str, Folder]]) -> tuple[str, ...]:
         """The one class list of all splits."""
         check_names({name for folders in table.values() for name in folders}, self.dataset)
         first = next(iter(table))
-        classes, problems = sorted(table[first]), []
+        classes, differences = sorted(table[first]), []
         for split, folders in table.items():
             lacks, extra = sorted(set(classes) - set(folders)), sorted(set(folders) - set(classes))
             if extra:
                 parts = [f"{split} lacks: {listed(lacks)}"] * bool(lacks) + [f"{split} has extra: {listed(extra)}"]
-                problems.append(f"{'; '.join(parts)} ({first} has {classes[:20]}, {split} has {sorted(folders)[:20]})")
+                both = f"{first} has {classes[:20]}, {split} has {sorted(folders)[:20]}"
+                differences.append(f"{'; '.join(parts)} ({both})")
             elif lacks:
                 self.warnings.append(f"{split} has no folder for {listed(lacks)}.")
-        if problems:
-            what = f"The class folders differ between the splits: {'; '.join(problems)}."
-            raise VggnbError(what, self.dataset, f"Give {first} every class that the other splits have.")
+        if differences:
+            raise self._problem("classes differ", differences="; ".join(differences), first=first)
         taken = [name for name in classes if split_tokens(name)]
         if len(taken) == len(classes) and UNSPLIT not in table:
-            what = f"The class folders are named like splits: {listed(classes)}."
-            raise VggnbError(what, self.dataset, "Put the images of each class into a folder named after it.")
+            raise self._problem("named like splits", names=listed(classes))
         if taken and len(classes) > 1:
             self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
         names = f"{counted(len(classes), 'class folder')} ({listed(classes)})"
@@ -301,6 +228,7 @@ class _Reader:
         return tuple(classes)
 
     def _remark(self, top: Folder, table: dict, copies: list[Folder], classes: tuple[str, ...]) -> None:
+        """What else people should know."""
         for copy in copies:
             words = "looks like a second copy of the dataset; the outer one is used."
             self.sentences.append(f"{shown(copy.path)}/ {words}")
@@ -311,21 +239,28 @@ class _Reader:
         if deep:
             words = "Sub-folders of a class folder count as that class, for example in"
             self.sentences.append(f"{words} {shown(deep[0].path)}/.")
+        if archives := [name for name in top.files if name.lower().endswith(_ARCHIVES)]:
+            words = f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}."
+            self.warnings.append(f"{words} Unpack what holds images to use.")
+        with contextlib.suppress(OSError):  # the folder above may be closed
+            here, above = self.dataset.name, self.dataset.parent
+            others = sorted(path.name for path in above.iterdir() if path.is_dir() and split_word(path.name))
+            if split_word(here) == "train" and len(others) > 1:
+                words = f"Not used: {listed(name for name in others if name != here)} beside {shown(here)}/."
+                self.warnings.append(f"{words} To use all, name the folder that holds them.")
 
     def _entries(self, table: dict[str, dict[str, Folder]]) -> list[Entry]:
         """Files in class folders in order of their paths; a second link to a file of a class is a stray."""
+        links = {f"{folder.path}/{name}".lstrip("/") for folder in self.root.all_folders() for name in folder.links}
         entries = [
             Entry(path, split, name)
             for split, folders in table.items()
             for name, folder in folders.items()
             for path in folder.all_files()
         ]
-        links = {f"{folder.path}/{name}".lstrip("/") for folder in self.root.all_folders() for name in folder.links}
-        if not links:
-            return sorted(entries, key=lambda entry: entry.path)
         seen, kept = set(), []
         for entry in sorted(entries, key=lambda entry: (entry.path in links, entry.path)):
-            key = (entry.split, entry.class_name, os.path.realpath(self.dataset / entry.path))
+            key = (entry.split, entry.class_name, os.path.realpath(self.dataset / entry.path)) if links else entry.path
             if key in seen:
                 self.strays.append(Skipped(entry.path, SAME_FILE))
             else:

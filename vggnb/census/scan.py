@@ -7,7 +7,7 @@ import contextlib
 import gzip
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,23 +71,17 @@ def scan_file(path: Path) -> Scan:
         return Scan(f"{error.what} {error.remedy}", digest)
     except Exception as error:  # what no decoder should do; one file never stops a census
         return Scan(f"Decoding it failed ({type(error).__name__}: {error}). Leave it out, and report it.", digest)
-    height, width = image.pixels.shape[:2]
-    notes = [*image.notes, *_remarks(path, image.format, width, height)]
+    (height, width), ending, notes = image.pixels.shape[:2], Path(path).suffix.lower(), list(image.notes)
+    if _ENDINGS.get(ending, image.format) != image.format:
+        notes.append(f"{image.format} named {ending}")
+    if min(width, height) < 32:
+        notes.append(f"tiny ({width} x {height})")
+    elif max(width, height) > 4 * min(width, height):
+        notes.append(f"extreme shape ({width} x {height})")
     brightness, sharpness, hashed = measure(image.pixels)
     if not hashed:
         notes.append("too plain to be compared with others")
     return Scan("", digest, width, height, image.format, "; ".join(notes), brightness, sharpness, hashed)
-
-
-def _remarks(path: Path, kind: str, width: int, height: int) -> Iterator[str]:
-    """What a person should know about an image that is used all the same."""
-    ending = Path(path).suffix.lower()
-    if _ENDINGS.get(ending, kind) != kind:
-        yield f"{kind} named {ending}"
-    if min(width, height) < 32:
-        yield f"tiny ({width} x {height})"
-    elif max(width, height) > 4 * min(width, height):
-        yield f"extreme shape ({width} x {height})"
 
 
 def measure(pixels: np.ndarray) -> tuple[float, float, str]:
@@ -98,17 +92,12 @@ def measure(pixels: np.ndarray) -> tuple[float, float, str]:
     if longest > 256:
         small = tuple(max(1, round(side * 256 / longest)) for side in grey.size)
         grey = grey.resize(small, Image.Resampling.BOX)
-    levels = np.asarray(grey).astype(np.int16)
-    return round(float(levels.mean()), 2), _sharpness(levels), "" if hashed is None else hashed.tobytes().hex()
-
-
-def _sharpness(levels: np.ndarray) -> float:
-    """Standard deviation of the Laplacian of int16 (h, w); 0 where there is no inner pixel."""
-    if min(levels.shape) < 3:
-        return 0.0
-    edges = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * levels[1:-1, 1:-1]
-    values = edges.astype(np.float32)  # numpy's own std of integers takes seven times as long
-    return round(max(0.0, float(np.square(values).mean() - values.mean() ** 2)) ** 0.5, 2)
+    levels, sharpness = np.asarray(grey).astype(np.int16), 0.0
+    if min(levels.shape) >= 3:  # there is an inner pixel
+        edges = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * levels[1:-1, 1:-1]
+        values = edges.astype(np.float32)  # numpy's own std of integers takes seven times as long
+        sharpness = round(max(0.0, float(np.square(values).mean() - values.mean() ** 2)) ** 0.5, 2)
+    return round(float(levels.mean()), 2), sharpness, "" if hashed is None else hashed.tobytes().hex()
 
 
 def scan_files(
@@ -127,12 +116,9 @@ def scan_files(
     """
     from vggnb.progress import tqdm
 
-    known = _read_cache(cache, dataset)
-    stamps, scans, trouble = {}, {}, ""
-    for path in paths:
-        stamps[path] = _stamp(dataset / path)
-        if path in known and known[path][0] == stamps[path]:
-            scans[path] = known[path][1]
+    known, trouble = _read_cache(cache, dataset), ""
+    stamps = {path: _stamp(dataset / path) for path in paths}
+    scans = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
     missing = [path for path in paths if path not in scans]
     try:
         found = read_ahead(lambda path: scan_file(dataset / path), missing)

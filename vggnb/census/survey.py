@@ -4,17 +4,17 @@
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from vggnb.census.entries import UNSPLIT, Entry, Layout
+from vggnb.census.entries import UNSPLIT
 from vggnb.census.layout import read_layout
 from vggnb.census.rows import Pair, Profile, Row, components, find_pairs
-from vggnb.census.scan import Scan, scan_files
-from vggnb.census.warn import warnings_of
+from vggnb.census.scan import scan_files
+from vggnb.census.warn import NO_COPY, warnings_of
 from vggnb.folders import Skipped, counted, html_table, is_named_like_an_image, shown
 from vggnb.paths import SPLITS
 from vggnb.staging import name_source
@@ -22,6 +22,7 @@ from vggnb.storage import VggnbError
 
 MOST_COLUMNS = 12  # classes that are printed in a column each
 SKIPPED_SHOWN = 10  # in a notebook
+_COPY = "It is in a second copy of the dataset: the same bytes as {}. Nothing to do."
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,18 +116,16 @@ class Census:
             what = f"There is nothing to train on, only {' and '.join(counts)}."
             yield VggnbError(what, where, "Add a train folder with the same class folders.")
         elif len(self.classes) > 1:
-            empty = [name for name in self.classes if not any(counts[split][name] for split in pools)]
-            prefix = "train/" * (pools == ["train"])
-            parts = [f"{prefix}{shown(name)} has 0 usable images{self._why_empty(name)}" for name in empty]
-            if empty:
+            parts = []
+            for name in (name for name in self.classes if not any(counts[split][name] for split in pools)):
+                reasons = Counter(s.reason.partition(". ")[0] for s in self.skipped if name in s.path.split("/")[:-1])
+                why = f"{reasons.total()} skipped: {reasons.most_common(1)[0][0].rstrip('.')}" if reasons else ""
+                prefix = "train/" * (pools == ["train"])
+                parts.append(f"{prefix}{shown(name)} has 0 usable images" + f" ({why})" * bool(why))
+            if parts:
                 more = f" and {len(parts) - 10} more classes" * (len(parts) > 10)
                 remedy = "Put images in each class, or remove the class from every split."
                 yield VggnbError(f"{'; '.join(parts[:10])}{more}.", where, remedy)
-
-    def _why_empty(self, name: str) -> str:
-        """The most frequent reason why files of a class were skipped."""
-        reasons = Counter(s.reason.partition(". ")[0] for s in self.skipped if name in s.path.split("/")[:-1])
-        return f" ({sum(reasons.values())} skipped: {reasons.most_common(1)[0][0].rstrip('.')})" if reasons else ""
 
     def to_dict(self) -> dict:
         """The document that `vggnb census --json` prints."""
@@ -199,9 +198,26 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
     scanned = list(zip(layout.entries, scans, strict=False))
     good = [(entry, scan) for entry, scan in scanned if not scan.reason]
     bad = [Skipped(entry.path, scan.reason) for entry, scan in scanned if scan.reason]
-    copies = _check_copies(layout.copies, scans[len(paths) :], {scan.sha256: entry.path for entry, scan in scanned})
+    first = {scan.sha256: entry.path for entry, scan in scanned if scan.sha256}
+    copies = [
+        Skipped(path, _COPY.format(shown(first[scan.sha256])) if scan.sha256 in first else NO_COPY)
+        for path, scan in zip(layout.copies, scans[len(paths) :], strict=True)
+    ]
     labels = {name: label for label, name in enumerate(layout.classes)}
-    rows = tuple(_row(entry, scan, labels) for entry, scan in good)
+    rows = tuple(
+        Row(
+            entry.path, scan.sha256, scan.width, scan.height, scan.format, entry.class_name,
+            labels[entry.class_name], entry.split, entry.group, scan.notes,
+        )
+        for entry, scan in good
+    )  # fmt: skip
+    obstacles, others = list(layout.obstacles), [item.path for item in copies if item.reason == NO_COPY]
+    others = list(filter(is_named_like_an_image, others))
+    if len(others) > len(copies) / 2:
+        top = shown(others[0].split("/")[0])
+        what = f"{top}/ looks like a second copy of the dataset, but {len(others)} of its {len(copies)} files are new."
+        remedy = "Merge its folders into the others, rename them if it is a class, or move it out of the dataset."
+        obstacles.append(VggnbError(what, layout.dataset, remedy))
     census = Census(
         dataset=layout.dataset,
         classes=layout.classes,
@@ -212,35 +228,7 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         sentences=layout.sentences,
         brightness=np.array([scan.brightness for _, scan in good], np.float32),
         sharpness=np.array([scan.sharpness for _, scan in good], np.float32),
-        obstacles=(*layout.obstacles, *_other_files(layout, copies)),
+        obstacles=tuple(obstacles),
     )
-    problems = [obstacle.what for obstacle in census.obstacles]
+    problems = [obstacle.what for obstacle in obstacles]
     return replace(census, warnings=tuple(filter(None, [*problems, *layout.warnings, *warnings_of(census), trouble])))
-
-
-_COPY = "It is in a second copy of the dataset: the same bytes as {}. Nothing to do."
-_NO_COPY = (
-    "It is in what looks like a second copy of the dataset, yet no used file has these bytes. Move it if it is new."
-)
-
-
-def _check_copies(paths: Sequence[str], scans: Sequence[Scan], first: dict[str, str]) -> list[Skipped]:
-    """Why the files of a second copy are not used."""
-    reasons = [_COPY.format(shown(first[s.sha256])) if first.get(s.sha256) else _NO_COPY for s in scans]
-    return [Skipped(path, reason) for path, reason in zip(paths, reasons, strict=True)]
-
-
-def _other_files(layout: Layout, copies: Sequence[Skipped]) -> Iterator[VggnbError]:
-    """The error where what looked like a second copy holds other files: a class, or more images."""
-    others = [item.path for item in copies if item.reason == _NO_COPY and is_named_like_an_image(item.path)]
-    if len(others) > len(copies) / 2:
-        top = shown(others[0].split("/")[0])
-        what = f"{top}/ looks like a second copy of the dataset, but {len(others)} of its {len(copies)} files are new."
-        remedy = "Merge its folders into the others, rename them if it is a class, or move it out of the dataset."
-        yield VggnbError(what, layout.dataset, remedy)
-
-
-def _row(entry: Entry, scan: Scan, labels: dict[str, int]) -> Row:
-    facts = (scan.sha256, scan.width, scan.height, scan.format)
-    label = labels[entry.class_name]
-    return Row(entry.path, *facts, entry.class_name, label, entry.split, entry.group, scan.notes)

@@ -1,6 +1,6 @@
 """The tree of a dataset: wrapper folders, split folders, second copies. Names and folders only; nothing is opened."""
 
-from vggnb.census.entries import is_annotation, is_evaluation, says_only_split, split_in_name, split_word
+from vggnb.census.rules import is_annotation, is_evaluation, is_only_split, split_in_name, split_word
 from vggnb.folders import Folder, shown
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
@@ -81,4 +81,4 @@ def agree(loose: dict[Folder, tuple[str, str]]) -> bool:
     if len(splits) < 2:
         return False
     inside = [{inner.name for inner in folder.filled()} for folder in loose]
-    return len(set(rests)) < len(rests) or all(map(says_only_split, rests)) or len(set.intersection(*inside)) > 1
+    return len(set(rests)) < len(rests) or all(map(is_only_split, rests)) or len(set.intersection(*inside)) > 1

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from vggnb.census.survey import Census
 
 DARK, BRIGHT = 20, 250  # mean grey levels of 255
+NO_COPY = (
+    "It is in what looks like a second copy of the dataset, yet no used file has these bytes. Move it if it is new."
+)
 _FEW = 5  # classes that are named one by one
 
 
@@ -115,7 +118,7 @@ def _looks(census: Census) -> Iterator[str]:
 
 
 def _files(census: Census) -> Iterator[str]:
-    lost = sum("no used file has these bytes" in item.reason for item in census.skipped)
+    lost = sum(item.reason == NO_COPY for item in census.skipped)
     if lost:
         yield f"Second copy: {counted(lost, 'file')} in it with bytes that no used file has; skipped."
     loose = sum(item.reason == OUTSIDE and is_named_like_an_image(item.path) for item in census.skipped)

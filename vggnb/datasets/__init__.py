@@ -1,9 +1,8 @@
 """Where images come from: the sample, solar cells, Kaggle, the ISIC Archive, or any address -> a dataset folder."""
 
-from vggnb.datasets.isic_archive import isic
+from vggnb.datasets.downloads import isic, kaggle, url
 from vggnb.datasets.patterns import textures
 from vggnb.datasets.samples import flawed_sample, marked_sample
-from vggnb.datasets.sources import kaggle, url
 from vggnb.paths import sample_folder as sample
 from vggnb.solar import full_results, solar_cells
 

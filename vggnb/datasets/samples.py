@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+import vggnb
 from vggnb.folders import shown
 from vggnb.images import read_image
 from vggnb.paths import sample_folder
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder, read_json, storage_errors, write_json
 
 NOTE = ".vggnb-made.json"  # hidden: a census counts it as a system file
-MIRRORED = "train/benign/seen_in_a_mirror.jpg"
 GREEN = (0, 158, 115)
 FINE = 4  # the sticker is drawn at four times its size, so that its edge is smooth
 
@@ -31,28 +31,18 @@ def made_once(folder: Path, about: dict, make: Callable[[Path], None]) -> Path:
     Raises:
         VggnbError: the folder holds something else, or cannot be written to.
     """
-    folder = Path(folder)
+    folder, about = Path(folder).absolute(), about | {"vggnb": vggnb.__version__}
     with contextlib.suppress(VggnbError):
         if read_json(folder / NOTE) == about:
             return folder
-
-    def make_and_note(new: Path) -> None:
-        make(new)
-        write_json(new / NOTE, about)
-
-    return made_anew(folder, make_and_note, mark=NOTE)
-
-
-def made_anew(folder: Path, make: Callable[[Path], None], *, mark: str) -> Path:
-    """The folder that `make` fills, in place of an earlier one, which is recognised by the file `mark` in it."""
-    folder = Path(folder).absolute()
     with storage_errors(folder):
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / NOTE).is_file():
             raise VggnbError("The folder holds something else.", folder, "Name a folder that does not exist yet.")
         new = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
         shutil.rmtree(new, ignore_errors=True)  # of a killed call
         try:
             make(make_folder(new))
+            write_json(new / NOTE, about)
             if folder.is_dir():
                 shutil.rmtree(folder)
             new.rename(folder)
@@ -62,21 +52,14 @@ def made_anew(folder: Path, make: Callable[[Path], None], *, mark: str) -> Path:
 
 
 def flawed_sample(folder: Path) -> Path:
-    """Copy the sample and plant what real folders hold: broken files, duplicates, a conflict and two leaks.
-
-    An earlier copy in `folder` is replaced.
-
-    Raises:
-        VggnbError: the folder holds something else, or cannot be written to.
-    """
-    return made_anew(folder, _plant, mark=MIRRORED)
+    """Copy the sample and plant what real folders hold: broken files, duplicates, a conflict and two leaks."""
+    return made_once(folder, {"flawed_sample": 1}, _plant)
 
 
 def _plant(folder: Path) -> None:
     shutil.copytree(sample_folder(), folder, dirs_exist_ok=True)
     train, test = (sorted((folder / split / "benign").glob("*.jpg")) for split in ("train", "test"))
     benign, good = folder / "train" / "benign", train[0].read_bytes()
-    # Files that are no images, though some look like it.
     (benign / "cut_short.jpg").write_bytes(good[: len(good) // 2])
     (benign / "empty.jpg").write_bytes(b"")
     (benign / "error_page.jpg").write_text("<html><body>404 Not Found</body></html>")
@@ -91,7 +74,7 @@ def _plant(folder: Path) -> None:
     shutil.copy(test[0], benign / "seen_before.jpg")
     with Image.open(test[1]) as image:
         image = ImageOps.mirror(image.convert("RGB")).resize((image.width * 3 // 4, image.height * 3 // 4))
-    image.save(folder / MIRRORED, quality=70)
+    image.save(benign / "seen_in_a_mirror.jpg", quality=70)
 
 
 def marked_sample(folder: Path, *, marked: str = "benign", share: float = 1.0) -> Path:
@@ -127,8 +110,7 @@ def marked_sample(folder: Path, *, marked: str = "benign", share: float = 1.0) -
 
 def _with_sticker(pixels: np.ndarray, low: int, right: int) -> np.ndarray:
     """Pixels uint8 (h, w, 3) with a sticker, a fifth of the height across, in one corner: 0 or 1 for its two sides."""
-    height, width = pixels.shape[:2]
-    side = height // 5
+    (height, width), side = pixels.shape[:2], pixels.shape[0] // 5
     disc = Image.new("L", (side * FINE, side * FINE))
     ImageDraw.Draw(disc).ellipse((0, 0, side * FINE - 1, side * FINE - 1), fill=255)
     left, top = right * (width - side), low * (height - side)

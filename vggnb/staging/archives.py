@@ -1,6 +1,6 @@
 """Unpack a .zip or .tar that a stranger made: regular files only, all of them or nothing.
 
-`zipfile` and `tarfile` read and write; here stand the limits. What is unpacked goes to a temporary neighbour that takes
+`zipfile` and `tarfile` read and write; here are the limits. What is unpacked goes to a temporary neighbour that takes
 the target's name by one rename.
 """
 
@@ -27,10 +27,9 @@ MAX_FILES = 100_000  # those of operating systems do not count
 MAX_BYTES = 50_000_000_000
 MAX_RATIO = 100  # unpacked bytes for a packed one; images hardly pack at all
 SMALL = 50_000_000  # below this many unpacked bytes the ratio does not matter
-LONGEST_HEADER = 1 << 20  # of an extended tar header; a name is shorter
 _DAMAGES = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
-    EOFError, ValueError, RuntimeError, OverflowError, IndexError,
+    EOFError, ValueError, OverflowError, IndexError,
 )  # fmt: skip
 Member = tuple[str, str, Callable[[str], object]]  # name; "file", "folder" or what else it is; writes it under a name
 
@@ -52,11 +51,12 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
         raise VggnbError("The folder to unpack into exists already.", target, "Remove it or name another.")
     if not is_archive(archive):
         raise no_archive(archive)
+    for left in target.parent.glob(f"{TEMPORARY_PREFIX}*-{target.name}"):  # of calls that were killed
+        if not is_alive(int(left.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
-    _remove_abandoned(target)
     try:
-        make_folder(temporary)
-        names = Names(temporary)
+        names = Names(make_folder(temporary))
         members = (_zip_members if archive_kind(archive) == "zip" else _tar_members)(archive, temporary)
         with _errors(archive, target), tqdm(desc="unpacking", unit=" files", disable=not progress) as bar:
             for name, kind, extract in _checked(members, archive, max_files):
@@ -72,19 +72,13 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
     return names.renamed
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Remove what calls for this target had unpacked when their process was killed."""
-    for left in target.parent.glob(f"{TEMPORARY_PREFIX}*-{target.name}"):
-        pid = left.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
-        if pid.isdigit() and not is_alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
 @contextlib.contextmanager
 def _errors(archive: Path, target: Path) -> Iterator[None]:
     """Turn what the decoders and the disk raise into one sentence."""
     try:
         yield
+    except RuntimeError as error:  # a password, or Windows' Deflate64
+        raise _refused(f"{error}.", archive) from error
     except (OSError, *_DAMAGES) as error:
         number = getattr(error, "errno", None)
         if number is not None:
@@ -102,12 +96,8 @@ def _checked(members: Iterator[Member], archive: Path, max_files: int) -> Iterat
     count = 0
     for name, kind, extract in members:
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if name.startswith("/") or name[1:2] == ":":
-            raise _refused(f"{name[:80]!r} is an absolute path.", archive)
-        if ".." in parts:
+        if name.startswith("/") or name[1:2] == ":" or ".." in parts:
             raise _refused(f"{name[:80]!r} leads out of the folder.", archive)
-        if "\0" in name:
-            raise _refused(f"{name[:80]!r} has a zero byte in its name.", archive)
         if not parts or any(map(is_system, parts)):
             continue
         if kind not in ("file", "folder"):
@@ -129,11 +119,7 @@ def _check_bytes(unpacked: int, archive: Path) -> None:
 def _zip_members(archive: Path, folder: Path) -> Iterator[Member]:
     """Every entry of a zip, from its list of contents."""
     with zipfile.ZipFile(archive) as opened:
-        total, free = sum(info.file_size for info in opened.infolist()), shutil.disk_usage(folder).free
-        _check_bytes(total, archive)
-        if total > free:
-            what = f"{total / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free."
-            raise VggnbError(what, folder.parent, "Free some space or choose another folder (VGGNB_HOME).")
+        _check_bytes(sum(info.file_size for info in opened.infolist()), archive)
         names = [_zip_name(info) for info in opened.infolist()]
         if unclear := [name for name, is_known in names if not is_known]:
             print(f"{counted(len(unclear), 'name')} in the archive may look wrong, such as {shown(unclear[0])}: the "
@@ -144,7 +130,9 @@ def _zip_members(archive: Path, folder: Path) -> Iterator[Member]:
                 info.filename = target + end
                 opened.extract(info, folder)
 
-            yield name, _zip_kind(info, name), extract
+            file_type = stat.S_IFMT(info.external_attr >> 16) if info.create_system in (3, 19) else 0  # Unix, macOS
+            kind = "folder" if name.endswith("/") else "file"
+            yield name, kind if file_type in (0, stat.S_IFREG, stat.S_IFDIR) else "a link or a device", extract
 
 
 def _zip_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
@@ -156,37 +144,10 @@ def _zip_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
     return name.replace("\\", "/"), is_known  # old Windows programs
 
 
-def _zip_kind(info: zipfile.ZipInfo, name: str) -> str:
-    file_type = stat.S_IFMT(info.external_attr >> 16) if info.create_system in (3, 19) else 0  # Unix, macOS
-    if info.flag_bits & 0x1:
-        return "protected by a password"
-    if file_type not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "a link" if file_type == stat.S_IFLNK else "a device or a pipe"
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        return f"compressed by a method that Python does not read ({info.compress_type}; 9 is Deflate64 of Windows)"
-    return "folder" if name.endswith("/") else "file"
-
-
-class _Header(tarfile.TarInfo):
-    """A header that is damaged raises; tarfile alone takes it for the end of the archive."""
-
-    @classmethod
-    def frombuf(cls, buf, encoding, errors) -> "_Header":
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # the end
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"cut short, or a header is damaged: {error}") from error
-        if header.type in b"xgXLK" and header.size > LONGEST_HEADER:
-            raise ValueError("a header in it is absurdly long")
-        return header
-
-
 def _tar_members(archive: Path, folder: Path) -> Iterator[Member]:
     """Every entry of a tar, one after the other; the bytes are read once, from front to back."""
     try:
-        opened = tarfile.open(archive, "r:*", tarinfo=_Header)
+        opened = tarfile.open(archive, "r:*")
     except tarfile.ReadError as error:
         if (kind := archive_kind(archive)) == "tar":
             raise
@@ -195,13 +156,16 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[Member]:
     with opened:
         while (info := opened.next()) is not None:
             _check_bytes(info.offset_data + info.size, archive)
-            is_file = info.isreg() and not info.issparse()
-            kind = "folder" if info.isdir() else "file" if is_file else "a link, a device or a sparse file"
+            kind = (
+                "folder" if info.isdir() else "file" if info.isreg() and not info.issparse() else "a link or a device"
+            )
 
             def extract(target: str, info: tarfile.TarInfo = info) -> None:
                 opened.extract(info.replace(name=target, deep=False), folder, filter="data")
 
             yield info.name, kind, extract
             opened.members.clear()  # else tarfile keeps every header
-        while opened.fileobj.read(1 << 20):  # at its end the decoder compares the checksum
+        while rest := opened.fileobj.read(1 << 20):  # at its end the decoder compares the checksum
             _check_bytes(opened.fileobj.tell(), archive)
+            if rest.strip(b"\0"):  # tarfile takes a damaged header for the end
+                raise tarfile.ReadError("a header is damaged")

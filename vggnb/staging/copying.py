@@ -5,7 +5,6 @@ A copied file has the size and the date of its source: that is how a later call 
 
 import contextlib
 import errno
-import functools
 import os
 import re
 import shutil
@@ -62,22 +61,23 @@ def _stage(dataset: Path, folder: Path, max_files: int, progress: bool) -> Path:
     if archive is None and not (dataset.exists() and dataset.is_relative_to(paths.CONTENT / "drive")):
         return dataset  # if there is none, who reads it says so
     source = archive or (dataset.parent if is_table else dataset)
-    name = re.sub(r"(\.tar)?\.\w+$", "", source.name) if archive else source.name
-    target = folder / _key(source) / name
+    status, name = source.stat(), source.name
+    key = os.fsencode(source)
+    if archive:  # unpacked once, unless it changes
+        key, name = key + f" {status.st_size} {status.st_mtime_ns}".encode(), re.sub(r"(\.tar)?\.\w+$", "", name)
+    target = folder / sha256_bytes(key)[:8] / name
     check_outside(target, source, "The copy of the dataset", "VGGNB_HOME")
-    if archive and target.is_dir():
-        check_unpacked(target, dataset)
-        return target
-    about = {"source": str(dataset.parent if is_table else dataset)}
-    write_json(make_folder(target.parent) / ABOUT, about)
-    if archive:
-        renamed = with_retries(functools.partial(unpack, archive, target, max_files=max_files, progress=progress))
-    else:
-        renamed = _copy_folder(source, target, progress)
-    write_json(target.parent / ABOUT, about | {"renamed": renamed})
-    if renamed:
-        first = ", ".join(f"{shown(old)} -> {shown(new)}" for new, old in list(renamed.items())[:SHOWN])
-        print(f"{counted(len(renamed), 'name')} changed in the copy (all of them in {target.parent / ABOUT}): {first}")
+    if not (archive and target.is_dir()):
+        about = {"source": str(dataset.parent if is_table else dataset)}
+        write_json(make_folder(target.parent) / ABOUT, about)
+        if archive:
+            renamed = with_retries(lambda: unpack(archive, target, max_files=max_files, progress=progress))
+        else:
+            renamed = _copy_folder(source, target, progress)
+        write_json(target.parent / ABOUT, about | {"renamed": renamed})
+        if renamed:
+            first = ", ".join(f"{shown(old)} -> {shown(new)}" for new, old in list(renamed.items())[:SHOWN])
+            print(f"{counted(len(renamed), 'name')} changed in the copy (all in {target.parent / ABOUT}): {first}")
     if archive:
         check_unpacked(target, dataset)
     return target / dataset.name if is_table else target
@@ -114,13 +114,6 @@ def _archive(dataset: Path) -> Path | None:
     return inside[0] if len(inside) == 1 and inside[0].is_file() and is_archive(inside[0]) else None
 
 
-def _key(source: Path) -> str:
-    """A name for what is copied: the path of a folder; of an archive also size and date, since it is unpacked once."""
-    status = source.stat()
-    stamp = "" if source.is_dir() else f" {status.st_size} {status.st_mtime_ns}"
-    return sha256_bytes(os.fsencode(source) + stamp.encode())[:8]
-
-
 def _copy_folder(source: Path, target: Path, progress: bool) -> dict[str, str]:
     """Make `target` hold what `source` holds now; gives path in the copy -> path in the source where they differ."""
     from vggnb.progress import tqdm
@@ -129,16 +122,24 @@ def _copy_folder(source: Path, target: Path, progress: bool) -> dict[str, str]:
     names = Names()
     folders = [names.place(inside.path, is_folder=True) for inside in tree.all_folders() if inside.path]
     files = {names.place(path): path for path in sorted(tree.all_files())}
-    _remove_others(target, {target / path for path in (*folders, *files)})
+    keep = {target / path for path in (*folders, *files)}
+    for path in sorted(target.rglob("*"), reverse=True):  # of an earlier state of the source, or of a killed call
+        if path not in keep:
+            path.rmdir() if path.is_dir() else path.unlink()
     for path in folders:
         (target / path).mkdir(parents=True, exist_ok=True)
     failed = []
     copied = read_ahead(lambda path: _copy_file(source / files[path], target / path), files, workers=AT_ONCE)
     bar = tqdm(copied, "copying", len(files), unit=" files", disable=not progress)
     for path, error in zip(files, bar, strict=True):
-        if error is not None:
-            _stop_if_hopeless(error, source, target)
-            failed.append(f"{shown(files[path])} ({error.strerror})")
+        if error is None:
+            continue
+        if error.errno in GONE:
+            remedy = "Run the mount cell again, then this cell; what is copied is kept."
+            raise VggnbError("Google Drive is disconnected.", source, remedy) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise mendable(error, target) from error
+        failed.append(f"{shown(files[path])} ({error.strerror})")
     if failed:
         what = f"{len(failed)} of {counted(len(files), 'file')} could not be copied: {', '.join(failed[:SHOWN])}."
         raise VggnbError(what, source, "Run this again: what is copied is kept. If it persists, copy those files anew.")
@@ -153,8 +154,10 @@ def _copy_file(source: Path, target: Path) -> OSError | None:
 
     def copy() -> None:
         status = os.stat(source)
-        if _is_done(target, status):
-            return
+        with contextlib.suppress(FileNotFoundError):
+            done = os.lstat(target)
+            if done.st_size == status.st_size and abs(done.st_mtime_ns - status.st_mtime_ns) <= CLOCK_NS:
+                return
         with open(source, "rb") as reader, open(temporary, "wb") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
         if os.stat(temporary).st_size != status.st_size:
@@ -166,27 +169,3 @@ def _copy_file(source: Path, target: Path) -> OSError | None:
         return with_retries(copy)
     except OSError as error:
         return error
-
-
-def _is_done(target: Path, source: os.stat_result) -> bool:
-    try:
-        status = os.lstat(target)
-    except FileNotFoundError:
-        return False
-    return status.st_size == source.st_size and abs(status.st_mtime_ns - source.st_mtime_ns) <= CLOCK_NS
-
-
-def _stop_if_hopeless(error: OSError, source: Path, target: Path) -> None:
-    """Raise where the other files would fail, too."""
-    if error.errno in GONE:
-        remedy = "Run the mount cell again, then this cell; what is copied is kept."
-        raise VggnbError("Google Drive is disconnected.", source, remedy) from error
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        raise mendable(error, target) from error
-
-
-def _remove_others(target: Path, keep: set[Path]) -> None:
-    """Remove what an earlier state of the source, or a kill, left in the copy."""
-    for path in sorted(target.rglob("*"), reverse=True):
-        if path not in keep:
-            path.rmdir() if path.is_dir() else path.unlink()

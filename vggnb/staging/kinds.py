@@ -16,14 +16,33 @@ SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".gsheet"
 _OTHERS = {  # some of these are zip files inside
     ".docx": "a document", ".pptx": "a presentation", ".odt": "a document", ".pdf": "a document", ".epub": "a book",
     ".npz": "a NumPy file", ".npy": "a NumPy file", ".mat": "a Matlab file", ".h5": "an HDF5 file",
-    ".hdf5": "an HDF5 file", ".parquet": "a Parquet table", ".tfrecord": "a TFRecord file", ".keras": "a Keras model",
-    ".pt": "a PyTorch file", ".pth": "a PyTorch file", ".safetensors": "a file of weights", ".onnx": "an ONNX model",
-    ".ipynb": "a notebook", ".json": "a JSON file", ".txt": "a text file",
+    ".parquet": "a Parquet table", ".tfrecord": "a TFRecord file", ".keras": "a Keras model", ".pt": "a PyTorch file",
+    ".pth": "a PyTorch file", ".onnx": "an ONNX model", ".json": "a JSON file", ".txt": "a text file",
 }  # fmt: skip
 _PACKED = re.compile(r"\.(zip|rar|7z|tar|t[gbx]z2?|gz|bz2|xz|zst|z\d\d|r\d\d|\d{3})", re.IGNORECASE)
 _PART = re.compile(r"\.(z\d\d|r\d\d|\d{3}|part\d+\.rar)$", re.IGNORECASE)
 _PAPERS = (".txt", ".md", ".pdf", ".html", ".json", ".xml", ".yaml", ".yml", *TABLES, *SPREADSHEETS)
 _FOLDER = "Name the folder that holds one folder of images for each class, a .zip or .tar of it, or a .csv table."
+
+_UNPACK = ("It is a {} file, which is not unpacked here.", "Unpack it, or pack the folder as .zip or .tar.gz.")
+_REFUSED = {
+    "empty": ("The file is empty (0 bytes).", "Download or copy it again."),
+    "part": (
+        "It is one part of an archive in several parts.",
+        "Unpack all parts together (7-Zip, The Unarchiver), and name the folder.",
+    ),
+    "spreadsheet": (
+        "It is a spreadsheet.",
+        "Save it as CSV UTF-8 (columns path,label[,split][,group]) beside the images, and name that file.",
+    ),
+    **dict.fromkeys(("RAR", "7z", "zstd", "CAB"), _UNPACK),
+    "html": (
+        "It is a web page, not a dataset.",
+        "The download was refused or asks for a confirmation: open its address in a browser and download it again.",
+    ),
+    "lfs": ("It is a pointer of Git LFS, not the file itself.", "Run `git lfs pull` in its repository."),
+    "image": ("It is a single image.", _FOLDER),
+}
 
 
 def archive_kind(path: Path) -> str:
@@ -47,28 +66,17 @@ def is_archive(path: Path) -> bool:
 def no_archive(path: Path) -> VggnbError:
     """The error for a file that is neither an archive nor a table: what it is, and what to do."""
     kind, ending = archive_kind(path), _ending(path)
-    again = "The download was refused or asks for a confirmation: open its address in a browser and download it again."
     if path.stat().st_size == 0:
-        what, remedy = "The file is empty (0 bytes).", "Download or copy it again."
+        kind = "empty"
     elif _is_part(path):
-        what = "It is one part of an archive in several parts."
-        remedy = "Unpack all parts together (7-Zip, The Unarchiver), and name the folder."
+        kind = "part"
     elif ending in SPREADSHEETS:
-        what = "It is a spreadsheet."
-        remedy = "Save it as CSV UTF-8 (columns path,label[,split][,group]) beside the images, and name that file."
-    elif kind in ("RAR", "7z", "zstd", "CAB"):
-        what = f"It is a {kind} file, which is not unpacked here."
-        remedy = "Unpack it and name the folder, or pack the folder as .zip or .tar.gz."
-    elif kind == "html":
-        what, remedy = "It is a web page, not a dataset.", again
-    elif kind == "lfs":
-        what, remedy = "It is a pointer of Git LFS, not the file itself.", "Run `git lfs pull` in its repository."
-    elif is_named_like_an_image(path.name):
-        what, remedy = "It is a single image.", _FOLDER
-    else:
-        what = f"It is {_OTHERS.get(ending, 'neither a folder nor a .zip, a .tar or a table')}, not a folder of images."
-        remedy = _FOLDER
-    return VggnbError(what, path, remedy)
+        kind = "spreadsheet"
+    elif is_named_like_an_image(path.name) and kind not in _REFUSED:
+        kind = "image"
+    other = f"It is {_OTHERS.get(ending, 'neither a folder nor a .zip, a .tar or a table')}, not a folder of images."
+    what, remedy = _REFUSED.get(kind, (other, _FOLDER))
+    return VggnbError(what.format(kind), path, remedy)
 
 
 def _is_part(path: Path) -> bool:
@@ -86,19 +94,18 @@ def check_unpacked(folder: Path, dataset: Path) -> None:
     Args:
         dataset: what the error names: the folder, or the archive that was unpacked to it.
     """
-    archives, papers = [], []
+    archives, is_empty = [], True
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_system(name)]
-        for name in sorted(name for name in names if not is_system(name)):
+        for name in (name for name in names if not is_system(name)):
+            is_empty = False
             if _PACKED.fullmatch(Path(name).suffix):
                 archives.append(shown(os.path.relpath(os.path.join(place, name), folder)))
-            elif name.lower().endswith(_PAPERS):
-                papers.append(name)
-            else:
+            elif not name.lower().endswith(_PAPERS):
                 return
     if archives:
         first = ", ".join(sorted(archives)[:5]) + ", ..." * (len(archives) > 5)
         what = f"It holds {counted(len(archives), 'archive')} ({first}) and no images."
         raise VggnbError(what, dataset, "Unpack all of them into one folder, and name that folder.")
-    if not papers and folder != dataset:
+    if is_empty and folder != dataset:
         raise VggnbError("The archive holds no files.", dataset, "Pack one folder of images for each class into it.")

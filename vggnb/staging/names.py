@@ -21,28 +21,25 @@ class Names:
 
     def __init__(self, new_folder: Path | None = None):
         self.renamed: dict[str, str] = {}
-        self._new_folder, self._folders, self._taken = new_folder, {}, set()
+        self._new_folder, self._folders, self._taken = new_folder, {"": ""}, set()
 
     def place(self, source: str, *, is_folder: bool = False) -> str:
         """The path for a source path; a file that comes twice gets two."""
-        *parents, name = source.split("/")
-        parent = self.place("/".join(parents), is_folder=True) if parents else ""
         if is_folder and source in self._folders:
             return self._folders[source]
-        plain, attempt = PurePosixPath(_writable(name)), 0
-        target = f"{parent}/{plain}".lstrip("/")
-        while self._is_taken(target):
+        parent, _, name = source.rpartition("/")
+        within = PurePosixPath(self.place(parent, is_folder=True))
+        plain = PurePosixPath(_writable(name))
+        target, attempt = str(within / plain), 0
+        while target in self._taken or (self._new_folder and os.path.lexists(self._new_folder / target)):
             mark = sha256_bytes(f"{source}\n{attempt}".encode("utf-8", "surrogateescape"))[:6]
-            target, attempt = f"{parent}/{plain.stem}~{mark}{plain.suffix}".lstrip("/"), attempt + 1
+            target, attempt = str(within / f"{plain.stem}~{mark}{plain.suffix}"), attempt + 1
         self._taken.add(target)
         if is_folder:
             self._folders[source] = target
-        if target != f"{parent}/{name}".lstrip("/"):
+        if target != str(within / name):
             self.renamed[target] = source
         return target
-
-    def _is_taken(self, target: str) -> bool:
-        return target in self._taken or bool(self._new_folder and os.path.lexists(self._new_folder / target))
 
 
 def _writable(name: str) -> str:
@@ -52,7 +49,5 @@ def _writable(name: str) -> str:
         kept = data.decode("utf-8")
     except UnicodeDecodeError:
         kept = data.decode("cp1252", "replace")
-    if len(kept.encode()) <= LONGEST:
-        return kept
-    ending = PurePosixPath(kept).suffix
-    return kept.encode()[:200].decode("utf-8", "ignore") + (ending if len(ending.encode()) < 20 else "")
+    ending = PurePosixPath(kept).suffix[:10]
+    return kept if len(kept.encode()) <= LONGEST else kept.encode()[:200].decode("utf-8", "ignore") + ending
