@@ -99,7 +99,12 @@ class Manifest:
             table = csv.reader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
             if tuple(next(table, ())) != COLUMNS:
                 raise ValueError("it has other columns")
-            rows = tuple(_read_row(cells, classes) for cells in table)
+            rows = tuple(
+                Row(path, sha256, int(width), int(height), kind, name, int(label), split, group, notes)
+                for path, sha256, width, height, kind, name, label, split, group, notes in table
+            )
+            if any(classes[row.label] != row.class_name for row in rows):
+                raise ValueError("its rows contradict its first line")
             return cls(Path(header["dataset"]), classes, rows, tuple(header["sentences"]))
         except (ValueError, KeyError, TypeError, IndexError, RecursionError, csv.Error) as error:
             raise VggnbError(f"Not a manifest that can be used: {error}.", path, AGAIN) from error
@@ -110,19 +115,6 @@ def is_manifest(path: Path) -> bool:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return file.read(20).startswith(b'# {"vggnb_manifest')
     return False
-
-
-def _read_row(cells: Sequence[str], classes: Sequence[str]) -> Row:
-    """One line of a manifest.
-
-    Raises:
-        ValueError, IndexError: it is not a row, or contradicts the class list.
-    """
-    path, sha256, width, height, kind, name, label, split, group, notes = cells
-    row = Row(path, sha256, int(width), int(height), kind, name, int(label), split, group, notes)
-    if classes[row.label] != row.class_name or row.label < 0 or row.split not in SPLITS:
-        raise ValueError(f"the row of {row.path!r} contradicts the first line")
-    return row
 
 
 def check_there(dataset: Path) -> None:

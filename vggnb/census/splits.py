@@ -53,21 +53,17 @@ def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: 
     missing = [split for split in ("test", "validation") if split not in own]
     _check_sizes(census, free, missing)
     free = [free[k] for k in np.random.default_rng(seed).permutation(len(free))]
+    source = "the unsplit images" if UNSPLIT in own else "train"
     where = {row.path: "train" if row.split == UNSPLIT else row.split for row in census.rows}
     for split in missing:
         share, before = test_share if split == "test" else validation_share, sum(map(len, free))
         free, cut = _cut(free, share, keep=2 if split == "test" and "validation" in missing else 1)
         where.update((row.path, split) for block in cut for row in block)
-        sentences.append(_sentence(split, sum(map(len, cut)), before, own, seed))
+        cut_from = f"{sum(map(len, cut))} of {before} images were cut from {source}, by class, with seed {seed}"
+        sentences.append(f"{split.capitalize()}: {cut_from}{'; test is unchanged' if 'test' in own else ''}.")
     rows = [replace(row, split=where[row.path]) for row in with_groups(census.rows, census)]
     rows = _mark_leaks(rows, census, sentences)
     return Manifest(census.dataset, census.classes, tuple(rows), tuple(sentences))
-
-
-def _sentence(split: str, n: int, of: int, own: set[str], seed: int) -> str:
-    source = "the unsplit images" if UNSPLIT in own else "train"
-    unchanged = "; test is unchanged" if "test" in own else ""
-    return f"{split.capitalize()}: {n} of {of} images were cut from {source}, by class, with seed {seed}{unchanged}."
 
 
 def _mark_leaks(rows: list[Row], census: Census, sentences: list[str]) -> list[Row]:
@@ -89,7 +85,10 @@ def _mark_leaks(rows: list[Row], census: Census, sentences: list[str]) -> list[R
 
 def with_groups(rows: Sequence[Row], census: Census) -> list[Row]:
     """The rows, each with the name of what belongs together: the user's own groups, duplicates and near-duplicates."""
-    named = {row.path: _group(block) for block in _blocks(rows, census) for row in block}
+    named: dict[str, str] = {}
+    for block in _blocks(rows, census):  # the user's own name, or the first path; '' for a row alone
+        given = min((row.group for row in block if row.group), default=block[0].path if len(block) > 1 else "")
+        named |= dict.fromkeys((row.path for row in block), given)
     return [replace(row, group=named[row.path]) for row in rows]
 
 
@@ -101,12 +100,6 @@ def _blocks(rows: Sequence[Row], census: Census) -> list[list[Row]]:
     links += [(row.path, firsts.setdefault(row.group, row.path)) for row in rows if row.group]
     links += [pair.paths for pair in census.pairs if all(path in by_path for path in pair.paths)]
     return [[by_path[path] for path in block] for block in components(links)]
-
-
-def _group(block: list[Row]) -> str:
-    """The name of a block: the user's own, or its first path; '' for a row alone."""
-    given = min((row.group for row in block if row.group), default="")
-    return given or (block[0].path if len(block) > 1 else "")
 
 
 def _check_sizes(census: Census, free: list[list[Row]], missing: list[str]) -> None:
