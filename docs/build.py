@@ -1,0 +1,69 @@
+"""Build the site: python docs/build.py [--to build/site]
+
+Sphinx reads a copy of docs/ and of the committed, executed notebooks, laid out as in the project so that links hold,
+with one page for each module of the library. Nothing is executed and nothing is fetched.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = {"__init__", "__main__", "cli", "__pycache__"}  # the command line has a page of its own
+
+
+def modules() -> list[str]:
+    """Names of the library's modules and packages."""
+    return sorted({path.stem for path in (ROOT / "vggnb").iterdir()} - LEFT_OUT)
+
+
+def lay_out(source: Path) -> None:
+    """What Sphinx reads: README (parts of it are included), changelog, docs, notebooks, and a page for each module."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", source / "docs", ignore=shutil.ignore_patterns("*.py", "static", "__pycache__"))
+    (source / "notebooks").mkdir()
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "notebooks").glob("[0-9]*.ipynb")]:
+        shutil.copy(path, source / path.relative_to(ROOT))
+    (source / "docs" / "index.md").rename(source / "index.md")
+    index = (source / "index.md").read_text("utf-8")
+    links = re.sub(r"(\]\(|(?m:^))(?!\w+:|\.\./|#)([\w./]+\.(?:md|png))", r"\1docs/\2", index)
+    (source / "index.md").write_text(links.replace("../", ""), "utf-8")
+    (source / "docs" / "library").mkdir()
+    for name in modules():
+        page = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: vggnb.{name}\n   :members:\n```\n"
+        (source / "docs" / "library" / f"{name}.md").write_text(page, "utf-8")
+
+
+def build(target: Path) -> None:
+    """Build into `target`, which is made anew; Sphinx's warnings are errors.
+
+    Raises:
+        SystemExit: there were warnings; they are on stderr.
+    """
+    source = target.with_name(f"{target.name}-source")
+    lay_out(source)
+    shutil.rmtree(target, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs")]
+    environment = os.environ | {"COLUMNS": "100", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([*command, "-d", f"{source}/.doctrees", str(source), str(target)], env=environment)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    shutil.rmtree(source)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, default=ROOT / "build" / "site", help="default: build/site")
+    target = parser.parse_args().to.resolve()
+    build(target)
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    print(f"The site is in {target} ({size / 1e6:.0f} MB): open {target / 'index.html'}")
+
+
+if __name__ == "__main__":
+    main()
