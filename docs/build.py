@@ -1,4 +1,6 @@
-"""Build the site: python docs/build.py [--to build/site]
+"""Build the site.
+
+    python docs/build.py [--to build/site]
 
 Sphinx reads a copy of docs/ and of the committed, executed notebooks, laid out as in the project so that links hold,
 with one page for each module of the library. Nothing is executed and nothing is fetched.
@@ -30,7 +32,7 @@ def lay_out(source: Path) -> None:
         shutil.copy(path, source / path.relative_to(ROOT))
     (source / "docs" / "index.md").rename(source / "index.md")
     index = (source / "index.md").read_text("utf-8")
-    links = re.sub(r"(\]\(|(?m:^))(?!\w+:|\.\./|#)([\w./]+\.(?:md|png))", r"\1docs/\2", index)
+    links = re.sub(r"(\]\(|(?m:^))(?!\w+:|\.\./|#)([\w./]+\.(?:md|jpg))", r"\1docs/\2", index)
     (source / "index.md").write_text(links.replace("../", ""), "utf-8")
     (source / "docs" / "library").mkdir()
     for name in modules():

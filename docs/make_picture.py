@@ -1,9 +1,8 @@
-"""Draw docs/predictions.png from a run on the sample: python docs/make_picture.py RUN"""
+"""Draw docs/predictions.jpg from a run on the sample: `python docs/make_picture.py RUN`."""
 
 import sys
 from pathlib import Path
 
-from vggnb.figures.canvas import Drawing
 from vggnb.figures.galleries import Tile, draw_tiles
 from vggnb.images import read_image
 from vggnb.predict import predict_files
@@ -31,7 +30,7 @@ def main(folder: Path) -> None:
     chosen.insert(3, wrong[0])
     chosen.insert(6, wrong[1])
     ax = draw_tiles([chosen[:COLUMNS], chosen[COLUMNS:]])
-    ax.figure.savefig(Path(__file__).with_name("predictions.png"), dpi=150)
+    ax.figure.savefig(Path(__file__).with_name("predictions.jpg"), dpi=150, pil_kwargs={"quality": 88})
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ def test_no_image_of_the_solar_cells_is_committed(good):
     assert images(good.notebook)
 
 
-# README's table of the article's steps
+# The table of the article's steps
 
 
 def words(text):
@@ -250,7 +250,7 @@ def step_problems(readme, folder):
     """Problems of a table whose rows start with a step, '| 7 |' or '| 8-9 |', and name a notebook and its heading."""
     covered, problems = set(), []
     for first, last, rest in re.findall(r"(?m)^\|\s*(\d+)(?:\s*[-–]\s*(\d+))?\s*\|(.*)$", readme):
-        links = re.findall(r"\]\((notebooks/[\w.]+\.ipynb)[^)]*\)", rest)
+        links = re.findall(r"\]\((?:\.\./)?(notebooks/[\w.]+\.ipynb)[^)]*\)", rest)
         if not links:
             continue
         covered |= set(range(int(first), int(last or first) + 1))
@@ -264,8 +264,8 @@ def step_problems(readme, folder):
     return problems + [f"no row for step {step}" for step in sorted(STEPS - covered)]
 
 
-def test_readme_leads_to_every_step_of_the_article():
-    problems = step_problems((ROOT / "README.md").read_text("utf-8"), ROOT)
+def test_the_table_leads_to_every_step_of_the_article():
+    problems = step_problems((ROOT / "docs/article.md").read_text("utf-8"), ROOT)
     assert not problems, "\n".join(problems)
 
 

@@ -82,7 +82,7 @@ def _steps(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None)
 
 
 def calibration_error(labels, probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Expected calibration error: |confidence - accuracy| in 10 bins of confidence, averaged by images."""
+    """Expected calibration error: distance of confidence and accuracy in 10 bins of confidence, averaged by images."""
     confidence, bins = _confidence(probabilities)
     weights = np.ones((1, len(bins))) if weights is None else weights
     gaps = _by_code(weights, bins, BINS, confidence - (probabilities.argmax(axis=1) == labels))

@@ -1,0 +1,252 @@
+"""The site builds without a warning and without TensorFlow, fetches nothing, and every link leads somewhere."""
+
+import ast
+import html.parser
+import importlib.util
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from vggnb import __version__
+from vggnb.census import take_census
+from vggnb.cli.parser import make_parser
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+MISSING = "needs the extra docs: make setup"
+FETCHES = {("img", "src"), ("script", "src"), ("link", "href"), ("iframe", "src"), ("source", "src"), ("video", "src")}
+
+
+@dataclass
+class Parsed(html.parser.HTMLParser):
+    """What a page links to, fetches and shows."""
+
+    links: list = field(default_factory=list)
+    fetched: list = field(default_factory=list)
+    ids: set = field(default_factory=set)
+    alts: list = field(default_factory=list)
+    words: str = ""
+
+    def __post_init__(self):
+        super().__init__()
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids |= {found.get("id"), found.get("name")} - {None}
+        self.links += [found["href"]] if tag == "a" and found.get("href") else []
+        self.alts += [found.get("alt")] if tag == "img" else []
+        self.fetched += [found[name] for kind, name in FETCHES if kind == tag and found.get(name)]
+
+    def handle_data(self, data):
+        self.words += data
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site: path in the site -> what is on the page."""
+    pytest.importorskip("myst_nb", reason=MISSING)
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), "VGGNB_REPOSITORY": ""}
+    command = [sys.executable, str(DOCS / "build.py"), "--to", str(folder / "site")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    site = {}
+    for path in sorted((folder / "site").rglob("*.html")):
+        site[path] = Parsed()
+        site[path].feed(path.read_text("utf-8"))
+    return folder / "site", site
+
+
+def test_every_page_is_there_and_leads_to_the_next(site):
+    folder, pages = site
+    for stem, following in zip(PAGES, PAGES[1:], strict=False):
+        assert f"{following}.html" in pages[folder / "notebooks" / f"{stem}.html"].links
+    for name in ("glossary", "cheat_sheet", "what_can_i_bring", "commands", "results", "cite", "library/census"):
+        assert (folder / "docs" / f"{name}.html") in pages
+    assert "notebooks/" + PAGES[0] + ".html" in pages[folder / "index.html"].links
+
+
+def test_every_link_and_anchor_leads_somewhere(site):
+    lost = []
+    for path, page in site[1].items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or "javascript" in link:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.is_file():
+                lost.append(f"{path.name}: {link}")
+            elif parts.fragment and target in site[1] and unquote(parts.fragment) not in site[1][target].ids:
+                lost.append(f"{path.name}: {link} (no such anchor)")
+    assert not lost, "\n".join(lost)
+
+
+def test_nothing_is_fetched_from_elsewhere(site):
+    folder, pages = site
+    assert not [address for page in pages.values() for address in page.fetched if urlsplit(address).netloc]
+    for path in folder.rglob("*.css"):
+        assert not re.findall(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//[^)'\"]+", path.read_text("utf-8")), path
+
+
+def test_figures_have_their_sentences_and_no_progress_bar_stands_still(site):
+    folder, pages = site
+    for path in (folder / "notebooks").glob("*.html"):
+        assert all(alt and not re.search(r"[0-9a-f]{32}", alt) for alt in pages[path].alts), path.name
+        assert not re.search(r"\d%\|", pages[path].words), path.name
+    assert sum(len(alt) > 40 for page in pages.values() for alt in page.alts) > len(PAGES)
+
+
+def test_pages_can_be_downloaded_as_they_are_committed(site):
+    for stem in PAGES:
+        copy = site[0] / "_sources" / "notebooks" / f"{stem}.ipynb"
+        assert copy.read_bytes() == (ROOT / "notebooks" / copy.name).read_bytes()
+
+
+def test_the_colab_button_is_there_only_where_an_address_is_set(monkeypatch):
+    pytest.importorskip("sphinx", reason=MISSING)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("VGGNB_REPOSITORY", "")
+    assert "launch_buttons" not in runpy.run_path(str(DOCS / "conf.py"))["html_theme_options"]
+    monkeypatch.setenv("VGGNB_REPOSITORY", "https://github.com/anna/copy@1a2b3c")
+    options = runpy.run_path(str(DOCS / "conf.py"))["html_theme_options"]
+    assert options["launch_buttons"]["colab_url"]
+    assert (options["repository_url"], options["repository_branch"]) == ("https://github.com/anna/copy", "1a2b3c")
+
+
+# What pages.py does to a notebook
+
+
+@pytest.fixture
+def pages():
+    pytest.importorskip("docutils", reason=MISSING)
+    spec = importlib.util.spec_from_file_location("pages", DOCS / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def figure(data="AAAA", **metadata):
+    return nbformat.v4.new_output("display_data", {"image/png": data, "text/plain": "40%| a figure"}, metadata=metadata)
+
+
+def printed(text):
+    return nbformat.v4.new_output("stream", text=text)
+
+
+def read(pages, *outputs, source="", tags=()):
+    cells = [nbformat.v4.new_code_cell("draw()", outputs=list(outputs), metadata={"tags": list(tags)})]
+    cells.insert(0, nbformat.v4.new_markdown_cell(source))
+    return pages.read(nbformat.writes(nbformat.v4.new_notebook(cells=cells))).cells
+
+
+def test_a_figure_says_its_sentence_or_what_was_printed_beside_it(pages):
+    read(pages, figure(**{"image/png": {"alt": "Two bars: 3 and 4."}}), figure("BBBB"), printed("Three bars.\n"))
+    assert sorted(pages.sentences.values()) == ["Three bars.", "Two bars: 3 and 4."]
+
+
+def test_progress_bars_go_and_everything_else_stays(pages):
+    bar = nbformat.v4.new_output("display_data", {"text/plain": "Head:   0%|          | 0/5 [00:00<?]"})
+    kept = [printed("accuracy 0.81, 5% better\n"), figure()]
+    cells = read(pages, bar, *kept, printed(" 40%|####      | 2/5"), tags=["setup"])
+    assert cells[1].outputs == kept
+    assert cells[1].metadata["tags"] == ["setup", "hide-input"]  # folded
+
+
+def test_the_badge_of_a_stamped_page_is_left_to_the_theme(pages):
+    source = "# 1. Paths\n\n[![Open In Colab](https://x/badge.svg)](https://x/github/a)\n\nAfter this page"
+    assert read(pages, source=source)[0].source == "# 1. Paths\n\nAfter this page"
+
+
+# What the written pages say
+
+
+def code(path, kind):
+    return re.findall(rf"(?ms)^ *```{kind}\n(.*?)^ *```", path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_commands_and_calls_in_the_text_exist(path):
+    for line in "\n".join(code(path, "")).splitlines():
+        if line.strip().startswith("vggnb "):
+            words = shlex.split(line.partition(">")[0], comments=True)[1:]
+            assert words == ["--help"] or make_parser().parse_args(words), line
+    for node in ast.walk(ast.parse("\n".join(code(path, "python")))):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("vggnb"):
+            place = ROOT / node.module.replace(".", "/")
+            source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            tree = ast.parse(source.read_text("utf-8")).body
+            names = {alias.asname or alias.name for item in tree if hasattr(item, "names") for alias in item.names}
+            names |= {item.name for item in tree if hasattr(item, "name")} | {one.stem for one in place.glob("*")}
+            assert {alias.name for alias in node.names} <= names, ast.unparse(node)
+
+
+def test_the_readme_lists_every_page():
+    table = (ROOT / "README.md").read_text("utf-8").partition("<!-- pages -->")[2].partition("<!-- end of pages")[0]
+    assert re.findall(r"\(notebooks/(\w+)\.ipynb\)", table) == PAGES
+
+
+def test_links_in_the_text_lead_somewhere():
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")]:
+        links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text("utf-8"))
+        assert not [link for link in links if not urlsplit(link).scheme and not (path.parent / link).exists()], path
+
+
+def test_the_citation_names_this_version():
+    for name in ("CITATION.cff", "docs/cite.md"):
+        assert __version__ in (ROOT / name).read_text("utf-8")
+
+
+def test_what_can_i_bring_shows_the_lines_that_the_census_prints(tmp_path):
+    def save(place, seed, dark=1):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), np.uint8) // dark
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.BILINEAR).save(path)
+
+    for i in range(40):
+        for split in ("train", "test"):
+            save(f"copied/{split}/{'cat' if i % 2 else 'dog'}/{i}.png", i)
+    for i in range(20):
+        save(f"leak/train/{'cat' if i % 2 else 'dog'}/{i}.png", i)
+        save(f"leak/test/{'cat' if i % 2 else 'dog'}/{i}.png", i if i in (3, 4) else i + 100)
+        save(f"few/cat/{i}.png", i % 4)
+        save(f"few/dog/{i}.png", 10 + i % 5)
+        save(f"dark/cat/{i}.png", i, dark=16)
+        save(f"dark/dog/{i}.png", i + 100)
+    for i in range(12):
+        save(f"inside/all/{i}.png", i)
+        save(f"inside/cat/{i % 6}.png", i % 6)
+        save(f"inside/dog/{i}.png", i + 50)
+        save(f"masks/cat/{i}_mask.png", i)
+        save(f"masks/dog/{i}.png", i + 100)
+        save(f"table/{i}.png", i)
+    for i in range(30):
+        save(f"rare/dog/{i}.png", i + 100)
+    for i in range(8):
+        save(f"rare/cat/{i}.png", i)
+        save(f"same/blank/{i}.png", 1)
+        save(f"same/dog/{i}.png", i + 10)
+        save(f"lost/cat/{i}.png", i)
+        save(f"lost/dog/{i}.png", i + 10)
+    rows = [f"{i}.png,{'' if i in (4, 9) else ('cat', 'dog')[i % 2]}" for i in range(12)]
+    (tmp_path / "table/labels.csv").write_text("\n".join(["path,label", *rows]))
+    rows = [f"{kind}/{i}.png,{kind}" for i in range(10) for kind in ("cat", "dog")]
+    (tmp_path / "lost/labels.csv").write_text("\n".join(["path,label", *rows]))
+    datasets = [*"copied leak few dark inside masks rare same".split(), "table/labels.csv", "lost/labels.csv"]
+    warnings = {line for name in datasets for line in take_census(tmp_path / name, progress=False).warnings}
+    section = (DOCS / "what_can_i_bring.md").read_text("utf-8").partition("## What it warns about")[2]
+    lines = re.findall(r"(?m)^\| .* \| `(.+?)` \|$", section)
+    assert len(lines) > 8 and set(lines) <= warnings, set(lines) - warnings
