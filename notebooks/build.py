@@ -8,7 +8,6 @@ the named ones are written. Every run starts from an empty VGGNB_HOME in the qui
 """
 
 import argparse
-import base64
 import copy
 import os
 import re
@@ -69,7 +68,6 @@ print(ws)"""
 
 COLAB = "https://colab.research.google.com"
 BADGE = "[![Open In Colab]"  # how the line starts
-OVERVIEW = "06_evaluate"  # the page whose first figure README shows
 WITHOUT_IMAGES = "11_solar_cells"  # the page whose images have a licence that does not let them be committed
 FILTERS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}  # as in pyproject.toml
 METADATA = {
@@ -226,13 +224,6 @@ def write_if_changed(path: Path, text: str) -> str:
     return "written"
 
 
-def keep_overview(notebook, target: Path) -> None:
-    """README's picture is the first figure of this page."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
-    target.write_bytes(base64.b64decode(pictures[0]))
-
-
 def build_page(path: Path, home: Path | None, write: bool) -> None:
     """Build one page from its .py twin; `home` is the VGGNB_HOME to run it with, or None not to run it."""
     from nbclient.exceptions import CellExecutionError
@@ -256,8 +247,6 @@ def build_page(path: Path, home: Path | None, write: bool) -> None:
     if write:
         write_if_changed(path, jupytext.writes(script, fmt="py:percent"))
         state = write_if_changed(target, nbformat.writes(notebook) + "\n")
-        if name == OVERVIEW:
-            keep_overview(notebook, path.with_name("overview.png"))
     print(f"{name}: {len(notebook.cells)} cells, {time.perf_counter() - start:.1f} s, {state}", flush=True)
 
 
