@@ -7,6 +7,7 @@ with one page for each module of the library. Nothing is executed and nothing is
 """
 
 import argparse
+import ast
 import os
 import re
 import shutil
@@ -18,9 +19,15 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = {"__init__", "__main__", "cli", "__pycache__"}  # the command line has a page of its own
 
 
-def modules() -> list[str]:
-    """Names of the library's modules and packages."""
-    return sorted({path.stem for path in (ROOT / "vggnb").iterdir()} - LEFT_OUT)
+def modules() -> dict[str, str]:
+    """The library's modules and packages, each with the first sentence of its docstring."""
+    sentences = {}
+    for path in sorted((ROOT / "vggnb").iterdir()):
+        source = path / "__init__.py" if path.is_dir() else path
+        if path.stem not in LEFT_OUT and source.suffix == ".py" and source.is_file():
+            text = ast.get_docstring(ast.parse(source.read_text("utf-8"))) or ""
+            sentences[path.stem] = text.partition("\n\n")[0].replace("\n", " ")
+    return sentences
 
 
 def lay_out(source: Path) -> None:
@@ -34,10 +41,13 @@ def lay_out(source: Path) -> None:
     index = (source / "index.md").read_text("utf-8")
     links = re.sub(r"(\]\(|(?m:^))(?!\w+:|\.\./|#)([\w./]+\.(?:md|jpg))", r"\1docs/\2", index)
     (source / "index.md").write_text(links.replace("../", ""), "utf-8")
-    (source / "docs" / "library").mkdir()
-    for name in modules():
-        page = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: vggnb.{name}\n   :members:\n```\n"
-        (source / "docs" / "library" / f"{name}.md").write_text(page, "utf-8")
+    library = source / "docs" / "library"
+    library.mkdir()
+    with (source / "docs" / "library.md").open("a", encoding="utf-8") as contents:
+        for name, sentence in modules().items():
+            page = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: vggnb.{name}\n   :members:\n```\n"
+            (library / f"{name}.md").write_text(page, "utf-8")
+            contents.write(f"- [{name}](library/{name}.md): {sentence}\n")
 
 
 def build(target: Path) -> None:
@@ -54,7 +64,8 @@ def build(target: Path) -> None:
     done = subprocess.run([*command, "-d", f"{source}/.doctrees", str(source), str(target)], env=environment)
     if done.returncode:
         raise SystemExit(done.returncode)
-    shutil.rmtree(source)
+    for folder in (source, target.with_name("jupyter_execute")):  # the second is left by myst-nb
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:

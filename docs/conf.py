@@ -35,6 +35,7 @@ nb_custom_formats = {".ipynb": "pages.read"}
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+highlight_language = "none"  # of blocks without a language
 html_math_renderer = "mathml"  # by the browser itself: no MathJax
 copybutton_prompt_text = "$ "
 
@@ -53,6 +54,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_theme_options = {
     "home_page_in_toc": True,
+    **dict.fromkeys(("navbar_start", "navbar_center", "navbar_end", "navbar_persistent"), []),  # no bar above the page
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_fullscreen_button": False,

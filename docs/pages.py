@@ -10,7 +10,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 
 IMAGES = ("image/png", "image/jpeg")
 BADGE = re.compile(r"(?m)^\[!\[Open In Colab\].*\n+")  # its image lies elsewhere; the site has a button of its own
-PROGRESS = re.compile(r"\d+%\|")  # a bar of tqdm
+PROGRESS = re.compile(r"\d+%\|.*[\d?]/[\d?]")  # a bar of tqdm
 sentences = {}  # of figures, by the SHA-256 of their bytes: myst-nb names their files so
 
 
@@ -23,7 +23,10 @@ def read(text):
             continue
         if "setup" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = [*cell.metadata["tags"], "hide-input"]
-        cell.outputs = [output for output in cell.outputs if not is_progress(output)]
+            cell.metadata["mystnb"] = {
+                f"code_prompt_{verb.lower()}": f"{verb} the setup cell" for verb in ("Show", "Hide")
+            }
+        cell.outputs = list(filter(None, map(without_progress, cell.outputs)))
         printed = [output.text.strip() for output in cell.outputs if output.output_type == "stream"]
         for output in cell.outputs:
             for kind in set(IMAGES) & set(output.get("data", {})):
@@ -32,12 +35,14 @@ def read(text):
     return notebook
 
 
-def is_progress(output):
-    """Whether an output is nothing but a progress bar, which in a saved page stands for ever at 0 %."""
-    text = output.get("text") or (output.get("data", {}) if "text/html" not in output.get("data", {}) else {}).get(
-        "text/plain", ""
-    )
-    return bool(PROGRESS.search(text)) and not set(IMAGES) & set(output.get("data", {}))
+def without_progress(output):
+    """The output without progress bars, which stand still in a saved page; None if nothing else is in it."""
+    if output.output_type == "stream":
+        lines = re.split(r"(?<=[\r\n])", output.text)
+        output.text = "".join(line for line in lines if not PROGRESS.search(line))
+        return output if output.text.strip() else None
+    data = output.get("data", {})
+    return None if set(data) == {"text/plain"} and PROGRESS.search(data["text/plain"]) else output
 
 
 def describe_figures(app, doctree):
