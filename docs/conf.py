@@ -50,12 +50,11 @@ napoleon_use_rtype = False
 html_theme = "sphinx_book_theme"
 html_title = "vggnb"
 html_favicon = "icon.svg"
-html_static_path = ["static"]
-html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_theme_options = {
     "home_page_in_toc": True,
     **dict.fromkeys(("navbar_start", "navbar_center", "navbar_end", "navbar_persistent"), []),  # no bar above the page
-    "show_navbar_depth": 1,
+    "max_navbar_depth": 1,  # modules are listed on their page
     "show_toc_level": 2,
     "use_fullscreen_button": False,
     "use_sidenotes": False,

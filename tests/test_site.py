@@ -107,7 +107,7 @@ def test_figures_have_their_sentences_and_no_progress_bar_stands_still(site):
     for path in (folder / "notebooks").glob("*.html"):
         assert all(alt and not re.search(r"[0-9a-f]{32}", alt) for alt in pages[path].alts), path.name
         assert not re.search(r"\d%\|", pages[path].words), path.name
-    assert sum(len(alt) > 40 for page in pages.values() for alt in page.alts) > len(PAGES)
+    assert sum(len(alt) > 40 for page in pages.values() for alt in page.alts) > 10
 
 
 def test_pages_can_be_downloaded_as_they_are_committed(site):
