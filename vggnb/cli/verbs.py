@@ -189,6 +189,18 @@ def predict(options) -> None:
         raise VggnbError("No file could be predicted.", shown(options.paths[0]), "Each file's reason is listed above.")
 
 
+def share(options) -> None:
+    """Write a web page that runs a model in the browser, offline."""
+    start_tensorflow()
+    from vggnb.share import serve_page, share_page
+
+    settings = {"weights": options.weights, "single_file": options.single_file, "progress": not options.quiet}
+    page = share_page(options.bundle, options.to, **settings)
+    show(options, page.to_dict(), page)
+    if options.serve:
+        serve_page(options.to, tell=lambda text: note(options, text))
+
+
 def app(options) -> None:
     """Try a run in the browser, on this machine only."""
     start_tensorflow()

@@ -1,0 +1,210 @@
+"""A trained model as a web page that runs in the reader's browser: nothing is installed, and no image is sent anywhere.
+
+- `graph`: the classifier as an ONNX graph with small weights
+- `pages`: the files of a page, and serving them on this machine
+- `page/`: the template of a page, its style and its scripts
+- `runtime/`: ONNX Runtime Web, which `make web` fetches and every wheel holds
+
+`share_page` compares the graph with the model on images of the dataset before anything is written.
+"""
+
+import importlib.util
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vggnb.folders import counted, is_system, shown
+from vggnb.images import read_image
+from vggnb.paths import environment
+from vggnb.predict import Rule, choose_rule, open_model
+from vggnb.progress import tqdm
+from vggnb.save.bundle import CARD, INSTALL, Bundle, check_images, load_export, read_manifest
+from vggnb.share.pages import BEGINNING, FILES, GRAPH, page_files, read_runtime, serve_page
+from vggnb.staging import check_apart
+from vggnb.storage import (
+    TEMPORARY_PREFIX,
+    VggnbError,
+    make_folder,
+    read_json,
+    sha256_bytes,
+    storage_errors,
+    write_bytes,
+)
+
+__all__ = ["SharedPage", "serve_page", "share_page"]
+LIMITS = {"int8": 0.05, "float16": 0.005, "float32": 0.0005}  # of the change of a probability
+MOST_IMAGES = 120  # that are compared
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class SharedPage:
+    """What `share_page` wrote, and how the page's model compares with the one in Python.
+
+    Attributes:
+        files: path, bytes and sha256 of each.
+        compared_on: words for the images that were compared.
+        same_class: number of images with the same class.
+        max_difference: the largest difference of a probability.
+    """
+
+    folder: str
+    files: tuple[dict, ...]
+    weights: str
+    bytes: int
+    compared_on: str
+    images_compared: int
+    same_class: int
+    max_difference: float
+
+    @property
+    def comparison(self) -> str:
+        """The comparison in a sentence."""
+        return (
+            f"Compared with the model in Python on {self.images_compared} {self.compared_on}: the same class for "
+            f"{self.same_class} of {self.images_compared}; largest difference of a probability "
+            f"{self.max_difference:.4f}."
+        )
+
+    def __str__(self) -> str:
+        size = f"{self.bytes / 1e6:.1f} MB in {counted(len(self.files), 'file')}, weights in {self.weights}"
+        use = "Open its index.html, or put it" if len(self.files) == 1 else "Put the folder"
+        return f"The page is in {self.folder}: {size}.\n{self.comparison}\n{use} on any static web host."
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self) | {"files": list(self.files)}
+
+
+def share_page(
+    run_or_bundle: Path, folder: Path, *, weights: str = "int8", single_file: bool = False, progress: bool = True
+) -> SharedPage:
+    """Write a web page that runs a model in the browser, offline.
+
+    Args:
+        run_or_bundle: folder of a trained run, or of a bundle; only a run (or a bundle in one) knows the images of its
+            dataset, with which the page's model is verified.
+        folder: new, empty, or an earlier page, which is replaced. Any static web host can serve it.
+        weights: how they are stored: "int8" (15 MB), "float16" (29 MB) or "float32" (59 MB).
+        single_file: write one index.html with everything inside, which also opens by double click.
+
+    Raises:
+        VggnbError: no such model or weights, a folder that holds something else, ONNX or the page's runtime is not
+            installed, or the probabilities of the page's model are too different.
+    """
+    if weights not in LIMITS:
+        raise VggnbError(f"There are no weights '{weights}'.", "--weights", f"Use {', '.join(LIMITS)}.")
+    folder, path = Path(folder).absolute(), Path(run_or_bundle)
+    runtime = read_runtime()
+    _need_onnx()
+    from vggnb.share.graph import classifier_graph
+
+    run = _run_of(path)
+    if run:
+        check_apart(folder, run.manifest.dataset, "The page", "--to")
+    _check_replaceable(folder)
+    bundle = open_model(path)
+    rule = choose_rule(bundle, "chosen" if bundle.threshold else None)
+    graph = classifier_graph(bundle.model, bundle.recipe, bundle.ranges, weights=weights).SerializeToString()
+    with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
+        write_bytes(Path(scratch) / GRAPH, graph)
+        found = _compared(bundle, rule, load_export("onnx", Path(scratch) / GRAPH), run, progress)
+    if not found["max_difference"] <= LIMITS[weights]:  # nan is wrong, too
+        what = (
+            f"With weights in {weights}, a probability changes by {found['max_difference']:.3f}; nothing was written."
+        )
+        remedy = "Use --weights float16, which is twice as large." if weights == "int8" else "Please report this."
+        raise VggnbError(what, path, remedy)
+    page = SharedPage(str(folder), (), weights, 0, **found)
+    files = page_files(bundle, rule, _card(bundle, run), page, runtime | {GRAPH: graph}, single_file)
+    make_folder(folder)
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    with storage_errors(folder):
+        for name in FILES - files.keys():
+            (folder / name).unlink(missing_ok=True)
+    written = [{"path": name, "bytes": len(data), "sha256": sha256_bytes(data)} for name, data in files.items()]
+    return replace(page, files=tuple(written), bytes=sum(map(len, files.values())))
+
+
+def _need_onnx() -> None:
+    """Refuse to begin without onnx and onnxruntime; on Colab, pip installs them."""
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing and environment() == "colab":
+        print(f"Installing {' and '.join(missing)} ...")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=False)
+        importlib.invalidate_caches()
+        missing = [name for name in missing if importlib.util.find_spec(name) is None]
+    if missing:
+        raise VggnbError(f"{' and '.join(missing)} not installed.", "share", INSTALL)
+
+
+def _run_of(path: Path):
+    """The run in this folder, or the one around this bundle if it still is of this model; None for other bundles."""
+    from vggnb.train import open_run
+
+    if (path / "run.json").is_file():
+        return open_run(path)
+    around = path.absolute().parent
+    if not (around / "run.json").is_file():
+        return None
+    run = open_run(around)
+    return run if run.model_sha256() == read_manifest(path)["model_sha256"] else None
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse a folder that holds anything but a page."""
+    with storage_errors(folder):
+        names = [one.name for one in folder.iterdir() if not is_system(one.name)] if folder.exists() else []
+        names = [name for name in names if not name.startswith(TEMPORARY_PREFIX)]
+        index = folder / "index.html"
+        ours = index.is_file() and index.read_bytes()[: len(BEGINNING)] == BEGINNING.encode()
+    if other := names if not ours else sorted(set(names) - FILES):
+        what = f"This folder holds something else than a page: {shown(other[0])}."
+        raise VggnbError(what, folder, f"Name a new folder, such as --to {folder / 'page'}.")
+
+
+def _compared(bundle: Bundle, rule: Rule, forward: Callable, run, progress: bool) -> dict:
+    """The page's model beside the bundle's, on images of validation and test; on random ones where there are none."""
+    rows = [row for row in run.manifest.rows if row.split != "train"] if run else []
+    images, words = [], "images of the dataset's validation and test splits"
+    for row in rows[:: math.ceil(len(rows) / MOST_IMAGES) or 1]:
+        try:
+            path = run.manifest.dataset / row.path
+            images.append(read_image(path, size=bundle.recipe.image_size, resize=bundle.recipe.resize))
+        except VggnbError:
+            continue
+    if not images:
+        images, words = list(check_images(bundle.recipe.image_size)), "random images (the dataset is not here)"
+    pairs = []
+    with tqdm(total=len(images), desc="Comparing", unit="image", disable=not progress) as bar:
+        for start in range(0, len(images), BATCH):
+            batch = np.stack(images[start : start + BATCH])
+            pairs.append((bundle.forward(batch)[0], forward(batch)[0]))
+            bar.update(len(batch))
+    python, page = (np.concatenate(side) for side in zip(*pairs, strict=True))
+
+    def predicted(probabilities: np.ndarray) -> str:
+        return next(iter(rule.ranked(dict(zip(bundle.classes, probabilities, strict=True)))))
+
+    return {
+        "compared_on": words,
+        "images_compared": len(images),
+        "same_class": sum(predicted(one) == predicted(other) for one, other in zip(python, page, strict=True)),
+        "max_difference": float(np.abs(python - page).max()),
+    }
+
+
+def _card(bundle: Bundle, run) -> dict:
+    """The card of the run with its latest results; else the one in the bundle."""
+    if run:
+        from vggnb.save.card import build_card
+
+        return build_card(run, bundle.name)
+    return read_json(bundle.folder / CARD)
