@@ -1,8 +1,4 @@
-"""What lies on the disk under a dataset, words for people, and reading ahead.
-
-`walk` lists the tree of regular files and accounts for everything else: nothing is opened, and what operating systems
-and tools leave behind is counted apart.
-"""
+"""What lies on the disk under a dataset, words for people, and reading ahead."""
 
 import heapq
 import itertools
@@ -21,10 +17,12 @@ SYSTEM_NAMES = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found",
     "@eadir", "__pycache__", "icon\r",
 }  # fmt: skip
-IMAGE_ENDINGS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic",
-    ".heif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".dng",
-)  # fmt: skip
+IMAGE_FORMATS = {  # by ending; '' where this library reads no such file
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".apng": "PNG", ".gif": "GIF",
+    ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".ppm": "PPM", ".pgm": "PPM",
+    ".pbm": "PPM", ".pnm": "PPM", ".heic": "HEIF", ".heif": "HEIF", ".jp2": "", ".dng": "",
+}  # fmt: skip
+IMAGE_ENDINGS = tuple(IMAGE_FORMATS)
 TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"), (1, "s"))
 HTML_ROWS = 50
 HTML_TABLE = """<div style="line-height: 1.4; overflow-x: auto">{% if title %}<p>{{ title }}</p>{% endif %}
@@ -37,6 +35,7 @@ HTML_TABLE = """<div style="line-height: 1.4; overflow-x: auto">{% if title %}<p
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
 INSTEAD = "Put the files themselves in its place, or remove it."
 REPEATED = f"It is a link in a circle, or to what is counted already. {INSTEAD}"
+MOST_LOOKED_AT = 20_000  # entries of a linked folder
 SPECIAL = "It is not a regular file (a pipe, a socket or a device). Remove it."
 
 
@@ -158,8 +157,8 @@ def is_named_like_an_image(name: str) -> bool:
 def walk(dataset: Path) -> tuple[Folder, list[Skipped], list[str]]:
     """The tree of regular files; what is not a regular file; and the system files.
 
-    Links are followed to files, and to folders of images that lie elsewhere (Drive shortcuts, another disk); not to
-    what is in the tree already, which would count it twice or never end. All others are listed.
+    Nothing is opened. Links are followed to files, and to folders of images that lie elsewhere (Drive shortcuts,
+    another disk); not to what is in the tree already, which would count it twice or never end. All others are listed.
 
     Raises:
         VggnbError: a folder cannot be listed, so that its files cannot be accounted for.
@@ -215,17 +214,12 @@ def _follow(dataset: Path, path: str, folder: Folder, known: set[tuple[int, int]
         os.listdir(place)
     except OSError as error:
         return f"It is a link that cannot be followed ({error.strerror}). {INSTEAD}"
-    if not _holds_an_image(place):
+    within = (name for _, folders, files in os.walk(place) for name in (*files, *("" for _ in folders)))
+    if not any(map(is_named_like_an_image, itertools.islice(within, MOST_LOOKED_AT))):
         return f"It is a link to a folder without images. {INSTEAD}"
     known.add(identity)
     folder.folders[name] = Folder(name, path)
     return folder.folders[name]
-
-
-def _holds_an_image(folder: Path, most: int = 20_000) -> bool:
-    """Whether a file named like an image is among the first entries of a tree."""
-    names = (name for _, folders, files in os.walk(folder) for name in (*files, *("" for _ in folders)))
-    return any(is_named_like_an_image(name) for name in itertools.islice(names, most))
 
 
 def _identity(folder: Path) -> tuple[int, int]:

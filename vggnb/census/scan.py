@@ -16,16 +16,11 @@ from PIL import Image
 
 from vggnb import images
 from vggnb.census import near_duplicates
-from vggnb.folders import read_ahead, shown
+from vggnb.folders import IMAGE_FORMATS, read_ahead, shown
 from vggnb.staging.reading import GONE, read_patiently
 from vggnb.storage import VggnbError, mendable, sha256_bytes, write_bytes
 
 VERSION = f"{images.DECODER_VERSION}.{near_duplicates.HASH_VERSION}.2"
-_ENDINGS = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".png": "PNG", ".apng": "PNG",
-    ".gif": "GIF", ".bmp": "BMP", ".dib": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF",
-    ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM", ".heic": "HEIF", ".heif": "HEIF",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +67,7 @@ def scan_file(path: Path) -> Scan:
     except Exception as error:  # what no decoder should do; one file never stops a census
         return Scan(f"Decoding it failed ({type(error).__name__}: {error}). Leave it out, and report it.", digest)
     (height, width), ending, notes = image.pixels.shape[:2], Path(path).suffix.lower(), list(image.notes)
-    if _ENDINGS.get(ending, image.format) != image.format:
+    if IMAGE_FORMATS.get(ending, image.format) != image.format:
         notes.append(f"{image.format} named {ending}")
     if min(width, height) < 32:
         notes.append(f"tiny ({width} x {height})")

@@ -68,10 +68,8 @@ def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: 
 
 def _mark_leaks(rows: list[Row], census: Census, sentences: list[str]) -> list[Row]:
     """Write into the notes of the later row of each leak in which earlier splits its image is too, and as what."""
-    order = (UNSPLIT, *SPLITS)
     earlier: dict[str, dict[str, str]] = defaultdict(dict)
-    for pair in census.leaks:
-        first, last = sorted((pair.first, pair.second), key=lambda row: order.index(row.split))
+    for first, last in census.leaks_in_order():
         earlier[last.path].setdefault("train" if first.split == UNSPLIT else first.split, first.path)
     if not earlier:
         return rows

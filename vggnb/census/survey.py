@@ -3,7 +3,7 @@
 `census = take_census(dataset)`, then `print(census)`. What is usable becomes a row; `splits` gives each row its split.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,6 +59,11 @@ class Census:
         """Pairs in two splits."""
         return tuple(pair for pair in self.pairs if pair.first.split != pair.second.split)
 
+    def leaks_in_order(self) -> list[tuple[Row, Row]]:
+        """The rows of each leak, that of the earlier split first."""
+        order = (UNSPLIT, *SPLITS)
+        return [sorted((pair.first, pair.second), key=lambda row: order.index(row.split)) for pair in self.leaks]
+
     @property
     def conflicts(self) -> tuple[Pair, ...]:
         """Pairs under two classes."""
@@ -80,17 +85,15 @@ class Census:
 
     def profiles(self) -> list[Profile]:
         """The look of each class in each split, without those that are empty."""
-        if not self.rows:
-            return []
-        splits, labels = np.array([row.split for row in self.rows]), np.array([row.label for row in self.rows])
-        sides = np.array([(row.width, row.height) for row in self.rows])
-        profiles = []
-        for split, counts in self.counts().items():
-            for label, name in enumerate(self.classes):
-                if counts[name]:
-                    at = (splits == split) & (labels == label)
-                    profiles.append(Profile(split, name, *sides[at].T, self.brightness[at], self.sharpness[at]))
-        return profiles
+        sides, found = np.array([(row.width, row.height) for row in self.rows]), defaultdict(list)
+        for k, row in enumerate(self.rows):
+            found[row.split, row.class_name].append(k)
+        return [
+            Profile(split, name, *sides[at].T, self.brightness[at], self.sharpness[at])
+            for split, counts in self.counts().items()
+            for name in counts
+            if (at := found[split, name])
+        ]
 
     def check_trainable(self) -> None:
         """Raise all that stands in the way of training on this dataset, in one error.

@@ -10,7 +10,6 @@ from vggnb.census.entries import UNSPLIT, listed
 from vggnb.census.layout import OUTSIDE
 from vggnb.census.rows import components
 from vggnb.folders import counted, is_named_like_an_image, shown
-from vggnb.paths import SPLITS
 
 if TYPE_CHECKING:
     from vggnb.census.survey import Census
@@ -19,25 +18,28 @@ DARK, BRIGHT = 20, 250  # mean grey levels of 255
 NO_COPY = (
     "It is in what looks like a second copy of the dataset, yet no used file has these bytes. Move it if it is new."
 )
+Number = tuple[int, float, str, str]  # how many; from how many on it is a warning; a noun; the sentence
 _FEW = 5  # classes that are named one by one
 
 
 def warnings_of(census: Census) -> Iterator[str]:
     """The warnings of a census."""
     yield from _copied_splits(census)
-    yield from _pairs(census)
+    yield from _enough(_pairs(census))
     yield from _copied_classes(census)
     yield from _sizes(census)
-    yield from _looks(census)
-    yield from _files(census)
+    yield from _enough(_looks(census))
+
+
+def _enough(numbers: list[Number]) -> Iterator[str]:
+    """A sentence for each number that is large enough."""
+    return (text.format(counted(n, noun)) for n, least, noun, text in numbers if n >= least)
 
 
 def _copied_splits(census: Census) -> Iterator[str]:
     """Splits of which most images are in an earlier split too."""
-    order = (UNSPLIT, *SPLITS)
     again: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for pair in census.leaks:
-        first, last = sorted((pair.first, pair.second), key=lambda row: order.index(row.split))
+    for first, last in census.leaks_in_order():
         again[last.split, first.split].add(last.path)
     for (split, earlier), paths in sorted(again.items()):
         total = sum(row.split == split for row in census.rows)
@@ -47,40 +49,37 @@ def _copied_splits(census: Census) -> Iterator[str]:
             yield f"{split} is mostly a copy of {earlier}: {len(paths)} of its {total} images are there too."
 
 
-def _pairs(census: Census) -> Iterator[str]:
-    if census.leaks:
-        yield f"Leak: {counted(len(census.leaks), 'pair')} of images in two splits; the score will be too good."
-    if census.conflicts:
-        yield f"Conflict: {counted(len(census.conflicts), 'pair')} of images under two classes; a label is wrong."
-    within = len(set(census.pairs) - set(census.leaks) - set(census.conflicts))
-    if within:
-        yield f"Duplicates: {counted(within, 'pair')} of images in one class of one split."
+def _pairs(census: Census) -> list[Number]:
+    """How many pairs there are of each kind."""
     spread = defaultdict(set)
     for row in census.rows:
         spread[row.group].add(row.split)
     torn = [group for group, splits in spread.items() if group and len(splits) > 1]
-    if torn:
-        yield f"Leak: {counted(len(torn), 'group')} in more than one split, for example {shown(torn[0])}."
+    within = len(set(census.pairs) - set(census.leaks) - set(census.conflicts))
+    example = shown(next(iter(torn), "")).replace("{", "{{").replace("}", "}}")
+    return [
+        (len(census.leaks), 1, "pair", "Leak: {} of images in two splits; the score will be too good."),
+        (len(census.conflicts), 1, "pair", "Conflict: {} of images under two classes; a label is wrong."),
+        (within, 1, "pair", "Duplicates: {} of images in one class of one split."),
+        (len(torn), 1, "group", f"Leak: {{}} in more than one split, for example {example}."),
+    ]
 
 
 def _copied_classes(census: Census) -> Iterator[str]:
     """Few different images; classes that are one image, or that are in other classes too."""
     groups = components(pair.paths for pair in census.pairs)
     distinct = len(census.rows) - sum(len(group) - 1 for group in groups)
-    if distinct <= len(census.rows) / 2:
+    if 0 < 2 * distinct <= len(census.rows):
         yield f"Only {distinct} of {len(census.rows)} images are different; the others are copies or near-duplicates."
     number = {path: k for k, group in enumerate(groups) for path in group}
     conflicting = {path for pair in census.conflicts for path in pair.paths}
     members = defaultdict(list)
     for row in census.rows:
-        members["" if row.split == UNSPLIT else f"{row.split}/", row.class_name].append(row.path)
-    members = {split + name: paths for (split, name), paths in members.items()}
+        members[("" if row.split == UNSPLIT else f"{row.split}/") + row.class_name].append(row.path)
     different = {name: len({number.get(path, path) for path in paths}) for name, paths in members.items()}
-    same = [name for name, paths in members.items() if len(paths) > 2 and different[name] == 1]
-    twice = [name for name, paths in members.items() if conflicting.issuperset(paths)]
-    if same:
+    if same := [name for name, paths in members.items() if len(paths) > 2 and different[name] == 1]:
         yield f"Identical: all images of {listed(same, _FEW)} are one image."
-    if twice:
+    if twice := [name for name, paths in members.items() if conflicting.issuperset(paths)]:
         yield f"All images of {listed(twice, _FEW)} are in other classes, too."
 
 
@@ -99,31 +98,22 @@ def _sizes(census: Census) -> Iterator[str]:
             yield f"Imbalance{where}: {words}; --class-weights lets each class count the same."
 
 
-def _looks(census: Census) -> Iterator[str]:
-    """Images that are so dark, bright or flat that there is little to learn from."""
-    if not census.rows:
-        return
-    enough = max(3, 0.1 * len(census.rows))
+def _looks(census: Census) -> list[Number]:
+    """How many images look odd or are left out."""
+    enough, rows, skipped = max(3, 0.1 * len(census.rows)), census.rows, census.skipped
     dark, bright = int((census.brightness < DARK).sum()), int((census.brightness > BRIGHT).sum())
-    flat = sum("too plain" in row.notes for row in census.rows)
-    if dark >= enough:
-        yield f"Very dark: {counted(dark, 'image')} with a mean below {DARK} of 255. See whether a viewer shows more."
-    if bright >= enough:
-        yield f"Very bright: {counted(bright, 'image')} with a mean above {BRIGHT} of 255."
-    if flat >= enough:
-        yield f"Almost without contrast: {counted(flat, 'image')}. See whether they are what you expect."
-    tiny = sum("tiny (" in row.notes or "extreme shape (" in row.notes for row in census.rows)
-    if tiny:
-        yield f"Tiny or of extreme shape: {counted(tiny, 'image')}; resizing will distort."
-
-
-def _files(census: Census) -> Iterator[str]:
-    lost = sum(item.reason == NO_COPY for item in census.skipped)
-    if lost:
-        yield f"Second copy: {counted(lost, 'file')} in it with bytes that no used file has; skipped."
-    loose = sum(item.reason == OUTSIDE and is_named_like_an_image(item.path) for item in census.skipped)
-    if loose:
-        yield f"Outside the class folders: {counted(loose, 'image')}, not used."
-    masks = sum(row.path.rpartition(".")[0].casefold().endswith(("_mask", "_segmentation")) for row in census.rows)
-    if masks:
-        yield f"Named like masks: {counted(masks, 'file')}, used as images. Move them out if they are masks."
+    flat = sum("too plain" in row.notes for row in rows)
+    tiny = sum("tiny (" in row.notes or "extreme shape (" in row.notes for row in rows)
+    loose = sum(item.reason == OUTSIDE and is_named_like_an_image(item.path) for item in skipped)
+    masks = sum(row.path.rpartition(".")[0].casefold().endswith(("_mask", "_segmentation")) for row in rows)
+    lost = sum(item.reason == NO_COPY for item in skipped)
+    dim = f"Very dark: {{}} with a mean below {DARK} of 255. See whether a viewer shows more."
+    return [
+        (dark, enough, "image", dim),
+        (bright, enough, "image", f"Very bright: {{}} with a mean above {BRIGHT} of 255."),
+        (flat, enough, "image", "Almost without contrast: {}. See whether they are what you expect."),
+        (tiny, 1, "image", "Tiny or of extreme shape: {}; resizing will distort."),
+        (lost, 1, "file", "Second copy: {} in it with bytes that no used file has; skipped."),
+        (loose, 1, "image", "Outside the class folders: {}, not used."),
+        (masks, 1, "file", "Named like masks: {}, used as images. Move them out if they are masks."),
+    ]

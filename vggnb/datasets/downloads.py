@@ -101,7 +101,7 @@ def isic(
 ) -> Path:
     """Download images of the ISIC Archive, and return the table (path, label, group) that is the dataset.
 
-    No account is needed. ATTRIBUTION.txt beside the table says whom to name. A second call downloads what is missing.
+    No account is needed. ATTRIBUTION.txt beside the table lists whom to name. A second call downloads what is missing.
 
     Args:
         queries: class name -> the archive's search words (https://www.isic-archive.com, "Search").

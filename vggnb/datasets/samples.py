@@ -63,11 +63,11 @@ def _plant(folder: Path) -> None:
     (benign / "cut_short.jpg").write_bytes(good[: len(good) // 2])
     (benign / "empty.jpg").write_bytes(b"")
     (benign / "error_page.jpg").write_text("<html><body>404 Not Found</body></html>")
-    (benign / "notes.txt").write_text("ask Ann about picture 12")
+    (benign / "notes.txt").write_text("ask Ann about image 12")
     (benign / "Thumbs.db").write_bytes(b"\0" * 64)
     (make_folder(benign / ".ipynb_checkpoints") / "sample-checkpoint.jpg").write_bytes(good)
     # A duplicate in train; and a conflict: an image under both classes, the second time encoded again.
-    shutil.copy(train[1], benign / "copy of a picture.jpg")
+    shutil.copy(train[1], benign / "copy of an image.jpg")
     with Image.open(train[2]) as image:
         image.convert("RGB").save(folder / "train" / "malignant" / "other_opinion.jpg", quality=70)
     # Leaks: test images that are in train as well, one unchanged and one mirrored, smaller and encoded again.
