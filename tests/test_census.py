@@ -129,13 +129,11 @@ def test_what_is_printed_can_be_printed_whatever_the_names_are(zoo_census):
 
 
 def test_profiles_measure_each_class_in_each_split(small):
-    save(small / "train" / "a" / "bright.png", np.full((30, 60, 3), 250, np.uint8))
+    for k in range(9):
+        save(small / "train" / "a" / f"bright{k}.png", np.full((30, 60, 3), 250, np.uint8))
     profiles = {(p.split, p.class_name): p for p in survey(small).profiles()}
     assert set(profiles) == {(split, name) for split in ("train", "test") for name in "ab"}
-    bright = profiles["train", "a"]
-    assert bright.brightness.max() == 250 and len(bright.widths) == 5
-    assert (bright.widths / bright.heights).max() == 2.0
-    assert bright.sharpness.min() == 0 < bright.sharpness.max()
+    assert profiles["train", "a"][2:] == (13, 60, 30, 250, 0) and profiles["train", "b"].sharpness > 0
 
 
 def test_planted_duplicates_conflicts_and_leaks_are_all_found_and_nothing_else(small):

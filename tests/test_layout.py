@@ -302,6 +302,7 @@ def test_unlabelled_folders_are_left_for_predict(tmp_path, folders, unlabelled):
     [
         ("car bus train", "train/: taken as a class, not as a split"),
         ("cat dog bird.zip", "1 archive beside the folders, not opened: bird.zip"),
+        ("cat dog .bird/1.jpg", "Hidden folders are not used: .bird"),
         ("train/a train/b val/a val/b test/a test/b extra/a", "extra/ holds the same classes"),
         ("train/a train/b test/a", "test has no folder for b"),
     ],

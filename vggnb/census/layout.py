@@ -9,7 +9,7 @@ from vggnb.census.entries import UNSPLIT, Entry, Layout, check_names, listed
 from vggnb.census.rules import PROBLEMS, are_pieces, is_annotation, is_unlabelled, split_tokens, split_word
 from vggnb.census.tables import read_table
 from vggnb.census.tree import copies_of, is_documents, splits_of, unwrap
-from vggnb.folders import Folder, Skipped, counted, shown, walk
+from vggnb.folders import Folder, Skipped, counted, is_named_like_an_image, shown, walk
 from vggnb.paths import SPLITS
 from vggnb.staging import name_source
 from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, is_archive, no_archive
@@ -19,6 +19,7 @@ OUTSIDE = "It lies outside the class folders. Move it into one if it is an image
 NO_LABEL = "It lies in a folder without labels. Predict its class after training, or move it into a class folder."
 SAME_FILE = "It is a link to a file of the same class that is counted already. Nothing to do."
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
+_TOOLS = {".ipynb_checkpoints", ".git", ".cache", ".thumbnails", ".Trash", ".AppleDouble"}
 _NO_CLASS = Folder("", "")
 
 
@@ -242,6 +243,9 @@ class _Reader:
         if archives := [name for name in top.files if name.lower().endswith(_ARCHIVES)]:
             words = f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}."
             self.warnings.append(f"{words} Unpack what holds images to use.")
+        hidden = {path.split("/")[0] for path in self.system if path.startswith(".") and is_named_like_an_image(path)}
+        if hidden := sorted(name for name in hidden - _TOOLS if not is_named_like_an_image(name)):
+            self.warnings.append(f"Hidden folders are not used: {listed(hidden)}.")
         with contextlib.suppress(OSError):  # the folder above may be closed
             here, above = self.dataset.name, self.dataset.parent
             others = sorted(path.name for path in above.iterdir() if path.is_dir() and split_word(path.name))

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -62,9 +63,8 @@ class Pair:
         return f"{first} {'=' if self.kind == 'exact' else '~'} {second}, {self.kind}, distance {self.distance}"
 
 
-@dataclass(frozen=True)
-class Profile:
-    """What the images of one class in one split look like; every array has one number for each image.
+class Profile(NamedTuple):
+    """What the images of one class in one split look like: their number, and medians over them.
 
     Attributes:
         brightness: mean grey level, 0 to 255.
@@ -73,17 +73,16 @@ class Profile:
 
     split: str
     class_name: str
-    widths: np.ndarray
-    heights: np.ndarray
-    brightness: np.ndarray
-    sharpness: np.ndarray
+    images: int
+    width: float
+    height: float
+    brightness: float
+    sharpness: float
 
     def __str__(self) -> str:
-        columns = (self.widths, self.heights, self.brightness, self.sharpness)
-        width, height, brightness, sharpness = (float(np.median(values)) for values in columns)
         return (
-            f"{self.split:<11}{shown(self.class_name)}: {len(self.widths)} images, median {width:.0f} x {height:.0f}, "
-            f"brightness {brightness:.0f}, sharpness {sharpness:.1f}"
+            f"{self.split:<11}{shown(self.class_name)}: {self.images} images, median {self.width:.0f} x "
+            f"{self.height:.0f}, brightness {self.brightness:.0f}, sharpness {self.sharpness:.1f}"
         )
 
 

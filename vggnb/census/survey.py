@@ -85,15 +85,12 @@ class Census:
 
     def profiles(self) -> list[Profile]:
         """The look of each class in each split, without those that are empty."""
-        sides, found = np.array([(row.width, row.height) for row in self.rows]), defaultdict(list)
+        sides, found = np.array([(row.width, row.height) for row in self.rows]).reshape(-1, 2), defaultdict(list)
         for k, row in enumerate(self.rows):
             found[row.split, row.class_name].append(k)
-        return [
-            Profile(split, name, *sides[at].T, self.brightness[at], self.sharpness[at])
-            for split, counts in self.counts().items()
-            for name in counts
-            if (at := found[split, name])
-        ]
+        values = np.column_stack([sides, self.brightness, self.sharpness])
+        classes = [(split, name) for split, row in self.counts().items() for name, n in row.items() if n]
+        return [Profile(*one, len(found[one]), *np.median(values[found[one]], axis=0).tolist()) for one in classes]
 
     def check_trainable(self) -> None:
         """Raise all that stands in the way of training on this dataset, in one error.
