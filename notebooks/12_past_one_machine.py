@@ -51,8 +51,7 @@ print(ws)
 # takes seconds. So measure that pass, here for 120 images:
 
 # %%
-import tempfile
-from pathlib import Path
+import pathlib, shutil, tempfile
 from vggnb.census import open_manifest
 from vggnb.features import fill_store
 from vggnb.recipe import Recipe
@@ -60,16 +59,16 @@ from vggnb.recipe import Recipe
 recipe = Recipe.best().with_(image_size=ws.image_size)
 manifest = open_manifest(ws, recipe)
 few = manifest.only(manifest.of("train")[:120])
-scratch = tempfile.TemporaryDirectory()
+stores = pathlib.Path(tempfile.mkdtemp())
 how = {"weights": ws.weights, "precision": ws.precision, "progress": False}
-alone = fill_store(few, recipe, store=Path(scratch.name, "alone"), **how)
+alone = fill_store(few, recipe, store=stores / "alone", **how)
 print(alone)
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.folders import duration
 
-for images in (10_000, 1_000_000):
-    print(f"{images:>9,} images of {recipe.image_size} pixels on this machine: {duration(images / alone.images_per_s)}")
+for number in (10_000, 1_000_000):
+    print(f"{number:>9,} images of {recipe.image_size} pixels: {duration(number / alone.images_per_s)}")
 
 # %% [markdown]
 # Thousands of images do not need a cluster, and a million rarely do: first use one GPU. Two machines at best halve the
@@ -84,7 +83,7 @@ from vggnb.features.rehearsal import Rehearsal
 
 cluster = Rehearsal()
 how |= {"engine": cluster.engine, "address": cluster.address}
-together = fill_store(few, recipe, store=Path(scratch.name, "together"), **how)
+together = fill_store(few, recipe, store=stores / "together", **how)
 print(together)
 
 # %%
@@ -100,8 +99,9 @@ print("The same features:", np.allclose(together.values, alone.values, rtol=1e-5
 # %% tags=["nbval-ignore-output"]
 from vggnb.features.rehearsal import dies_once
 
-survived = fill_store(few, recipe, store=Path(scratch.name, "survived"), network=dies_once(), **how)
+survived = fill_store(few, recipe, store=stores / "survived", network=dies_once(), **how)
 cluster.close()
+shutil.rmtree(stores)
 print(survived)
 
 # %%

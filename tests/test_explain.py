@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggnb.explain import grad_cam, hottest_inside, occlusion, share_of_heat, shuffled, similarity
+from vggnb.explain import class_maps, grad_cam, hottest_inside, occlusion, share_of_heat, shuffled, similarity
 from vggnb.generators import read_row
 from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import BLOCKS, Recipe
@@ -178,6 +178,13 @@ def test_similarity_is_of_ranks_and_0_for_a_flat_map():
     assert similarity(first, np.exp(first)) == pytest.approx(1)
     assert similarity(first, -first) == pytest.approx(-1)
     assert similarity(first, np.ones((12, 9))) == similarity(np.ones((12, 9)), first) == 0
+
+
+def test_a_map_for_each_class(tiny):
+    image = planted(PLACES[0], PLACES[1])
+    maps = class_maps(tiny, image, ("a", "b"))
+    assert list(maps) == ["for a", "for b"] and list(class_maps(tiny, image, ("a", "b"), names=("b", "b"))) == ["for b"]
+    assert np.array_equal(maps["for b"], grad_cam(tiny, image, class_index=1))
 
 
 def test_share_of_heat():

@@ -4,6 +4,8 @@ A map shows where this model found evidence, not that the evidence is sound. San
 `similarity` test whether a map depends on the model at all, `share_of_heat` whether it finds what is known to decide.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from PIL import Image
 from scipy.stats import spearmanr
@@ -55,6 +57,19 @@ def grad_cam(model: keras.Model, image: np.ndarray, *, class_index: int, layer: 
     heats = [np.asarray(Image.fromarray(heat).resize(sides, Image.Resampling.BILINEAR)) for heat in heats]
     heats = [heat / heat.max() if heat.max() > 0 else np.zeros_like(heat) for heat in heats]
     return np.array(heats, np.float32).reshape(np.shape(image)[:-1])
+
+
+def class_maps(
+    model: keras.Model, image: np.ndarray, classes: Sequence[str], *, names: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Grad-CAM of one image for several classes: {"for NAME": map}.
+
+    Args:
+        classes: all classes of the model, in the order of its outputs.
+        names: those to map; default the first three.
+    """
+    chosen = dict.fromkeys(classes[:3] if names is None else names)
+    return {f"for {name}": grad_cam(model, image, class_index=classes.index(name)) for name in chosen}
 
 
 def occlusion(
