@@ -3,15 +3,16 @@
 #
 # After this page you can
 #
-# - make the project folder and the dataset folder, on Google Drive or on your own machine,
-# - mount Drive with the right account, and read the message when it fails,
+# - name the steps from a folder of images to a trained model,
+# - make the folders of a project, on Google Drive or on your own computer,
 # - switch between the sample and your own images,
-# - explain what train, validation and test are for.
+# - read the error message when a path is wrong.
+#
+# The series follows *the article*, a tutorial that retrains the network VGG-16 in 21 steps. Boxes show where a step has a
+# flaw.
 #
 # **Article steps** 1 to 7. **Reads** a dataset folder. **Writes** empty folders for your project.
-# **Takes** a second, quick and full alike, on any CPU; nothing is trained here.
-#
-# *This series teaches a method. It is not a diagnostic device, and nothing in it says anything about your skin.*
+# **Takes** a second, in quick and in full, on any CPU, apart from copying images from Drive or an archive.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -47,163 +48,162 @@ print(ws)
 # %% [markdown]
 # ## What the setup cell prints
 #
-# Every page begins with this cell. In Colab it asks for permission to use your Drive. **Choose the account whose Drive
-# holds your images.**
+# Every page starts with this cell. It finds the library and your images.
 #
 # | line or name | meaning |
 # |---|---|
-# | profile | **quick**: images of 96 pixels. **full**: images of 224 pixels. Colab uses the sample in quick until `MyDrive/vggnb/dataset` holds a file, then your images in full. Elsewhere it is quick unless `VGGNB_PROFILE` is full. The outputs shown are from quick. |
+# | profile | **quick**: images of 96 x 96 pixels, as in the outputs shown here. **full**: 224 x 224, as in the article |
 # | dataset | the images that the pages use |
-# | runs | where trained models are kept, one folder for each dataset (`sample` for the sample) |
-# | `<home>` | the folder of the whole series: `vggnb` on your Drive in Colab; elsewhere, see `print(ws.home)` |
+# | runs | the folder for trained models |
 # | `ws` | the **workspace**, an object that holds all these paths |
-#
-# The sample was **drawn by a program**. It resembles dermoscopy (magnified photographs of skin) but shows no real skin.
 
 # %% [markdown]
+# ## From a folder to a model
+#
+# Each box is a step, with its page below.
+
+# %%
+from vggnb import figures
+
+figures.pipeline()
+
+# %% [markdown]
+# Only the yellow part is trained. VGG-16 stays as it is (**frozen**), so training takes seconds.
+#
 # ## Steps 1 and 2: a project folder, and a dataset folder in it
 #
-# The article makes both by hand. One line does the same, on Drive in Colab and in `<home>` elsewhere. Existing folders
-# are left as they are.
+# The article makes both by hand. One call does the same; existing folders are not changed.
 
 # %%
 from vggnb.paths import make_project_folders
 
-folders = make_project_folders()
-print(folders)
+print(make_project_folders())
 
 # %% [markdown]
-# In each of the three folders, make **one folder for each class**, named after the class. For two classes:
+# In each of the three folders, make **one folder for each class** and name it after the class:
 #
 # ```
 # dataset/
-#   train/       benign/ malignant/     the network learns from these
-#   validation/  benign/ malignant/     used for decisions (number of epochs, recipe)
-#   test/        benign/ malignant/     used once, at the end
+#   train/       good/ scratched/ bent/     the model learns from these
+#   validation/  good/ scratched/ bent/     used for decisions
+#   test/        good/ scratched/ bent/     used once, at the end
 # ```
 #
-# (An **epoch** is one pass over all training images.) A score on images that were used for a decision tends to be too
-# high. Only unused images show how the model will do on new ones.
+# Class folders that are not split work as well: page 2 then makes the three splits.
 #
-# If validation is empty, part of train is used for it.
-
-# %% [markdown]
 # ## Step 3: put images in it
 #
-# The article uses a set from Kaggle (3 297 photographs of moles). Any folder of images works. If you have none, these
-# lines download some. They need a network and are not run here; each returns what to put into `VGGNB_DATASET` below:
+# Use your own images, or download some. These lines need a network and are not run here:
 #
 # ```python
 # from vggnb import datasets
-# datasets.kaggle()                               # the article's set; needs a Kaggle account
-# datasets.isic(ws.home / "isic", each=200)       # the ISIC Archive: CC-0 images, with attribution
-# datasets.solar_cells(ws.home / "solar")         # solar cells, defective or not: pip install elpv-dataset (91 MB)
+# datasets.kaggle()                               # the article's 3,297 photographs of moles; needs a Kaggle account
+# datasets.isic(ws.home / "isic", each=200)       # photographs of skin lesions from the ISIC Archive
+# datasets.solar_cells(ws.home / "solar")         # solar cells, defective or not; pip install elpv-dataset first
 # datasets.url("https://...", ws.home / "my_images", sha256="...")
 # ```
 #
-# - Upload **one .zip file** rather than thousands of images: Drive is slow with many small files. Put it beside the
-#   folder `dataset`, not into it, and name it in `VGGNB_DATASET`.
-# - Keep the originals elsewhere. The series never changes or deletes your images, but an upload can fail.
-#
-# Then run the setup cell again and check its line *dataset*.
+# To Google Drive, upload **one .zip file**: Drive is slow with many small files. The series never changes your images.
 #
 # ## Step 4: a notebook
 #
-# You already have one: in Colab choose **File > Save a copy in Drive**, and from page 4 on **Runtime > Change runtime
-# type > T4 GPU**.
-
-# %% [markdown]
+# This page is one. In Colab, choose a GPU for page 5 and later: **Runtime > Change runtime type > T4 GPU**.
+#
 # ## Step 5: mount Google Drive
 #
-# In Colab the setup cell has already mounted Drive; this cell asks again only if the connection was lost.
-
-# %%
-from vggnb.paths import mount_drive
-
-drive = mount_drive()
-
-# %% [markdown]
-# If mounting fails, the message gives the reason and the remedy:
+# *Mounting* makes Drive appear as a folder. In Colab the setup cell does so if your dataset is on Drive. Choose the
+# account that holds the images. To mount Drive by hand:
 #
-# | reason | remedy |
-# |---|---|
-# | the permission was not given | run the cell again, tick every box, allow pop-ups and third-party cookies |
-# | the mount folder holds files | Runtime > Disconnect and delete runtime, then start again; nothing on Drive is lost |
-# | Drive did not answer in time | run it again; if it persists, move the files at the top of My Drive into folders |
+# ```python
+# from vggnb.paths import mount_drive
+# mount_drive()
+# ```
 
 # %% [markdown]
 # ## Step 6: imports
 #
-# > **In the article** eleven names are imported at once. Most of them are never used, and one of these, `cv2`, stops the
-# > notebook where OpenCV is not installed. **Here** each page imports what it uses, where it uses it.
+# > **In the article** eleven names are imported and most are never used. One of these, `cv2`, stops the notebook where
+# > OpenCV is not installed. **Here** each page imports what it uses, where it uses it.
 #
-# Pages 1 and 2 do not need TensorFlow, so they start quickly.
-
-# %%
-import sys
-
-print("TensorFlow loaded so far:", "tensorflow" in sys.modules)
-
-# %% [markdown]
 # ## Step 7: which folder is what
 #
-# The article writes ten paths by hand. Here they are found by reading the folder:
+# The article writes ten paths by hand. Here the folder is read; an archive is unpacked and a folder on Drive is copied to
+# the local disk first, once.
 
 # %%
 from vggnb.census import read_layout
+from vggnb.staging import stage_if_remote
 
-layout = read_layout(ws.dataset)
-print(layout)
+layout = read_layout(stage_if_remote(ws.dataset, ws.staged))
+print(*layout.sentences, sep="\n")
 
 # %% [markdown]
-# Split folders may also be named `val`, `valid`, `Training` or `TEST`, and class folders need not be split.
+# Names such as `val` or `Training` are recognised, too, and so is a table with the columns `path` and `label`.
 #
-# The next cell **fails on purpose** to show how a wrong path is reported. If *Run all* stops there in Colab, click the
-# cell after it and choose **Runtime > Run cell and below**.
+# If a path is wrong, the message states the problem, the place and what to do:
 
-# %% tags=["raises-exception"]
-read_layout(ws.home / "datasett")
+# %%
+from vggnb.storage import VggnbError
+
+try:
+    read_layout(ws.home / "datasett")
+except VggnbError as error:
+    print(error)
 
 # %% [markdown]
 # ## Use your own images
 #
-# In Colab, class folders in `MyDrive/vggnb/dataset` are found automatically. For any other folder or a .zip, put these
-# lines in a new cell **above** the setup cell of every page, and run it from the top (in Colab: Runtime > Restart session
-# and run all):
+# | where | how |
+# |---|---|
+# | Colab | in the setup cell's form, choose *folder or zip on Drive* and give its `PATH`, such as `MyDrive/my_images.zip` |
+# | elsewhere | set the environment variables `VGGNB_DATASET` (folder, archive or table) and `VGGNB_PROFILE=full` before you start Jupyter |
 #
-# ```python
-# import os
-# os.environ["VGGNB_DATASET"] = "/content/drive/MyDrive/my_images"
-# os.environ["VGGNB_PROFILE"] = "full"
-# ```
+# ### About the sample
 #
-# With a .zip, continue with page 2, which unpacks it; step 7 reads folders only.
-#
-# A **run** (page 5) belongs to one dataset, one image size and one split. If you change any of them later, page 5 stops
-# with *This folder holds another run*. Rename or remove the folder that the message names; it is in `ws.runs`.
+# Otherwise the pages use the **sample**: 600 images, **drawn by a program** to imitate magnified photographs of skin.
+# They show no real skin. A model trained on them must not be used on people.
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise
+# ## Exercises
 #
-# How many *files* are in the class folders of the test split? `layout.entries` has one entry for each file, with `.path`,
-# `.split` and `.class_name`.
+# `layout.entries` has one entry for each file in a class folder, with `.path`, `.split` and `.class_name`.
+#
+# 1. How many files are there in all?
+# 2. How many of them are in the class that comes last in `layout.classes`?
 #
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# sum(entry.split == "test" for entry in layout.entries)
+# files = len(layout.entries)
+# last = sum(entry.class_name == layout.classes[-1] for entry in layout.entries)
 # ```
 #
-# 80 on the sample. Whether each is a usable image is known only once it has been opened (page 2).
+# Page 2 opens the files and shows which are usable images.
 # </details>
 
+# %% tags=["check", "hide-input"]
+# @title Run this cell so that check(n) works {"display-mode": "form"}
+from vggnb.exercises import checks
+
+check = checks(
+    globals(),
+    files=lambda answer: answer == len(layout.entries) or "Count the entries of all splits and classes.",
+    last=lambda answer: answer == sum(entry.class_name == layout.classes[-1] for entry in layout.entries)
+    or "Compare each entry's class_name with layout.classes[-1], in all splits.",
+)
+
 # %%
-# your code here
+files = ...
+check(1)
+
+# %%
+last = ...
+check(2)
 
 # %% [markdown]
 # ## What you can do now
 #
-# You made the project and dataset folders, mounted Drive if you are in Colab, and read the dataset's layout. You know how
-# to use your own images and why there are three splits.
+# You know the steps, made the folders of a project, read the layout of a dataset and the report of a wrong path, and can
+# switch to your own images.
 #
 # Next: [2. Census: look at every image before you train](02_census.ipynb)

@@ -3,14 +3,13 @@
 #
 # After this page you can
 #
-# - count usable images rather than files, and say why a file was skipped,
+# - count usable images instead of files, and say why a file was skipped,
 # - find images that occur twice, under two classes, or in both train and test,
-# - say what an imbalance of the classes means for accuracy,
-# - say how a validation split is made when you have none.
+# - say what uneven classes mean for accuracy,
+# - say how a missing validation or test split is made.
 #
-# **Article steps** 8 and 9. **Reads** your dataset folder. **Writes** nothing in it; under `<home>` a cache of the
-# census and a flawed copy of the sample. **Takes** 5 seconds in quick, about a minute in full for 3 000 images, on two
-# CPU cores; no GPU, no TensorFlow.
+# **Article steps** 8 and 9. **Reads** your dataset. **Writes** nothing in it; under `<home>` a cache and a flawed copy of
+# the sample. **Takes** 5 seconds in quick, about a minute in full for 3,000 images, on two CPU cores; no GPU.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -46,161 +45,182 @@ print(ws)
 # %% [markdown]
 # ## Copy the images to the local disk
 #
-# Drive is slow with many small files, so the images are copied **once** to this machine's disk, or unpacked there from an
-# archive. An interrupted copy continues where it stopped. A folder that is already on this machine is used as it is.
+# Images on Drive are copied once, and archives are unpacked once. A folder on this machine is used as it is.
 
 # %%
 from vggnb.staging import stage_if_remote
 
 dataset = stage_if_remote(ws.dataset, ws.staged)
-print("copied:", dataset != ws.dataset)
+print("copied or unpacked:", dataset != ws.dataset)
 
 # %% [markdown]
 # ## Steps 8 and 9: how many images are there?
 #
-# Look at the last line: every file is used, skipped for a stated reason, or a system file.
+# Every file is opened and decoded once. It is then *used*, *skipped* for a stated reason, or a *system file* that the
+# computer keeps for itself.
 
 # %%
 from vggnb.census import take_census
 
 census = take_census(dataset, cache=ws.census_file)
-print(census)
+census
+
+# %% [markdown]
+# > **In the article** images are counted with `len(os.listdir(train_benign_dir))`. This also counts hidden files, folders
+# > and broken images.
+#
+# ### Skipped files
+#
+# Each line names a file, the reason and the remedy.
+
+# %%
+print(*census.skipped or ["No file was skipped."], sep="\n")
+
+# %% [markdown]
+# ### Duplicates, conflicts and leaks
+#
+# A **duplicate** is the same file twice. A **near-duplicate** is the same image after it was saved again, resized, flipped
+# or rotated.
+#
+# - Within one class and one split, a copy adds nothing new.
+# - A **conflict** is one image under two classes: at least one label is wrong.
+# - A **leak** is one image in two splits. A model that is tested on its training images gets a score that is too high.
 
 # %%
 from vggnb import figures
 
-figures.class_counts(census)
+print(len(census.pairs), "pairs,", len(census.conflicts), "conflicts,", len(census.leaks), "leaks")
+figures.duplicate_pairs(census)
 
 # %% [markdown]
-# The sample's classes are balanced. If nine of ten images were benign, always predicting *benign* would be right for nine of
-# ten and useless. Page 6 prints this **baseline** beside the accuracy.
+# Nothing is deleted for you. Of a leak, remove the copy in *train*; of a conflict, decide on the label. Then run this page
+# again. Until then, page 6 reports the score with and without leaks.
 #
-# > **In the article** images are counted with `len(os.listdir(train_benign_dir))`, which also counts hidden files,
-# > folders and broken images. **Here** every file is opened and decoded once.
+# ## A lesson: planted faults
 #
-# Compare both counts on a copy of the sample with planted faults:
+# This copy of the sample has faults. Compare the article's count with the census:
 
 # %%
 import os
 from vggnb.datasets import flawed_sample
 
-flawed = flawed_sample(ws.features.parent / "flawed")
-folder = flawed / "train" / "benign"
-print("names in train/benign, as the article counts: ", len(os.listdir(folder)))
+flawed = flawed_sample(ws.staged / "flawed-sample")
 flawed_census = take_census(flawed, progress=False)
-print("pictures in train/benign that can be used:    ", flawed_census.counts()["train"]["benign"])
-
-# %% [markdown]
-# ## What was skipped, and why
-#
-# Each line names the file, the reason and the remedy.
+print("names in train/benign:        ", len(os.listdir(flawed / "train" / "benign")))
+print("usable images in train/benign:", flawed_census.counts()["train"]["benign"])
 
 # %%
-for skipped in flawed_census.skipped:
-    print(skipped)
-print("system files:", len(flawed_census.system_files))
+print(*flawed_census.skipped, sep="\n")
 
 # %% [markdown]
-# The article's generator ignores `notes.txt`, but each of the three broken `.jpg` files would stop training in the middle
-# of an epoch.
-
-# %% [markdown]
-# ## Duplicates, conflicts and leaks
+# The article's generator would leave out `notes.txt`, but each of the broken images would stop its training in the middle
+# of an epoch (one pass over all training images).
 #
-# Two files can hold the same image byte for byte (a **duplicate**, `exact`), or saved again, resized, flipped or rotated
-# (a **near-duplicate**, `near`).
-#
-# - A pair within one class and one split adds nothing new.
-# - A **conflict** is one image under two classes: at least one label is wrong.
-# - A **leak** is one image in two splits. If the model is tested on an image it was trained on, the score is too high.
-
-# %%
-for pair in flawed_census.pairs:
-    print(pair)
+# Now the pairs. For near-duplicates, the figure gives the number of *bits* that differ in a fingerprint of 255 bits: 0 for
+# the same image, about half for unrelated images.
 
 # %%
 figures.duplicate_pairs(flawed_census)
 
 # %% [markdown]
-# The distance is the number of differing bits in a fingerprint of 255 bits: 0 for identical images, up to 40 for a
-# near-duplicate, roughly half of the bits for unrelated images.
-#
-# Nothing is deleted for you. Remove the *train* copy of a leak, decide on the label of a conflict, and run this page
-# again. Until then page 6 reports the score with and without the leaked images.
-#
-# Is the sample itself clean?
-
-# %%
-print("leaks in the sample:", len(census.leaks), "  conflicts:", len(census.conflicts))
-
-# %% [markdown]
 # ## What the images look like
 #
-# A network uses whatever separates the classes, such as a ruler in every malignant image. Look for such signs:
+# A network uses whatever separates the classes, even a ruler or a date stamp that only one class has. Look for such
+# **shortcuts** in your images:
 
 # %%
 figures.contact_sheet(census)
 
 # %% [markdown]
-# Browse the other images by split, by class or by what the census found. This is the flawed copy; for your own images,
-# pass `census`. (A saved page shows one line instead of the control.)
+# Browse all images by split, class or finding. (A saved page shows one line instead of this control.)
 
 # %%
 from vggnb.widgets import dataset_browser
 
-dataset_browser(flawed_census)
+dataset_browser(census)
 
 # %% [markdown]
-# Back to the sample. Do size, brightness or sharpness separate the classes?
-
-# %%
-print(*census.profiles(), sep="\n")
+# Do size or brightness separate the classes?
 
 # %%
 figures.sizes_and_brightness(census)
 
 # %% [markdown]
-# On the sample they hardly do: the median brightness is 119 for benign and 116 for malignant.
+# If the bars of two classes hardly overlap, a network can use brightness as a shortcut, and may fail on images from another
+# camera.
 #
-# If these measurements separate your classes, the network will use them and may fail on images from another camera.
-
-# %% [markdown]
 # ## Train, validation, test
 #
-# The sample has all three splits. The article's dataset has no validation split, so part of *train* becomes validation:
-# stratified by class, with a fixed seed, and with near-duplicates kept together.
+# The model learns from *train*. Decisions, such as which recipe is better, are made on *validation*. A score on images
+# that were used for either tends to be too high, so *test* is kept for the end.
 #
-# The result, one row for each usable image, is the **manifest**. Every later page starts from it.
+# If a split is missing, it is cut from train: the same share of every class, by a fixed seed, and with near-duplicates kept
+# together.
 
 # %%
 from vggnb.census import assign_splits
 
 manifest = assign_splits(census)
-print(manifest)
+manifest
+
+# %%
+figures.three_splits(manifest)
+
+# %% [markdown]
+# This list of usable images with their splits is the **manifest**. All later pages start from it.
+#
+# ## The baseline
+#
+# If nine of ten images were of one class, always predicting that class would be right for nine of ten, and useless. This
+# share is the **baseline** of accuracy. A model has to exceed it.
+
+# %%
+train = manifest.counts()["train"]
+frequent = max(train, key=train.get)
+print(f"always predicting {frequent!r} is right for {train[frequent] / sum(train.values()):.2f} of the training images")
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: find the leak
+# ## Exercises
 #
-# `flawed_census.leaks` holds the pairs that are in two splits. Print them. In which two folders is the mirrored image?
-# Which of the two files would you remove?
+# 1. Print `flawed_census.leaks`. One of the images is mirrored. Which of its two files should be removed? Give its path.
+# 2. What is the baseline on the *test* images of your dataset, for the class that is most frequent there?
 #
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# for pair in flawed_census.leaks:
-#     print(pair)
+# print(*flawed_census.leaks, sep="\n")
+# remove = "train/benign/seen_in_a_mirror.jpg"
+# test = manifest.counts()["test"]
+# baseline = max(test.values()) / sum(test.values())
 # ```
 #
-# It is in `test/benign` and `train/benign`. Remove the copy in **train**, so that the test score stays comparable.
+# Removing the copy in **train** keeps the test images the same for every model.
 # </details>
 
+# %% tags=["check", "hide-input"]
+# @title Run this cell so that check(n) works {"display-mode": "form"}
+from vggnb.exercises import checks
+
+check = checks(
+    globals(),
+    remove=lambda answer: answer in [path for pair in flawed_census.leaks for path in pair.paths if "mirror" in path]
+    or ("The test images should stay the same." if "test/" in answer else "The name of the file describes the change."),
+    baseline=lambda answer: abs(answer - max(manifest.counts()["test"].values()) / len(manifest.of("test"))) < 0.006
+    or "Divide the images of the most frequent class by all images of the test split.",
+)
+
 # %%
-# your code here
+remove = ...
+check(1)
+
+# %%
+baseline = ...
+check(2)
 
 # %% [markdown]
 # ## What you can do now
 #
-# You counted usable images, read why files were skipped, found duplicates, conflicts and leaks, know the baseline, and
-# have a manifest with three splits.
+# You counted usable images, read why files were skipped, looked for duplicates, conflicts, leaks and shortcuts, know the
+# baseline, and have a manifest with three splits.
 #
 # Next: [3. Generators: from files to batches](03_generators.ipynb)

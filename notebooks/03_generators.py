@@ -5,12 +5,11 @@
 #
 # - choose image size and batch size, and say what each costs,
 # - build the article's generator and its modern equivalent, and show that both give the same pixels,
-# - read the class names and their labels,
-# - explain four traps: the dropped last batch, "only 224", the coarse resize, and division by 255.
+# - say how class names become numbers, for two classes and for more,
+# - explain four traps: the dropped last batch, the squashed square, the coarse resize and the wrong scale.
 #
-# **Article steps** 10 to 12. **Reads** your dataset folder. **Writes** nothing.
-# **Takes** 10 seconds in quick, most of it loading TensorFlow, and about a minute in full with 2 600
-# images, on two CPU cores; no GPU needed.
+# **Article steps** 10 to 12. **Reads** your dataset. **Writes** nothing.
+# **Takes** 10 seconds in quick, about a minute in full with 2,600 images, on two CPU cores; no GPU.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -44,16 +43,15 @@ ws = open_workspace(SOURCE, PATH)
 print(ws)
 
 # %%
-from vggnb.census import assign_splits, open_manifest, take_census
+from vggnb.census import open_manifest
 
 manifest = open_manifest(ws)
-print(manifest)
+manifest
 
 # %% [markdown]
 # ## Step 10: size and batch
 #
-# A **recipe** holds every modelling choice. `Recipe.article()` follows the article; page 4 shows our own. The image size
-# here is that of the profile.
+# A **recipe** holds every choice of a training. `Recipe.article()` has the choices of the article.
 
 # %%
 from vggnb.recipe import Recipe
@@ -63,17 +61,31 @@ IMG_SHAPE, batch_size = recipe.image_size, recipe.batch_size
 print("IMG_SHAPE =", IMG_SHAPE, "  batch_size =", batch_size)
 
 # %% [markdown]
-# > **In the article**: "VGG-16 only accepts that image size", 224. This holds for the complete network. **Here** its last
-# > layers are removed (step 13), and the rest accepts any size from 32 up.
+# VGG-16 was trained on squares of 224 pixels. Quick uses 96, which costs a fifth: (224 / 96)² = 5.4. A **batch** is the
+# number of images that are processed together; a larger one needs more memory.
 #
-# VGG-16 was trained on 224 pixels, which cost (224 / 96)² = 5.4 times as much as 96. A larger batch needs more memory;
-# 32 is common.
+# > **In the article** "VGG-16 only accepts that image size". That holds for the complete network only; without its last
+# > layers (page 4) it accepts any size from 32 up.
+#
+# ### Every image becomes a square
+#
+# Like the article, this series **squashes** images. The alternatives lose something else:
+
+# %%
+from vggnb import figures
+from vggnb.images import read_image
+
+image = read_image(manifest.dataset / manifest.of("train")[0].path)
+figures.three_squares(image, size=IMG_SHAPE)
 
 # %% [markdown]
+# Squashing changes proportions, but in the same way for all images of one shape, and it keeps the edges. Crop or pad your
+# files yourself if proportions matter, or if your images have very different shapes.
+#
 # ## Step 11: the article's generators
 #
-# A *generator* reads images one batch at a time, so they need not all fit in memory. The article uses
-# `ImageDataGenerator`, which Keras calls deprecated. It needs the article's folder layout, so this cell reads the sample.
+# A *generator* reads images one batch at a time, so they need not fit into memory together. The article's
+# `ImageDataGenerator` needs one fixed folder layout, so this cell reads the sample:
 
 # %%
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
@@ -89,142 +101,126 @@ print("batch", images.shape, "from", images.min().round(2), "to", images.max().r
 # %% [markdown]
 # ## Step 11 with `tf.data`
 #
-# `make_dataset` returns a `tf.data` pipeline that decodes images in parallel and ahead of time. It gives **raw pixels, 0
-# to 255**: the model scales them itself, so scaling cannot be forgotten later.
-
-# %%
-from vggnb.generators import make_dataset
-
-train_ds = make_dataset(manifest, "train", recipe)
-raw_images, raw_labels = next(iter(train_ds))
-print("batch", tuple(raw_images.shape), "from", float(raw_images.numpy().min()), "to", float(raw_images.numpy().max()))
-
-# %% [markdown]
-# Are both equal? Compare every pixel of every batch:
+# Keras calls that class deprecated and recommends `tf.data`. `make_dataset` builds such a pipeline for any dataset. Its
+# pixels are **raw, 0 to 255**: the model scales them itself (step 16).
+#
+# Do both give the same pixels? This cell compares every batch of the sample:
 
 # %%
 import numpy as np
+from vggnb.census import assign_splits, take_census
+from vggnb.generators import make_dataset
 
 sample_ds = make_dataset(assign_splits(take_census(sample, progress=False)), "train", recipe)
-pairs = [(a, b.numpy() * np.float32(1 / 255)) for (a, _), (b, _) in zip(train_data_gen, sample_ds)]
-print("batches compared:", len(pairs), "  largest difference:", max(np.abs(a - b).max() for a, b in pairs))
+pairs = [(old, new.numpy() * np.float32(1 / 255)) for (old, _), (new, _) in zip(train_data_gen, sample_ds)]
+print("batches compared:", len(pairs), "  largest difference:", max(np.abs(old - new).max() for old, new in pairs))
 
 # %% [markdown]
-# No pixel differs. For training, `training=True` puts the images in a new order in each epoch, so that batches mix the
-# classes:
+# For training, `training=True` puts your images in a new order in each epoch, so that every batch mixes the classes:
 
 # %%
-from vggnb import figures
-
-figures.batch_grid(*next(iter(make_dataset(manifest, "train", recipe, training=True))), manifest.classes)
+train_ds = make_dataset(manifest, "train", recipe, training=True)
+raw_images, raw_labels = next(iter(train_ds))
+figures.batch_grid(raw_images, raw_labels, manifest.classes)
 
 # %% [markdown]
-# Browse the batches and epochs. Then change *transform*: a mole has no "up", so its flips and rotations are equally
-# valid. Training on such copies is called **augmentation**.
-#
-# (A saved page shows one line instead of the control; the next figure shows one image in all eight orientations.)
+# Browse other batches and epochs. *transform* shows flipped and rotated copies; training on them is called
+# **augmentation** (page 9). (A saved page shows one line instead of this control.)
 
 # %%
 from vggnb.widgets import batch_preview
 
 batch_preview(manifest, recipe)
 
-# %%
-from vggnb.generators import flip_rotate
-
-eight = np.concatenate([flip_rotate(raw_images[:1].numpy(), k) for k in range(8)])
-figures.batch_grid(eight, [raw_labels[0]] * 8, manifest.classes)
-
 # %% [markdown]
-# Neither the article nor our recipe augments: every copy would go through the frozen network, and page 5 reports no clear
-# gain. Page 9 augments, because it trains convolutions.
-
-# %% [markdown]
-# > **In the article** the number of batches is `steps_per_epoch=(total_train//batch_size)`. This rounds down, so an
-# > incomplete batch is **dropped**, and in current Keras the next epoch ends early with the warning *Your input ran out of
-# > data*. **Here** the last batch is smaller.
+# ### Trap: the dropped last batch
+#
+# > **In the article** an epoch has `steps_per_epoch=(total_train//batch_size)` batches. The division rounds down, so the
+# > images of an incomplete last batch are skipped. **Here** the last batch is smaller.
 
 # %%
 total_train = len(manifest.of("train"))
-dropped = total_train - total_train // batch_size * batch_size
-print(f"{total_train} pictures: the article trains on {total_train - dropped}, {dropped} wait outside in every epoch")
-print("here:", sum(len(batch_labels) for _, batch_labels in train_ds), "in", len(train_ds), "batches")
+dropped = total_train % batch_size
+print(f"the article: {total_train - dropped} of {total_train} images, {dropped} are skipped each epoch")
+print(f"here:        {sum(len(batch_labels) for _, batch_labels in train_ds)} images in {len(train_ds)} batches")
 
 # %% [markdown]
 # ## Step 12: class names
 #
-# The sorted folder names become integers, the **labels**. The manifest stores the list of names.
+# The sorted folder names become integers, the **labels**. For more than two classes the article needs them as **one-hot**
+# rows: 1 in the column of the class, 0 elsewhere.
 
 # %%
-print("the article's generator:", train_data_gen.class_indices)
-print("the manifest:           ", dict(zip(manifest.classes, range(len(manifest.classes)))))
+for label, name in enumerate(manifest.classes[:5]):
+    print(f"{name:<20} label {label}   one-hot {np.eye(len(manifest.classes), dtype=int)[label]}")
 
 # %% [markdown]
-# > **In the article**, more than two classes change only the output layer and the loss. The generator's
-# > `class_mode="binary"` stays, and Keras stops with *Arguments target and output must have the same rank*. **Here**
-# > everything follows from the manifest's number of classes (page 4).
-
-# %% [markdown]
+# > **In the article** only the output layer and the loss change for three classes or more, but the generator keeps
+# > `class_mode="binary"`, and Keras stops with an error about shapes. It has to be `"categorical"`. **Here** labels stay
+# > integers, and the rest follows from the number of classes.
+#
 # ## Two choices hidden in the generator
 #
-# **Resizing.** The article's generator uses *nearest neighbour*: it keeps one pixel and discards its neighbours, so fine
-# hairs become dots. *Bilinear* in Pillow averages them. Compare the edges:
+# **Resizing.** The article's generator keeps the *nearest* pixel and discards its neighbours. *Bilinear* resizing averages
+# them. Compare the edges:
 
 # %%
-from vggnb.images import read_image
-
-picture = read_image(manifest.dataset / manifest.of("train")[0].path)
-figures.resize_comparison(picture, size=IMG_SHAPE)
+figures.resize_comparison(image, size=IMG_SHAPE)
 
 # %% [markdown]
-# **Scaling.** VGG-16 was trained on pixels in the order blue, green, red, minus the mean colour of its training images:
-# from about -124 to 151. The article divides by 255 instead: from 0 to 1.
+# **Scaling.** The article divides pixels by 255. VGG-16 was trained on another scale: channels in the order blue, green,
+# red, minus the mean colour of its training images. Keras calls this `caffe`, after the program that was used.
 
 # %%
 from vggnb.model import preprocessing_layer
 
-scalings = ("rescale", "caffe")
-layers = {name: preprocessing_layer(recipe.with_(preprocessing=name)) for name in scalings}
+layers = {name: preprocessing_layer(recipe.with_(preprocessing=name)) for name in ("rescale", "caffe")}
 figures.preprocessing_histograms({name: layer(raw_images) for name, layer in layers.items()})
 
 # %% [markdown]
-# The right scaling alone is not better. On real moles (HAM10000; 1 510 training images, 528 test images; 50 epochs) it made
-# the article's network **worse**; with another head (page 4) it helped. AUC is explained on page 6: 0.5 is guessing, 1 is
-# perfect.
-#
-# | | AUC |
-# |---|---|
-# | the article | 0.827 to 0.834 (three runs) |
-# | only the scaling changed | 0.800 to 0.813 |
-# | scaling and head changed | 0.887 |
-#
-# With the right scaling the activations become about 25 times larger, and the article's head soon over-fits (page 5).
+# With the right scale the numbers are about a hundred times larger. Our recipe uses it, with a head that can handle such
+# numbers (page 4).
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise
+# ## Exercises
 #
-# With `training=True` the order changes with each epoch but is the same whenever you start again. Print the first eight
-# labels of two epochs. With which `batch_size` would the article drop nothing?
+# 1. How many training images would the article skip each epoch with a batch size of 50?
+# 2. Write the one-hot row of the last class in `manifest.classes` as a list.
 #
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# shuffled = make_dataset(manifest, "train", recipe, training=True)
-# for epoch in (1, 2):
-#     print(epoch, next(iter(shuffled))[1].numpy()[:8])
-# print([size for size in range(2, 61) if total_train % size == 0])
+# skipped = total_train % 50
+# one_hot = [0] * (len(manifest.classes) - 1) + [1]
 # ```
 #
-# Any size that divides the number of images, such as 44 or 55 for the sample's 220.
+# Nothing is skipped only where the batch size divides the number of images.
 # </details>
 
+# %% tags=["check", "hide-input"]
+# @title Run this cell so that check(n) works {"display-mode": "form"}
+from vggnb.exercises import checks
+
+check = checks(
+    globals(),
+    skipped=lambda answer: answer == total_train % 50
+    or ("That is the number of batches." if answer == total_train // 50 else "What is left after the last full batch?"),
+    one_hot=lambda answer: list(answer) == [0] * (len(manifest.classes) - 1) + [1]
+    or "One number for each class, and only the column of the last class is 1.",
+)
+
 # %%
-# your code here
+skipped = ...
+check(1)
+
+# %%
+one_hot = ...
+check(2)
 
 # %% [markdown]
 # ## What you can do now
 #
-# You chose image and batch size, showed that the article's generator and `make_dataset` give the same pixels, read the
-# class names, and can explain four traps.
+# You chose image and batch size, showed that the article's generator and `make_dataset` give the same pixels, turned class
+# names into numbers, and can explain four traps.
 #
 # Next: [4. Model: VGG-16 without its top, and a new one](04_model.ipynb)

@@ -6,9 +6,9 @@
 # - load VGG-16 with the weights it learnt from 1.2 million photographs, and say where they came from,
 # - freeze it, and check that it is frozen,
 # - add the article's four layers, merge, compile, and read the summary,
-# - say what changes for more than two classes, and what two sigmoids trained as one softmax mean.
+# - say what changes for more than two classes, and when you would not use VGG-16.
 #
-# **Article steps** 13 to 18. **Reads** a few images. **Writes** nothing.
+# **Article steps** 13 to 18. **Reads** your dataset's class names. **Writes** nothing.
 # **Takes** 10 seconds, quick and full alike, on two CPU cores.
 
 # %% tags=["setup"]
@@ -48,41 +48,35 @@ from vggnb.recipe import Recipe
 
 recipe = Recipe.article().with_(image_size=ws.image_size)
 manifest = open_manifest(ws, recipe)
+classes = len(manifest.classes)
+print(classes, "classes:", *manifest.classes[:10])
 
 # %% [markdown]
 # ## Step 13: VGG-16 without its top
 #
-# VGG-16 (Simonyan and Zisserman, Oxford 2014) classifies photographs into 1 000 classes. Its **weights** are the numbers
-# that training sets.
+# VGG-16 (Simonyan and Zisserman, Oxford 2014) classifies photographs into 1,000 classes. The numbers that it has learnt
+# are its **weights**.
 #
-# The first 13 layers with weights, the **base**, are *convolutions*: small filters that slide over the image. They turn
-# pixels into features: edges first, then textures, then parts of objects.
+# Its first 13 layers with weights, the **base**, are *convolutions*: small filters that slide over the image. Their
+# outputs, the **activations**, respond to edges first, then to textures, then to parts of objects.
 #
-# The last three layers, the **top**, turn features into classes. Yours are different, so the top is left off
-# (`include_top=False`). Keeping the base is *transfer learning*; with it a few hundred images can be enough.
+# The last three layers, the **top**, turn these into the 1,000 classes. Yours are different, so the top is left off
+# (`include_top=False`). Keeping the base is **transfer learning**; a few hundred images can then be enough.
 
 # %%
 from vggnb.model import build_base
 
 base, source = build_base(recipe, ws.weights)
 print(source)
+print(f"weights in the base: {base.count_params():,}   output for one image: {base.output_shape[1:]}")
 
 # %% [markdown]
-# Random weights would learn almost nothing, so the series never uses them unless you ask for them.
-#
-# Without a network, vggnb looks for Keras's copy on this machine, then for a package that contains the weights, and
-# compares their checksums. If it finds neither, the error message lists three remedies.
-
-# %%
-print(f"weights in the base: {base.count_params():,}   output for one picture: {base.output_shape[1:]}")
-
-# %% [markdown]
-# With its top, VGG-16 has 138,357,544 weights; nine tenths of them are in the part that was left off.
+# The weights are compared with the published ones by a checksum. With its top, VGG-16 has 138,357,544 weights.
 #
 # ## Step 14: print the layers and freeze them
 #
-# Training does not change *frozen* weights. Without freezing, the first steps, with an untrained head, would damage the
-# base.
+# Training does not change *frozen* weights. Without freezing, the first steps, when the new top still guesses, would damage
+# the base.
 
 # %%
 for layer in base.layers:
@@ -90,109 +84,75 @@ for layer in base.layers:
     print(f"{layer.name:<14} {str(tuple(layer.output.shape)):<22} trainable: {layer.trainable}")
 
 # %% [markdown]
-# There are five **blocks**, each ending in a `pool` layer that halves width and height.
+# The layers form five **blocks**. Each ends in a `pool` layer, which halves width and height.
 #
 # ## Step 15: four new layers
 #
 # | layer | what it does |
 # |---|---|
-# | `GlobalMaxPooling2D` | for each of the 512 channels: the strongest response anywhere in the image |
-# | `Dense(512, relu)` | combines them |
-# | `Dropout(0.5)` | in training, sets a random half of them to zero, against over-fitting |
-# | `Dense(2, sigmoid)` | one output for each class |
+# | `GlobalMaxPooling2D` | keeps, for each of the 512 filters of block 5, the strongest activation in the image: 512 **features** |
+# | `Dense(512, relu)` | combines them; *relu* sets negative numbers to 0 |
+# | `Dropout(0.5)` | in training, sets a random half of them to 0, against over-fitting (page 5) |
+# | `Dense(2, sigmoid)` | one output for each class; *sigmoid* maps any number to between 0 and 1 |
 #
-# *Relu* sets negative numbers to 0. *Sigmoid* maps any number to between 0 and 1. *Softmax* turns several numbers into
-# probabilities that add up to 1.
-#
-# The pooling layer has no weights and belongs to the frozen part; the other three are the **head**.
+# Pooling has no weights. The other three layers are the **head**. The head of your dataset:
 
 # %%
 from vggnb.model import build_head, trainable_count
 
-head = build_head(recipe, len(manifest.classes))
+head = build_head(recipe, classes)
 for layer in head.layers[1:]:
     print(f"{layer.name:<10} {type(layer).__name__:<10} {layer.count_params():>8,} weights")
-print(f"to be learnt: {trainable_count(head):,}")
-
-# %% [markdown]
-# ### More than two classes
-#
-# The article changes the last layer to `Dense(3, activation='softmax')` and the loss to `categorical_crossentropy`. The
-# recipe chooses both from the number of classes.
+print(f"to be trained: {trainable_count(head):,}")
 
 # %%
-for classes in (2, 3):
-    print(classes, "classes:", recipe.activation(classes), "output,", recipe.loss(classes))
+from vggnb import figures
+
+figures.vgg16_with_head(base, head, manifest.classes)
 
 # %% [markdown]
+# An output of a `Dense` layer has one weight for each input, and one number that is added, the **bias**.
+#
+# ### Two classes, or more
+#
+# *Softmax* turns several numbers into probabilities that add up to 1. The article uses it for three classes or more, with a
+# loss for one-hot labels (page 3). The recipe chooses by the number of classes:
+
+# %%
+for number in (2, 3):
+    print(number, "classes:", recipe.activation(number), "output,", recipe.loss(number))
+
+# %% [markdown]
+# > **In the article** two classes get **two sigmoids**, which are meant for classes that can occur together. Their outputs
+# > do not add up to 1. Keras passes the numbers *before* the sigmoid to this loss, so that they are trained as a softmax.
+# > **Here** the merged model therefore ends in a softmax, with the same weights.
+#
 # ## Step 16: merge base and head
 #
-# `build_classifier` joins the scaling, the base and the head. The model takes **raw pixels, 0 to 255**, and returns
-# **probabilities**.
+# `build_classifier` joins the scaling of the pixels, the base and the head:
 
 # %%
 from vggnb.model import build_classifier
 
 model = build_classifier(base, head, recipe)
-print("in: ", model.input_shape, " raw pixels\nout:", model.output_shape, "           probabilities")
+print("in: ", model.input_shape, " raw pixels, 0 to 255\nout:", model.output_shape, "           probabilities")
 
 # %% [markdown]
 # ## Step 17: compile
 #
-# *Compiling* chooses the **loss** (what training minimises) and the **optimiser** (how it updates the weights). Only the
-# head is trained, so only the head is compiled.
+# *Compiling* chooses the **loss**, the number that training makes small, and the **optimiser**, which updates the weights.
+# The **learning rate** is the size of its steps.
 
 # %%
 from vggnb.model import compile_head
 
 compile_head(head, recipe)
-print("loss:", head.loss, "  optimiser:", head.optimizer.name, "  steps of", recipe.learning_rate)
+print("loss:", head.loss, "  optimiser:", head.optimizer.name, "  learning rate:", recipe.learning_rate)
 
 # %% [markdown]
-# > **In the article** two classes get **two sigmoids** with the loss `sparse_categorical_crossentropy`. Sigmoids are for
-# > classes that can occur together; this loss is for exactly one class. Keras passes the numbers *before* the sigmoid to
-# > the loss, so the two sigmoids are **trained as a softmax**.
-#
-# The predicted class is right, but the two outputs do not add up to 1. With the odds $o = s / (1 - s)$ of each output
-# $s$, the trained probability is $p_1 = o_1 / (o_0 + o_1)$. **Here** the merged model ends in the softmax that was
-# trained, with the same weights.
-
-# %% [markdown]
-# Compare the lines for one image. (The head is untrained, so the values mean nothing yet.)
-
-# %%
-import numpy as np
-from vggnb.generators import read_row
-from vggnb.model import build_extractor, pool_columns
-
-pixels = read_row(manifest, manifest.rows[0], recipe)[None].astype("float32")
-features = build_extractor(base, recipe).predict(pixels, verbose=0)[:, pool_columns(recipe)]
-two = build_head(recipe, 2)  # for two classes, whatever the dataset has
-sigmoids = two.predict(features, verbose=0)[0]
-odds = sigmoids / (1 - sigmoids)
-
-# %%
-print("the two sigmoids           ", sigmoids.round(3), "  sum", sigmoids.sum().round(3))
-print("divided by their sum       ", (sigmoids / sigmoids.sum()).round(3))
-print("odds divided by their sum  ", (odds / odds.sum()).round(3))
-print("the merged model           ", build_classifier(base, two, recipe).predict(pixels, verbose=0)[0].round(3))
-
-# %% [markdown]
-# Compute the loss both ways and compare with what Keras reports:
-
-# %%
-label = np.array([0])
-compile_head(two, recipe)
-print("Keras's loss                        ", round(two.evaluate(features, label, verbose=0)[0], 4))
-print("-log of (odds divided by their sum) ", -np.log((odds / odds.sum())[label[0]]).round(4))
-print("-log of (sigmoids divided by sum)   ", -np.log((sigmoids / sigmoids.sum())[label[0]]).round(4))
-
-# %% [markdown]
-# The odds give Keras's loss; dividing the sigmoids by their sum does not.
-#
 # ## Step 18: the summary
 #
-# Read it from the bottom: 14.7 million weights are frozen; only the head's are trained.
+# Look at the last lines: how many weights are trained, and how many are frozen?
 
 # %%
 model.summary(line_length=88)
@@ -200,39 +160,72 @@ model.summary(line_length=88)
 # %% [markdown]
 # ## Our recipe
 #
-# `Recipe.best()` keeps the same frozen base. It scales pixels as VGG-16 was trained, and pools *all five* blocks, because
-# the middle ones respond to texture. The average and the maximum of each channel give
-# 2 x (64 + 128 + 256 + 512 + 512) = 2,944 features.
+# `Recipe.best()` keeps the same frozen base, but
 #
-# The features are standardised, and the head is **one** linear layer with a penalty on large weights.
+# - scales pixels as VGG-16 was trained (page 3),
+# - takes the average and the maximum of every filter of *all five* blocks, since the middle ones respond to texture:
+#   2 x (64 + 128 + 256 + 512 + 512) = 2,944 features,
+# - standardises these (mean 0, standard deviation 1),
+# - has **one** linear layer as its head, with a penalty on large weights.
 
 # %%
 best = Recipe.best().with_(image_size=ws.image_size)
-for name, each in {"article": recipe, "best": best}.items():
-    new = build_head(each, len(manifest.classes))
-    print(f"{name:<8} sees {new.input_shape[-1]:>5} numbers a picture, learns {trainable_count(new):>7,} weights")
+figures.vgg16_with_head(base, build_head(best, classes), manifest.classes)
+
+# %% [markdown]
+# ## Why VGG-16?
+#
+# VGG-16 is used here because the article uses it and because its layers are simple to explain. It is old, large and slow.
+# These networks of `keras.applications` do better:
+#
+# | network | year | weights | correct on ImageNet |
+# |---|---|---|---|
+# | VGG-16 | 2014 | 138 million | 71.3 % |
+# | EfficientNetV2-B0 | 2021 | 7 million | 78.7 % |
+# | ConvNeXt-Tiny | 2022 | 29 million | 81.3 % |
+#
+# (Source: the table in Keras's documentation.) For a new project, start with one of these. The census, the splits, the
+# frozen features, the head and the evaluation stay the same.
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise
+# ## Exercises
 #
-# How many weights would the article's head have for seven classes? Estimate from the lines printed in step 15 first.
+# 1. How many weights would the article's head have for seven classes? Start from the lines printed in step 15.
+# 2. For images of 224 pixels, how many pixels wide is the output of the base?
 #
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# print(f"{trainable_count(build_head(recipe, 7)):,}")
+# seven = 512 * 512 + 512 + 7 * (512 + 1)
+# wide = 224 // 2**5
 # ```
 #
-# 266,247: five more outputs, each with 512 weights and one bias, 5 x 513 = 2,565 more than 263,682.
+# Each of the seven outputs has 512 weights and one bias. Each of the five blocks halves the width.
 # </details>
 
+# %% tags=["check", "hide-input"]
+# @title Run this cell so that check(n) works {"display-mode": "form"}
+from vggnb.exercises import checks
+
+check = checks(
+    globals(),
+    seven=lambda answer: answer == trainable_count(build_head(recipe, 7))
+    or ("That is the output layer alone." if answer == 7 * 513 else "Each output has 512 weights and one bias."),
+    wide=lambda answer: answer == 7 or "How often is the width halved?",
+)
+
 # %%
-# your code here
+seven = ...
+check(1)
+
+# %%
+wide = ...
+check(2)
 
 # %% [markdown]
 # ## What you can do now
 #
 # You loaded the base, froze it, added the four layers, merged, compiled and read the summary. You know where the weights
-# came from, what changes for more classes, and what two sigmoids trained as one softmax mean.
+# came from, what changes for more classes, and which networks are better today.
 #
 # Next: [5. Train: the frozen part once, then any number of epochs](05_train.ipynb)

@@ -4,15 +4,14 @@
 # After this page you can
 #
 # - evaluate a model on images that no decision has used,
-# - read AUC, sensitivity and specificity, each with a 95 % interval,
-# - say whether a difference between two models is significant,
+# - read each metric with its 95 % interval and beside a baseline,
+# - say whether the difference between two models is significant,
 # - choose a decision threshold on validation, and check whether probabilities are calibrated,
-# - write a one-page report, and a list of labels to check,
-# - avoid two traps: the shuffled generator, and choosing by the test score.
+# - look at the mistakes, find labels to check, and write a report.
 #
-# **Article step** 20. **Reads** the runs of page 5 (or trains them first, in about a minute in quick). **Writes**
-# predictions, a report and lists of labels into the runs. **Takes** 35 seconds in quick on two CPU cores; in full about
-# 5 minutes for 660 test images.
+# **Article step** 20. **Reads** the runs of page 5, or trains them first. **Writes** predictions, a report and lists of
+# labels into the runs. **Takes** 30 seconds in quick on two CPU cores; in full about 5 minutes for 660 test images, less
+# on a GPU.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -52,33 +51,32 @@ from vggnb.train import open_or_train
 
 recipes = {name: Recipe.named(name).with_(image_size=ws.image_size) for name in ("article", "best")}
 manifest = open_manifest(ws, recipes["best"])
-runs = {name: open_or_train(manifest, recipe, ws.runs / name, weights=ws.weights, store=ws.features, precision=ws.precision)
-        for name, recipe in recipes.items()}
-print(*(f"{name}: {run}" for name, run in runs.items()), sep="\n\n")
+options = {"weights": ws.weights, "store": ws.features, "precision": ws.precision}
+runs = {name: open_or_train(manifest, recipe, ws.runs / name, **options) for name, recipe in recipes.items()}
+two_classes = len(manifest.classes) == 2
+print("classes:", *manifest.classes[:10])
 
 # %% [markdown]
 # ## Step 20: one number, as in the article
 #
-# `evaluate` gives the loss and the accuracy of the whole model on the test images.
-#
-# (This page is for two classes. With three or more, skip the cells from the ROC curve to the slider, and the exercise;
-# see page 11.)
+# Keras computes the loss and the accuracy of the article's model on the test images:
 
 # %%
 from vggnb.generators import make_dataset
 
+test_ds = make_dataset(manifest, "test", recipes["article"])
 model = runs["article"].classifier()
 model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-loss, accuracy = model.evaluate(make_dataset(manifest, "test", recipes["article"]), verbose=0)
+loss, accuracy = model.evaluate(test_ds, verbose=0)
 print(f"test loss {loss:.2f}, test accuracy {accuracy:.2f}")
 
 # %% [markdown]
-# The article ends here. One number shows neither how uncertain the result is nor which mistakes there are.
+# The article ends here. One number shows neither how uncertain it is nor which mistakes there are.
 #
 # ## A report
 #
-# Each value has a **95 % interval**: over many test sets of the same kind, about 95 of 100 such intervals would contain
-# the true value. The article's head was trained for 5 epochs; ours was solved exactly.
+# Each value has a **95 % interval**: other test images of the same kind would give another value, and the interval shows
+# how far it may lie from the true one.
 
 # %%
 from vggnb.evaluate import evaluate, predict_split
@@ -92,17 +90,19 @@ reports["best"]
 # %% [markdown]
 # | metric | what it measures |
 # |---|---|
-# | accuracy | share of images predicted correctly; compare with the column *most frequent class* |
-# | sensitivity | share of the positive class that is found |
-# | specificity | share of the other class that is predicted as such |
-# | balanced accuracy | the mean of these two; a rare class counts as much as a frequent one |
-# | AUC | for one image of each class, how often the positive one gets the higher probability; guessing gets 0.5 |
+# | accuracy | share of images predicted correctly |
+# | sensitivity, recall | share of a class that is found; *sensitivity* is the recall of the **positive** class |
+# | specificity | share of the other, **negative** class that is predicted correctly |
+# | balanced accuracy | mean recall of the classes; a rare class counts as much as a frequent one |
+# | precision, predictive value | how often the prediction of a class is right; this depends on how frequent the class is |
+# | F1, macro F1 | mean of precision and recall (harmonic); its mean over the classes |
+# | AUC | how often an image of the class gets a higher probability of it than another image; guessing gets 0.5 |
 # | average precision | mean precision as the threshold falls; guessing gets the share of positives |
-# | predictive values | how often a positive or a negative prediction is right; this depends on the prevalence |
 # | calibration error | mean distance between confidence and accuracy; 0 is best |
 # | Brier score | mean squared error of the probabilities; 0 is best |
 #
-# The notes below the report state what cannot be concluded from so few images.
+# With two classes, the positive one is the alphabetically last, unless you name another. With more, each class has its
+# recall and precision.
 
 # %%
 from vggnb import figures
@@ -110,92 +110,101 @@ from vggnb import figures
 figures.metric_intervals(reports)
 
 # %% [markdown]
-# The intervals overlap, but both models saw the *same* images. `compare` resamples the same images for both and gives an
-# interval for the difference:
+# The last column is the **baseline**: always predicting the most frequent class. It can exceed both models in a single
+# metric. One that never predicts the positive class raises no false alarm: specificity 1, sensitivity 0. Read the two
+# together.
+#
+# ## Is the difference significant?
+#
+# Overlapping intervals do not answer this, since both models saw the *same* images. `compare` draws the same images for
+# both, again and again, and gives an interval for the difference. If it contains 0, the difference is **not significant**.
 
 # %%
 from vggnb.evaluate import compare
 
 comparison = compare(runs["article"], runs["best"])
-comparison
-
-# %%
 figures.differences(comparison, names=("article", "best"))
 
+# %%
+print(f"{comparison.n} images; accuracy: {comparison.verdict('accuracy')} (first: article, second: best)")
+
 # %% [markdown]
-# If the interval contains 0, the difference is not significant. On the sample no difference is. To tell 85 % from 80 %
-# you need about a thousand images.
+# Few images show only large differences: to tell 85 % from 80 % takes about a thousand.
 #
 # ## Which mistakes?
+#
+# Rows are the true classes, columns the predicted ones.
 
 # %%
-predictions = {name: predict_split(run, "test") for name, run in runs.items()}
-best = predictions["best"]
 figures.confusion_matrix(reports["best"])
-
-# %% [markdown]
-# Rows are the true classes, columns the predicted ones. A missed malignant lesion is worse than a needless visit. The
-# decision threshold (here 0.5) trades one mistake for the other; the ROC curve shows every trade-off.
-
-# %%
-figures.roc_curve({name: (each.labels == 1, each.probabilities[:, 1]) for name, each in predictions.items()})
 
 # %% [markdown]
 # ## Choose a decision threshold
 #
-# Suppose that at least nine of ten malignant lesions should be found. The threshold is chosen on *validation* (here the
-# out-of-fold predictions); compare the sensitivity there with that on test.
+# With two classes, the positive one is predicted from a probability of 0.5 on. If a missed positive costs more than a false
+# alarm, lower this **threshold**. The ROC curve shows every trade-off. (With more classes, the most probable one is
+# predicted; the next figure then shows each class.)
 
 # %%
-chosen = evaluate(runs["best"], "test", sensitivity=0.9, prevalence=0.05)
-print(chosen.operating_point)
-print("on test: sensitivity", chosen.metrics["sensitivity"], " specificity", chosen.metrics["specificity"])
-print("if 5 of 100 have it, a yes is right with", chosen.metrics["ppv"])
-
-# %%
-figures.threshold_curves(best.labels == 1, best.probabilities[:, 1], threshold=chosen.threshold)
+predictions = {name: predict_split(run, "test") for name, run in runs.items()}
+scored = {name: each.binary() for name, each in predictions.items()}
+figures.roc_curve(scored) if two_classes else figures.class_results(reports["best"])
 
 # %% [markdown]
-# The printed predictive value is low because few are positive, so most alarms are false. The balanced test folder hides
-# this.
+# Suppose that nine of ten positives should be found. The threshold is chosen on *validation*, here on the out-of-fold
+# predictions, and checked on test:
+
+# %%
+if two_classes:
+    chosen = evaluate(runs["best"], "test", sensitivity=0.9, prevalence=0.05)
+    print(f"threshold {chosen.threshold:.2f} instead of 0.50")
+    print("on validation: sensitivity", chosen.operating_point.sensitivity)
+    print("on test:       sensitivity", chosen.metrics["sensitivity"], " specificity", chosen.metrics["specificity"])
+    print("if 5 of 100 are positive, a positive prediction is right with", chosen.metrics["ppv"])
+else:
+    print("A decision threshold is for two classes.")
+
+# %%
+figures.threshold_curves(*scored["best"], threshold=chosen.threshold) if two_classes else None
+
+# %% [markdown]
+# The last printed line matters in use. A **prevalence** of 5 in 100 means that most alarms are false, even of a good model.
 #
-# Now move the threshold. Then make a miss cost ten false alarms and find the lowest cost. The predictions are those of
-# *validation*, because choosing on test is trap 2 below. (A saved page shows one sentence instead of the control.)
+# Move the threshold yourself, and make a miss cost ten false alarms. The numbers are those of validation. (A saved page
+# shows one line instead of this control.)
 
 # %%
 from vggnb.widgets import threshold_explorer
 
-threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes)
+threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes) if two_classes else None
 
 # %% [markdown]
 # ## Are the probabilities calibrated?
 #
-# Of the images predicted with probability 0.9, nine of ten predictions should be right. **Temperature scaling** divides
-# the logits by one number, fitted on validation: above 1 it makes the model less confident, below 1 more. It is already
-# applied, and never changes the most probable class.
+# **Calibrated** means: of the predictions with probability 0.9, nine of ten are right. **Temperature scaling** divides the
+# numbers before the softmax by one number, fitted on validation. Above 1 it reduces over-confidence, below 1
+# under-confidence. It is already applied.
 
 # %%
 calibration = runs["best"].calibration()
 print(calibration)
-before = best.uncalibrated(calibration.temperature)
-figures.reliability_diagram({"before": before, "calibrated": best})
+before = predictions["best"].uncalibrated(calibration.temperature)
+figures.reliability_diagram({"before": before, "calibrated": predictions["best"]})
 
 # %% [markdown]
-# The bars at the bottom show how many images each point stands for. Even a perfectly calibrated model would not lie
-# exactly on the diagonal; the report states the error to expect by chance. On the sample the temperature is close to 1,
-# so it changes little.
+# The bars show how many images each point stands for. With few images, even a perfectly calibrated model would not lie
+# exactly on the diagonal; the report states the error to expect by chance.
 #
 # ## Look at the mistakes
 #
-# Look for what they have in common. To improve a recipe, look at the mistakes on validation instead: otherwise you decide
-# on test.
+# What do they have in common? (To improve a recipe, look at those on validation: otherwise test decides.)
 
 # %%
-figures.prediction_gallery(best, manifest)
+figures.prediction_gallery(predictions["best"], manifest)
 
 # %% [markdown]
-# A confident mistake may be a wrong label. This lists the mistakes on *validation* for a spreadsheet; it changes
-# nothing.
+# A confident mistake may be a wrong label. This list for a spreadsheet holds the mistakes on *validation*, most confident
+# first:
 
 # %%
 from vggnb.metrics import relabel_list
@@ -206,9 +215,8 @@ print(*labels_to_check.decode().splitlines()[:4], sep="\n")
 # %% [markdown]
 # ## Trap 1: the shuffled generator
 #
-# > **In the article** the test generator is made without `shuffle=False`, and the default is to shuffle. `evaluate` is not
-# > affected. But a confusion matrix made from `predict`, in shuffled order, and `generator.classes`, in folder order, looks
-# > like chance.
+# > **In the article** the test generator shuffles, which is the default. `evaluate` is not affected. But a confusion matrix
+# > compares `predict`, in shuffled order, with `generator.classes`, in folder order. It looks like chance.
 
 # %%
 from sklearn.metrics import accuracy_score
@@ -219,63 +227,72 @@ in_folder_order = [row.label for row in manifest.of("test")]
 print(f"true accuracy {accuracy:.2f}; compared in the wrong order {accuracy_score(in_folder_order, shuffled):.2f}")
 
 # %% [markdown]
-# Here predicted and true classes are stored together, one row for each image, and every metric and figure is made from
-# that file.
-#
 # ## Trap 2: choosing by the test score
 #
-# > **In the article**, epochs are raised until the *test* accuracy is 85 %. Every decision based on the test score makes
-# > that score too high.
+# > **In the article** epochs are added until the *test* accuracy is 85 %. Every decision based on the test score makes that
+# > score too high.
 #
-# To see by how much, simulate 20 models that are each right in 75 % of cases, test each on 80 images, and report the
-# best:
+# This simulates 20 models that are all right in 75 % of cases, tests each on 80 images, and reports the best:
 
 # %%
 import numpy as np
 
 scores = np.random.default_rng(0).binomial(80, 0.75, size=(10_000, 20)) / 80
-print(f"true accuracy 0.75; the best of 20 on 80 test pictures shows {scores.max(axis=1).mean():.2f} on average")
+print(f"true accuracy 0.75; the best of 20 on 80 test images shows {scores.max(axis=1).mean():.2f} on average")
 
 # %% [markdown]
-# The best score is nine points too high. Decide on validation and use test once.
-#
 # ## All of it on one page
 #
-# `write_report` puts every figure into one HTML file that works offline, with a *model card* beside it. In Colab,
-# download `report.html` from the run's folder on Drive, such as `vggnb/runs/dataset/best`, and open it in your browser.
-# `vggnb report RUN` does the same.
+# `write_report` puts everything into one HTML file that works offline, with a *model card* beside it. In Colab, download it
+# from the folder of the run.
 
 # %%
 from vggnb.report import write_report
 
-page, report = write_report(runs["best"])
-print(page.name, "is smaller than 5 MB:", page.stat().st_size < 5_000_000)
+page, _ = write_report(runs["best"])
 print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise
+# ## Exercises
 #
-# By default the positive class is the alphabetically last. Evaluate the best run again with `positive="benign"`. Which
-# lines change, and why?
+# 1. From `reports["best"].confusion` (rows: true classes): how many test images are predicted wrongly?
+# 2. What is the recall of the first class, to two decimals?
 #
 # <details><summary>Show a solution</summary>
 #
 # ```python
-# print(evaluate(runs["best"], "test", positive=manifest.classes[0]))
+# wrong = reports["best"].confusion.sum() - reports["best"].confusion.trace()
+# recall = reports["best"].confusion[0, 0] / reports["best"].confusion[0].sum()
 # ```
 #
-# Sensitivity and specificity trade places, and so do the two predictive values; average precision is now about the other
-# class. Accuracy, balanced accuracy, AUC, calibration error and Brier score do not depend on the positive class.
+# With two classes, this recall is the specificity in the report: the first class is the negative one.
 # </details>
 
+# %% tags=["check", "hide-input"]
+# @title Run this cell so that check(n) works {"display-mode": "form"}
+from vggnb.exercises import checks
+
+counts = reports["best"].confusion
+check = checks(
+    globals(),
+    wrong=lambda answer: answer == counts.sum() - counts.trace()
+    or ("These are the right ones." if answer == counts.trace() else "The right predictions are on the diagonal."),
+    recall=lambda answer: abs(answer - counts[0, 0] / counts[0].sum()) < 0.006
+    or ("That is the precision." if abs(answer - counts[0, 0] / counts[:, 0].sum()) < 0.006 else "Divide by a row."),
+)
+
 # %%
-# your code here
+wrong = ...
+check(1)
+
+# %%
+recall = ...
+check(2)
 
 # %% [markdown]
 # ## What you can do now
 #
 # You evaluated two models with intervals and a baseline, tested their difference, chose a threshold on validation, checked
-# the calibration, looked at the mistakes and wrote a report, and you know two traps. None of this makes the model a
-# diagnostic device.
+# the calibration, looked at the mistakes and wrote a report. You know two traps.
 #
 # Next: [7. Save: files that come back the same](07_save.ipynb)

@@ -60,6 +60,10 @@ def _canvas(width: float, height: float) -> Axes:
     return ax
 
 
+def _pages(numbers: str) -> str:
+    return f"page{'s' * (',' in numbers)} {numbers}"
+
+
 @styled
 def pipeline() -> Drawing:
     """The steps of the series, and the page of each."""
@@ -70,10 +74,10 @@ def pipeline() -> Drawing:
         _box(ax, (left, 0.3, wide, 1.0), {"VGG-16": FROZEN, "head": TRAINED}.get(what, "white"))
         ax.text(left + wide / 2, 1.1, what, ha="center", va="center", fontsize=11, fontweight="bold")
         ax.text(left + wide / 2, 0.68, detail, ha="center", va="center", fontsize=7.5, linespacing=1.3)
-        ax.text(left + wide / 2, 0.12, f"page {page}", ha="center", va="center", fontsize=9, color=FAINT)
+        ax.text(left + wide / 2, 0.12, _pages(page), ha="center", va="center", fontsize=9, color=FAINT)
         if place:
             _arrow(ax, left - (step - wide), left, 0.8)
-    words = "; ".join(f"{what} (page {page}): {detail}" for what, detail, page in STEPS).replace("\n", " ")
+    words = "; ".join(f"{what} ({_pages(page)}): {detail}" for what, detail, page in STEPS).replace("\n", " ")
     return drawing(ax, f"From left to right: {words}.")
 
 
@@ -162,7 +166,11 @@ def three_squares(image: np.ndarray, *, size: int) -> Drawing:
         ax.imshow(np.asarray(pixels))
         ax.set_title(name, loc="center")
         ax.set_axis_off()
-    lost = 100 * (1 - min(width, height) / max(width, height))
-    text = f"An image of {width} x {height} pixels as a square of {size}: squashed, one side is scaled by "
-    text += f"{max(width, height) / min(width, height):.2f} times as much as the other; cropped, {lost:.0f} % of it "
-    return drawing(axes, f"{text}are lost; padded, {lost:.0f} % of the square are black.", photos=True)
+    text = f"An image of {width} x {height} pixels as a square of {size}"
+    if width == height:
+        return drawing(axes, f"{text}: it is square already, so all three are the same.", photos=True)
+    lost, scale = 100 * (1 - min(width, height) / max(width, height)), max(width, height) / min(width, height)
+    text += (
+        f": squashed, one side shrinks {scale:.2f} times as much as the other; cropped, {lost:.0f} % of it are lost; "
+    )
+    return drawing(axes, f"{text}padded, {lost:.0f} % of the square are black.", photos=True)

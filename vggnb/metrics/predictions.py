@@ -62,6 +62,10 @@ class Predictions:
         probabilities = np.array([[float(p) for p in row[2:]] for row in rows]).reshape(len(rows), len(header) - 2)
         return cls(tuple(row[0] for row in rows), labels, probabilities, tuple(map(tuple, unreadable)))
 
+    def binary(self, positive: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Of two classes: which images are positive, bool (n,), and their probabilities of being so, as figures want."""
+        return self.labels == positive, self.probabilities[:, positive]
+
     def uncalibrated(self, temperature: float) -> "Predictions":
         """The same without temperature scaling by this temperature (`run.calibration().temperature`)."""
         return replace(self, probabilities=at_temperature(self.probabilities, 1 / temperature))
