@@ -51,8 +51,7 @@ from vggnb.train import open_or_train
 
 recipes = {name: Recipe.named(name).with_(image_size=ws.image_size) for name in ("article", "best")}
 manifest = open_manifest(ws, recipes["best"])
-options = {"weights": ws.weights, "store": ws.features, "precision": ws.precision}
-runs = {name: open_or_train(manifest, recipe, ws.runs / name, **options) for name, recipe in recipes.items()}
+runs = {name: open_or_train(manifest, recipe, ws.runs / name, **ws.training) for name, recipe in recipes.items()}
 two_classes = len(manifest.classes) == 2
 print("classes:", *manifest.classes[:10])
 

@@ -63,7 +63,7 @@ class Predictions:
         return cls(tuple(row[0] for row in rows), labels, probabilities, tuple(map(tuple, unreadable)))
 
     def binary(self, positive: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Of two classes: which images are positive, bool (n,), and their probabilities of being so, as figures want."""
+        """Of two classes, as curves take it: which images are positive, bool (n,), and their probabilities."""
         return self.labels == positive, self.probabilities[:, positive]
 
     def uncalibrated(self, temperature: float) -> "Predictions":
