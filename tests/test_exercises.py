@@ -1,5 +1,9 @@
-"""`check(n)`: right, or a hint, whatever the answer is. The pages' own answers are in test_notebooks.py."""
+"""`check(n)`: right, or a hint, whatever the answer is; and the answers to the pages' own exercises."""
 
+from pathlib import Path
+from types import SimpleNamespace as Thing
+
+import jupytext
 import numpy as np
 import pytest
 
@@ -35,3 +39,50 @@ def test_an_answer_is_right_or_gets_a_hint(page, n, words, capsys):
 def test_a_page_that_did_not_run_is_named(capsys):
     checks({"count": 1}, count=lambda answer: answer == missing_name or "")(1)  # noqa: F821
     assert "missing_name is missing: run the page from the top first." in capsys.readouterr().out
+
+
+def cells(**names):
+    return [Thing(path=name, class_name=name) for name, n in names.items() for _ in range(n)]
+
+
+def some_flagged(bundle, paths):
+    return [Thing(out_of_distribution=flag) for flag in [True, None, False, True][: len(paths)]]
+
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+FORTY = {"predict_files": some_flagged, "bundle": None, "manifest": Thing(dataset=Path()), "test": cells(cat=50)}
+ANSWERS = {  # page -> what the exercises use of it, and for each: its variable, right answers, wrong ones with hints
+    "07_save": ({}, [("further", [4], {7: "Leave out the article's", 3: "List the files"})]),
+    "08_predict": (
+        FORTY,
+        [("flagged", [2], {3: "Count the predictions"}), ("confused_with", ["bricks"], {"dots": "Print the classes"})],
+    ),
+    "09_improve": ({}, [("weights", [2_359_808], {2_359_296: "has a bias", 512: "One filter has"})]),
+    "10_explain": ({}, [("accuracy", [0.0, 0.013], {0.5: "on the other class", "low": "not the kind"})]),
+    "11_solar_cells": (
+        {"test": cells(functional=69, defective=31)},
+        [("baseline", [0.69, 0.691], {69: "between 0 and 1", 0.31: "Count the functional"})],
+    ),
+    "12_past_one_machine": (
+        {"alone": Thing(images_per_s=10.0)},
+        [("images", [288_000, 290_000], {80: "by the seconds of eight hours", 4_800: "by the seconds"})],
+    ),
+}
+
+
+@pytest.mark.parametrize("stem", ANSWERS)
+def test_the_exercises_of_a_page_know_right_and_wrong_answers(stem, capsys):
+    names, exercises = ANSWERS[stem]
+    page = jupytext.read(NOTEBOOKS / f"{stem}.py", fmt="py:percent")
+    (source,) = (cell.source for cell in page.cells if "check" in cell.metadata.get("tags", []))
+    namespace = dict(names)
+    exec(source, namespace)
+    for n, (variable, right, wrong) in enumerate(exercises, 1):
+        for answer in right:
+            namespace[variable] = answer
+            namespace["check"](n)
+            assert capsys.readouterr().out == f"Exercise {n}: right.\n", (variable, answer)
+        for answer, hint in wrong.items():
+            namespace[variable] = answer
+            namespace["check"](n)
+            assert hint in (printed := capsys.readouterr().out) and "not yet" in printed, (variable, answer)
