@@ -14,10 +14,11 @@ WAY = (
     "paths staging datasets census metrics device generators weights model features train evaluate save predict share"
 ).split()
 LEAVES = "figures explain report widgets".split()
-ORDER = [*GROUND, *WAY, *LEAVES, "cli", "__main__"]
+ORDER = [*GROUND, *WAY, *LEAVES, "workflow", "cli", "__main__"]
 LEAF_USERS = {  # who may import which leaves
     "report": {"figures", "explain"},
     "widgets": {"figures", "explain"},
+    "workflow": {"report"},
     "cli": {"figures", "explain", "report", "widgets"},
 }
 HEAVY = {"tensorflow", "keras"}

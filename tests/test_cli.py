@@ -230,7 +230,7 @@ def test_a_dataset_that_cannot_be_trained_on_is_refused_in_one_message(vggnb, ow
 
 
 def test_a_run_folder_that_cannot_be_written_to_is_found_before_the_census(vggnb, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "survey", lambda *_: pytest.fail("the census was taken"))
+    monkeypatch.setattr(steps, "opened", lambda *_: pytest.fail("the census was taken"))
     access = os.access  # root may write anywhere
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
     code, out, err = vggnb("train", photos, "--out", tmp_path / "run", *TINY, "--json")

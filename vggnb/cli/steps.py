@@ -11,7 +11,8 @@ from pathlib import Path
 from vggnb.paths import WEIGHTS, Workspace, check_outside, check_writable, open_workspace
 from vggnb.recipe import Recipe
 from vggnb.staging.kinds import TABLES
-from vggnb.storage import VggnbError, make_folder, mendable, read_json
+from vggnb.storage import VggnbError, make_folder, mendable
+from vggnb.workflow import Dataset, is_same, open_dataset, train
 
 CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out fine_tune".split()
 
@@ -69,33 +70,11 @@ def run_folder(path: Path) -> Path:
     return path.parent if is_bundle else path
 
 
-def survey(options, workspace: Workspace):
-    """The census of the workspace's dataset, or of its local copy if it is an archive or on a slow disk."""
-    from vggnb.census import take_census
-    from vggnb.staging import stage_if_remote
-
-    limits = {"max_files": options.max_archive_files} if options.max_archive_files else {}
-    dataset = stage_if_remote(workspace.dataset, workspace.staged, progress=not options.quiet, **limits)
-    return take_census(dataset, cache=workspace.census_file, progress=not options.quiet)
-
-
-def census_text(census, most: int = 20) -> str:
-    """The census and its first skipped files."""
-    lines = [str(census), *(f"skipped {item}" for item in census.skipped[:most])]
-    more = len(census.skipped) - most
-    return "\n".join(lines + [f"... and {more} more: vggnb census --json lists them all."] * (more > 0))
-
-
-def split(options, census, recipe: Recipe):
-    """The manifest; census and split are shown."""
-    from vggnb.census import assign_splits
-
-    note(options, census_text(census))
-    census.check_trainable()
-    manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
-    for sentence in manifest.sentences:
-        note(options, sentence)
-    return manifest
+def opened(options, workspace: Workspace, recipe: Recipe) -> Dataset:
+    """The dataset; census and split are shown."""
+    dataset = open_dataset(workspace, recipe, max_files=options.max_archive_files, progress=not options.quiet)
+    note(options, dataset)
+    return dataset
 
 
 def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
@@ -132,26 +111,16 @@ def weights_of(options, workspace: Workspace) -> str:
     return weights if weights in WEIGHTS else str(Path(weights).expanduser().absolute())
 
 
-def _unfinished_run(runs: Path, manifest, recipe: Recipe, weights: str) -> Path | None:
+def _unfinished_run(runs: Path, dataset: Dataset, weights: str) -> Path | None:
     """The newest run of the same images and choices that has no bundle and is not locked by a process."""
-    from vggnb.census import Manifest
     from vggnb.train.lock import run_lock
-    from vggnb.train.run_files import RUN_FILE
-    from vggnb.train.runs import Run, open_run
-    from vggnb.train.start import check_same
 
-    for folder in sorted(runs.glob(f"{recipe.name}-*"), reverse=True):
-        if (folder / "bundle" / "bundle.json").is_file():
-            continue
-        try:
-            if (folder / RUN_FILE).is_file() and open_run(folder).weights != weights:
-                continue
-            begun = Recipe.from_dict(read_json(folder / "recipe.json"))
-            check_same(Run(folder, begun, Manifest.read(folder / "manifest.csv"), weights, None), manifest, recipe)
-            with run_lock(folder):
-                return folder
-        except VggnbError:
-            continue
+    for folder in sorted(runs.glob(f"{dataset.recipe.name}-*"), reverse=True):
+        has_bundle = (folder / "bundle" / "bundle.json").is_file()
+        with contextlib.suppress(VggnbError):
+            if not has_bundle and is_same(folder, dataset.manifest, dataset.recipe, weights):
+                with run_lock(folder):
+                    return folder
     return None
 
 
@@ -172,23 +141,21 @@ def trained(options):
     _check_outside(options, workspace, options.out)
     start_tensorflow()
     from vggnb.metrics import positive_class
-    from vggnb.train import History, train
+    from vggnb.train import History
 
     unused = [f"--{name.replace('_', '-')}" for name in ("epochs", "learning_rate") if getattr(options, name)]
     if unused and recipe.is_solved_exactly and not recipe.fine_tune:
         note(options, f"{' and '.join(unused)}: no effect, since the head of this recipe is solved exactly.")
-    census = survey(options, workspace)
-    manifest = split(options, census, recipe)
-    positive_class(census.classes, options.positive)  # wrong? better now than after an hour
-    settings = {"store": options.store or workspace.features, "progress": not options.quiet, "fresh": options.fresh}
+    dataset = opened(options, workspace, recipe)
+    positive_class(dataset.manifest.classes, options.positive)  # wrong? better now than after an hour
     weights, out = weights_of(options, workspace), options.out
-    if out is None and not options.fresh and (out := _unfinished_run(workspace.runs, manifest, recipe, weights)):
+    if out is None and not options.fresh and (out := _unfinished_run(workspace.runs, dataset, weights)):
         note(options, f"Continuing the unfinished run in {out}")
     out = make_folder(out) if out else _new_run_folder(workspace.runs, recipe.name)
-    precision = options.precision or workspace.precision
-    run, features = train(manifest, recipe, out, weights=weights, precision=precision, **settings)
+    settings = {"precision": options.precision, "fresh": options.fresh, "progress": not options.quiet}
+    run = train(dataset, out, weights=weights, store=options.store, **settings)
     history = run.history()
-    note(options, f"{run.source}\n{features}\n{run}")
+    note(options, run)
     document = {"run": str(out), "epochs": len(history.rows), "history": list(history.rows)}
     if tuned := run.fine_tuned():
         note(options, f"Fine-tuning: {History(tuple(tuned['history']))}")

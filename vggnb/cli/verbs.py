@@ -3,14 +3,12 @@
 import sys
 
 from vggnb.cli.steps import (
-    census_text,
     note,
+    opened,
     recipe_of,
     run_folder,
     show,
-    split,
     start_tensorflow,
-    survey,
     trained,
     weights_of,
     write,
@@ -18,6 +16,7 @@ from vggnb.cli.steps import (
 from vggnb.folders import shown
 from vggnb.paths import check_no_address, device_words, open_workspace, versions
 from vggnb.storage import VggnbError
+from vggnb.workflow import census_text, survey
 
 
 def paths(options) -> None:
@@ -30,8 +29,14 @@ def paths(options) -> None:
 
 def census(options) -> None:
     """Survey every file of a dataset."""
-    census = survey(options, open_workspace(dataset=options.dataset))
+    census = _survey(options)
     show(options, census.to_dict(), census_text(census))
+
+
+def _survey(options):
+    """The census of the DATASET that was named."""
+    workspace = open_workspace(dataset=options.dataset)
+    return survey(workspace, max_files=options.max_archive_files, progress=not options.quiet)
 
 
 def extract(options) -> None:
@@ -46,7 +51,7 @@ def extract(options) -> None:
     if is_manifest(workspace.dataset):
         manifest = Manifest.read(workspace.dataset)
     else:
-        manifest = split(options, survey(options, workspace), recipe)
+        manifest = opened(options, workspace, recipe).manifest
     features = fill_store(
         manifest,
         recipe,
@@ -105,7 +110,7 @@ def evaluate(options) -> None:
     if options.dataset is None:
         report = evaluate_run(run, **_evaluation(options))
     else:
-        census = survey(options, open_workspace(dataset=options.dataset))
+        census = _survey(options)
         note(options, f"{census_text(census)}\n")
         report = evaluate_folder(run, census, **_evaluation(options))
     if report.operating_point and update_threshold(run, run.folder / "bundle"):

@@ -8,6 +8,7 @@ from safetensors.numpy import load
 
 from vggnb.census import Manifest
 from vggnb.device import keras
+from vggnb.folders import duration, html_table, shown
 from vggnb.metrics.ood import FeatureRanges
 from vggnb.metrics.predictions import Predictions
 from vggnb.metrics.temperature import Calibration
@@ -59,7 +60,7 @@ class History:
         return text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A training's folder and what was decided when it began."""
 
@@ -80,6 +81,25 @@ class Run:
             accuracy = (validation.probabilities.argmax(axis=1) == validation.labels).mean()
             lines.append(f"Validation accuracy {accuracy:.2f}; {str(self.calibration()).rstrip('.')}.")
         return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        facts, validation = self.fine_tuned() or self.training(), self.validation()
+        right = (
+            (validation.probabilities.argmax(axis=1) == validation.labels).mean() if len(validation.labels) else None
+        )
+        seconds = self.training()["timing"]["total_s"]
+        rows = [
+            ("classes", ", ".join(map(shown, self.classes))),
+            ("fitted on", f"{facts['images']} images of {facts['fitted_on']}"),
+            ("validation accuracy", "-" if right is None else f"{right:.2f}, of {len(validation.labels)} images"),
+            ("arithmetic", self.source.precision),
+            ("time", duration(seconds)),
+            ("folder", self.folder),
+        ]
+        return html_table((f"recipe {self.recipe.name}", ""), rows, notes=self.fit_sentences()[1:])
 
     def fit_sentences(self) -> list[str]:
         """What the head was fitted on, and what is called validation."""

@@ -9,6 +9,8 @@ from PIL import Image
 from vggnb import figures, predict
 from vggnb.folders import shown
 from vggnb.images import decode, read_image
+from vggnb.paths import environment
+from vggnb.widgets.colab import Upload
 from vggnb.widgets.panel import Panel, View
 
 MOST_CLASSES = 10  # with a bar
@@ -31,22 +33,31 @@ PAGE = """{% for one in images %}{% if one.error %}<p><b>{{ one.name }}</b>: {{ 
 {% if more %}<p>Heat maps are shown for the first {{ most }} images.</p>{% endif %}"""
 
 
-def try_your_own(bundle, *, hint: str = HINT) -> Panel:
+def try_your_own(model, *, hint: str = HINT) -> Panel | Upload:
     """Upload images and see their ranked classes. Nothing leaves this session and nothing is kept.
 
     Args:
-        bundle: what `save.load_bundle` returns.
+        model: a trained run, or what `save.load_bundle` returns.
         hint: what stands there before anything is uploaded.
     """
+    bundle = model
+    if hasattr(model, "manifest"):  # a run
+        from vggnb.save.saving import bundle_of  # TensorFlow: not before it is needed
+
+        bundle = bundle_of(model)
     threshold = "chosen" if bundle.threshold else None
 
-    def draw(upload) -> View:
-        files = uploaded(upload)
+    def show(files: list[tuple[str, bytes]]) -> View:
         if not files:
             return View(hint)
         predictions = predict.predict_images(bundle, files, threshold=threshold)
         return View("\n".join(map(str, predictions)), html=_html(bundle, files, predictions))
 
+    def draw(upload) -> View:
+        return show(uploaded(upload))
+
+    if environment() == "colab":
+        return Upload(show)
     return Panel(draw, upload=ipywidgets.FileUpload(accept="image/*", multiple=True))
 
 

@@ -1,0 +1,234 @@
+"""The whole job in four calls, which the quickstart and `vggnb run` share: open, train, evaluate, take home.
+
+The third is `evaluate.evaluate`. What needs TensorFlow is imported when it is called.
+"""
+
+import importlib.util
+import itertools
+import os
+import zipfile
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vggnb import colab
+from vggnb.census import Census, Manifest, assign_splits, take_census
+from vggnb.folders import counted, html_table, shown
+from vggnb.paths import SPLITS, Workspace, environment
+from vggnb.recipe import Recipe
+from vggnb.staging import stage_if_remote
+from vggnb.storage import VggnbError, read_json, replacing
+
+if TYPE_CHECKING:
+    from vggnb.train import Run
+
+MOST = 20  # skipped files in the text
+MOST_IN_TABLE = 5  # and below the table in a notebook
+
+
+@dataclass(frozen=True, repr=False)
+class Dataset:
+    """What a training begins with: every image with its split, what is wrong with the others, and the recipe."""
+
+    workspace: Workspace
+    recipe: Recipe
+    census: Census
+    manifest: Manifest
+
+    def __str__(self) -> str:
+        return "\n".join([census_text(self.census), *self.manifest.sentences])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: images by class and split, then what should be looked at."""
+        counts, census = self.manifest.counts(), self.census
+        rows = [(name, *(found := [counts[split][name] for split in SPLITS]), sum(found)) for name in census.classes]
+        rows.append(("total", *(sum(counts[split].values()) for split in SPLITS), len(self.manifest.rows)))
+        title = f"{self.workspace.runs.name}: {counted(len(census.rows), 'image')} in {len(census.classes)} classes"
+        skipped = [f"{item}" for item in census.skipped[:MOST_IN_TABLE]]
+        more = len(census.skipped) - MOST_IN_TABLE
+        notes = [f"{counted(len(census.skipped), 'file')} skipped:", *skipped] if skipped else []
+        notes += [f"and {more} more: print(dataset) lists them"] * (more > 0)
+        notes += [*map(str, [*census.conflicts, *census.leaks][:MOST_IN_TABLE]), *census.warnings]
+        return html_table(("class", *SPLITS, "total"), rows, title=title, notes=[*notes, *self.manifest.sentences])
+
+
+def census_text(census: Census) -> str:
+    """The census and its first skipped files."""
+    lines = [str(census), *(f"skipped {item}" for item in census.skipped[:MOST])]
+    more = len(census.skipped) - MOST
+    return "\n".join(lines + [f"... and {more} more: vggnb census --json lists them all."] * (more > 0))
+
+
+def survey(workspace: Workspace, *, max_files: int | None = None, progress: bool = True) -> Census:
+    """The census of the workspace's dataset, or of its local copy if it is an archive or on a slow disk.
+
+    Args:
+        max_files: most files that an archive may hold.
+    """
+    limits = {"max_files": max_files} if max_files else {}
+    dataset = stage_if_remote(workspace.dataset, workspace.staged, progress=progress, **limits)
+    return take_census(dataset, cache=workspace.census_file, progress=progress)
+
+
+def open_dataset(
+    workspace: Workspace, recipe: Recipe | None = None, *, max_files: int | None = None, progress: bool = True
+) -> Dataset:
+    """Look at every file of the workspace's dataset and give each image a split.
+
+    Args:
+        recipe: its seed and validation share decide the split; default `Recipe.best()` at the workspace's image size.
+        max_files: most files that an archive may hold.
+
+    Raises:
+        VggnbError: there is nothing to train on; what was found is printed first.
+    """
+    recipe = recipe or Recipe.best().with_(image_size=workspace.image_size)
+    census = survey(workspace, max_files=max_files, progress=progress)
+    try:
+        manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
+    except VggnbError:
+        print(census_text(census))
+        raise
+    return Dataset(workspace, recipe, census, manifest)
+
+
+def train(
+    dataset: Dataset,
+    folder: Path | None = None,
+    *,
+    weights: str | None = None,
+    store: Path | None = None,
+    precision: str | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+    **choices,
+) -> "Run":
+    """Train on a dataset: features once, the head, and fine-tuning if the recipe has it.
+
+    Args:
+        folder: of the run. By default the one in `workspace.runs` that was trained with the same images and choices,
+            which is opened and not trained again; if there is none, a new one.
+        weights, store, precision: by default the workspace's.
+        fresh: train again.
+        choices: of the recipe, such as `class_weights=True`; see `Recipe.with_`.
+
+    Raises:
+        VggnbError: as for `train.train`.
+    """
+    from vggnb.train import open_run
+    from vggnb.train import train as train_run
+
+    workspace, recipe = dataset.workspace, dataset.recipe.with_(**choices)
+    weights = weights or workspace.weights
+    if folder is None:
+        folder = _folder_for(workspace.runs, dataset.manifest, recipe, weights)
+        if not fresh and (folder / "run.json").is_file() and (run := open_run(folder)).is_trained():
+            print(f"Trained before, with the same images and choices: the run '{folder.name}' is opened.")
+            return run
+    run, features = train_run(
+        dataset.manifest,
+        recipe,
+        folder,
+        weights=weights,
+        store=store or workspace.features,
+        precision=precision or workspace.precision,
+        progress=progress,
+        fresh=fresh,
+    )
+    print(f"{run.source}\n{features}")
+    return run
+
+
+def _folder_for(runs: Path, manifest: Manifest, recipe: Recipe, weights: str) -> Path:
+    """The first of best, best-2, ... that is absent or was begun with these images and choices."""
+    for number in itertools.count(1):
+        folder = runs / (f"{recipe.name}-{number}" if number > 1 else recipe.name)
+        if not folder.exists() or is_same(folder, manifest, recipe, weights):
+            return folder
+
+
+def is_same(folder: Path, manifest: Manifest, recipe: Recipe, weights: str) -> bool:
+    """Whether the run in a folder, finished or not, was begun with these images and choices."""
+    from vggnb.train import Run, open_run
+    from vggnb.train.start import check_same
+
+    try:
+        if (folder / "run.json").is_file() and open_run(folder).weights != weights:
+            return False
+        begun = Recipe.from_dict(read_json(folder / "recipe.json"))
+        check_same(Run(folder, begun, Manifest.read(folder / "manifest.csv"), weights, None), manifest, recipe)
+    except VggnbError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, repr=False)
+class Results:
+    """Files to keep; in Colab they were sent to the user's computer."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{path.name:<28} {path.stat().st_size / 1e6:7.1f} MB  {path}" for path in self.files]
+        return "\n".join([*lines, *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from markupsafe import Markup
+
+        rows = []
+        for path in self.files:
+            inside, name = path.is_relative_to(Path.cwd()), escape(shown(path.name))
+            link = (
+                f'<a href="{escape(path.relative_to(Path.cwd()).as_posix())}" download>{name}</a>' if inside else name
+            )
+            rows.append((Markup(link), f"{path.stat().st_size / 1e6:.1f} MB", path.parent))  # noqa: S704  escaped above
+        return html_table(("file", "size", "folder"), rows, notes=self.notes)
+
+
+def take_home(run: "Run", *, progress: bool = True) -> Results:
+    """Write what is worth keeping of a run beside it: report.html, and a .zip of the bundle with its web page.
+
+    In Colab the browser downloads both; elsewhere they are listed with their folder.
+
+    Raises:
+        VggnbError: as for `write_report` and `save_bundle`.
+    """
+    from vggnb.report import write_report
+    from vggnb.save import save_bundle, update_threshold
+
+    report, _ = write_report(run, progress=progress)
+    bundle, notes = run.folder / "bundle", []
+    if not update_threshold(run, bundle):
+        save_bundle(run, bundle, formats="keras")
+    folders = {"bundle": bundle}
+    if importlib.util.find_spec("vggnb.share"):
+        from vggnb.share import share_page
+
+        try:
+            share_page(run.folder, run.folder / "page", single_file=True, progress=progress)
+            folders["page"] = run.folder / "page"
+        except VggnbError as error:
+            notes.append(f"Without the web page: {error.what}")
+    name = read_json(bundle / "bundle.json")["name"]
+    archive = _zipped(folders, run.folder / f"{name}-model.zip", name)
+    files = (report, archive)
+    if environment() == "colab":
+        for path in files:
+            colab.download(path)
+        notes.append("Your browser downloads both; allow it to download several files.")
+    return Results(files, tuple(notes))
+
+
+def _zipped(folders: dict[str, Path], archive: Path, name: str) -> Path:
+    """A .zip of folders, each under its key; weights do not get smaller by compression."""
+    with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
+        for key, folder in folders.items():
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                packed.write(path, os.path.join(f"{name}-model", key, path.relative_to(folder)))
+    return archive
