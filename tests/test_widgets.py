@@ -281,7 +281,7 @@ def test_the_app_is_served_on_this_machine_only_and_leaves_nothing_behind(best_r
 
     def launch(arguments):
         page = Path(arguments[0])
-        assert json.loads(page.read_text())["cells"][0]["source"] == app.CELL
+        assert "".join(json.loads(page.read_text())["cells"][0]["source"]) == app.CELL
         started.append((page, arguments))
 
     voila = ModuleType("voila.app")

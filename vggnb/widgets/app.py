@@ -4,7 +4,6 @@ The page is a notebook of one cell in a temporary folder. Uploads stay in the ke
 """
 
 import importlib.util
-import json
 import os
 import socket
 import tempfile
@@ -34,12 +33,15 @@ def serve(run: Path, *, port: int = 8866, tell: Callable[[str], object] = print)
     """
     check(run, port)
     prepare(run)
+    import nbformat
     from voila.app import Voila
 
     os.environ |= {RUN: str(Path(run).resolve()), "PYTHONPATH": python_path(), "JUPYTER_PREFER_ENV_PATH": "1"}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(CELL)]
     with tempfile.TemporaryDirectory(prefix="vggnb-app-") as folder:
         page = Path(folder) / "app.ipynb"
-        page.write_text(json.dumps(_notebook()), "utf-8")
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), page)
         options = ["--no-browser", f"--Voila.ip={HOST}", f"--port={port}", "--Voila.port_retries=0"]
         options += [f"--Voila.tornado_settings={{'websocket_max_message_size': {MOST_UPLOADED}}}"]
         tell(f"Open http://{HOST}:{port}/ in a browser on this machine. Ctrl+C ends it.")
@@ -69,7 +71,7 @@ def prepare(run: Path) -> tuple:
     from vggnb.train import open_run
 
     run = open_run(run)
-    bundle = open_or_save(run)
+    bundle = open_or_save(run, run.folder / "bundle", name=run.manifest.dataset.name)
     try:
         return run, bundle, predict_split(run, "validation", progress=False)
     except VggnbError as error:
@@ -99,9 +101,3 @@ def show() -> None:
 def _words(words: object, tag: str = "p"):
     """Text of the page, escaped."""
     return ipywidgets.HTML(f"<{tag}>{escape(shown(str(words)))}</{tag}>")
-
-
-def _notebook() -> dict:
-    cell = {"cell_type": "code", "id": "app", "metadata": {}, "execution_count": None, "outputs": [], "source": CELL}
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [cell]}

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from html import escape
 from types import SimpleNamespace
 
-import ipywidgets
 import numpy as np
+from ipywidgets import BoundedIntText, Dropdown, FloatSlider
 
 from vggnb import figures
 from vggnb.census.layout import UNSPLIT
 from vggnb.folders import counted, shown
+from vggnb.metrics import positive_class, predicted_classes
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
 from vggnb.widgets.panel import Panel, View
@@ -48,10 +49,10 @@ def dataset_browser(data) -> Panel:
     found = [("all images", None), *((f"{flag} ({len(paths)})", flag) for flag, paths in flags.items() if paths)]
     return Panel(
         draw,
-        split=ipywidgets.Dropdown(options=splits, description="split"),
-        class_name=ipywidgets.Dropdown(options=classes, description="class"),
-        flag=ipywidgets.Dropdown(options=found, description="flag"),
-        page=ipywidgets.BoundedIntText(value=1, min=1, max=math.ceil(len(data.rows) / PAGE), description="page"),
+        split=Dropdown(options=splits, description="split"),
+        class_name=Dropdown(options=classes, description="class"),
+        flag=Dropdown(options=found, description="flag"),
+        page=BoundedIntText(value=1, min=1, max=math.ceil(len(data.rows) / PAGE), description="page"),
     )
 
 
@@ -63,23 +64,22 @@ def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
     """
     from vggnb.generators import epoch_order, flip_rotate, read_row  # TensorFlow: not before it is needed
 
-    members = manifest.of(split)
+    members, size = manifest.of(split), recipe.batch_size
     if not members:
         raise VggnbError(f"There are no images in {split}.", manifest.dataset, "See the census for the reasons.")
-    batches = math.ceil(len(members) / recipe.batch_size)
-    choices = (*TRANSFORMS, "random flips and rotations")
+    batches, choices = math.ceil(len(members) / size), (*TRANSFORMS, "random flips and rotations")
 
     def draw(epoch: int, batch: int, transform: int) -> View:
         order = epoch_order(len(members), seed=recipe.seed, epoch=epoch - 1)
-        rows = [members[k] for k in order[(batch - 1) * recipe.batch_size : batch * recipe.batch_size]]
-        random = np.random.default_rng([recipe.seed, epoch, batch]).integers(len(TRANSFORMS), size=len(rows))
+        rows = [members[k] for k in order[(batch - 1) * size : batch * size]]
+        random = np.random.default_rng([recipe.seed, epoch, batch]).integers(RANDOM, size=len(rows))
         images, labels = [], []
-        for row, by_chance in zip(rows, random, strict=True):
+        for row, by_chance in zip(rows, random.tolist(), strict=True):
             try:
                 pixels = read_row(manifest, row, recipe)
             except (VggnbError, OSError):
                 continue
-            images.append(flip_rotate(pixels[None], int(by_chance) if transform == RANDOM else transform)[0])
+            images.append(flip_rotate(pixels[None], by_chance if transform == RANDOM else transform)[0])
             labels.append(row.label)
         counts = ", ".join(f"{shown(name)} {labels.count(label)}" for label, name in enumerate(manifest.classes))
         text = f"epoch {epoch}, batch {batch} of {batches}, {choices[transform]}: "
@@ -88,12 +88,13 @@ def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
         grid = figures.batch_grid(np.stack(images), np.array(labels), manifest.classes).image() if images else b""
         return View(text, grid)
 
-    options = [(words, number) for number, words in enumerate(choices)]
     return Panel(
         draw,
-        epoch=ipywidgets.BoundedIntText(value=1, min=1, max=9999, description="epoch"),
-        batch=ipywidgets.BoundedIntText(value=1, min=1, max=batches, description="batch"),
-        transform=ipywidgets.Dropdown(options=options, value=0, description="transform"),
+        epoch=BoundedIntText(value=1, min=1, max=9999, description="epoch"),
+        batch=BoundedIntText(value=1, min=1, max=batches, description="batch"),
+        transform=Dropdown(
+            options=list(zip(choices, range(RANDOM + 1), strict=True)), value=0, description="transform"
+        ),
     )
 
 
@@ -109,33 +110,28 @@ def threshold_explorer(predictions, classes: Sequence[str], positive: str | None
     Raises:
         VggnbError: not two classes, or no such class.
     """
-    if len(classes) != 2:
+    if (positive := positive_class(classes, positive)) is None:
         remedy = "For more classes see figures.confusion_matrix(report)."
         raise VggnbError(f"A threshold separates two classes; here are {len(classes)}.", "classes", remedy)
-    positive = positive or sorted(classes)[-1]
-    if positive not in classes:
-        raise VggnbError(f"'{positive}' is not a class.", "positive", f"Use one of: {', '.join(classes)}.")
-    p = list(classes).index(positive)
-    truth, scores = np.asarray(predictions.labels) == p, np.asarray(predictions.probabilities)[:, p]
+    p, labels, probabilities = list(classes).index(positive), predictions.labels, predictions.probabilities
 
     def draw(threshold: float, cost: float) -> View:
-        predicted = scores >= threshold
-        counts = np.array([[np.sum((truth == i) & (predicted == j)) for j in (False, True)] for i in (False, True)])
-        (tn, fp), (fn, tp) = counts.tolist()
+        confusion = np.zeros((2, 2), int)
+        np.add.at(confusion, (labels, predicted_classes(probabilities, p, threshold)), 1)
+        (tn, fp), (fn, tp) = (confusion if p else confusion[::-1, ::-1]).tolist()
         parts = [f"{shown(positive)} is predicted from probability {threshold:.2f}"]
         for name, hits, total in (("sensitivity", tp, fn + tp), ("specificity", tn, tn + fp)):
             parts.append(f"{name} {f'{hits / total:.2f}' if total else '-'} ({hits} of {total})")
         parts.append(f"{fn} missed, {counted(fp, 'false alarm')}")
         parts.append(f"cost {cost * fn + fp:g} if a miss costs {cost:g} times a false alarm")
-        confusion = counts if p else counts[::-1, ::-1]
         report = SimpleNamespace(confusion=confusion, classes=tuple(classes))
-        image = figures.operating_point(report, (truth, scores), threshold=threshold).image()
+        image = figures.operating_point(report, (labels == p, probabilities[:, p]), threshold=threshold).image()
         first, *others = map(escape, parts)
         return View("; ".join(parts) + ".", image, "<br>".join((f"<b>{first}</b>", *others)))
 
     slider = {"continuous_update": False}
     return Panel(
         draw,
-        threshold=ipywidgets.FloatSlider(value=0.5, min=0.0, max=1.0, step=0.01, description="threshold", **slider),
-        cost=ipywidgets.FloatSlider(value=1.0, min=1.0, max=50.0, step=1.0, description="cost of a miss", **slider),
+        threshold=FloatSlider(value=0.5, min=0.0, max=1.0, step=0.01, description="threshold", **slider),
+        cost=FloatSlider(value=1.0, min=1.0, max=50.0, step=1.0, description="cost of a miss", **slider),
     )

@@ -10,6 +10,7 @@ from vggnb.folders import duration
 from vggnb.widgets.panel import display_view
 
 CURVE_SHARE = 0.1  # drawing takes at most about this share of the training's time
+SHOWN = {"loss": "loss", "accuracy": "accuracy", "val_accuracy": "validation accuracy"}
 
 
 class TrainingProgress:
@@ -42,11 +43,9 @@ class TrainingProgress:
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         """Show the epoch's numbers and the time left; from time to time, draw the curves."""
-        self.first = epoch if not self.rows else self.first
-        self.done = epoch + 1
+        self.first, self.done = self.first if self.rows else epoch, epoch + 1
         self.rows.append({"epoch": self.done, **(logs or {})})
-        numbers = {"loss": "loss", "accuracy": "accuracy", "val_accuracy": "validation accuracy"}
-        parts = [f"{words} {logs[name]:.2f}" for name, words in numbers.items() if name in (logs or {})]
+        parts = [f"{words} {self.rows[-1][name]:.2f}" for name, words in SHOWN.items() if name in self.rows[-1]]
         self.line = ", ".join([f"epoch {self.done} of {self.epochs}", *parts])
         left = (time.monotonic() - self.start) / (self.done - self.first) * (self.epochs - self.done)
         self.bar.value, self.words.value = self.done, f"{self.line}, {duration(left)} left"
@@ -61,9 +60,8 @@ class TrainingProgress:
 
     def _draw(self) -> None:
         """The curves so far."""
-        if len(self.rows) < 2 or not {"loss", "accuracy"} <= self.rows[0].keys():
-            return
-        start = time.monotonic()
-        self.image.value = figures.learning_curves(SimpleNamespace(rows=self.rows)).image()
-        self.image.layout.display = None
-        self.next_s = time.monotonic() + max(0.5, (time.monotonic() - start) / CURVE_SHARE)
+        if len(self.rows) > 1 and {"loss", "accuracy"} <= self.rows[0].keys():
+            start = time.monotonic()
+            self.image.value = figures.learning_curves(SimpleNamespace(rows=self.rows)).image()
+            self.image.layout.display = None
+            self.next_s = time.monotonic() + max(0.5, (time.monotonic() - start) / CURVE_SHARE)

@@ -71,17 +71,20 @@ def _html(bundle, files, predictions) -> str:
     """All predictions, the first MOST_MAPS with a heat map; every name is escaped."""
     from jinja2 import Environment
 
-    images, readable = [], 0
+    images, maps = [], MOST_MAPS
     for (name, data), one in zip(files, predictions, strict=True):
-        image = {"name": shown(name), "error": one.error, "out_of_distribution": one.out_of_distribution}
+        images.append({"name": shown(name), "error": one.error, "out_of_distribution": one.out_of_distribution})
         if not one.error:
-            readable += 1
-            image["thumbnail"] = _thumbnail(data)
-            image["classes"] = [(shown(kind), p) for kind, p in list(one.probabilities.items())[:MOST_CLASSES]]
-            image["heat"] = _heat_map(bundle, data, one) if readable <= MOST_MAPS else None
-        images.append(image)
+            small = io.BytesIO()
+            image = Image.fromarray(decode(data, enough=SMALL).pixels)  # the uploaded bytes never reach the page
+            image.thumbnail((SMALL, SMALL))
+            image.save(small, "JPEG", quality=80)
+            classes = [(shown(kind), p) for kind, p in list(one.probabilities.items())[:MOST_CLASSES]]
+            heat = _heat_map(bundle, data, one) if maps > 0 else None
+            images[-1] |= {"thumbnail": _address(small.getvalue()), "classes": classes, "heat": heat}
+            maps -= 1
     rule = next((str(one.rule) for one in predictions if not one.error), "")
-    words = {"rule": rule, "warning": OUT_OF_DISTRIBUTION, "more": readable > MOST_MAPS, "most": MOST_MAPS}
+    words = {"rule": rule, "warning": OUT_OF_DISTRIBUTION, "more": maps < 0, "most": MOST_MAPS}
     return Environment(autoescape=True).from_string(PAGE).render(images=images, **words)
 
 
@@ -94,14 +97,6 @@ def _heat_map(bundle, data: bytes, prediction) -> tuple[str, str]:
     heat = grad_cam(bundle.model, pixels, class_index=bundle.classes.index(name))
     drawing = figures.heatmap_overlay(pixels, {f"for {name}": heat})
     return _address(drawing.image()), drawing.sentence
-
-
-def _thumbnail(data: bytes) -> str:
-    """A small copy of the decoded image; the uploaded bytes themselves never reach the page."""
-    image, small = Image.fromarray(decode(data, enough=SMALL).pixels), io.BytesIO()
-    image.thumbnail((SMALL, SMALL))
-    image.save(small, "JPEG", quality=80)
-    return _address(small.getvalue())
 
 
 def _address(jpeg: bytes) -> str:
