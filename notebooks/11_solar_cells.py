@@ -116,13 +116,13 @@ figures.metric_intervals(reports)
 figures.confusion_matrix(reports["best"])
 
 # %% [markdown]
-# A model that never finds a defect already has an accuracy of about 0.69. Balanced accuracy and AUC do not reward this:
-# they would be 0.5.
+# A model that never finds a defect has an accuracy of 0.69. Its balanced accuracy and its AUC are 0.5, so they show what
+# accuracy hides.
 #
 # ## Beside the published result
 #
 # The authors report an accuracy of 82.44 % for an SVM on hand-made features and 88.42 % for a VGG-19 fine-tuned on a GPU
-# (arXiv 1807.02894). These are the results of our recipes on all images:
+# (arXiv 1807.02894). The table adds the results of our recipes on all images:
 
 # %%
 from vggnb.datasets import full_results
@@ -130,8 +130,8 @@ from vggnb.datasets import full_results
 full_results()
 
 # %% [markdown]
-# Read the rows beside each other, not against each other: the authors used another split. The fourth column leaves out
-# test images that have a near-duplicate in train.
+# The authors used another split, so the rows stand beside each other, not against each other. The fourth column leaves
+# out test images that have a near-duplicate in train.
 #
 # ## Near-duplicates
 #
@@ -147,10 +147,11 @@ print(f"Accuracy on all test images: {reports['best'].metrics['accuracy']}")
 print(f"Accuracy without these:      {without.metrics['accuracy']}")
 
 # %% [markdown]
-# The published kind of split has this leak. A split by module would avoid it, but the dataset does not contain the
-# module of a cell.
+# A split by module would avoid this leak, but the dataset does not state the module of a cell.
 #
 # ## Are the probabilities right?
+#
+# The cost rule below needs calibrated probabilities. Compare the points with the diagonal:
 
 # %%
 from vggnb.evaluate import predict_split
@@ -159,8 +160,7 @@ predictions = predict_split(runs["best"], "test")
 figures.reliability_diagram(predictions)
 
 # %% [markdown]
-# Points on the diagonal mean that the probabilities are right on average. That matters next, because a threshold on
-# wrong probabilities has no meaning.
+# With few images a point, even perfectly calibrated probabilities would not lie exactly on the diagonal.
 #
 # ## If a missed defect is expensive
 #
@@ -174,12 +174,12 @@ for name in ("sensitivity", "specificity", "accuracy"):
     print(f"{name}: {reports['best'].metrics[name]} at 0.5, now {report.metrics[name]}")
 
 # %% [markdown]
-# More defects are found, and more functional cells are inspected for nothing. Accuracy falls, and the decision is
-# better all the same.
+# More defects are found, and more functional cells are inspected for nothing. If misses are that expensive, this is the
+# better decision even if accuracy falls.
 #
 # ## Where is the evidence?
 #
-# Grad-CAM on the defective test cell with the highest predicted probability. Is the heat on the dark crack?
+# Grad-CAM on the defective test cell with the highest probability. Is the heat on the broken, dark parts?
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.explain import grad_cam

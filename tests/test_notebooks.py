@@ -212,13 +212,13 @@ def test_page(stem):
 
 
 def test_no_image_of_the_solar_cells_is_committed(good):
-    """Their licence is not ours. Of charts, which are PNG, the text says that they are figures."""
+    """Their licence is not ours. Charts are PNG, with the text "[figure]"."""
 
     def images(notebook):
         outputs = [
             out for cell in notebook.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})
         ]
-        photos = [out for out in outputs if not out.data.get("text/plain", "").startswith("[a figure")]
+        photos = [out for out in outputs if not out.data.get("text/plain", "").startswith("[figure]")]
         return [cell.id for cell in notebook.cells if build.holds_images(cell)] + photos
 
     page = load(NOTEBOOKS / f"{build.WITHOUT_IMAGES}.ipynb")
