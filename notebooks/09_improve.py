@@ -115,7 +115,7 @@ print(runs["augmented"].fine_tuning())
 # %%
 fast = augmented.with_(fine_tune_rate=10 * augmented.fine_tune_rate)
 runs["ten times the rate"] = open_or_train(manifest, fast, ws.runs / "fast", **ws.training)
-figures.learning_curves({name: run.fine_tuning() for name, run in runs.items()})
+figures.learning_curves({name: runs[name].fine_tuning() for name in list(runs)[1:]})
 
 # %% [markdown]
 # Epoch 0 is the head alone. Does the validation loss end below its start, and how far above the training loss? A loss
@@ -130,13 +130,13 @@ from vggnb.evaluate import compare
 
 metrics = ("accuracy", "auc" if len(manifest.classes) == 2 else "auc_ovr", "brier")
 names = list(runs)
-for before, after in zip(names, names[1:]):
-    gain = compare(runs[before], runs[after], "validation", progress=False)
-    print(f"{after} minus {before}, {gain.n} images")
+for pair in zip(names, names[1:]):
+    gain = compare(runs[pair[0]], runs[pair[1]], "validation", progress=False)
+    print(f"{pair[1]} minus {pair[0]}, {gain.n} images")
     for metric in metrics:
         one = gain.differences[metric]
         interval = f"({one.low:+.3f} to {one.high:+.3f})"
-        print(f"  {metric:<9} {one.value:+.3f} {interval} {gain.verdict(metric)}")
+        print(f"  {metric:<9} {one.value:+.3f} {interval} {gain.verdict(metric, pair)}")
 
 # %% [markdown]
 # For the Brier score, lower is better. If an interval contains 0, the difference is not significant: these images do not
@@ -156,6 +156,8 @@ better = [metric for metric in metrics if final.verdict(metric) == "the second i
 print("The augmented model is significantly better in:", ", ".join(better) or "no metric")
 
 # %% [markdown]
+# If sensitivity rises while specificity falls, or the reverse, that is not a gain: a threshold can do it, too.
+#
 # Fine-tuning costs many times more than the head. Keep it if the gain is significant and large enough to matter. It gains
 # more with thousands of images, and with images that differ from ImageNet's.
 #

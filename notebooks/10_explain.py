@@ -71,7 +71,8 @@ print(f"The image belongs to {row.class_name}.")
 figures.heatmap_overlay(image, class_maps(bundle.model, image, bundle.classes))
 
 # %% [markdown]
-# Each map is scaled by its own maximum: the maps do not show which class has more evidence.
+# Each map is scaled by its own maximum, so the maps do not show which class has more evidence. A map without heat means
+# that there is none.
 #
 # ## A second method
 #
@@ -118,7 +119,7 @@ some = read_rows(manifest, rows[:: len(rows) // 25 + 1], recipe)
 heats = {name: grad_cam(model, some, class_index=1) for name, model in models.items()}
 for name in heats:
     mean = np.mean([similarity(*pair) for pair in zip(heats["trained"], heats[name])])
-    print(f"{name:<10} mean similarity {mean:.2f}")
+    print(f"{name:<10} similarity {mean:.2f}")
 
 # %% [markdown]
 # The similarity must be far below 1. Near 1, the map would be worthless, however well it fits the object.
@@ -150,8 +151,8 @@ for name, folder in (("with stickers", marked.dataset), ("without", sample())):
 # **Perfect on its own test images, and useless without stickers.** The number misleads because the test images have the
 # same flaw as the training images.
 #
-# Would a heat map have shown this? In how many benign images is the hottest place on the sticker? For comparison, count
-# the same for a model trained without stickers:
+# Would a heat map have shown this? Count the benign images in which the hottest place is on the sticker, for this model
+# and for one trained without stickers:
 
 # %%
 plain = assign_splits(take_census(sample(), progress=False))
@@ -162,7 +163,7 @@ with_sticker, original = (
     for data in (marked, plain)
 )
 places = (with_sticker != original).any(axis=3)
-print(f"The sticker covers {places.mean():.0%} of an image.")
+print(f"The sticker covers {100 * places.mean():.0f} % of an image.")
 
 # %%
 from vggnb.explain import hottest_inside
@@ -181,8 +182,9 @@ maps["occlusion"] = occlusion(shortcut, image, class_index=0)
 figures.heatmap_overlay(image, maps)
 
 # %% [markdown]
-# The model with the shortcut points to the sticker far more often. A map belongs to one layer: block 3 has a finer map,
-# and colours are detected early. Try more than one layer and more than one image.
+# Compare the two models in each layer. Only a clear difference shows the shortcut: the sticker is unusual for both, and a
+# coarse map can be hot there for either. Block 3 has a finer map, and colours are detected early. So look at more than
+# one layer, and at many images.
 #
 # ## The map of a mistake
 #

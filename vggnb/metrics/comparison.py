@@ -25,12 +25,12 @@ class Comparison:
     only_second: int
     differences: dict[str, Interval]
 
-    def verdict(self, metric: str) -> str:
+    def verdict(self, metric: str, names: tuple[str, str] = ("the first", "the second")) -> str:
         """Which of the two is better, if the interval tells."""
         one, sign = self.differences[metric], -1 if metric in LOWER_IS_BETTER else 1
         if one.low <= 0 <= one.high:
             return "not significant"
-        return "the second is better" if sign * one.value > 0 else "the first is better"
+        return f"{names[sign * one.value > 0]} is better"
 
     def summary(self) -> str:
         """On how many images the two differ."""
