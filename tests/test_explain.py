@@ -225,69 +225,38 @@ def stickers(tmp_path_factory, survey):
     return run, run.classifier(), images, (images == (0, 158, 115)).all(axis=3), folder
 
 
-@pytest.fixture(scope="module")
-def loaded(stickers):
-    """The model of the bundle of that run."""
-    run, *_, folder = stickers
-    save_bundle(run, folder / "bundle", formats=["weights"])
-    return load_bundle(folder / "bundle").model
-
-
 COARSE = functools.partial(occlusion, patch=24, stride=12)
 FINE = functools.partial(grad_cam, layer="block2_conv2")  # a colour is told early in the network
 
 
-@pytest.fixture(scope="module")
-def maps(stickers):
-    """Of the images with a sticker, for their class: by Grad-CAM and by occlusion."""
-    _, model, images, *_ = stickers
-    return {
-        "cam": FINE(model, images, class_index=1),
-        "cover": np.stack([COARSE(model, image, class_index=1) for image in images]),
-    }
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["cam", "cover"])
-def test_a_fine_tuned_vgg16_shows_the_sticker_that_it_learned(stickers, maps, kind):
+def test_a_fine_tuned_vgg16_shows_the_sticker_that_it_learned(stickers):
     _, model, images, places, _ = stickers
     assert (model.predict_on_batch(images.astype(np.float32)).argmax(axis=1) == 1).all()
-    shares = [share_of_heat(heat, place) / place.mean() for heat, place in zip(maps[kind], places, strict=True)]
-    assert np.median(shares) > 3
-
-
-@pytest.mark.slow
-def test_the_loaded_bundle_gives_the_maps_of_the_run(stickers, loaded, maps):
-    _, model, images, *_ = stickers
-    for class_index in (0, 1):
-        ours, theirs = (grad_cam(one, images, class_index=class_index) for one in (model, loaded))
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    np.testing.assert_allclose(COARSE(loaded, images[0], class_index=1), maps["cover"][0], atol=1e-4)
-
-
-@pytest.mark.slow
-def test_the_copy_that_is_explained_is_the_same_model(stickers):
-    """Standardisation included: Keras's clone of Normalization loses it, and the maps were of another model."""
-    _, model, images, *_ = stickers
-    copy = shuffled(model, from_layer="probabilities")
-    copy.get_layer("probabilities").set_weights(model.get_layer("probabilities").get_weights())
-    ours, theirs = (one.predict_on_batch(images.astype(np.float32)) for one in (model, copy))
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_shuffled_weights_lose_the_sticker(stickers, maps):
-    _, model, images, places, _ = stickers
+    cams, covers = FINE(model, images, class_index=1), [COARSE(model, image, class_index=1) for image in images]
+    for heats in (cams, covers):
+        shares = [share_of_heat(heat, place) / place.mean() for heat, place in zip(heats, places, strict=True)]
+        assert np.median(shares) > 3
+    hot = [share_of_heat(cover, cam >= 0.5) / (cam >= 0.5).mean() for cam, cover in zip(cams, covers, strict=True)]
+    assert np.median(hot) > 2  # where the one is hot, the other is
     kept, shares = [], []
-    for seed in range(3):
+    for seed in range(3):  # other weights lose the sticker
         heats = FINE(shuffled(model, from_layer="block1_conv1", seed=seed), images, class_index=1)
-        kept += [similarity(*pair) for pair in zip(maps["cam"], heats, strict=True)]
+        kept += [similarity(*pair) for pair in zip(cams, heats, strict=True)]
         shares += [share_of_heat(*pair) for pair in zip(heats, places, strict=True)]
-    found = np.median([share_of_heat(*pair) for pair in zip(maps["cam"], places, strict=True)])
+    found = np.median([share_of_heat(*pair) for pair in zip(cams, places, strict=True)])
     assert np.median(shares) < found / 2 and np.mean(kept) < 0.5
 
 
 @pytest.mark.slow
-def test_grad_cam_and_occlusion_agree(maps):
-    hot = [share_of_heat(cover, cam >= 0.5) / (cam >= 0.5).mean() for cam, cover in zip(*maps.values(), strict=True)]
-    assert np.median(hot) > 2  # where the one is hot, the other is
+def test_the_loaded_bundle_and_the_copy_that_is_explained_are_the_same_model(stickers):
+    """Standardisation included: Keras's clone of Normalization loses it, and the maps were of another model."""
+    run, model, images, _, folder = stickers
+    save_bundle(run, folder / "bundle", formats=["weights"])
+    loaded, copy = load_bundle(folder / "bundle").model, shuffled(model, from_layer="probabilities")
+    for class_index in (0, 1):
+        ours, theirs = (grad_cam(one, images, class_index=class_index) for one in (model, loaded))
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    copy.get_layer("probabilities").set_weights(model.get_layer("probabilities").get_weights())
+    ours, theirs = (one.predict_on_batch(images.astype(np.float32)) for one in (model, copy))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)

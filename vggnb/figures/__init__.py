@@ -16,10 +16,10 @@ from vggnb.figures.curves import (
 )
 from vggnb.figures.diagrams import pipeline, three_splits, three_squares, vgg16_with_head
 from vggnb.figures.galleries import batch_grid, contact_sheet, duplicate_pairs, images, prediction_gallery, predictions
-from vggnb.figures.surveys import class_counts, preprocessing_histograms, sizes_and_brightness
+from vggnb.figures.surveys import preprocessing_histograms, sizes_and_brightness
 
 __all__ = [
-    "Drawing", "batch_grid", "class_counts", "class_results", "confusion_matrix", "contact_sheet", "differences",
+    "Drawing", "batch_grid", "class_results", "confusion_matrix", "contact_sheet", "differences",
     "duplicate_pairs", "heatmap_overlay", "images", "learning_curves", "metric_intervals", "operating_point",
     "pipeline", "precision_recall_curve", "prediction_gallery", "predictions", "preprocessing_histograms",
     "probability_bars", "reliability_diagram", "resize_comparison", "roc_curve", "sizes_and_brightness",

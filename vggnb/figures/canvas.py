@@ -22,7 +22,6 @@ from vggnb.folders import shown
 
 INK, FAINT, PALE = "#222222", "#6E6E6E", "#D0D0D0"
 SPLIT_COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73"}  # of anything else: FAINT
-SPLIT_HATCHES = {"train": "", "validation": "///", "test": "..."}
 NEGATIVE, POSITIVE = "#56B4E9", "#AA3377"  # the first and the second of two classes; of more: FAINT
 MODEL_COLOURS = (FAINT, INK, "#882255", "#999933")  # the first is the one to compare with
 WRONG = "#D55E00"

@@ -1,12 +1,10 @@
-"""Figures of the data before any model: how many, how big, how bright, and what preprocessing makes of the pixels."""
+"""Figures of the data before any model: how big, how bright, and what preprocessing makes of the pixels."""
 
 import numpy as np
 
 from vggnb.figures.canvas import (
     FAINT,
     INK,
-    SPLIT_COLOURS,
-    SPLIT_HATCHES,
     WIDTH,
     Drawing,
     class_colour,
@@ -14,7 +12,6 @@ from vggnb.figures.canvas import (
     empty,
     key,
     label,
-    new_ax,
     new_axes,
     styled,
 )
@@ -23,37 +20,6 @@ from vggnb.folders import counted, shown
 MOST_CLASSES = 24  # drawn; the sentence says how many there are besides
 ORDER = {"caffe": "BGR"}  # of the channels after a preprocessing; the others keep RGB
 CHANNEL = {"R": ("red", "#CC0000", "-"), "G": ("green", "#00A000", "--"), "B": ("blue", "#0000CC", ":")}
-
-
-@styled
-def class_counts(data) -> Drawing:
-    """Images of each class in each split.
-
-    Args:
-        data: a census, a manifest, or what their `counts()` gives: {split: {class: n}}.
-    """
-    counts = data.counts() if hasattr(data, "counts") else data
-    splits = [split for split, row in counts.items() if sum(row.values())]
-    if not splits:
-        return empty("There is no usable image.")
-    classes = list(next(iter(counts.values())))
-    drawn, thick = classes[:MOST_CLASSES], 0.8 / max(1, len(splits))
-    ax = new_ax(size=(WIDTH, 0.9 + len(drawn) * (0.22 + 0.26 * len(splits))))
-    for index, split in enumerate(splits):
-        values = [counts[split][name] for name in drawn]
-        places = np.arange(len(drawn)) + thick * (index - (len(splits) - 1) / 2)
-        look = {"color": SPLIT_COLOURS.get(split, FAINT), "hatch": SPLIT_HATCHES.get(split, ""), "edgecolor": "white"}
-        bars = ax.barh(places, values, thick * 0.92, **look)
-        ax.bar_label(bars, [f"{split} {n}" for n in values], padding=4, fontsize=10)
-    ax.set_yticks(range(len(drawn)), [label(name) for name in drawn], parse_math=False)
-    ax.set(ylim=(len(drawn) - 0.5, -0.5), xlabel="images")
-    ax.margins(x=0.14)
-    parts = []
-    for split in splits:
-        each = ", ".join(f"{shown(name)} {counts[split][name]}" for name in drawn)
-        parts.append(f"{split} {sum(counts[split].values())} images ({each})")
-    more = f"; {len(classes) - len(drawn)} more classes are not drawn" if len(classes) > len(drawn) else ""
-    return drawing(ax, "; ".join(parts) + more + ".")
 
 
 @styled
