@@ -132,7 +132,7 @@ def test_unsafe_code_is_seen_and_safe_code_let_through():
 def test_what_a_benchmark_imports_is_still_there():
     """Nobody runs them in a test; a name that has moved would be found out only when a number is wanted."""
     missing = []
-    for script in sorted((PACKAGE.parent / "benchmarks").glob("*.py")):
+    for script in [*sorted((PACKAGE.parent / "benchmarks").glob("*.py")), *(PACKAGE.parent / "docs").glob("*.py")]:
         for node in ast.walk(ast.parse(script.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "vggnb":
                 module = importlib.import_module(node.module)

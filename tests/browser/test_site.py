@@ -38,11 +38,15 @@ def show(chromium, site):
             trouble.append(f"asked for {address}")
             route.abort()
 
+    def failed(request):
+        if request.failure != "net::ERR_ABORTED":  # as what is still on its way is when the next page opens
+            trouble.append(f"{page.url}: no {request.url}")
+
     context.route("**/*", only_files)
     page = context.new_page()
     page.on("console", lambda message: trouble.append(f"{page.url}: {message.text}") if message.type == "error" else 0)
     page.on("pageerror", lambda error: trouble.append(f"{page.url}: {error}"))
-    page.on("requestfailed", lambda request: trouble.append(f"{page.url}: no {request.url}"))
+    page.on("requestfailed", failed)
 
     def show(address):
         page.goto(address if ":" in address else f"{site.as_uri()}/{address}")
