@@ -102,8 +102,8 @@ def test_everyone_can_read(show, name, scheme):
 
 
 def test_a_page_fits_a_phone(show):
+    show("index.html").set_viewport_size(PHONE)
     for name in READ:
         page = show(f"{name}.html")
-        page.set_viewport_size(PHONE)
         page.screenshot(path=SHOTS / f"site-{name.replace('/', '-')}-phone.png")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
