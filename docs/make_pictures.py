@@ -1,15 +1,19 @@
-"""Draw docs/predictions.jpg from a run on the sample: `python docs/make_picture.py RUN`."""
+"""Draw the pictures of README and landing page, from a run on the sample: `python docs/make_pictures.py RUN`."""
 
 import sys
+import tempfile
 from pathlib import Path
 
+from vggnb import figures
+from vggnb.census import take_census
+from vggnb.datasets import flawed_sample
 from vggnb.figures.galleries import Tile, draw_tiles
 from vggnb.images import read_image
 from vggnb.predict import predict_files
 from vggnb.save import load_bundle
 from vggnb.train import open_run
 
-COLUMNS, MISTAKES, EVERY = 5, 2, 5
+COLUMNS, EVERY = 5, 5
 
 
 def tile(path: Path, prediction, true_class: str) -> Tile:
@@ -18,7 +22,12 @@ def tile(path: Path, prediction, true_class: str) -> Tile:
     return Tile(read_image(path), words, prediction.class_name == true_class)
 
 
-def main(folder: Path) -> None:
+def save(figure, name: str) -> None:
+    """Write a picture beside this file."""
+    figure.savefig(Path(__file__).with_name(name), dpi=150, pil_kwargs={"quality": 88})
+
+
+def predictions(folder: Path) -> None:
     """Ten test images, evenly spaced; two of them are mistakes."""
     run = open_run(folder)
     rows = run.manifest.of("test")[::EVERY]
@@ -30,8 +39,16 @@ def main(folder: Path) -> None:
     chosen.insert(3, wrong[0])
     chosen.insert(6, wrong[1])
     ax = draw_tiles([chosen[:COLUMNS], chosen[COLUMNS:]])
-    ax.figure.savefig(Path(__file__).with_name("predictions.jpg"), dpi=150, pil_kwargs={"quality": 88})
+    save(ax.figure, "predictions.jpg")
+
+
+def duplicates() -> None:
+    """What the census finds in a copy of the sample with planted faults."""
+    with tempfile.TemporaryDirectory() as folder:
+        census = take_census(flawed_sample(Path(folder) / "flawed"), progress=False)
+        save(figures.duplicate_pairs(census).figure, "duplicates.jpg")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    predictions(Path(sys.argv[1]))
+    duplicates()
