@@ -59,8 +59,13 @@ def mathml(translator, node):
     raise nodes.SkipNode
 
 
+# A search shows the first words of what it finds; a browser does not let pages that were opened as files read them.
+SEARCH = 'DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== "file:";'
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.add_js_file(None, body=SEARCH)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
     app.connect("doctree-read", describe_figures)
     return {"parallel_read_safe": False}
