@@ -364,11 +364,9 @@ def test_a_damaged_cache_is_made_again(small, tmp_path, monkeypatch, damage):
     assert opened == []
 
 
-def test_a_cache_that_cannot_be_written_is_a_warning(small, tmp_path):
+def test_a_cache_that_cannot_be_written_stops_nothing(small, tmp_path):
     (tmp_path / "cache").mkdir()
-    census = survey(small, cache=tmp_path / "cache")
-    assert len(census.rows) == 16
-    assert any("The census could not be kept in" in warning for warning in census.warnings)
+    assert len(survey(small, cache=tmp_path / "cache").rows) == 16
 
 
 def failing(monkeypatch, bad: Path, *, times: int) -> None:

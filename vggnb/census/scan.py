@@ -8,7 +8,7 @@ import gzip
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 
 from vggnb import images
 from vggnb.census import near_duplicates
-from vggnb.folders import IMAGE_FORMATS, read_ahead, shown
+from vggnb.folders import IMAGE_FORMATS, read_ahead
 from vggnb.staging.reading import GONE, read_patiently
 from vggnb.storage import VggnbError, mendable, sha256_bytes, write_bytes
 
@@ -95,24 +95,19 @@ def measure(pixels: np.ndarray) -> tuple[float, float, str]:
     return round(float(levels.mean()), 2), sharpness, "" if hashed is None else hashed.tobytes().hex()
 
 
-def scan_files(
-    dataset: Path, paths: Sequence[str], *, cache: Path | None = None, progress: bool = True
-) -> tuple[list[Scan], str]:
-    """Scan files in parallel.
+def scan_files(dataset: Path, paths: Sequence[str], *, cache: Path | None = None, progress: bool = True) -> list[Scan]:
+    """Scan files in parallel; scans are in the order of `paths`.
 
     Args:
         cache: a file that keeps the scans, so that the next call opens only the files that changed.
-
-    Returns:
-        Scans in the order of `paths`, and why the cache could not be written ('' where it was).
 
     Raises:
         VggnbError: the storage is gone.
     """
     from vggnb.progress import tqdm
 
-    known, trouble = _read_cache(cache, dataset), ""
-    stamps = {path: _stamp(dataset / path) for path in paths}
+    known = _read_cache(cache, dataset)
+    stamps = {path: _stamp(dataset / path) for path in paths}  # taken before: a change while it is read shows next time
     scans = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
     missing = [path for path in paths if path not in scans]
     try:
@@ -123,17 +118,16 @@ def scan_files(
                 bar.update()
     finally:  # an interrupted census keeps what it has seen
         if cache is not None and missing:
-            trouble = _write_cache(cache, dataset, stamps, scans)
-    return [scans[path] for path in paths], trouble
+            _write_cache(cache, dataset, stamps, scans)
+    return [scans[path] for path in paths]
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time of a file; taken before it is read, so that a change while it is read shows the next time."""
-    try:
+    """Size and time of a file."""
+    with contextlib.suppress(OSError):
         status = os.stat(path)
-    except OSError:
-        return [-1, -1]
-    return [status.st_size, status.st_mtime_ns]
+        return [status.st_size, status.st_mtime_ns]
+    return [-1, -1]
 
 
 def _read_cache(cache: Path | None, dataset: Path) -> dict[str, tuple[list[int], Scan]]:
@@ -146,16 +140,9 @@ def _read_cache(cache: Path | None, dataset: Path) -> dict[str, tuple[list[int],
     return {}
 
 
-def _write_cache(cache: Path, dataset: Path, stamps: dict, scans: dict[str, Scan]) -> str:
-    """Keep the scans, except of files that could not be read, which may pass; returns what went wrong."""
-    files = {
-        path: (stamps[path], [getattr(scan, name) for name in Scan.__slots__])
-        for path, scan in scans.items()
-        if scan.sha256
-    }
+def _write_cache(cache: Path, dataset: Path, stamps: dict, scans: dict[str, Scan]) -> None:
+    """Keep the scans where there is room, except of files that could not be read, which may pass."""
+    files = {path: (stamps[path], astuple(scan)) for path, scan in scans.items() if scan.sha256}
     document = {"version": VERSION, "dataset": str(dataset), "files": files}
-    try:
+    with contextlib.suppress(VggnbError):
         write_bytes(cache, gzip.compress(json.dumps(document).encode(), compresslevel=1))
-    except (VggnbError, OSError) as error:
-        return f"The census could not be kept in {shown(str(cache))}: {getattr(error, 'what', error)}"
-    return ""

@@ -194,7 +194,7 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
     """
     layout = read_layout(dataset)
     paths = [entry.path for entry in layout.entries]
-    scans, trouble = scan_files(layout.dataset, [*paths, *layout.copies], cache=cache, progress=progress)
+    scans = scan_files(layout.dataset, [*paths, *layout.copies], cache=cache, progress=progress)
     scanned = list(zip(layout.entries, scans, strict=False))
     good = [(entry, scan) for entry, scan in scanned if not scan.reason]
     bad = [Skipped(entry.path, scan.reason) for entry, scan in scanned if scan.reason]
@@ -231,4 +231,4 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         obstacles=tuple(obstacles),
     )
     problems = [obstacle.what for obstacle in obstacles]
-    return replace(census, warnings=tuple(filter(None, [*problems, *layout.warnings, *warnings_of(census), trouble])))
+    return replace(census, warnings=(*problems, *layout.warnings, *warnings_of(census)))
