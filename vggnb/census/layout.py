@@ -247,10 +247,10 @@ class _Reader:
         if hidden := sorted(name for name in hidden - _TOOLS if not is_named_like_an_image(name)):
             self.warnings.append(f"Hidden folders are not used: {listed(hidden)}.")
         with contextlib.suppress(OSError):  # the folder above may be closed
-            here, above = self.dataset.name, self.dataset.parent
-            others = sorted(path.name for path in above.iterdir() if path.is_dir() and split_word(path.name))
-            if split_word(here) == "train" and len(others) > 1:
-                words = f"Not used: {listed(name for name in others if name != here)} beside {shown(here)}/."
+            here = self.dataset.name
+            above = self.dataset.parent.iterdir() if split_word(here) == "train" else ()
+            if others := sorted(x.name for x in above if x.is_dir() and split_word(x.name) and x.name != here):
+                words = f"Not used: {listed(others)} beside {shown(here)}/."
                 self.warnings.append(f"{words} To use all, name the folder that holds them.")
 
     def _entries(self, table: dict[str, dict[str, Folder]]) -> list[Entry]:
