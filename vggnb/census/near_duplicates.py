@@ -96,7 +96,7 @@ def near_pairs(hashes: np.ndarray, *, kinds: np.ndarray | None = None) -> np.nda
                 for i, j in _candidates(order, first, after - first):
                     near = np.bitwise_count(hashes[i, 0] ^ oriented[j]).sum(axis=1) <= LIMIT
                     found.append(i[near] * n + j[near])
-                    if sum(map(len, found)) > 8 * _PIECE:
+                    if sum(map(len, found)) > 2 * _PIECE:
                         found = [_needed(np.concatenate(found), kinds)]
     i, j = np.divmod(_needed(np.concatenate(found), kinds), max(1, n))
     return np.column_stack([i, j, distances(hashes, i, j)])
