@@ -15,8 +15,8 @@ from vggnb.census import take_census
 from vggnb.cli import main
 from vggnb.datasets import flawed_sample
 from vggnb.paths import sample_folder
-from vggnb.staging import check_apart, copying, reading, stage_if_remote
-from vggnb.staging.names import Names
+from vggnb.staging import check_apart, copying, disk, stage_if_remote
+from vggnb.staging.disk import Names
 from vggnb.storage import VggnbError, read_json
 
 IMAGES = ["test/benign/1.jpg", "test/malignant/2.jpg", "train/benign/odd '\n[1].jpg", "train/malignant/IMG 4.JPG"]
@@ -25,7 +25,7 @@ SYSTEM = [".DS_Store", "__MACOSX/train/._1.jpg", "train/benign/._1.jpg", "train/
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(reading, "PAUSES", (0, 0))
+    monkeypatch.setattr(disk, "PAUSES", (0, 0))
 
 
 @pytest.fixture

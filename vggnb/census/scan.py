@@ -17,7 +17,7 @@ from PIL import Image
 from vggnb import images
 from vggnb.census import near_duplicates
 from vggnb.folders import IMAGE_FORMATS, read_ahead
-from vggnb.staging.reading import GONE, read_patiently
+from vggnb.staging.disk import GONE, read_patiently
 from vggnb.storage import VggnbError, mendable, sha256_bytes, write_bytes
 
 VERSION = f"{images.DECODER_VERSION}.{near_duplicates.HASH_VERSION}.2"

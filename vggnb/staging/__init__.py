@@ -3,8 +3,7 @@
 - `archives`: zip and tar, unpacked with limits, all or nothing
 - `copying`: a folder of Google Drive, copied so that an interrupted copy goes on; `stage_if_remote` chooses
 - `kinds`: what is no dataset, and what to do about it
-- `names`: names that the local disk can hold
-- `reading`: reads that are tried again
+- `disk`: reads that are tried again, names that the local disk can hold
 """
 
 from vggnb.staging.archives import unpack

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vggnb.folders import counted, is_system, shown
+from vggnb.staging.disk import GONE, Names
 from vggnb.staging.kinds import archive_kind, is_archive, no_archive
-from vggnb.staging.names import Names
-from vggnb.staging.reading import GONE
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, is_alive, make_folder, mendable
 
 MAX_FILES = 100_000  # those of operating systems do not count

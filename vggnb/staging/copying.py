@@ -14,9 +14,8 @@ from vggnb import paths
 from vggnb.folders import counted, is_system, read_ahead, shown, walk
 from vggnb.paths import check_outside
 from vggnb.staging.archives import MAX_FILES, unpack
+from vggnb.staging.disk import GONE, Names, with_retries
 from vggnb.staging.kinds import TABLES, check_unpacked, is_archive, no_archive
-from vggnb.staging.names import Names
-from vggnb.staging.reading import GONE, with_retries
 from vggnb.storage import (
     TEMPORARY_PREFIX,
     VggnbError,

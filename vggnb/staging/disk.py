@@ -1,11 +1,39 @@
-"""Names for a copy: the source's own where the disk can hold it, else one close to it."""
+"""What slow and unlike disks need: reads that are tried again (Google Drive fails now and then), names that fit."""
 
+import errno
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from vggnb.storage import sha256_bytes
+from vggnb.storage import VggnbError, sha256_bytes
 
 LONGEST = 255  # bytes of a name on every usual disk
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before the second to the sixth attempt
+GONE = {errno.ENOTCONN, errno.ETIMEDOUT, errno.ESTALE}  # the mount itself has died: trying again is no use
+_TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EBUSY}
+
+
+def with_retries(call: Callable, *args):
+    """`call(*args)`, tried again after a pause where the storage did not answer.
+
+    Raises:
+        OSError, VggnbError: what the last attempt raised.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return call(*args)
+        except (OSError, VggnbError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if pause is None or getattr(cause, "errno", None) not in _TRANSIENT:
+                raise
+        time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def read_patiently(path: Path) -> bytes:
+    """The bytes of a file."""
+    return with_retries(Path(path).read_bytes)
 
 
 class Names:
