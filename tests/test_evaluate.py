@@ -114,7 +114,7 @@ def test_a_dataset_that_is_gone_or_emptied_and_a_split_without_images(own, own_p
     with pytest.raises(VggnbError, match="dataset's folder is not there any more"):
         predict_split(run, "test", progress=False)
     own_photos.mkdir()
-    with pytest.raises(VggnbError, match="none of 12 can be read.*test/cat/cat_0.jpg.*No such file"):
+    with pytest.raises(VggnbError, match="none of 12 can be read.*test/cat/cat_0.jpg.*no such file"):
         evaluate(run, progress=False)
     with pytest.raises(VggnbError, match="no images to evaluate in tset"):
         evaluate(run, "tset", progress=False)
