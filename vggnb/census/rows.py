@@ -1,9 +1,8 @@
-"""One usable image (a row), the same image twice (a pair; how pairs are found), and the look of many (a profile)."""
+"""One usable image (a row), and the same image twice (a pair; how pairs are found)."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -61,29 +60,6 @@ class Pair:
     def __str__(self) -> str:
         first, second = (f"{shown(r.path)} [{r.split}, {shown(r.class_name)}]" for r in (self.first, self.second))
         return f"{first} {'=' if self.kind == 'exact' else '~'} {second}, {self.kind}, distance {self.distance}"
-
-
-class Profile(NamedTuple):
-    """What the images of one class in one split look like: their number, and medians over them.
-
-    Attributes:
-        brightness: mean grey level, 0 to 255.
-        sharpness: standard deviation of the Laplacian, in grey levels.
-    """
-
-    split: str
-    class_name: str
-    images: int
-    width: float
-    height: float
-    brightness: float
-    sharpness: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.split:<11}{shown(self.class_name)}: {self.images} images, median {self.width:.0f} x "
-            f"{self.height:.0f}, brightness {self.brightness:.0f}, sharpness {self.sharpness:.1f}"
-        )
 
 
 def find_pairs(rows: Iterable[Row], hashes: dict[str, bytes]) -> tuple[Pair, ...]:

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageStat
 
 from vggnb import images
 from vggnb.census import near_duplicates
@@ -20,7 +19,7 @@ from vggnb.folders import IMAGE_FORMATS, read_ahead
 from vggnb.staging.disk import GONE, read_patiently
 from vggnb.storage import VggnbError, mendable, sha256_bytes, write_bytes
 
-VERSION = f"{images.DECODER_VERSION}.{near_duplicates.HASH_VERSION}.2"
+VERSION = f"{images.DECODER_VERSION}.{near_duplicates.HASH_VERSION}.3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,6 @@ class Scan:
 
     Attributes:
         brightness: mean grey level, 0 to 255.
-        sharpness: standard deviation of the Laplacian in grey levels, at 256 pixels on the long side.
         hash: hex of the 64 bytes of `near_duplicates.hash_of`, or '' where the image is too plain.
     """
 
@@ -40,7 +38,6 @@ class Scan:
     format: str = ""
     notes: str = ""
     brightness: float = 0.0
-    sharpness: float = 0.0
     hash: str = ""
 
 
@@ -73,26 +70,12 @@ def scan_file(path: Path) -> Scan:
         notes.append(f"tiny ({width} x {height})")
     elif max(width, height) > 4 * min(width, height):
         notes.append(f"extreme shape ({width} x {height})")
-    brightness, sharpness, hashed = measure(image.pixels)
-    if not hashed:
-        notes.append("too plain to be compared with others")
-    return Scan("", digest, width, height, image.format, "; ".join(notes), brightness, sharpness, hashed)
-
-
-def measure(pixels: np.ndarray) -> tuple[float, float, str]:
-    """Brightness, sharpness and hash of uint8 (h, w, 3)."""
-    grey = Image.fromarray(pixels).convert("L")
+    grey = Image.fromarray(image.pixels).convert("L")
     hashed = near_duplicates.hash_of(grey)
-    longest = max(grey.size)
-    if longest > 256:
-        small = tuple(max(1, round(side * 256 / longest)) for side in grey.size)
-        grey = grey.resize(small, Image.Resampling.BOX)
-    levels, sharpness = np.asarray(grey).astype(np.int16), 0.0
-    if min(levels.shape) >= 3:  # there is an inner pixel
-        edges = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:] - 4 * levels[1:-1, 1:-1]
-        values = edges.astype(np.float32)  # numpy's own std of integers takes seven times as long
-        sharpness = round(max(0.0, float(np.square(values).mean() - values.mean() ** 2)) ** 0.5, 2)
-    return round(float(levels.mean()), 2), sharpness, "" if hashed is None else hashed.tobytes().hex()
+    if hashed is None:
+        notes.append("too plain to be compared with others")
+    brightness, hashed = round(ImageStat.Stat(grey).mean[0], 2), "" if hashed is None else hashed.tobytes().hex()
+    return Scan("", digest, width, height, image.format, "; ".join(notes), brightness, hashed)
 
 
 def scan_files(dataset: Path, paths: Sequence[str], *, cache: Path | None = None, progress: bool = True) -> list[Scan]:

@@ -3,7 +3,7 @@
 `census = take_census(dataset)`, then `print(census)`. What is usable becomes a row; `splits` gives each row its split.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from vggnb.census.entries import UNSPLIT
 from vggnb.census.layout import read_layout
-from vggnb.census.rows import Pair, Profile, Row, components, find_pairs
+from vggnb.census.rows import Pair, Row, components, find_pairs
 from vggnb.census.scan import scan_files
 from vggnb.census.warn import NO_COPY, warnings_of
 from vggnb.folders import Skipped, counted, html_table, is_named_like_an_image, shown
@@ -33,7 +33,7 @@ class Census:
         classes: label -> class name.
         rows: usable images, in order of their paths.
         pairs: every image that is there twice.
-        brightness: float32 (n,), aligned with the rows, as is `sharpness`; see `Profile`.
+        brightness: mean grey level of each row's image, 0 to 255; float32 (n,).
         obstacles: what stands in the way of training; `check_trainable` raises the first.
     """
 
@@ -46,7 +46,6 @@ class Census:
     warnings: tuple[str, ...] = ()
     sentences: tuple[str, ...] = ()
     brightness: np.ndarray = field(default=None, repr=False, compare=False)
-    sharpness: np.ndarray = field(default=None, repr=False, compare=False)
     obstacles: tuple[VggnbError, ...] = ()
 
     @property
@@ -82,15 +81,6 @@ class Census:
         found = Counter((row.split, row.label) for row in self.rows)
         present = [split for split in (*SPLITS, UNSPLIT) if any(key[0] == split for key in found)]
         return {split: {name: found[split, k] for k, name in enumerate(self.classes)} for split in present}
-
-    def profiles(self) -> list[Profile]:
-        """The look of each class in each split, without those that are empty."""
-        sides, found = np.array([(row.width, row.height) for row in self.rows]).reshape(-1, 2), defaultdict(list)
-        for k, row in enumerate(self.rows):
-            found[row.split, row.class_name].append(k)
-        values = np.column_stack([sides, self.brightness, self.sharpness])
-        classes = [(split, name) for split, row in self.counts().items() for name, n in row.items() if n]
-        return [Profile(*one, len(found[one]), *np.median(values[found[one]], axis=0).tolist()) for one in classes]
 
     def check_trainable(self) -> None:
         """Raise all that stands in the way of training on this dataset, in one error.
@@ -227,7 +217,6 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         pairs=find_pairs(rows, {scan.sha256: bytes.fromhex(scan.hash) for _, scan in good if scan.hash}),
         sentences=layout.sentences,
         brightness=np.array([scan.brightness for _, scan in good], np.float32),
-        sharpness=np.array([scan.sharpness for _, scan in good], np.float32),
         obstacles=tuple(obstacles),
     )
     problems = [obstacle.what for obstacle in obstacles]
