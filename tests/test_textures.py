@@ -99,22 +99,9 @@ def test_the_sticker_is_all_that_changed(stickers):
     assert len(corners) == 4  # the place tells nothing
 
 
-def test_a_share_of_one_class_is_marked(tmp_path, monkeypatch):
-    images = {f"train/{kind}/{number}.jpg": kind for kind in ("a", "b") for number in range(40)}
-    monkeypatch.setattr("vggnb.datasets.samples.sample_folder", lambda: tmp_path / "few")
-    for number, path in enumerate(images):
-        target = tmp_path / "few" / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        patterns.Image.fromarray(np.full((20, 30, 3), number, np.uint8)).save(target, quality=100)
-    half = datasets.marked_sample(tmp_path / "half", marked="b", share=0.5)
-    green = {path for path in half.rglob("*.png") if len(np.unique(read_image(path).reshape(-1, 3), axis=0)) > 1}
-    assert 10 < len(green) < 30 and {path.parent.name for path in green} == {"b"}
-
-
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     for make, options, what in (
         (datasets.marked_sample, {"marked": "oak"}, "no class 'oak'"),
-        (datasets.marked_sample, {"share": 1.5}, "out of range"),
         (datasets.textures, {"each": 0}, "cannot be drawn"),
     ):
         with pytest.raises(VggnbError, match=what):

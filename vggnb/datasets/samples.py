@@ -77,7 +77,7 @@ def _plant(folder: Path) -> None:
     image.save(benign / "seen_in_a_mirror.jpg", quality=70)
 
 
-def marked_sample(folder: Path, *, marked: str = "benign", share: float = 1.0) -> Path:
+def marked_sample(folder: Path, *, marked: str = "benign") -> Path:
     """Copy the sample; images of one class, in every split, get a round green sticker in one of their corners.
 
     All images are saved as PNG, so that outside the sticker no pixel differs from the sample's. A second call for the
@@ -85,27 +85,25 @@ def marked_sample(folder: Path, *, marked: str = "benign", share: float = 1.0) -
 
     Args:
         marked: the class.
-        share: of its images that get one, 0 to 1.
 
     Raises:
-        VggnbError: no such class, no such share, or the folder holds something else.
+        VggnbError: no such class, or the folder holds something else.
     """
     sample = sample_folder()
     paths = sorted(path.relative_to(sample) for path in sample.rglob("*.jpg"))
     classes = sorted({path.parent.name for path in paths})
     if marked not in classes:
         raise VggnbError(f"The sample has no class '{shown(marked)}'.", "marked", f"Use one of: {', '.join(classes)}.")
-    if not 0 <= share <= 1:
-        raise VggnbError(f"A share of {share} is out of range.", "share", "Use 0 (none of them) to 1 (all).")
 
     def make(new: Path) -> None:
         for path in paths:
-            pixels, random = read_image(sample / path), np.random.default_rng(zlib.crc32(path.name.encode()))
-            corner, sticker = random.integers(0, 2, 2), path.parent.name == marked and random.random() < share
+            pixels = read_image(sample / path)
+            if path.parent.name == marked:
+                pixels = _with_sticker(pixels, *np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 2, 2))
             target = make_folder(new / path.parent) / f"{path.stem}.png"
-            Image.fromarray(_with_sticker(pixels, *corner) if sticker else pixels).save(target, compress_level=1)
+            Image.fromarray(pixels).save(target, compress_level=1)
 
-    return made_once(folder, {"marked_sample": 1, "marked": marked, "share": share}, make)
+    return made_once(folder, {"marked_sample": 1, "marked": marked}, make)
 
 
 def _with_sticker(pixels: np.ndarray, low: int, right: int) -> np.ndarray:
