@@ -1,8 +1,6 @@
-"""A local HTTP server that speaks the ISIC Archive's and Kaggle's language and can stumble on purpose."""
+"""A local HTTP server that speaks the ISIC Archive's language and can stumble on purpose."""
 
-import base64
 import contextlib
-import hashlib
 import http.server
 import json
 import select
@@ -12,7 +10,7 @@ from collections import defaultdict
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Files by path, and faults by path: a list of what the next answers do ("500", "cut", "slow", "wrong")."""
+    """Files by path, and faults by path: a list of what the next answers do ("500", "cut", "slow")."""
 
     daemon_threads = True
 
@@ -36,20 +34,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
-
-    def do_POST(self):
-        """Kaggle's API, as far as kagglehub 1.0 uses it for datasets."""
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-        name = f"{body.get('ownerSlug')}/{body.get('datasetSlug')}"
-        fault = self._fault(name)
-        if fault.isdigit():
-            self._send(json.dumps({"message": "no", "code": int(fault)}).encode(), int(fault))
-        elif self.path.endswith("/GetDataset"):
-            self._send(json.dumps({"currentVersionNumber": 1, "ref": name}).encode(), kind="application/json")
-        else:
-            data = self.server.files[name]
-            checksum = base64.b64encode(hashlib.md5(data).digest()).decode()
-            self._send(data[:-1] + b"?" if fault == "wrong" else data, extra={"x-goog-hash": f"md5={checksum}"})
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
@@ -79,14 +63,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         found = self.server.records[words]
         link = f"{self.server.address}/isic?{urllib.parse.urlencode({'query': words, 'cursor': at + 3})}"
         answer = {"results": found[at : at + 3], "next": link if at + 3 < len(found) else None}
-        return self._send(json.dumps(answer).encode(), kind="application/json")
+        return self._send(json.dumps(answer).encode())
 
-    def _send(self, data, code=200, *, cut=False, kind="application/octet-stream", extra=()):
+    def _send(self, data, code=200, *, cut=False):
         self.send_response(code)
-        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
-        for name, value in dict(extra).items():
-            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if cut else data)
         if cut:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import sys
+import types
 import zipfile
 
 import pytest
@@ -84,38 +85,20 @@ def test_url_refuses_in_one_sentence(server, skin, tmp_path, monkeypatch):
         datasets.url(skin, tmp_path / "d", sha256=SHA256, progress=False)
 
 
-@pytest.fixture
-def kaggle(server, monkeypatch, tmp_path):
-    kaggle_env = pytest.importorskip("kagglesdk.kaggle_env")
-    pytest.importorskip("kagglehub")
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, server.address)
-    server.files[downloads.ARTICLE_SET] = SKIN
-    return server
-
-
 @pytest.mark.parametrize(
-    ("faults", "message"),
-    [(["403"], "accept its terms"), (["404"], "no such dataset"), (["", "wrong"], "DataCorruptionError")],
+    ("code", "message"), [(401, "accept its terms"), (403, "accept its terms"), (404, "no such"), (None, "boom")]
 )
-def test_kaggle_fetches_the_articles_set_once_or_refuses_in_one_sentence(kaggle, faults, message):
-    kaggle.faults[downloads.ARTICLE_SET] = faults
+def test_kaggle_gives_the_folder_or_refuses_in_one_sentence(tmp_path, monkeypatch, code, message):
+    kagglehub = types.SimpleNamespace(dataset_download=lambda slug: str(tmp_path / slug))
+    monkeypatch.setitem(sys.modules, "kagglehub", kagglehub)
+    assert datasets.kaggle() == tmp_path / downloads.ARTICLE_SET
+    error = OSError("boom")
+    error.response = types.SimpleNamespace(status_code=code)
+    kagglehub.dataset_download = lambda slug: (_ for _ in ()).throw(error)
     with pytest.raises(VggnbError, match=message):
         datasets.kaggle()
-    kaggle.log.clear()
-    folder = datasets.kaggle()
-    assert (folder / "train/malignant/2.jpg").read_bytes() == b"two" and datasets.kaggle() == folder
-    assert sum(path.endswith("DownloadDataset") for path in kaggle.log) == 1
-
-
-def test_kaggle_without_network_or_package_or_name(kaggle, monkeypatch):
     with pytest.raises(VggnbError, match="not the name"):
         datasets.kaggle("https://www.kaggle.com/datasets/fanconic/skin")
-    kaggle.server_close()
-    kaggle.shutdown()
-    with pytest.raises(VggnbError, match="Check the network"):
-        datasets.kaggle()
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(VggnbError, match="pip install kagglehub"):
         datasets.kaggle()
