@@ -17,6 +17,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from test_architecture import ORDER
 
 from vggnb import __version__
 from vggnb.census import take_census
@@ -207,6 +208,12 @@ def test_links_in_the_text_lead_somewhere():
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")]:
         links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text("utf-8"))
         assert not [link for link in links if not urlsplit(link).scheme and not (path.parent / link).exists()], path
+
+
+def test_the_map_of_contributing_is_the_one_that_is_tested():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## The map")[2]
+    block = "".join(re.findall(r"(?m)^    .*\n", text.partition("\n- ")[0]))
+    assert re.findall(r"\w+", block) == ORDER[:-1]  # less __main__
 
 
 def test_the_citation_names_this_version():
