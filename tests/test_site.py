@@ -122,10 +122,12 @@ def test_the_colab_button_is_there_only_where_an_address_is_set(monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("VGGNB_REPOSITORY", "")
     assert "launch_buttons" not in runpy.run_path(str(DOCS / "conf.py"))["html_theme_options"]
-    monkeypatch.setenv("VGGNB_REPOSITORY", "https://github.com/anna/copy@1a2b3c")
-    options = runpy.run_path(str(DOCS / "conf.py"))["html_theme_options"]
-    assert options["launch_buttons"]["colab_url"]
-    assert (options["repository_url"], options["repository_branch"]) == ("https://github.com/anna/copy", "1a2b3c")
+    for address in ("https://github.com/anna/copy@1a2b3c", "https://github.com/anna/copy/"):
+        monkeypatch.setenv("VGGNB_REPOSITORY", address)
+        options = runpy.run_path(str(DOCS / "conf.py"))["html_theme_options"]
+        stamped = runpy.run_path(str(ROOT / "notebooks" / "build.py"))["address"]()  # into the setup cells
+        assert f"{options['repository_url']}@{options['repository_branch']}" == stamped
+        assert options["launch_buttons"]["colab_url"]
 
 
 # What pages.py does to a notebook

@@ -8,7 +8,7 @@ import pytest
 from browsing import ROOT, SHOTS
 
 PAGES = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-READ = ("index", f"notebooks/{PAGES[1].stem}", f"notebooks/{PAGES[5].stem}", "docs/glossary", "docs/commands")
+READ = ("index", f"notebooks/{PAGES[2].stem}", f"notebooks/{PAGES[6].stem}", "docs/glossary", "docs/commands")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 LINKS = "() => [...document.querySelectorAll('a[href]')].map(a => a.href).filter(href => href.startsWith('file:'))"
 ANCHOR = "id => !!document.getElementById(id) || !!document.getElementsByName(id).length"
