@@ -180,7 +180,7 @@ def test_learning_curves_of_several_of_keras_and_without_epochs():
     assert drawing.sentence.startswith("_mine: 3 epochs: loss 0.91 to 0.42")
     assert "keras: 2 epochs: loss 1.00 to 0.50, training accuracy 0.50 to 0.75; best: solved" in drawing.sentence
     titles = [ax.get_title("left") for ax in drawing.axes]
-    assert titles == ["_mine  loss", "_mine  accuracy", "keras  loss", "keras  accuracy"]
+    assert titles == ["_mine: loss", "_mine: accuracy", "keras: loss", "keras: accuracy"]
     assert figures.learning_curves(history(1)).sentence.startswith("1 epoch:")
     assert figures.learning_curves(solved).sentence == "Solved exactly, without epochs."
 
@@ -451,7 +451,7 @@ def test_labels(name, text):
 def test_a_key_shows_names_that_begin_with_an_underscore(scored):
     drawing = figures.roc_curve({"_mine": scored, "$x_$": scored})
     labels = [text.get_text() for text in drawing.axes[0].get_legend().get_texts()]
-    assert labels[0].startswith("_mine  AUC") and labels[1].startswith("$x_$  AUC")
+    assert labels[0].startswith("_mine: AUC") and labels[1].startswith("$x_$: AUC")
 
 
 def unreadable(drawing):
@@ -512,7 +512,8 @@ def test_a_drawing_shows_the_figure_and_prints_the_sentence(monkeypatch, capsys)
     drawing._ipython_display_()
     (bundle, options), *more = shown
     assert not more and bundle["image/png"] == drawing.image() and options["raw"]
-    assert options["metadata"]["image/png"]["alt"] == drawing.sentence
+    about = options["metadata"]["image/png"]
+    assert (about["alt"], about["width"], about["height"]) == (drawing.sentence, *drawing.size)
     assert capsys.readouterr().out == drawing.sentence + "\n"
     assert str(drawing) == repr(drawing) == drawing.sentence
 

@@ -157,13 +157,6 @@ def test_every_draws_auc_is_scikit_learns_with_weights(digits):
     assert found.value == pytest.approx(sk.roc_auc_score(positive, scores)) and found.low < found.value < found.high
 
 
-@pytest.mark.parametrize(
-    "scores, expected", [([1, 2, 3, 4], 1), ([4, 3, 2, 1], 0), ([1] * 4, 0.5), ([0, 2, 1, 3], 0.75)]
-)
-def test_the_auc_of_known_scores(scores, expected):
-    assert auc(np.array([False, False, True, True]), np.array(scores, float))[0] == expected
-
-
 def test_predictive_values_follow_bayes():
     one = scored([0.2] * 8 + [0.8] * 2 + [0.8] * 9 + [0.2], [0] * 10 + [1] * 10)
     metrics = report_on(one, TWO, prevalence=0.05, draws=20).metrics

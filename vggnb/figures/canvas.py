@@ -67,6 +67,11 @@ class Drawing:
         """Media type of `image()`."""
         return "image/jpeg" if self.photos else "image/png"
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height at which it is shown, in pixels."""
+        return tuple(round(100 * inches) for inches in self.figure.get_size_inches())
+
     def image(self) -> bytes:
         """The figure as a file: JPEG for photographs, else PNG of 256 colours, which saves 60 % of its bytes."""
         drawn, data = io.BytesIO(), io.BytesIO()
@@ -83,8 +88,7 @@ class Drawing:
         """Show the figure with the sentence as its alt text, and print the sentence below it."""
         from IPython.display import display
 
-        width, height = (round(100 * inches) for inches in self.figure.get_size_inches())
-        about = {self.mime: {"alt": self.sentence, "width": width, "height": height}}
+        about = {self.mime: {"alt": self.sentence, "width": self.size[0], "height": self.size[1]}}
         display({self.mime: self.image(), "text/plain": "[figure]"}, raw=True, metadata=about)
         print(self.sentence)
 
@@ -135,6 +139,11 @@ def label(name: object, limit: int = 24) -> str:
         return text
     tail = (limit - 1) // 2
     return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
+
+
+def titled(name: str, text: str, limit: int = 24) -> str:
+    """A text of the thing of this name, if it has one."""
+    return f"{label(name, limit)}: {text}" if name else text
 
 
 def named(data: object) -> dict[str, object]:

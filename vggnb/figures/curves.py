@@ -15,12 +15,12 @@ from vggnb.figures.canvas import (
     drawing,
     empty,
     key,
-    label,
     model_look,
     named,
     new_ax,
     new_axes,
     styled,
+    titled,
 )
 from vggnb.folders import counted, shown
 from vggnb.metrics import calibration_error, reliability
@@ -61,7 +61,7 @@ def learning_curves(history) -> Drawing:
                 if values := columns.get(column):
                     every = max(1, len(values) // 8)
                     ax.plot(columns["epoch"], values, label=words, markevery=every, ms=5, clip_on=False, **look)
-            ax.set_title(f"{label(name, 24)}  {number}".strip(), parse_math=False)
+            ax.set_title(titled(name, number), parse_math=False)
             ax.grid(axis="y", color=PALE, lw=0.8)
             ax.xaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
     low, high = axes[0, 1].get_ylim()
@@ -121,7 +121,7 @@ def roc_curve(scored, *, threshold: float | None = 0.5) -> Drawing:
             x, y = (float((scores[kind] >= threshold).mean()) for kind in (~truth, truth))
             ax.plot(x, y, marker, color=colour, ms=9, mec="white", clip_on=False, zorder=3)
             text += f", at threshold {threshold:.2f} sensitivity {y:.2f}, specificity {1 - x:.2f}"
-        labels.append(f"{label(name)}  AUC {area:.2f}".strip())
+        labels.append(titled(name, f"AUC {area:.2f}"))
         words.append(text)
     handles += ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
     key(ax, handles, [*labels, "chance"], loc="lower right", handlelength=3.5)
@@ -209,7 +209,7 @@ def reliability_diagram(predictions) -> Drawing:
         error = float(calibration_error(one.labels, one.probabilities)[0])
         colour, marker, line = model_look(place, len(several))
         handles += ax.plot(confidence, accuracy, marker + line, color=colour, lw=1.5, ms=8, mec="white")
-        labels.append(f"{label(name)}  calibration error {error:.2f}".strip())
+        labels.append(titled(name, f"calibration error {error:.2f}"))
         width = 0.08 / len(several)
         bins = np.minimum(np.floor(confidence * 10), 9) / 10 + 0.05 + width * (place - (len(several) - 1) / 2)
         strip.bar_label(strip.bar(bins, count, width * 0.9, color=colour), fontsize=9, padding=1)
