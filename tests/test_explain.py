@@ -260,3 +260,15 @@ def test_the_loaded_bundle_and_the_copy_that_is_explained_are_the_same_model(sti
     copy.get_layer("probabilities").set_weights(model.get_layer("probabilities").get_weights())
     ours, theirs = (one.predict_on_batch(images.astype(np.float32)) for one in (model, copy))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_heat_map_of_a_network_in_16_bits_is_that_of_float32():
+    recipe, heats = Recipe.best().with_(image_size=64), []
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    for precision in ("float32", "bfloat16"):
+        base, _ = build_base(recipe, "none", precision=precision)
+        model = build_classifier(base, build_head(recipe, 2), recipe)
+        kernel = np.random.default_rng(1).normal(0, 0.01, model.layers[-1].kernel.shape)
+        model.layers[-1].set_weights([kernel, np.zeros(2)])
+        heats.append(grad_cam(model, image, class_index=1))
+    assert heats[1].dtype == np.float32 and np.abs(heats[0] - heats[1]).max() < 0.1

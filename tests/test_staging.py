@@ -337,3 +337,26 @@ def failing(call, operation, nth, error, under):
         except VggnbError as error_:
             assert error_.remedy
     return plan.fired
+
+
+def test_files_that_a_census_knows_are_linked_and_a_later_copy_replaces_the_links(drive, tmp_path):
+    before = state(drive)
+    linked = stage_if_remote(drive, tmp_path / "near", known=True, progress=False)
+    assert files(linked) == wanted(drive) and all((linked / name).is_symlink() for name in IMAGES)
+    times = {name: (linked / name).stat().st_mtime_ns for name in IMAGES}
+    copy = stage(drive, tmp_path)
+    assert copy == linked and files(copy) == wanted(drive) and not any((copy / name).is_symlink() for name in IMAGES)
+    assert {name: (copy / name).stat().st_mtime_ns for name in IMAGES} == times, "for a census they are the same files"
+    assert state(drive) == before
+    (drive / IMAGES[0]).write_bytes(b"another")
+    stage_if_remote(drive, tmp_path / "near", known=True, progress=False)
+    assert (copy / IMAGES[0]).read_bytes() == b"another" and not (copy / IMAGES[1]).is_symlink()
+
+
+def test_an_archive_gives_the_same_times_whenever_it_is_unpacked(own_photos, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "pets"), "zip", own_photos)
+    stamps = []
+    for name in ("one", "two"):
+        copy = stage_if_remote(archive, tmp_path / name, progress=False)
+        stamps.append({path.name: path.stat().st_mtime_ns for path in copy.rglob("*.jpg")})
+    assert stamps[0] == stamps[1]

@@ -51,7 +51,8 @@ def grad_cam(model: keras.Model, image: np.ndarray, *, class_index: int, layer: 
             tape.watch(batch)  # the base is frozen, so nothing else would be recorded
             maps, features = inner(batch, training=False)
             score = tf.linalg.matvec(features, output.kernel[:, class_index]) + output.bias[class_index]
-        importance = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2))  # (b, channels)
+        gradient, maps = (tf.cast(values, tf.float32) for values in (tape.gradient(score, maps), maps))  # of 16 bits
+        importance = tf.reduce_mean(gradient, axis=(1, 2))  # (b, channels)
         heats += list(tf.nn.relu(tf.einsum("bhwc,bc->bhw", maps, importance)).numpy())
     sides = images.shape[2:0:-1]
     heats = [np.asarray(Image.fromarray(heat).resize(sides, Image.Resampling.BILINEAR)) for heat in heats]

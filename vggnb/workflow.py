@@ -47,11 +47,10 @@ class Dataset:
         rows = [(name, *(found := [counts[split][name] for split in SPLITS]), sum(found)) for name in census.classes]
         rows.append(("total", *(sum(counts[split].values()) for split in SPLITS), len(self.manifest.rows)))
         title = f"{self.workspace.runs.name}: {counted(len(census.rows), 'image')} in {len(census.classes)} classes"
-        skipped = [f"{item}" for item in census.skipped[:MOST_IN_TABLE]]
+        notes = [f"skipped: {item}" for item in census.skipped[:MOST_IN_TABLE]]
         more = len(census.skipped) - MOST_IN_TABLE
-        notes = [f"{counted(len(census.skipped), 'file')} skipped:", *skipped] if skipped else []
-        notes += [f"and {more} more: print(dataset) lists them"] * (more > 0)
-        notes += [*map(str, [*census.conflicts, *census.leaks][:MOST_IN_TABLE]), *census.warnings]
+        notes += [f"and {counted(more, 'more skipped file')}: print(dataset) lists them"] * (more > 0)
+        notes += [*census.warnings, *map(str, [*census.conflicts, *census.leaks][:MOST_IN_TABLE])]
         return html_table(("class", *SPLITS, "total"), rows, title=title, notes=[*notes, *self.manifest.sentences])
 
 
@@ -69,7 +68,8 @@ def survey(workspace: Workspace, *, max_files: int | None = None, progress: bool
         max_files: most files that an archive may hold.
     """
     limits = {"max_files": max_files} if max_files else {}
-    dataset = stage_if_remote(workspace.dataset, workspace.staged, progress=progress, **limits)
+    known = workspace.census_file.is_file()
+    dataset = stage_if_remote(workspace.dataset, workspace.staged, known=known, progress=progress, **limits)
     return take_census(dataset, cache=workspace.census_file, progress=progress)
 
 
@@ -183,7 +183,8 @@ class Results:
 
         rows = []
         for path in self.files:
-            inside, name = path.is_relative_to(Path.cwd()), escape(shown(path.name))
+            inside = path.is_relative_to(Path.cwd()) and environment() != "colab"
+            name = escape(shown(path.name))
             link = (
                 f'<a href="{escape(path.relative_to(Path.cwd()).as_posix())}" download>{name}</a>' if inside else name
             )

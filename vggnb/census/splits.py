@@ -25,7 +25,8 @@ def open_manifest(workspace: Workspace, recipe: Recipe | None = None) -> Manifes
     Args:
         recipe: its `validation_share` and `seed` decide the split; without one, the defaults of `assign_splits`.
     """
-    dataset = stage_if_remote(workspace.dataset, workspace.staged)
+    known = workspace.census_file.is_file()
+    dataset = stage_if_remote(workspace.dataset, workspace.staged, known=known)
     census = take_census(dataset, cache=workspace.census_file, progress=False)
     options = {} if recipe is None else {"validation_share": recipe.validation_share, "seed": recipe.seed}
     return assign_splits(census, **options)

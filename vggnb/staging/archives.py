@@ -55,12 +55,14 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
             shutil.rmtree(left, ignore_errors=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     try:
-        names = Names(make_folder(temporary))
+        names, written = Names(make_folder(temporary)), archive.stat().st_mtime_ns
         members = (_zip_members if archive_kind(archive) == "zip" else _tar_members)(archive, temporary)
         with _errors(archive, target), tqdm(desc="unpacking", unit=" files", disable=not progress) as bar:
             for name, kind, extract in _checked(members, archive, max_files):
-                extract(names.place(name, is_folder=kind == "folder"))
-                bar.update(kind == "file")
+                extract(place := names.place(name, is_folder=kind == "folder"))
+                if kind == "file":
+                    os.utime(temporary / place, ns=(written, written))  # the same each time: a census knows them again
+                    bar.update()
             try:
                 os.rename(temporary, target)
             except OSError:

@@ -33,7 +33,9 @@ CLOCK_NS = 2_000_000_000  # some disks keep times in steps of two seconds
 SHOWN = 5  # names in a message
 
 
-def stage_if_remote(dataset: Path, folder: Path, *, max_files: int = MAX_FILES, progress: bool = True) -> Path:
+def stage_if_remote(
+    dataset: Path, folder: Path, *, max_files: int = MAX_FILES, known: bool = False, progress: bool = True
+) -> Path:
     """The dataset where reading is fast: itself, or its local copy if it is an archive or lies on Google Drive.
 
     Files keep their names and folders; system files are left out. The source is only read. A copy that was interrupted
@@ -43,16 +45,18 @@ def stage_if_remote(dataset: Path, folder: Path, *, max_files: int = MAX_FILES, 
         dataset: a folder, a .zip or .tar, a folder that holds nothing but one of these, or a table.
         folder: for copies, on the local disk; each dataset gets a folder of its own in it.
         max_files: most files that an archive may hold.
+        known: there is a census of all files from an earlier runtime: files on Drive are linked and read when they are
+            needed, instead of being copied.
 
     Raises:
         VggnbError: files could not be read, the archive is refused, or there is no room.
     """
     dataset = Path(os.path.abspath(dataset))
     with storage_errors(dataset):
-        return _stage(dataset, Path(os.path.abspath(folder)), max_files, progress)
+        return _stage(dataset, Path(os.path.abspath(folder)), max_files, known, progress)
 
 
-def _stage(dataset: Path, folder: Path, max_files: int, progress: bool) -> Path:
+def _stage(dataset: Path, folder: Path, max_files: int, known: bool, progress: bool) -> Path:
     is_table = dataset.suffix.lower() in TABLES and not dataset.is_dir()
     archive = None if is_table or not dataset.exists() else _archive(dataset)
     if archive is None and dataset.is_dir():
@@ -72,7 +76,7 @@ def _stage(dataset: Path, folder: Path, max_files: int, progress: bool) -> Path:
         if archive:
             renamed = with_retries(lambda: unpack(archive, target, max_files=max_files, progress=progress))
         else:
-            renamed = _copy_folder(source, target, progress)
+            renamed = _copy_folder(source, target, known, progress)
         write_json(target.parent / ABOUT, about | {"renamed": renamed})
         if renamed:
             first = ", ".join(f"{shown(old)} -> {shown(new)}" for new, old in list(renamed.items())[:SHOWN])
@@ -113,7 +117,7 @@ def _archive(dataset: Path) -> Path | None:
     return inside[0] if len(inside) == 1 and inside[0].is_file() and is_archive(inside[0]) else None
 
 
-def _copy_folder(source: Path, target: Path, progress: bool) -> dict[str, str]:
+def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dict[str, str]:
     """Make `target` hold what `source` holds now; gives path in the copy -> path in the source where they differ."""
     from vggnb.progress import tqdm
 
@@ -128,8 +132,9 @@ def _copy_folder(source: Path, target: Path, progress: bool) -> dict[str, str]:
     for path in folders:
         (target / path).mkdir(parents=True, exist_ok=True)
     failed = []
-    copied = read_ahead(lambda path: _copy_file(source / files[path], target / path), files, workers=AT_ONCE)
-    bar = tqdm(copied, "copying", len(files), unit=" files", disable=not progress)
+    transfer = _link_file if known else _copy_file
+    copied = read_ahead(lambda path: transfer(source / files[path], target / path), files, workers=AT_ONCE)
+    bar = tqdm(copied, "linking" if known else "copying", len(files), unit=" files", disable=not progress)
     for path, error in zip(files, bar, strict=True):
         if error is None:
             continue
@@ -153,10 +158,8 @@ def _copy_file(source: Path, target: Path) -> OSError | None:
 
     def copy() -> None:
         status = os.stat(source)
-        with contextlib.suppress(FileNotFoundError):
-            done = os.lstat(target)
-            if done.st_size == status.st_size and abs(done.st_mtime_ns - status.st_mtime_ns) <= CLOCK_NS:
-                return
+        if _is_done(target, status):
+            return
         with open(source, "rb") as reader, open(temporary, "wb") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
         if os.stat(temporary).st_size != status.st_size:
@@ -168,3 +171,20 @@ def _copy_file(source: Path, target: Path) -> OSError | None:
         return with_retries(copy)
     except OSError as error:
         return error
+
+
+def _link_file(source: Path, target: Path) -> OSError | None:
+    """Link to a file that was not copied before; give the error that was in the way."""
+    try:
+        if not target.is_symlink() and not _is_done(target, os.stat(source)):
+            target.unlink(missing_ok=True)
+            target.symlink_to(source)
+    except OSError as error:
+        return error
+
+
+def _is_done(target: Path, source: os.stat_result) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        done = os.lstat(target)
+        return done.st_size == source.st_size and abs(done.st_mtime_ns - source.st_mtime_ns) <= CLOCK_NS
+    return False

@@ -6,6 +6,7 @@ The browser sends a file in parts, each by a call of the kernel; see jupyter-wid
 import base64
 import itertools
 from collections.abc import Callable
+from html import escape
 
 from vggnb.widgets.panel import View
 
@@ -46,7 +47,7 @@ class Upload:
 
     def __init__(self, draw: Callable[[list[tuple[str, bytes]]], View]):
         self.draw, self.name, self.files = draw, f"vggnb-upload-{next(NUMBERS)}", {}
-        self.shown = draw([])
+        self.shown = View("Choose one or several images.")
 
     def receive(self, name: str | None = None, part: str = ""):
         """A part of a file, in base64; without a name, all files are there."""
@@ -57,7 +58,7 @@ class Upload:
             return JSON({})
         files, self.files = [(name, bytes(data)) for name, data in self.files.items()], {}
         self.shown = self.draw(files)
-        return JSON({"html": self.shown.html or self.shown.text})
+        return JSON({"html": self.shown.html or escape(self.shown.text)})
 
     def __str__(self) -> str:
         return self.shown.text
@@ -67,5 +68,5 @@ class Upload:
         from IPython.display import display
 
         output.register_callback(self.name, self.receive)
-        html = BUTTON.format(name=self.name, part=PART, text="Choose one or several images.")
+        html = BUTTON.format(name=self.name, part=PART, text=escape(str(self)))
         display({"text/html": html, "text/plain": str(self)}, raw=True)

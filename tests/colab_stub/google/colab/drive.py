@@ -31,7 +31,10 @@ def mount(mountpoint, force_remount=False, timeout_ms=120000, readonly=False):
         return
     if os.path.isdir(mountpoint) and os.listdir(mountpoint) and not force_remount:
         raise ValueError("Mountpoint must not already contain files")
-    if mode != "empty":
+    if folder := os.environ.get("VGGNB_STUB_MYDRIVE"):
+        os.makedirs(mountpoint, exist_ok=True)
+        os.symlink(folder, os.path.join(mountpoint, "MyDrive"))
+    elif mode != "empty":
         os.makedirs(os.path.join(mountpoint, "MyDrive"), exist_ok=True)
     print(f"Mounted at {mountpoint}")
 
