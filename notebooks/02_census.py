@@ -89,7 +89,6 @@ print(*census.skipped or ["No file was skipped."], sep="\n")
 # %%
 from vggnb import figures
 
-print(len(census.pairs), "pairs,", len(census.conflicts), "conflicts,", len(census.leaks), "leaks")
 figures.duplicate_pairs(census)
 
 # %% [markdown]

@@ -141,7 +141,7 @@ batch_preview(manifest, recipe)
 # %%
 total_train = len(manifest.of("train"))
 dropped = total_train % batch_size
-print(f"the article: {total_train - dropped} of {total_train} images, {dropped} are skipped each epoch")
+print(f"the article: {total_train - dropped} of {total_train} images, {dropped} skipped each epoch")
 print(f"here:        {sum(len(batch_labels) for _, batch_labels in train_ds)} images in {len(train_ds)} batches")
 
 # %% [markdown]

@@ -200,6 +200,9 @@ def clean_outputs(notebook, home: Path, where: str) -> None:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)
             cell.outputs = clean(cell.outputs)
+            for output in cell.outputs:
+                if output.output_type == "stream":  # less the lines of progress bars that cleared themselves
+                    output.text = re.sub(r"[^\n]*\r", "", output.text)
 
 
 def holds_images(cell) -> bool:
