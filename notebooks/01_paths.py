@@ -8,8 +8,8 @@
 # - switch between the sample and your own images,
 # - read the error message when a path is wrong.
 #
-# The series follows *the article*, a tutorial that retrains the network VGG-16 in 21 steps. Boxes show where a step has a
-# flaw.
+# The series follows *the article*, a tutorial that retrains the network VGG-16 in 21 steps. Boxes show where a step has
+# a flaw.
 #
 # **Article steps** 1 to 7. **Reads** a dataset folder. **Writes** empty folders for your project.
 # **Takes** a second, in quick and in full, on any CPU, apart from copying images from Drive or an archive.
@@ -48,19 +48,16 @@ print(ws)
 # %% [markdown]
 # ## What the setup cell prints
 #
-# Every page starts with this cell. It finds the library and your images.
+# Every page starts with this cell.
 #
-# | line or name | meaning |
-# |---|---|
-# | profile | **quick**: images of 96 x 96 pixels, as in the outputs shown here. **full**: 224 x 224, as in the article |
-# | dataset | the images that the pages use |
-# | runs | the folder for trained models |
-# | `ws` | the **workspace**, an object that holds all these paths |
+# - *profile*: **quick** is images of 96 x 96 pixels, as in the outputs shown here; **full** is 224 x 224.
+# - *dataset*: your images, or the sample. *runs*: the folder for trained models.
+# - `ws`: the **workspace**, an object with all these paths.
 
 # %% [markdown]
 # ## From a folder to a model
 #
-# Each box is a step, with its page below.
+# The steps, and the page of each:
 
 # %%
 from vggnb import figures
@@ -72,7 +69,7 @@ figures.pipeline()
 #
 # ## Steps 1 and 2: a project folder, and a dataset folder in it
 #
-# The article makes both by hand. One call does the same; existing folders are not changed.
+# One call makes both. Existing folders are not changed.
 
 # %%
 from vggnb.paths import make_project_folders
@@ -89,11 +86,11 @@ print(make_project_folders())
 #   test/        good/ scratched/ bent/     used once, at the end
 # ```
 #
-# Class folders that are not split work as well: page 2 then makes the three splits.
+# Without split folders, page 2 makes the splits.
 #
 # ## Step 3: put images in it
 #
-# Use your own images, or download some. These lines need a network and are not run here:
+# Use your own images, or download some (not run here):
 #
 # ```python
 # from vggnb import datasets
@@ -122,13 +119,13 @@ print(make_project_folders())
 # %% [markdown]
 # ## Step 6: imports
 #
-# > **In the article** eleven names are imported and most are never used. One of these, `cv2`, stops the notebook where
-# > OpenCV is not installed. **Here** each page imports what it uses, where it uses it.
+# > **In the article** `cv2` is imported but never used, and stops the notebook where OpenCV is not installed. **Here**
+# > each page imports what it uses.
 #
 # ## Step 7: which folder is what
 #
-# The article writes ten paths by hand. Here the folder is read; an archive is unpacked and a folder on Drive is copied to
-# the local disk first, once.
+# The article writes ten paths by hand. Here the folder is read. An archive is unpacked first, and a folder on Drive is
+# copied to the local disk, once.
 
 # %%
 from vggnb.census import read_layout
@@ -138,9 +135,9 @@ layout = read_layout(stage_if_remote(ws.dataset, ws.staged))
 print(*layout.sentences, sep="\n")
 
 # %% [markdown]
-# Names such as `val` or `Training` are recognised, too, and so is a table with the columns `path` and `label`.
+# Names such as `val` are recognised, and so is a table with the columns `path` and `label`.
 #
-# If a path is wrong, the message states the problem, the place and what to do:
+# A wrong path gives a message with the remedy:
 
 # %%
 from vggnb.storage import VggnbError
@@ -153,10 +150,10 @@ except VggnbError as error:
 # %% [markdown]
 # ## Use your own images
 #
-# | where | how |
-# |---|---|
-# | Colab | in the setup cell's form, choose *folder or zip on Drive* and give its `PATH`, such as `MyDrive/my_images.zip` |
-# | elsewhere | set the environment variables `VGGNB_DATASET` (folder, archive or table) and `VGGNB_PROFILE=full` before you start Jupyter |
+# - **Colab**: in the setup cell's form, choose *folder or zip on Drive* and give its `PATH`, such as
+#   `MyDrive/parts.zip`.
+# - **Elsewhere**: before you start Jupyter, set `VGGNB_DATASET` to the folder, archive or table, and
+#   `VGGNB_PROFILE=full`.
 #
 # ### About the sample
 #
@@ -177,8 +174,6 @@ except VggnbError as error:
 # files = len(layout.entries)
 # last = sum(entry.class_name == layout.classes[-1] for entry in layout.entries)
 # ```
-#
-# Page 2 opens the files and shows which are usable images.
 # </details>
 
 # %% tags=["check", "hide-input"]
@@ -203,7 +198,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You know the steps, made the folders of a project, read the layout of a dataset and the report of a wrong path, and can
-# switch to your own images.
+# You know the steps, made the folders of a project, read a dataset's layout and a wrong path's message, and can switch
+# to your own images.
 #
 # Next: [2. Census: look at every image before you train](02_census.ipynb)

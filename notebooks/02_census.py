@@ -8,8 +8,8 @@
 # - say what uneven classes mean for accuracy,
 # - say how a missing validation or test split is made.
 #
-# **Article steps** 8 and 9. **Reads** your dataset. **Writes** nothing in it; under `<home>` a cache and a flawed copy of
-# the sample. **Takes** 5 seconds in quick, about a minute in full for 3,000 images, on two CPU cores; no GPU.
+# **Article steps** 8 and 9. **Reads** your dataset. **Writes** nothing in it; under `<home>` a cache and a flawed copy
+# of the sample. **Takes** 5 seconds in quick, about a minute in full for 3,000 images, on two CPU cores; no GPU.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -45,7 +45,7 @@ print(ws)
 # %% [markdown]
 # ## Copy the images to the local disk
 #
-# Images on Drive are copied once, and archives are unpacked once. A folder on this machine is used as it is.
+# Images on Drive are copied once, archives unpacked once.
 
 # %%
 from vggnb.staging import stage_if_remote
@@ -56,8 +56,7 @@ print("copied or unpacked:", dataset != ws.dataset)
 # %% [markdown]
 # ## Steps 8 and 9: how many images are there?
 #
-# Every file is opened and decoded once. It is then *used*, *skipped* for a stated reason, or a *system file* that the
-# computer keeps for itself.
+# Every file is opened once. It is then *used*, *skipped* for a stated reason, or a *system file* of the computer.
 
 # %%
 from vggnb.census import take_census
@@ -66,8 +65,7 @@ census = take_census(dataset, cache=ws.census_file)
 census
 
 # %% [markdown]
-# > **In the article** images are counted with `len(os.listdir(train_benign_dir))`. This also counts hidden files, folders
-# > and broken images.
+# > **In the article** `len(os.listdir(train_benign_dir))` also counts hidden files, folders and broken images.
 #
 # ### Skipped files
 #
@@ -79,12 +77,9 @@ print(*census.skipped or ["No file was skipped."], sep="\n")
 # %% [markdown]
 # ### Duplicates, conflicts and leaks
 #
-# A **duplicate** is the same file twice. A **near-duplicate** is the same image after it was saved again, resized, flipped
-# or rotated.
-#
-# - Within one class and one split, a copy adds nothing new.
+# - A **duplicate** is the same file twice; a **near-duplicate** was saved again, resized, flipped or rotated.
 # - A **conflict** is one image under two classes: at least one label is wrong.
-# - A **leak** is one image in two splits. A model that is tested on its training images gets a score that is too high.
+# - A **leak** is one image in two splits. A model tested on training images gets a score that is too high.
 
 # %%
 from vggnb import figures
@@ -92,12 +87,12 @@ from vggnb import figures
 figures.duplicate_pairs(census)
 
 # %% [markdown]
-# Nothing is deleted for you. Of a leak, remove the copy in *train*; of a conflict, decide on the label. Then run this page
-# again. Until then, page 6 reports the score with and without leaks.
+# Nothing is deleted for you. Of a leak, remove the copy in *train*; of a conflict, decide on the label. Until then,
+# page 6 reports the score with and without leaks.
 #
 # ## A lesson: planted faults
 #
-# This copy of the sample has faults. Compare the article's count with the census:
+# Faults were planted in a copy of the sample. Compare the article's count with the census:
 
 # %%
 import os
@@ -112,11 +107,10 @@ print("usable images in train/benign:", flawed_census.counts()["train"]["benign"
 print(*flawed_census.skipped, sep="\n")
 
 # %% [markdown]
-# The article's generator would leave out `notes.txt`, but each of the broken images would stop its training in the middle
-# of an epoch (one pass over all training images).
+# The article's generator leaves out `notes.txt`, but each broken image would stop its training.
 #
-# Now the pairs. For near-duplicates, the figure gives the number of *bits* that differ in a fingerprint of 255 bits: 0 for
-# the same image, about half for unrelated images.
+# Now the pairs. *Bits* is how many of 255 bits differ in a fingerprint of the image; for unrelated images it is about
+# half.
 
 # %%
 figures.duplicate_pairs(flawed_census)
@@ -124,14 +118,13 @@ figures.duplicate_pairs(flawed_census)
 # %% [markdown]
 # ## What the images look like
 #
-# A network uses whatever separates the classes, even a ruler or a date stamp that only one class has. Look for such
-# **shortcuts** in your images:
+# A network uses whatever separates the classes, even a date stamp that only one class has. Look for such **shortcuts**:
 
 # %%
 figures.contact_sheet(census)
 
 # %% [markdown]
-# Browse all images by split, class or finding. (A saved page shows one line instead of this control.)
+# Browse by split, class or finding (a saved page shows one line instead):
 
 # %%
 from vggnb.widgets import dataset_browser
@@ -145,16 +138,13 @@ dataset_browser(census)
 figures.sizes_and_brightness(census)
 
 # %% [markdown]
-# If the bars of two classes hardly overlap, a network can use brightness as a shortcut, and may fail on images from another
-# camera.
+# If the bars of two classes hardly overlap, brightness is a shortcut, and the model may fail with another camera.
 #
 # ## Train, validation, test
 #
-# The model learns from *train*. Decisions, such as which recipe is better, are made on *validation*. A score on images
-# that were used for either tends to be too high, so *test* is kept for the end.
+# A score on images that were used for training or for a decision tends to be too high, so *test* is kept for the end.
 #
-# If a split is missing, it is cut from train: the same share of every class, by a fixed seed, and with near-duplicates kept
-# together.
+# A missing split is cut from train: the same share of every class, with a fixed seed, near-duplicates kept together.
 
 # %%
 from vggnb.census import assign_splits
@@ -166,12 +156,12 @@ manifest
 figures.three_splits(manifest)
 
 # %% [markdown]
-# This list of usable images with their splits is the **manifest**. All later pages start from it.
+# This list of images with their splits is the **manifest**, which all later pages use.
 #
 # ## The baseline
 #
-# If nine of ten images were of one class, always predicting that class would be right for nine of ten, and useless. This
-# share is the **baseline** of accuracy. A model has to exceed it.
+# If nine of ten images are of one class, always predicting it is right for nine of ten, and useless. A model has to
+# exceed this **baseline**.
 
 # %%
 train = manifest.counts()["train"]
@@ -181,8 +171,8 @@ print(f"always predicting {frequent!r} is right for {train[frequent] / sum(train
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# 1. Print `flawed_census.leaks`. One of the images is mirrored. Which of its two files should be removed? Give its path.
-# 2. What is the baseline on the *test* images of your dataset, for the class that is most frequent there?
+# 1. In `flawed_census.leaks`, one image is mirrored. Which of its two files should be removed? Give its path.
+# 2. What is the baseline on the *test* images, for the class that is most frequent there?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -193,7 +183,7 @@ print(f"always predicting {frequent!r} is right for {train[frequent] / sum(train
 # baseline = max(test.values()) / sum(test.values())
 # ```
 #
-# Removing the copy in **train** keeps the test images the same for every model.
+# Removing the copy in **train** keeps the test images the same.
 # </details>
 
 # %% tags=["check", "hide-input"]
@@ -219,7 +209,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You counted usable images, read why files were skipped, looked for duplicates, conflicts, leaks and shortcuts, know the
-# baseline, and have a manifest with three splits.
+# You counted usable images, looked for skipped files, duplicates, conflicts, leaks and shortcuts, know the baseline,
+# and have a manifest with three splits.
 #
 # Next: [3. Generators: from files to batches](03_generators.ipynb)

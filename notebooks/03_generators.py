@@ -51,7 +51,7 @@ manifest
 # %% [markdown]
 # ## Step 10: size and batch
 #
-# A **recipe** holds every choice of a training. `Recipe.article()` has the choices of the article.
+# A **recipe** holds every choice of a training; `Recipe.article()` those of the article.
 
 # %%
 from vggnb.recipe import Recipe
@@ -61,15 +61,15 @@ IMG_SHAPE, batch_size = recipe.image_size, recipe.batch_size
 print("IMG_SHAPE =", IMG_SHAPE, "  batch_size =", batch_size)
 
 # %% [markdown]
-# VGG-16 was trained on squares of 224 pixels. Quick uses 96, which costs a fifth: (224 / 96)² = 5.4. A **batch** is the
-# number of images that are processed together; a larger one needs more memory.
+# A **batch** is processed together; a larger one needs more memory. Images of 96 pixels cost a fifth of 224:
+# (224 / 96)² = 5.4.
 #
-# > **In the article** "VGG-16 only accepts that image size". That holds for the complete network only; without its last
-# > layers (page 4) it accepts any size from 32 up.
+# > **In the article** "VGG-16 only accepts that image size", 224. Without its last layers (page 4) it accepts any size
+# > from 32 up.
 #
 # ### Every image becomes a square
 #
-# Like the article, this series **squashes** images. The alternatives lose something else:
+# Like the article, this series squashes images. The alternatives lose something else:
 
 # %%
 from vggnb import figures
@@ -79,13 +79,13 @@ image = read_image(manifest.dataset / manifest.of("train")[0].path)
 figures.three_squares(image, size=IMG_SHAPE)
 
 # %% [markdown]
-# Squashing changes proportions, but in the same way for all images of one shape, and it keeps the edges. Crop or pad your
-# files yourself if proportions matter, or if your images have very different shapes.
+# Squashing keeps the edges and changes all images of one shape alike. If proportions matter, or your images have very
+# different shapes, crop or pad your files yourself.
 #
 # ## Step 11: the article's generators
 #
-# A *generator* reads images one batch at a time, so they need not fit into memory together. The article's
-# `ImageDataGenerator` needs one fixed folder layout, so this cell reads the sample:
+# A *generator* reads one batch at a time, so that not all images need fit into memory. The article's needs a fixed
+# folder layout, so this cell reads the sample:
 
 # %%
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
@@ -101,10 +101,10 @@ print("batch", images.shape, "from", images.min().round(2), "to", images.max().r
 # %% [markdown]
 # ## Step 11 with `tf.data`
 #
-# Keras calls that class deprecated and recommends `tf.data`. `make_dataset` builds such a pipeline for any dataset. Its
-# pixels are **raw, 0 to 255**: the model scales them itself (step 16).
+# Keras calls that class deprecated and recommends `tf.data`. `make_dataset` uses it, for any dataset. Its pixels are
+# **raw, 0 to 255**; the model scales them itself (step 16).
 #
-# Do both give the same pixels? This cell compares every batch of the sample:
+# Do both give the same pixels? Every batch of the sample is compared:
 
 # %%
 import numpy as np
@@ -116,7 +116,8 @@ pairs = [(old, new.numpy() * np.float32(1 / 255)) for (old, _), (new, _) in zip(
 print("batches compared:", len(pairs), "  largest difference:", max(np.abs(old - new).max() for old, new in pairs))
 
 # %% [markdown]
-# For training, `training=True` puts your images in a new order in each epoch, so that every batch mixes the classes:
+# `training=True` gives a new order in each **epoch** (one pass over all training images), so that batches mix the
+# classes:
 
 # %%
 train_ds = make_dataset(manifest, "train", recipe, training=True)
@@ -124,8 +125,7 @@ raw_images, raw_labels = next(iter(train_ds))
 figures.batch_grid(raw_images, raw_labels, manifest.classes)
 
 # %% [markdown]
-# Browse other batches and epochs. *transform* shows flipped and rotated copies; training on them is called
-# **augmentation** (page 9). (A saved page shows one line instead of this control.)
+# Browse batches and epochs. Training on flipped or rotated copies (*transform*) is called **augmentation** (page 9).
 
 # %%
 from vggnb.widgets import batch_preview
@@ -135,8 +135,8 @@ batch_preview(manifest, recipe)
 # %% [markdown]
 # ### Trap: the dropped last batch
 #
-# > **In the article** an epoch has `steps_per_epoch=(total_train//batch_size)` batches. The division rounds down, so the
-# > images of an incomplete last batch are skipped. **Here** the last batch is smaller.
+# > **In the article** an epoch has `total_train//batch_size` batches. This rounds down, so an incomplete last batch is
+# > skipped. **Here** it is smaller.
 
 # %%
 total_train = len(manifest.of("train"))
@@ -147,29 +147,27 @@ print(f"here:        {sum(len(batch_labels) for _, batch_labels in train_ds)} im
 # %% [markdown]
 # ## Step 12: class names
 #
-# The sorted folder names become integers, the **labels**. For more than two classes the article needs them as **one-hot**
-# rows: 1 in the column of the class, 0 elsewhere.
+# The sorted folder names become integers, the **labels**. For more than two classes the article needs **one-hot** rows:
+# 1 in the column of the class, 0 elsewhere.
 
 # %%
 for label, name in enumerate(manifest.classes[:5]):
     print(f"{name:<20} label {label}   one-hot {np.eye(len(manifest.classes), dtype=int)[label]}")
 
 # %% [markdown]
-# > **In the article** only the output layer and the loss change for three classes or more, but the generator keeps
-# > `class_mode="binary"`, and Keras stops with an error about shapes. It has to be `"categorical"`. **Here** labels stay
-# > integers, and the rest follows from the number of classes.
+# > **In the article** the generator keeps `class_mode="binary"` for three classes or more, and Keras stops with an
+# > error about shapes. It has to be `"categorical"`. **Here** the number of classes decides.
 #
 # ## Two choices hidden in the generator
 #
-# **Resizing.** The article's generator keeps the *nearest* pixel and discards its neighbours. *Bilinear* resizing averages
-# them. Compare the edges:
+# **Resizing.** The article's generator keeps the *nearest* pixel. *Bilinear* resizing averages its neighbours, too:
 
 # %%
 figures.resize_comparison(image, size=IMG_SHAPE)
 
 # %% [markdown]
-# **Scaling.** The article divides pixels by 255. VGG-16 was trained on another scale: channels in the order blue, green,
-# red, minus the mean colour of its training images. Keras calls this `caffe`, after the program that was used.
+# **Scaling.** The article divides by 255. VGG-16 was trained on blue, green, red minus their mean colour, which Keras
+# calls `caffe`, after a program of that time.
 
 # %%
 from vggnb.model import preprocessing_layer
@@ -178,8 +176,7 @@ layers = {name: preprocessing_layer(recipe.with_(preprocessing=name)) for name i
 figures.preprocessing_histograms({name: layer(raw_images) for name, layer in layers.items()})
 
 # %% [markdown]
-# With the right scale the numbers are about a hundred times larger. Our recipe uses it, with a head that can handle such
-# numbers (page 4).
+# Our recipe (page 4) uses the right scale.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises
@@ -193,8 +190,6 @@ figures.preprocessing_histograms({name: layer(raw_images) for name, layer in lay
 # skipped = total_train % 50
 # one_hot = [0] * (len(manifest.classes) - 1) + [1]
 # ```
-#
-# Nothing is skipped only where the batch size divides the number of images.
 # </details>
 
 # %% tags=["check", "hide-input"]
@@ -220,7 +215,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You chose image and batch size, showed that the article's generator and `make_dataset` give the same pixels, turned class
-# names into numbers, and can explain four traps.
+# You chose image and batch size, compared the article's generator with `make_dataset`, turned class names into numbers,
+# and can explain four traps.
 #
 # Next: [4. Model: VGG-16 without its top, and a new one](04_model.ipynb)

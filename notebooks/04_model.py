@@ -54,13 +54,12 @@ print(classes, "classes:", *manifest.classes[:10])
 # %% [markdown]
 # ## Step 13: VGG-16 without its top
 #
-# VGG-16 (Simonyan and Zisserman, Oxford 2014) classifies photographs into 1,000 classes. The numbers that it has learnt
-# are its **weights**.
+# VGG-16 (Oxford, 2014) classifies photographs into 1,000 classes. The numbers that it has learnt are its **weights**.
 #
-# Its first 13 layers with weights, the **base**, are *convolutions*: small filters that slide over the image. Their
-# outputs, the **activations**, respond to edges first, then to textures, then to parts of objects.
+# Its **base** consists of 13 *convolutions*: small filters that slide over the image. Their outputs, the
+# **activations**, respond to edges, then to textures, then to parts of objects.
 #
-# The last three layers, the **top**, turn these into the 1,000 classes. Yours are different, so the top is left off
+# The **top**, three layers, turns these into the 1,000 classes. Yours are different, so it is left off
 # (`include_top=False`). Keeping the base is **transfer learning**; a few hundred images can then be enough.
 
 # %%
@@ -71,12 +70,12 @@ print(source)
 print(f"weights in the base: {base.count_params():,}   output for one image: {base.output_shape[1:]}")
 
 # %% [markdown]
-# The weights are compared with the published ones by a checksum. With its top, VGG-16 has 138,357,544 weights.
+# With its top, VGG-16 has 138,357,544 weights.
 #
 # ## Step 14: print the layers and freeze them
 #
-# Training does not change *frozen* weights. Without freezing, the first steps, when the new top still guesses, would damage
-# the base.
+# Training does not change *frozen* weights. Without freezing, the first steps, when the new layers only guess, would
+# damage the base.
 
 # %%
 for layer in base.layers:
@@ -84,18 +83,18 @@ for layer in base.layers:
     print(f"{layer.name:<14} {str(tuple(layer.output.shape)):<22} trainable: {layer.trainable}")
 
 # %% [markdown]
-# The layers form five **blocks**. Each ends in a `pool` layer, which halves width and height.
+# Each of the five **blocks** ends in a `pool` layer, which halves width and height.
 #
 # ## Step 15: four new layers
 #
 # | layer | what it does |
 # |---|---|
-# | `GlobalMaxPooling2D` | keeps, for each of the 512 filters of block 5, the strongest activation in the image: 512 **features** |
+# | `GlobalMaxPooling2D` | keeps the strongest activation of each of the 512 last filters: 512 **features** |
 # | `Dense(512, relu)` | combines them; *relu* sets negative numbers to 0 |
-# | `Dropout(0.5)` | in training, sets a random half of them to 0, against over-fitting (page 5) |
+# | `Dropout(0.5)` | in training, sets a random half of them to 0, against over-fitting |
 # | `Dense(2, sigmoid)` | one output for each class; *sigmoid* maps any number to between 0 and 1 |
 #
-# Pooling has no weights. The other three layers are the **head**. The head of your dataset:
+# The last three are the **head**. For your classes:
 
 # %%
 from vggnb.model import build_head, trainable_count
@@ -111,25 +110,25 @@ from vggnb import figures
 figures.vgg16_with_head(base, head, manifest.classes)
 
 # %% [markdown]
-# An output of a `Dense` layer has one weight for each input, and one number that is added, the **bias**.
+# An output of a `Dense` layer has one weight for each input and a **bias**, a number that is added.
 #
 # ### Two classes, or more
 #
-# *Softmax* turns several numbers into probabilities that add up to 1. The article uses it for three classes or more, with a
-# loss for one-hot labels (page 3). The recipe chooses by the number of classes:
+# For three classes or more the article uses *softmax*, which gives probabilities that add up to 1, and a loss for
+# one-hot labels (page 3). The recipe chooses by the number of classes:
 
 # %%
 for number in (2, 3):
     print(number, "classes:", recipe.activation(number), "output,", recipe.loss(number))
 
 # %% [markdown]
-# > **In the article** two classes get **two sigmoids**, which are meant for classes that can occur together. Their outputs
-# > do not add up to 1. Keras passes the numbers *before* the sigmoid to this loss, so that they are trained as a softmax.
-# > **Here** the merged model therefore ends in a softmax, with the same weights.
+# > **In the article** two classes get two sigmoids, whose outputs do not add up to 1. Keras passes the numbers *before*
+# > the sigmoid to this loss, so they are trained as a softmax. **Here** the merged model ends in a softmax, with the
+# > same weights.
 #
 # ## Step 16: merge base and head
 #
-# `build_classifier` joins the scaling of the pixels, the base and the head:
+# `build_classifier` joins scaling, base and head:
 
 # %%
 from vggnb.model import build_classifier
@@ -140,8 +139,8 @@ print("in: ", model.input_shape, " raw pixels, 0 to 255\nout:", model.output_sha
 # %% [markdown]
 # ## Step 17: compile
 #
-# *Compiling* chooses the **loss**, the number that training makes small, and the **optimiser**, which updates the weights.
-# The **learning rate** is the size of its steps.
+# *Compiling* chooses the **loss**, which training makes small, and the **optimiser**, which updates the weights. The
+# **learning rate** is the size of its steps.
 
 # %%
 from vggnb.model import compile_head
@@ -152,7 +151,7 @@ print("loss:", head.loss, "  optimiser:", head.optimizer.name, "  learning rate:
 # %% [markdown]
 # ## Step 18: the summary
 #
-# Look at the last lines: how many weights are trained, and how many are frozen?
+# How many weights are trained, and how many are frozen?
 
 # %%
 model.summary(line_length=88)
@@ -160,11 +159,10 @@ model.summary(line_length=88)
 # %% [markdown]
 # ## Our recipe
 #
-# `Recipe.best()` keeps the same frozen base, but
+# `Recipe.best()` keeps the frozen base, but
 #
 # - scales pixels as VGG-16 was trained (page 3),
-# - takes the average and the maximum of every filter of *all five* blocks, since the middle ones respond to texture:
-#   2 x (64 + 128 + 256 + 512 + 512) = 2,944 features,
+# - takes average and maximum of every filter of *all five* blocks: 2 x (64 + 128 + 256 + 512 + 512) = 2,944 features,
 # - standardises these (mean 0, standard deviation 1),
 # - has **one** linear layer as its head, with a penalty on large weights.
 
@@ -175,8 +173,8 @@ figures.vgg16_with_head(base, build_head(best, classes), manifest.classes)
 # %% [markdown]
 # ## Why VGG-16?
 #
-# VGG-16 is used here because the article uses it and because its layers are simple to explain. It is old, large and slow.
-# These networks of `keras.applications` do better:
+# Because the article uses it, and because its layers are simple to explain. For a new project, start with a newer
+# network of `keras.applications`:
 #
 # | network | year | weights | correct on ImageNet |
 # |---|---|---|---|
@@ -184,13 +182,12 @@ figures.vgg16_with_head(base, build_head(best, classes), manifest.classes)
 # | EfficientNetV2-B0 | 2021 | 7 million | 78.7 % |
 # | ConvNeXt-Tiny | 2022 | 29 million | 81.3 % |
 #
-# (Source: the table in Keras's documentation.) For a new project, start with one of these. The census, the splits, the
-# frozen features, the head and the evaluation stay the same.
+# (From Keras's documentation.) All other steps stay the same.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# 1. How many weights would the article's head have for seven classes? Start from the lines printed in step 15.
+# 1. How many weights would the article's head have for seven classes?
 # 2. For images of 224 pixels, how many pixels wide is the output of the base?
 #
 # <details><summary>Show a solution</summary>
@@ -200,7 +197,7 @@ figures.vgg16_with_head(base, build_head(best, classes), manifest.classes)
 # wide = 224 // 2**5
 # ```
 #
-# Each of the seven outputs has 512 weights and one bias. Each of the five blocks halves the width.
+# Each output has 512 weights and one bias. Each block halves the width.
 # </details>
 
 # %% tags=["check", "hide-input"]
@@ -225,7 +222,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You loaded the base, froze it, added the four layers, merged, compiled and read the summary. You know where the weights
-# came from, what changes for more classes, and which networks are better today.
+# You loaded the base, froze it, added four layers, merged, compiled and read the summary. You know what changes for
+# more classes, and which networks are better today.
 #
 # Next: [5. Train: the frozen part once, then any number of epochs](05_train.ipynb)

@@ -8,9 +8,9 @@
 # - explain our recipe: a head that is solved exactly, with a penalty chosen by cross-validation,
 # - compare recipes on *validation*.
 #
-# **Article step** 19. **Reads** your dataset. **Writes** features and four runs under `<home>`.
-# **Takes** 30 seconds in quick on two CPU cores. In full, 2,600 images pass twice through VGG-16: about 7 minutes each time
-# on two CPU cores, less than one on a GPU.
+# **Article step** 19. **Reads** your dataset. **Writes** features and four runs under `<home>`. **Takes** 30 seconds in
+# quick on two CPU cores. In full, 2,600 images pass twice through VGG-16: about 7 minutes each time on two CPU cores,
+# less than one on a GPU.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -55,8 +55,7 @@ manifest
 # %% [markdown]
 # ## The frozen part, once
 #
-# The base is frozen, so an image gives the same **features** in every epoch. The article computes them again each time;
-# here they are computed once and stored.
+# The base is frozen, so an image gives the same **features** in every epoch. Here they are computed once and stored.
 
 # %%
 from vggnb.features import extract
@@ -75,8 +74,7 @@ print(extract(manifest, article, base, source, store=ws.features))
 # %% [markdown]
 # ## Step 19: train the article's head
 #
-# A **run** is the folder of one training. It belongs to one dataset, one split and one recipe. Train for five epochs, as in
-# the article:
+# A **run** is the folder of one training, with one dataset and one recipe. Train for five epochs, as in the article:
 
 # %%
 from vggnb import figures
@@ -87,12 +85,12 @@ history = fit(run, features)
 figures.learning_curves(history)
 
 # %% [markdown]
-# Why can validation be better than training in the first epochs? For two reasons. Dropout makes training harder and is
-# switched off for validation. And the training numbers are means over the epoch, while validation is computed at its end.
+# In the first epochs validation can be better than training. Dropout is switched off for validation, and the training
+# numbers are means over the epoch, while validation is computed at its end.
 #
 # ### Ten times as many epochs
 #
-# The article reports 50 to 60 epochs. Look for the point from which the two losses part.
+# Look for the point from which the two losses part. (The notebook's stop button ends the training.)
 
 # %%
 from vggnb.widgets import TrainingProgress
@@ -102,9 +100,6 @@ long_run = start_run(ws.runs / "article-50", manifest, longer, weights=ws.weight
 long_history = fit(long_run, features, progress=TrainingProgress)
 figures.learning_curves(long_history)
 
-# %% [markdown]
-# You can stop with the notebook's stop button, and run the cell again to start over.
-
 # %%
 losses = long_history.column("val_loss")
 lowest = losses.index(min(losses))
@@ -113,17 +108,16 @@ print(f"training accuracy at the end: {long_history.column('accuracy')[-1]:.2f}"
 print(f"validation accuracy at the end: {long_history.column('val_accuracy')[-1]:.2f}")
 
 # %% [markdown]
-# If the validation loss rises while the training loss still falls, the head is **over-fitting**: it learns the training
+# If the validation loss rises while the training loss falls, the head is **over-fitting**: it learns the training
 # images by heart. On the sample it does.
 #
 # ## Our recipe
 #
-# Its head is one linear layer with a penalty on large weights, called **ridge**. Such a problem has one solution, which is
-# computed directly, without epochs or a learning rate.
+# Its head is one linear layer with a penalty on large weights, the **ridge**. This problem has one solution, which is
+# computed directly, without epochs.
 #
-# **Cross-validation** chooses the strength of the penalty from six: fit on four fifths of the images, predict the rest,
-# five times. Near-duplicates stay in the same fifth. The images pass through VGG-16 once more, because this recipe resizes
-# and scales them differently.
+# **Cross-validation** chooses the strength of the penalty: fit on four fifths of the images, predict the rest, five
+# times. The images pass through VGG-16 once more, because this recipe resizes and scales them differently.
 
 # %%
 base, source = build_base(best, ws.weights, precision=ws.precision)
@@ -133,13 +127,13 @@ fit(best_run, best_features)
 print(best_run)
 
 # %% [markdown]
-# No image is lost for validation: each gets an **out-of-fold** prediction from a head fitted without it. Only then is the
-# final head fitted, on train *and* validation together.
+# Each image gets an **out-of-fold** prediction, from a head fitted without it. These predictions serve as validation,
+# so the final head can be fitted on train *and* validation.
 #
 # ## Which recipe is better?
 #
-# For a fair comparison on the same validation images, `hold_out=True` keeps these out of our fit. The interval of each
-# difference shows what other images might have given; page 6 explains it.
+# To compare on the same images, `hold_out=True` keeps validation out of our fit. Page 6 explains the metrics and the
+# intervals.
 
 # %%
 from vggnb.evaluate import compare
@@ -150,21 +144,18 @@ fit(held_run, best_features)
 compare(long_run, held_run, "validation")
 
 # %% [markdown]
-# The first is the article's head after 50 epochs, the second ours. If an interval contains 0, so few validation images
-# cannot tell the two apart.
+# The first is the article's head after 50 epochs, the second ours. If the interval of a difference contains 0, these
+# images cannot tell the two apart.
 #
 # ## More than two classes
 #
-# Nothing on this page changes. The head has one output for each class, and the loss of a random guess is higher: 0.69 for
-# two classes, 1.10 for three (the logarithm of their number).
-#
-# If your classes are very uneven, try `best.with_(class_weights=True)`: each class then counts the same.
+# Nothing changes here, but the loss of a random guess is higher: 0.69 for two classes, 1.10 for three (the logarithm of
+# their number). For uneven classes, `best.with_(class_weights=True)` lets each class count the same.
 #
 # ## What else was tried
 #
-# Scores are from cross-validation on two real datasets: 480 photographs of moles from HAM10000, a public collection (AUC),
-# and photographs of waste in six classes (macro-F1). Page 6 explains both scores. Higher is better; differences of 0.01
-# are within chance.
+# Cross-validation on 480 photographs of moles from HAM10000, a public collection (score: AUC), and on photographs of
+# waste in six classes (macro-F1). Higher is better; differences of 0.01 are within chance.
 #
 # | idea | moles | waste |
 # |---|---|---|
@@ -174,14 +165,12 @@ compare(long_run, held_run, "validation")
 # | a fifth of the images of one class | 0.880 | 0.639 |
 # | the same, with class weights | 0.877 | 0.674 |
 # | four fifths of the training images | 0.894 | 0.713 |
-#
-# (`benchmarks/heads.py`, 224 pixels.)
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# 1. How many images would the article's loop send through VGG-16 in 50 epochs? It evaluates validation in every epoch.
-# 2. In which epoch is the validation *accuracy* of `long_history` highest? (The first one, if there are several.)
+# 1. How many images does the article send through VGG-16 in 50 epochs? It evaluates validation in every epoch.
+# 2. In which epoch is the validation *accuracy* of `long_history` highest (first)?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -190,12 +179,10 @@ compare(long_run, held_run, "validation")
 # accuracies = long_history.column("val_accuracy")
 # epoch = accuracies.index(max(accuracies)) + 1
 # ```
-#
-# Here each image passes once for each recipe, whatever the number of epochs.
 # </details>
 #
-# To try: change only the scaling, `longer.with_(preprocessing="caffe")`, in a new folder. On the sample the validation loss
-# is then much higher: the right scaling alone makes the article's head over-fit more.
+# To try: change only the scaling, `longer.with_(preprocessing="caffe")`, in a new folder. On the sample the article's
+# head then over-fits much more: the right scale alone does not help.
 
 # %% tags=["check", "hide-input"]
 # @title Run this cell so that check(n) works {"display-mode": "form"}
@@ -221,7 +208,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You computed features once and trained on them for 5 and 50 epochs, recognised over-fitting, solved a head exactly, and
-# compared two recipes on validation.
+# You computed features once, trained on them for 5 and 50 epochs, recognised over-fitting, and compared two recipes on
+# validation.
 #
 # Next: [6. Evaluate: the test images, once](06_evaluate.ipynb)

@@ -10,8 +10,8 @@
 # - look at the mistakes, find labels to check, and write a report.
 #
 # **Article step** 20. **Reads** the runs of page 5, or trains them first. **Writes** predictions, a report and lists of
-# labels into the runs. **Takes** 30 seconds in quick on two CPU cores; in full about 5 minutes for 660 test images, less
-# on a GPU.
+# labels into the runs. **Takes** 30 seconds in quick on two CPU cores; in full about 5 minutes for 660 test images,
+# less on a GPU.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -74,8 +74,8 @@ print(f"test loss {loss:.2f}, test accuracy {accuracy:.2f}")
 #
 # ## A report
 #
-# Each value has a **95 % interval**: other test images of the same kind would give another value, and the interval shows
-# how far it may lie from the true one.
+# Each value has a **95 % interval**, since other test images would give another value: of 100 such intervals, about 95
+# contain the true one.
 
 # %%
 from vggnb.evaluate import evaluate, predict_split
@@ -90,18 +90,17 @@ reports["best"]
 # | metric | what it measures |
 # |---|---|
 # | accuracy | share of images predicted correctly |
-# | sensitivity, recall | share of a class that is found; *sensitivity* is the recall of the **positive** class |
-# | specificity | share of the other, **negative** class that is predicted correctly |
-# | balanced accuracy | mean recall of the classes; a rare class counts as much as a frequent one |
-# | precision, predictive value | how often the prediction of a class is right; this depends on how frequent the class is |
-# | F1, macro F1 | mean of precision and recall (harmonic); its mean over the classes |
-# | AUC | how often an image of the class gets a higher probability of it than another image; guessing gets 0.5 |
-# | average precision | mean precision as the threshold falls; guessing gets the share of positives |
+# | recall, sensitivity | share of a class that is found; *sensitivity* is that of the **positive** class |
+# | specificity | the same for the other, **negative** class |
+# | balanced accuracy | mean recall of the classes |
+# | precision, predictive value | how often the prediction of a class is right |
+# | F1, macro F1 | harmonic mean of precision and recall; its mean over the classes |
+# | AUC | how often an image of the class gets a higher probability of it than another image; guessing: 0.5 |
+# | average precision | mean precision as the threshold falls |
 # | calibration error | mean distance between confidence and accuracy; 0 is best |
 # | Brier score | mean squared error of the probabilities; 0 is best |
 #
-# With two classes, the positive one is the alphabetically last, unless you name another. With more, each class has its
-# recall and precision.
+# With two classes, the positive one is the alphabetically last.
 
 # %%
 from vggnb import figures
@@ -109,14 +108,13 @@ from vggnb import figures
 figures.metric_intervals(reports)
 
 # %% [markdown]
-# The last column is the **baseline**: always predicting the most frequent class. It can exceed both models in a single
-# metric. One that never predicts the positive class raises no false alarm: specificity 1, sensitivity 0. Read the two
-# together.
+# Always predicting the most frequent class is the **baseline**. It can exceed both models in one metric: with two
+# classes, never predicting the positive one gives specificity 1, but sensitivity 0. Read these two together.
 #
 # ## Is the difference significant?
 #
-# Overlapping intervals do not answer this, since both models saw the *same* images. `compare` draws the same images for
-# both, again and again, and gives an interval for the difference. If it contains 0, the difference is **not significant**.
+# Both models predicted the *same* images, so `compare` gives an interval for the difference itself. If it contains 0,
+# the difference is **not significant**.
 
 # %%
 from vggnb.evaluate import compare
@@ -128,11 +126,9 @@ figures.differences(comparison, names=("article", "best"))
 print(f"{comparison.n} images; accuracy: {comparison.verdict('accuracy')} (first: article, second: best)")
 
 # %% [markdown]
-# Few images show only large differences: to tell 85 % from 80 % takes about a thousand.
+# Telling 85 % from 80 % takes about a thousand images.
 #
 # ## Which mistakes?
-#
-# Rows are the true classes, columns the predicted ones.
 
 # %%
 figures.confusion_matrix(reports["best"])
@@ -140,9 +136,9 @@ figures.confusion_matrix(reports["best"])
 # %% [markdown]
 # ## Choose a decision threshold
 #
-# With two classes, the positive one is predicted from a probability of 0.5 on. If a missed positive costs more than a false
-# alarm, lower this **threshold**. The ROC curve shows every trade-off. (With more classes, the most probable one is
-# predicted; the next figure then shows each class.)
+# With two classes, the positive one is predicted from a probability of 0.5 on. If a miss costs more than a false alarm,
+# lower this **threshold**. The ROC curve shows every trade-off. (With more classes there is no threshold; the figure
+# shows each class.)
 
 # %%
 predictions = {name: predict_split(run, "test") for name, run in runs.items()}
@@ -150,8 +146,7 @@ scored = {name: each.binary() for name, each in predictions.items()}
 figures.roc_curve(scored) if two_classes else figures.class_results(reports["best"])
 
 # %% [markdown]
-# Suppose that nine of ten positives should be found. The threshold is chosen on *validation*, here on the out-of-fold
-# predictions, and checked on test:
+# Suppose that nine of ten positives should be found. The threshold is chosen on *validation* and checked on test:
 
 # %%
 if two_classes:
@@ -167,10 +162,9 @@ else:
 figures.threshold_curves(*scored["best"], threshold=chosen.threshold) if two_classes else None
 
 # %% [markdown]
-# The last printed line matters in use. A **prevalence** of 5 in 100 means that most alarms are false, even of a good model.
+# Where positives are rare (low **prevalence**), most alarms are false, even those of a good model.
 #
-# Move the threshold yourself, and make a miss cost ten false alarms. The numbers are those of validation. (A saved page
-# shows one line instead of this control.)
+# Move the threshold, on validation, and make a miss cost ten false alarms:
 
 # %%
 from vggnb.widgets import threshold_explorer
@@ -180,9 +174,9 @@ threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes) 
 # %% [markdown]
 # ## Are the probabilities calibrated?
 #
-# **Calibrated** means: of the predictions with probability 0.9, nine of ten are right. **Temperature scaling** divides the
-# numbers before the softmax by one number, fitted on validation. Above 1 it reduces over-confidence, below 1
-# under-confidence. It is already applied.
+# **Calibrated** means: of the predictions with probability 0.9, nine of ten are right. **Temperature scaling** divides
+# the numbers before the softmax by one number, fitted on validation; above 1 it reduces over-confidence. It is already
+# applied.
 
 # %%
 calibration = runs["best"].calibration()
@@ -191,19 +185,17 @@ before = predictions["best"].uncalibrated(calibration.temperature)
 figures.reliability_diagram({"before": before, "calibrated": predictions["best"]})
 
 # %% [markdown]
-# The bars show how many images each point stands for. With few images, even a perfectly calibrated model would not lie
-# exactly on the diagonal; the report states the error to expect by chance.
+# With few images, even a perfectly calibrated model would not lie exactly on the diagonal.
 #
 # ## Look at the mistakes
 #
-# What do they have in common? (To improve a recipe, look at those on validation: otherwise test decides.)
+# What do they have in common?
 
 # %%
 figures.prediction_gallery(predictions["best"], manifest)
 
 # %% [markdown]
-# A confident mistake may be a wrong label. This list for a spreadsheet holds the mistakes on *validation*, most confident
-# first:
+# A confident mistake may be a wrong label. The most confident ones on *validation*, for a spreadsheet:
 
 # %%
 from vggnb.metrics import relabel_list
@@ -214,8 +206,8 @@ print(*labels_to_check.decode().splitlines()[:4], sep="\n")
 # %% [markdown]
 # ## Trap 1: the shuffled generator
 #
-# > **In the article** the test generator shuffles, which is the default. `evaluate` is not affected. But a confusion matrix
-# > compares `predict`, in shuffled order, with `generator.classes`, in folder order. It looks like chance.
+# > **In the article** the test generator shuffles. A confusion matrix then compares `predict`, in shuffled order, with
+# > `generator.classes`, in folder order, and looks like chance.
 
 # %%
 from sklearn.metrics import accuracy_score
@@ -228,10 +220,9 @@ print(f"true accuracy {accuracy:.2f}; compared in the wrong order {accuracy_scor
 # %% [markdown]
 # ## Trap 2: choosing by the test score
 #
-# > **In the article** epochs are added until the *test* accuracy is 85 %. Every decision based on the test score makes that
-# > score too high.
+# > **In the article** epochs are added until the *test* accuracy is 85 %. Each such decision makes the score too high.
 #
-# This simulates 20 models that are all right in 75 % of cases, tests each on 80 images, and reports the best:
+# Simulate 20 models that are all right in 75 % of cases, test each on 80 images, and report the best:
 
 # %%
 import numpy as np
@@ -242,8 +233,7 @@ print(f"true accuracy 0.75; the best of 20 on 80 test images shows {scores.max(a
 # %% [markdown]
 # ## All of it on one page
 #
-# `write_report` puts everything into one HTML file that works offline, with a *model card* beside it. In Colab, download it
-# from the folder of the run.
+# `write_report` puts everything into one HTML file, with a *model card* beside it, in the folder of the run.
 
 # %%
 from vggnb.report import write_report
@@ -255,7 +245,7 @@ print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 # ## Exercises
 #
 # 1. From `reports["best"].confusion` (rows: true classes): how many test images are predicted wrongly?
-# 2. What is the recall of the first class, to two decimals?
+# 2. What is the recall of the first class?
 #
 # <details><summary>Show a solution</summary>
 #
@@ -264,7 +254,7 @@ print(*sorted(path.name for path in page.parent.glob("report*")), sep="\n")
 # recall = reports["best"].confusion[0, 0] / reports["best"].confusion[0].sum()
 # ```
 #
-# With two classes, this recall is the specificity in the report: the first class is the negative one.
+# With two classes, this is the specificity: the first class is the negative one.
 # </details>
 
 # %% tags=["check", "hide-input"]
@@ -291,7 +281,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You evaluated two models with intervals and a baseline, tested their difference, chose a threshold on validation, checked
-# the calibration, looked at the mistakes and wrote a report. You know two traps.
+# You evaluated two models with intervals and a baseline, compared them, chose a threshold, checked the calibration,
+# looked at the mistakes, wrote a report, and know two traps.
 #
 # Next: [7. Save: files that come back the same](07_save.ipynb)
