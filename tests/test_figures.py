@@ -156,6 +156,8 @@ def test_sizes_and_brightness(data):
 def test_preprocessing_histograms_name_the_channels_as_they_come():
     raw = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)) * (1.0, 0.5, 0.25)
     drawing = figures.preprocessing_histograms({"rescale": raw / 255, "caffe": raw[..., ::-1] - 100})
+    for ax in drawing.axes:
+        assert [sum(line.get_data().values) for line in ax.patches] == pytest.approx([100] * 3)  # % of the pixels
     red, blue = raw[..., 0].mean(), raw[..., 2].mean()
     assert f"red {red / 255:.2f}, green" in drawing.sentence and f"caffe: {raw.min() - 100:.2f}" in drawing.sentence
     assert f"blue {blue - 100:.2f}, green" in drawing.sentence and f"red {red - 100:.2f}" in drawing.sentence
@@ -416,6 +418,7 @@ def test_heatmap_overlay_says_where_and_how_much():
     drawing = figures.heatmap_overlay(noise(), {"occlusion": heat, "nothing": -np.ones((40, 60))})
     assert "occlusion: hottest (0.25, +) 62 % from the left, 36 % from the top; 6 % of the image" in drawing.sentence
     assert "nothing: no heat anywhere" in drawing.sentence
+    assert is_drawn(drawing, [[37, 14.5]]) and np.array_equal(drawing.axes[1].images[1].get_array(), heat > 0)
     assert figures.heatmap_overlay(noise(), heat).sentence.startswith("heat: hottest (0.25, +)")
 
 

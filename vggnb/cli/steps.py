@@ -70,6 +70,14 @@ def run_folder(path: Path) -> Path:
     return path.parent if is_bundle else path
 
 
+def opened_run(path: Path, weights: str | None = None):
+    """The run in a folder, with TensorFlow started."""
+    start_tensorflow()
+    from vggnb.train import open_run
+
+    return open_run(run_folder(path), weights=weights)
+
+
 def opened(options, workspace: Workspace, recipe: Recipe) -> Dataset:
     """The dataset; census and split are shown."""
     dataset = open_dataset(workspace, recipe, max_files=options.max_archive_files, progress=not options.quiet)

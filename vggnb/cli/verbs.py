@@ -2,17 +2,8 @@
 
 import sys
 
-from vggnb.cli.steps import (
-    note,
-    opened,
-    recipe_of,
-    run_folder,
-    show,
-    start_tensorflow,
-    trained,
-    weights_of,
-    write,
-)
+from vggnb.cli import steps
+from vggnb.cli.steps import note, opened_run, recipe_of, show, start_tensorflow, trained
 from vggnb.folders import shown
 from vggnb.paths import check_no_address, device_words, open_workspace, versions
 from vggnb.storage import VggnbError
@@ -51,11 +42,11 @@ def extract(options) -> None:
     if is_manifest(workspace.dataset):
         manifest = Manifest.read(workspace.dataset)
     else:
-        manifest = opened(options, workspace, recipe).manifest
+        manifest = steps.opened(options, workspace, recipe).manifest
     features = fill_store(
         manifest,
         recipe,
-        weights=weights_of(options, workspace),
+        weights=steps.weights_of(options, workspace),
         store=store,
         precision=options.precision or workspace.precision,
         engine=options.engine,
@@ -100,13 +91,11 @@ def run(options) -> None:
 
 def evaluate(options) -> None:
     """Evaluate a run on its test split, or on other images."""
-    start_tensorflow()
+    run = opened_run(options.run, options.weights)
     from vggnb.evaluate import evaluate as evaluate_run
     from vggnb.evaluate import evaluate_folder
     from vggnb.save import update_threshold
-    from vggnb.train import open_run
 
-    run = open_run(run_folder(options.run), weights=options.weights)
     if options.dataset is None:
         report = evaluate_run(run, **_evaluation(options))
     else:
@@ -126,38 +115,35 @@ def _evaluation(options) -> dict:
 
 def report(options) -> None:
     """Evaluate a run and write an HTML report."""
-    start_tensorflow()
+    run = opened_run(options.run, options.weights)
     from vggnb.report import write_report
-    from vggnb.train import open_run
 
-    path, report = write_report(
-        open_run(run_folder(options.run), weights=options.weights), options.to, **_evaluation(options)
-    )
+    path, report = write_report(run, options.to, **_evaluation(options))
     show(options, {**report.to_dict(), "report": str(path)}, f"{report}\n\nThe report is {path}")
 
 
 def compare(options) -> None:
     """Compare two runs on the same test images."""
-    start_tensorflow()
+    runs = [opened_run(run) for run in options.runs]
     from vggnb.evaluate import compare as compare_runs
-    from vggnb.train import open_run
 
-    runs = [open_run(run_folder(run)) for run in options.runs]
     comparison = compare_runs(*runs, positive=options.positive, progress=not options.quiet)
     show(options, comparison.to_dict(), comparison)
 
 
 def save(options) -> None:
     """Save a bundle with its exports, each verified in a fresh process."""
-    start_tensorflow()
+    run = opened_run(options.run, options.weights)
     from vggnb.save import available, save_bundle
-    from vggnb.train import open_run
 
-    files = save_bundle(open_run(run_folder(options.run), weights=options.weights), options.to, formats=options.formats)
+    files = save_bundle(run, options.to, formats=options.formats)
     missing = available()[1] if "all" in options.formats else {}
-    document = {"files": [vars(file) for file in files], "left_out": missing}
-    words = "".join(f"\n  skipped {kind}: {reason}" for kind, reason in document["left_out"].items())
-    show(options, document, f"{files}{words}\nThe bundle is in {options.to}")
+    words = "".join(f"\n  skipped {kind}: {reason}" for kind, reason in missing.items())
+    show(
+        options,
+        {"files": [vars(file) for file in files], "left_out": missing},
+        f"{files}{words}\nThe bundle is in {options.to}",
+    )
 
 
 def predict(options) -> None:
@@ -186,7 +172,7 @@ def predict(options) -> None:
     if options.csv:
         if hasattr(options.stdout, "reconfigure"):
             options.stdout.reconfigure(encoding="utf-8", newline="")  # CSV brings its own line ends
-        write(to_csv(predictions, bundle.classes), options.stdout, end="")
+        steps.write(to_csv(predictions, bundle.classes), options.stdout, end="")
     else:
         words = "\n".join(f"{shown(one.path)}: {one.words}" for one in predictions)
         show(options, [one.to_dict() for one in predictions], words)
@@ -212,4 +198,4 @@ def app(options) -> None:
     from vggnb.widgets.app import HOST, serve
 
     document = {"address": f"http://{HOST}:{options.port}/"}
-    serve(run_folder(options.run), port=options.port, tell=lambda text: show(options, document, text))
+    serve(steps.run_folder(options.run), port=options.port, tell=lambda text: show(options, document, text))

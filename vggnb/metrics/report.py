@@ -182,7 +182,7 @@ def report_on(
     Raises:
         VggnbError: `positive` is not a class, the prevalence is out of range, or there is no image.
     """
-    labels, positive, groups = predictions.labels, positive_class(classes, positive), predictions.groups
+    labels, positive, codes = predictions.labels, positive_class(classes, positive), predictions.codes
     check_prevalence(prevalence)
     if not len(labels):
         raise VggnbError("There is no image to evaluate.", "the predictions", "Add images of the model's classes.")
@@ -197,7 +197,7 @@ def report_on(
     guesses, per_class = baselines(labels, list(metrics), index, prevalence), {}
     for k, name in enumerate(classes):
         n, hits, called = int(confusion[k].sum()), int(confusion[k, k]), int(confusion[:, k].sum())
-        recall = asdict(share_right(predicted == labels, labels == k, predictions.codes)) if n else None
+        recall = asdict(share_right(predicted == labels, labels == k, codes)) if n else None
         precision, f1 = hits / called if called else None, 2 * hits / (n + called) if n else None
         per_class[name] = {"n": n, "recall": recall, "precision": precision, "f1": f1}
     return Report(
@@ -212,7 +212,7 @@ def report_on(
         baselines=guesses,
         per_class=per_class,
         prevalence=prevalence,
-        groups=len(np.unique(predictions.codes)) if groups else None,
+        groups=None if codes is None else len(np.unique(codes)),
         expected_ece=expected_calibration_error(predictions.probabilities),
         operating_point=operating_point,
     )

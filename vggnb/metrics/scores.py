@@ -148,7 +148,8 @@ def scores_of(
             values |= {"auc": auc(*ranked), "average_precision": average_precision(*ranked)}
         values["ece"] = calibration_error(labels, probabilities, weights)
         # Half the squared distance of an image's probabilities from its class: of two classes scikit-learn's score.
-        values["brier"] = weights @ (((probabilities - np.eye(k)[labels]) ** 2).sum(axis=1) / 2) / total
+        errors = (probabilities**2).sum(axis=1) - 2 * probabilities[np.arange(len(labels)), labels] + 1
+        values["brier"] = weights @ (errors / 2) / total
     return {name: values[name] for name in METRICS if name in values}
 
 
