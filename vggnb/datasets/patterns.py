@@ -46,7 +46,8 @@ def textures(folder: Path, *, each: int = 50, seed: int = 0) -> Path:
 def draw_texture(random: np.random.Generator, name: str) -> Image.Image:
     """One image of a class."""
     pattern = _pattern(random, name)
-    ground, ink = _colours(random)
+    light, dark = random.uniform(0.55, 0.95, 3), random.uniform(0.05, 0.40, 3)
+    ground, ink = np.stack([light, dark])[:: random.choice([-1, 1])]  # either may be the lighter one
     pixels = ground + pattern[..., None] * (ink - ground)
     way = random.uniform(0, 2 * np.pi)
     light = (np.cos(way) * (XX / W - 0.5) + np.sin(way) * (YY / H - 0.5)) * random.uniform(0, 0.5)
@@ -61,35 +62,24 @@ def _pattern(random: np.random.Generator, name: str) -> np.ndarray:
     """How much ink each pixel has, float (H, W), 0 to 1."""
     pitch, turn, thick = random.uniform(32, 64), random.uniform(0, np.pi), random.uniform(0.12, 0.22)
     marked = random.beta(1.2, 1.4) if name in ("bricks", "rings", "waves") else 0.0  # how much of what it is named for
+
+    def drawn(depth: np.ndarray) -> np.ndarray:
+        """1 where a depth, in pitches, is above 0, else 0; the edge is two pixels wide."""
+        return np.clip(0.5 + depth * pitch / 2, 0, 1)
+
     x = (np.cos(turn) * XX + np.sin(turn) * YY) / pitch + 0.15 * _bumps(random, 3) + random.uniform(0, 1)
     y = (np.cos(turn) * YY - np.sin(turn) * XX) / pitch + 0.15 * _bumps(random, 3) + random.uniform(0, 1)
     if name in ("stripes", "waves"):
         bent = x + 0.4 * marked * np.sin(2 * np.pi * y / random.uniform(1.2, 2.4))
-        return _step(2 * thick - _to_line(bent), pitch)
+        return drawn(2 * thick - np.abs(bent - np.round(bent)))
     if name in ("grid", "bricks"):
         shifted = x + 0.5 * marked * (np.floor(y) % 2)
-        mortar = np.minimum(_to_line(y), _to_line(shifted))
-        return _step(0.6 * thick - mortar, pitch)
+        mortar = np.minimum(np.abs(y - np.round(y)), np.abs(shifted - np.round(shifted)))
+        return drawn(0.6 * thick - mortar)
     x = x + 0.5 * (np.floor(y) % 2)
     middle = np.hypot(x % 1 - 0.5, y % 1 - 0.5)
     outer = 0.2 + thick
-    return _step(outer - middle, pitch) * _step(middle - 0.7 * marked * outer, pitch)
-
-
-def _to_line(x: np.ndarray) -> np.ndarray:
-    """Distance to the nearest whole number, 0 to 0.5."""
-    return np.abs(x - np.round(x))
-
-
-def _step(depth: np.ndarray, pitch: float) -> np.ndarray:
-    """1 where a depth, in pitches, is above 0, else 0; the edge is two pixels wide."""
-    return np.clip(0.5 + depth * pitch / 2, 0, 1)
-
-
-def _colours(random: np.random.Generator) -> np.ndarray:
-    """Two colours (2, 3), 0 to 1, that differ well in brightness; either may be the lighter one."""
-    light, dark = random.uniform(0.55, 0.95, 3), random.uniform(0.05, 0.40, 3)
-    return np.stack([light, dark])[:: random.choice([-1, 1])]
+    return drawn(outer - middle) * drawn(middle - 0.7 * marked * outer)
 
 
 def _bumps(random: np.random.Generator, cells: int) -> np.ndarray:
