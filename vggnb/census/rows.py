@@ -52,11 +52,6 @@ class Pair:
         """Their paths."""
         return self.first.path, self.second.path
 
-    @property
-    def splits(self) -> tuple[str, str]:
-        """Their splits."""
-        return self.first.split, self.second.split
-
     def __str__(self) -> str:
         first, second = (f"{shown(r.path)} [{r.split}, {shown(r.class_name)}]" for r in (self.first, self.second))
         return f"{first} {'=' if self.kind == 'exact' else '~'} {second}, {self.kind}, distance {self.distance}"

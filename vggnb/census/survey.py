@@ -130,7 +130,12 @@ class Census:
             "duplicates": self.duplicates,
             "conflicts": [list(pair.paths) for pair in self.conflicts],
             "leaks": [
-                {"paths": list(pair.paths), "splits": list(pair.splits), "kind": pair.kind, "distance": pair.distance}
+                {
+                    "paths": list(pair.paths),
+                    "splits": [pair.first.split, pair.second.split],
+                    "kind": pair.kind,
+                    "distance": pair.distance,
+                }
                 for pair in self.leaks
             ],
             "warnings": list(self.warnings),

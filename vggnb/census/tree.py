@@ -35,11 +35,10 @@ def splits_of(top: Folder) -> dict[str, Folder]:
     if not strict and (flat_plain and any(folder.images() for folder in loose) or not agree(loose)):
         loose = {}
     found: dict[str, Folder] = {}
-    for folder, split in [*strict.items(), *((folder, split) for folder, (split, _) in loose.items())]:
+    named = [*strict.items(), *((folder, split) for folder, (split, _) in loose.items())]
+    for folder, split in sorted(named, key=lambda item: is_evaluation(item[0].name)):
         if split in found and is_evaluation(folder.name) and "validation" not in found:
             split = "validation"
-        elif split in found and is_evaluation(found[split].name) and "validation" not in found.keys() | {split}:
-            found["validation"] = found[split]
         elif split in found and folder in loose and found[split] in strict:
             continue  # "test" beside "test-more"; looked at as what lies beside the splits
         elif split in found:
