@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 HASH_VERSION = "1"  # part of the census cache's key: raise it when the same pixels would give another hash
 SIDE, SIGNS = 32, 16  # the grey thumbnail and its lowest frequencies
@@ -79,9 +79,7 @@ def near_pairs(hashes: np.ndarray, *, kinds: np.ndarray | None = None) -> np.nda
     Returns:
         int64 (pairs, 3): i < j and their distance, in order.
     """
-    n = len(hashes)
-    kinds = np.zeros(n, np.int64) if kinds is None else np.unique(kinds, return_inverse=True)[1]
-    found = [np.empty(0, np.int64)]  # pairs i, j as i * n + j
+    kept = _Kept(np.zeros(len(hashes), np.int64) if kinds is None else kinds)
     for band in range(_BANDS):
         shift = np.uint64(band * _BAND_BITS)
         keys = _band(hashes[:, 0, 0], shift)
@@ -95,24 +93,9 @@ def near_pairs(hashes: np.ndarray, *, kinds: np.ndarray | None = None) -> np.nda
                 first, after = starts[wanted ^ probe], starts[(wanted ^ probe) + 1]
                 for i, j in _candidates(order, first, after - first):
                     near = np.bitwise_count(hashes[i, 0] ^ oriented[j]).sum(axis=1) <= LIMIT
-                    found.append(i[near] * n + j[near])
-                    if sum(map(len, found)) > 2 * _PIECE:
-                        found = [_needed(np.concatenate(found), kinds)]
-    i, j = np.divmod(_needed(np.concatenate(found), kinds), max(1, n))
+                    kept.add(i[near], j[near])
+    i, j = kept.pairs()
     return np.column_stack([i, j, distances(hashes, i, j)])
-
-
-def _needed(pairs: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Of pairs i * n + j, a spanning tree of what they connect, and for each image the first of every other kind."""
-    n = len(kinds)
-    pairs = np.unique(pairs)
-    i, j = np.divmod(pairs, max(1, n))
-    ends = i.astype(np.int32), j.astype(np.int32)  # older versions of SciPy take no other indices
-    tree = minimum_spanning_tree(csr_array((np.arange(1.0, len(i) + 1), ends), shape=(n, n)))
-    differ = np.flatnonzero(kinds[i] != kinds[j])
-    images, others = np.concatenate([i[differ], j[differ]]), np.concatenate([j[differ], i[differ]])
-    first = np.unique(images * n + kinds[others], return_index=True)[1]
-    return pairs[np.union1d(tree.data.astype(np.int64) - 1, differ[first % max(1, len(differ))])]
 
 
 def distances(hashes: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -139,3 +122,37 @@ def _candidates(order: np.ndarray, first: np.ndarray, counts: np.ndarray) -> Ite
         places = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes - first[some], sizes)
         i = order[places]
         yield i[i < j], j[i < j]
+
+
+class _Kept:
+    """Of a stream of pairs, a spanning tree of what they connect, and for each image one pair with every other kind."""
+
+    def __init__(self, kinds: np.ndarray):
+        self._kinds = np.unique(kinds, return_inverse=True)[1]
+        self._component = np.arange(len(kinds))
+        self._seen = np.empty(0, np.int64)  # image and kind as one number, for which there is a pair
+        self._pairs = [np.empty((2, 0), np.int64)]
+
+    def add(self, i: np.ndarray, j: np.ndarray) -> None:
+        """Look at some more pairs, and keep those that are needed."""
+        if not len(i):
+            return
+        ends = np.sort([self._component[i], self._component[j]], axis=0)
+        edges, first = np.unique(ends, axis=1, return_index=True)
+        first, edges = first[edges[0] != edges[1]], edges[:, edges[0] != edges[1]].astype(np.int32)
+        graph = csr_array((first + 1.0, tuple(edges)), shape=(len(self._component),) * 2)
+        # Older versions of SciPy take no other indices.
+        graph.indices, graph.indptr = graph.indices.astype(np.int32), graph.indptr.astype(np.int32)
+        self._component = connected_components(graph, directed=False)[1][self._component]
+        connecting = minimum_spanning_tree(graph).data.astype(np.int64) - 1
+        differ = np.flatnonzero(self._kinds[i] != self._kinds[j])
+        images, others = np.concatenate([i[differ], j[differ]]), np.concatenate([j[differ], i[differ]])
+        keys, first = np.unique(images * (len(self._kinds) + 1) + self._kinds[others], return_index=True)
+        new = ~np.isin(keys, self._seen)
+        self._seen = np.concatenate([self._seen, keys[new]])
+        chosen = np.union1d(connecting, differ[first[new] % max(1, len(differ))])
+        self._pairs.append(np.stack([i[chosen], j[chosen]]))
+
+    def pairs(self) -> np.ndarray:
+        """Two rows, i < j, in order and without repetition."""
+        return np.unique(np.concatenate(self._pairs, axis=1), axis=1)
