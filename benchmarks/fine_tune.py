@@ -14,9 +14,11 @@ from tell import main, parser, where
 
 from vggnb.census import assign_splits, take_census
 from vggnb.evaluate import evaluate
+from vggnb.features import extract
+from vggnb.model import build_base
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
-from vggnb.train import fine_tune, train
+from vggnb.train import fine_tune, fit, start_run
 
 
 def scores(run) -> dict[str, float]:
@@ -28,15 +30,17 @@ def scores(run) -> dict[str, float]:
 def measure(options) -> dict:
     """Both, one after the other."""
     recipe = Recipe.best().with_(image_size=options.image_size, hold_out=True)
-    tuning = recipe.with_(fine_tune=options.from_block, fine_tune_epochs=options.epochs)
+    recipe = recipe.with_(fine_tune=options.from_block, fine_tune_epochs=options.epochs)
     manifest = assign_splits(take_census(options.dataset or sample_folder(), progress=False))
     with tempfile.TemporaryDirectory(prefix="vggnb-bench-") as scratch:
-        folder, store = Path(scratch) / "run", Path(scratch) / "features"
+        base, source = build_base(recipe, options.weights, precision=options.precision)
         start = time.perf_counter()
-        run, features = train(manifest, recipe, folder, weights=options.weights, store=store, progress=False)
+        run = start_run(Path(scratch) / "run", manifest, recipe, weights=options.weights, source=source)
+        features = extract(manifest, recipe, base, source, store=Path(scratch) / "features", progress=False)
+        fit(run, features, progress=False)
         head_s, head = time.perf_counter() - start, scores(run)
         start = time.perf_counter()
-        history = fine_tune(run, features, recipe=tuning, precision=options.precision, base=run.base(), progress=False)
+        history = fine_tune(run, features, base=base, progress=False)
         fine_s, fine = time.perf_counter() - start, scores(run)
     count = len(manifest.of("train"))
     return {

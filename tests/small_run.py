@@ -32,7 +32,7 @@ def features():
 
 def start_small(folder, recipe=SMALL):
     """A run in this folder."""
-    from vggnb.train.start import start_run
+    from vggnb.train import start_run
     from vggnb.weights import WeightSource
 
     manifest = Manifest(folder.parent / "pets", ("cat", "dog"), rows())

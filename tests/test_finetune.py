@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -19,28 +20,35 @@ from vggnb.explain import grad_cam
 from vggnb.model import build_classifier
 from vggnb.recipe import CONVOLUTIONS, Recipe
 from vggnb.save import load_bundle, save_bundle
-from vggnb.storage import VggnbError, write_json
+from vggnb.storage import VggnbError
 from vggnb.train import Stopped, augment, fine_tune, fit, open_or_train, open_run, train
 from vggnb.train.augment import Images
 from vggnb.train.finetune import build_network
-from vggnb.train.run_files import record
 from vggnb.weights import weights_sha256
 
-TINY = {"fine_tune": "block5_conv2", "fine_tune_epochs": 3, "fine_tune_rate": 1e-6, "batch_size": 6}
+TINY = {"fine_tune": "block5_conv2", "fine_tune_epochs": 2, "fine_tune_rate": 1e-6, "batch_size": 6}
 
 
 @pytest.fixture(scope="module")
-def tuned(best_run, base, tmp_path_factory):
-    """The run of `best`, fine-tuned twice over, and its features."""
-    run = open_run(shutil.copytree(best_run[0].folder, tmp_path_factory.mktemp("tuned") / "run"))
-    fine_tune(run, best_run[1], recipe=run.recipe.with_(**TINY), base=base[0], progress=False)
-    return run, best_run[1]
+def with_head(fit_tiny, manifest, best):
+    """A run that is to be fine-tuned, with its head, and its features."""
+    return fit_tiny(manifest, best.with_(**TINY))
 
 
 @pytest.fixture(scope="module")
-def alone(fit_tiny, manifest, best):
-    """A run of `best` with validation held out."""
-    return fit_tiny(manifest, best.with_(hold_out=True))[0]
+def tuned(with_head, base, tmp_path_factory):
+    """The same, fine-tuned twice over, and its features."""
+    run, features = copy_of(with_head[0], tmp_path_factory.mktemp("tuned") / "run"), with_head[1]
+    fine_tune(run, features, base=base[0], progress=False)
+    return run, features
+
+
+@pytest.fixture(scope="module")
+def alone(fit_tiny, manifest, best, base):
+    """A run of `best` with validation held out, fine-tuned."""
+    run, features = fit_tiny(manifest, best.with_(hold_out=True, **TINY))
+    fine_tune(run, features, base=base[0], progress=False)
+    return run
 
 
 def copy_of(run, folder):
@@ -142,27 +150,24 @@ def test_only_the_named_layers_and_the_head_have_changed_and_the_base_is_left_al
 def test_history_begins_with_the_head_and_each_epoch_evaluates_validation(tuned, alone):
     run, features = tuned
     history = run.fine_tuned()["history"]
-    assert [row["epoch"] for row in history] == [0, 1, 2, 3]
+    assert [row["epoch"] for row in history] == [0, 1, 2]
     assert all({"loss", "accuracy", "val_loss", "val_accuracy"} < row.keys() for row in history)
     head_only = alone.head().predict(features.of("validation").values, verbose=0)
     labels = features.of("validation").labels
     assert history[0]["val_loss"] == pytest.approx(-np.log(head_only[np.arange(len(labels)), labels]).mean(), abs=1e-4)
 
 
-def test_the_loss_of_an_epoch_is_the_mean_over_its_images(alone, tuned, base, tmp_path):
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images(manifest, best, fit_tiny, base):
     """Where next to nothing is learned, changed or dropped, every epoch has the loss of epoch 0."""
-    still = TINY | {"fine_tune_rate": 1e-12, "fine_tune_dropout": 0.0, "augment": ()}
-    run = copy_of(alone, tmp_path / "run")
-    rows = fine_tune(run, tuned[1], recipe=run.recipe.with_(**still), base=base[0], progress=False).rows
+    still = TINY | {"fine_tune_rate": 1e-12, "fine_tune_dropout": 0.0, "augment": (), "hold_out": True}
+    rows = fine_tune(*fit_tiny(manifest, best.with_(**still)), base=base[0], progress=False).rows
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        assert [row[name] for row in rows] == pytest.approx([rows[0][name]] * 4, rel=1e-3)
+        assert [row[name] for row in rows] == pytest.approx([rows[0][name]] * len(rows), rel=1e-3)
 
 
-def test_validation_predictions_come_from_the_training_that_held_it_out(tuned, alone, base, tmp_path):
+def test_validation_predictions_come_from_the_training_that_held_it_out(tuned, alone):
     """With `hold_out` the model is the first training's: its predictions are those that the run of both reports."""
-    both, features = tuned
-    first = copy_of(alone, tmp_path / "run")
-    fine_tune(first, features, recipe=first.recipe.with_(**TINY), base=base[0], progress=False)
+    first, both = alone, tuned[0]
     assert first.fine_tuned()["fitted_on"] == "train" and first.fine_tuned()["images"] == 16
     assert both.fine_tuned()["fitted_on"] == "train and validation" and both.fine_tuned()["images"] == 24
     assert "24 images of train and validation" in str(both) and "a first training without them" in str(both)
@@ -177,12 +182,12 @@ def test_validation_predictions_come_from_the_training_that_held_it_out(tuned, a
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_16_bits_train_nearly_the_same(precision, tuned, best_run, base, tmp_path):
-    run = copy_of(best_run[0], tmp_path / "run")
-    recipe = run.recipe.with_(**TINY, ridge=3.0)
-    fine_tune(run, best_run[1], recipe=recipe, base=base[0], precision=precision, progress=False)
-    losses = [[row["val_loss"] for row in one.fine_tuned()["history"]] for one in (run, tuned[0])]
-    assert np.allclose(*losses, rtol=0.1) and losses[0] != losses[1]
+def test_16_bits_train_nearly_the_same(precision, tuned, manifest, best, base, tmp_path):
+    recipe = best.with_(**TINY, ridge=3.0)
+    how = {"weights": "none", "store": tmp_path / "store", "precision": precision, "progress": False}
+    run, _ = train(manifest, recipe.with_(fine_tune_epochs=1), tmp_path / "run", **how)
+    losses = [[row["val_loss"] for row in one.fine_tuned()["history"][:2]] for one in (run, tuned[0])]
+    assert np.allclose(*losses, rtol=0.2) and losses[0] != losses[1]
     assert all(array.dtype == np.float32 for name, array in weights_of(run).items() if name.startswith("base/"))
     network = build_network(base[0], run.head(), recipe, precision=precision)
     assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "float16")
@@ -200,9 +205,8 @@ def test_evaluating_saving_and_explaining_work_as_before(tuned, quick_verify, tm
     assert np.allclose(loaded.predict_on_batch(image), ours.predict_on_batch(image), atol=1e-6)
     assert grad_cam(ours, image[0], class_index=0).shape == (32, 32)
     timing = run.training()["timing"]
-    assert timing["total_s"] == pytest.approx(
-        sum(timing[f"{p}_s"] for p in ("features", "head", "fine_tune")), abs=3e-3
-    )
+    parts = sum(timing[f"{part}_s"] for part in ("features", "head", "fine_tune"))
+    assert timing["total_s"] == pytest.approx(parts, abs=3e-3)
 
 
 def test_the_recipe_fine_trains_head_and_convolutions_and_says_what_it_costs(manifest, tmp_path, capsys):
@@ -219,47 +223,40 @@ def test_the_recipe_fine_trains_head_and_convolutions_and_says_what_it_costs(man
     assert open_or_train(manifest, recipe, run.folder, **places) == run and not capsys.readouterr().out
 
 
-def test_a_run_whose_fine_tuning_was_interrupted_is_not_taken_for_finished(best_run, manifest, tmp_path, monkeypatch):
-    calls, run = [], copy_of(best_run[0], tmp_path / "run")
-    recipe = run.recipe.with_(**TINY)
-    write_json(run.folder / "recipe.json", recipe.to_dict())
-    record(run, run.training(), {}, extend=True)
+def test_a_run_whose_fine_tuning_was_interrupted_is_not_taken_for_finished(with_head, tmp_path, monkeypatch):
+    run, calls = with_head[0], []
     monkeypatch.setattr("vggnb.train.head.train", lambda *args, **options: calls.append(args[1]) or (run, None))
     assert not run.fine_tuning().rows
-    open_or_train(manifest, recipe, run.folder, weights="none", store=tmp_path)
-    assert calls == [recipe]
+    open_or_train(run.manifest, run.recipe, run.folder, weights="none", store=tmp_path)
+    assert calls == [run.recipe]
 
 
-def test_the_same_again_is_taken_from_the_run_and_another_choice_is_not(tuned, base, tmp_path, capsys):
-    run = copy_of(tuned[0], tmp_path / "run")
-    recipe, before = run.recipe.with_(**TINY), run.fine_tuned()
-    history = fine_tune(run, tuned[1], recipe=recipe, progress=False)
-    assert list(history.rows) == before["history"] and "fresh=True" in capsys.readouterr().out
-    fine_tune(run, tuned[1], recipe=recipe.with_(fine_tune_epochs=1), base=base[0], progress=False)
-    assert len(run.fine_tuned()["history"]) == 2
+def test_the_same_again_is_taken_from_the_run_until_its_head_is_another(tuned, base, tmp_path, capsys):
+    run, features = copy_of(tuned[0], tmp_path / "run"), tuned[1]
+    before = run.fine_tuned()
+    assert list(fine_tune(run, features, progress=False).rows) == before["history"]
+    assert "fresh=True" in capsys.readouterr().out
+    fit(run, features, progress=False)
+    assert run.fine_tuned() == before, "the same head"
     (run.folder / "fine_tuned.safetensors").write_bytes(b"x")
     with pytest.raises(VggnbError, match="damaged"):
         run.classifier(base[0])
-    fit(run, tuned[1], progress=False)
+    fit(run, replace(features, rows=features.rows[1:], values=features.values[1:]), progress=False)
     assert run.fine_tuned() is None and not (run.folder / "fine_tuned.safetensors").exists()
 
 
-def test_an_image_that_cannot_be_read_any_more_is_left_out(best, own_photos, survey, tmp_path):
-    run, features = train(
-        survey(own_photos), best, tmp_path / "run", weights="none", store=tmp_path / "store", progress=False
-    )
+def test_an_image_that_cannot_be_read_any_more_is_left_out(best, own_photos, survey, fit_tiny, base):
+    run, features = fit_tiny(survey(own_photos), best.with_(**TINY, augment=()))
     for split in ("train", "validation"):
         (own_photos / run.manifest.of(split)[2].path).unlink()
-    fine_tune(run, features, recipe=best.with_(**TINY), progress=False)
+    fine_tune(run, features, base=base[0], progress=False)
     assert len(predict_split(run, "validation").paths) == 7
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(best_run, base, tmp_path):
-    run = copy_of(best_run[0], tmp_path / "run")
+def test_a_loss_that_is_not_finite_stops_the_training(manifest, best, fit_tiny, base):
+    run, features = fit_tiny(manifest, best.with_(**TINY | {"fine_tune_rate": 1e30}))
     with pytest.raises(VggnbError, match="infinite or NaN in epoch"):
-        fine_tune(
-            run, best_run[1], recipe=run.recipe.with_(**TINY | {"fine_tune_rate": 1e30}), base=base[0], progress=False
-        )
+        fine_tune(run, features, base=base[0], progress=False)
     assert run.fine_tuned() is None
 
 
@@ -281,14 +278,13 @@ class Interrupts(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_stopped_and_continued_ends_with_the_same_weights(tuned, best_run, base, tmp_path):
-    run = copy_of(best_run[0], tmp_path / "run")
-    recipe = run.recipe.with_(**TINY)
-    for nth in (3, 1, 2):  # in epoch 3; in epoch 3 again; in the second training's epoch 2
+def test_stopped_and_continued_ends_with_the_same_weights(tuned, with_head, base, tmp_path):
+    run, features = copy_of(with_head[0], tmp_path / "run"), with_head[1]
+    for nth in (2, 2):  # in epoch 2; in the second training's epoch 1
         with pytest.raises(Stopped, match="continue"):
-            fine_tune(run, best_run[1], recipe=recipe, base=base[0], progress=lambda epochs, nth=nth: Interrupts(nth))
+            fine_tune(run, features, base=base[0], progress=lambda epochs, nth=nth: Interrupts(nth))
         assert 1 <= len(list((run.folder / "checkpoints").iterdir())) <= 2
-    fine_tune(run, best_run[1], recipe=recipe, base=base[0], progress=False)
+    fine_tune(run, features, base=base[0], progress=False)
     assert run.fine_tuned()["history"] == tuned[0].fine_tuned()["history"]
     straight, continued = weights_of(tuned[0]), weights_of(run)
     assert all(np.array_equal(straight[name], continued[name]) for name in straight)
@@ -323,7 +319,7 @@ def started(run, store):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.torture)])
 def test_killed_and_continued_ends_with_the_same_weights(kills, manifest, best, base, fit_tiny, tmp_path):
-    recipe = best.with_(**TINY | {"fine_tune_epochs": 8})
+    recipe = best.with_(**TINY | {"fine_tune_epochs": 4})
     straight, features = fit_tiny(manifest, recipe, tmp_path / "straight")
     killed = copy_of(straight, tmp_path / "killed")
     fine_tune(straight, features, base=base[0], progress=False)

@@ -5,8 +5,8 @@ import codecs
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from vggnb.storage import VggnbError, csv_text, read_json, storage_errors
 
 BATCH = 32
 THUMBNAILS = 24  # in the table of a notebook
-MOST_NAMES = 100_000_000  # bytes of a list of names
 OUT_OF_DISTRIBUTION = "out-of-distribution: this may mean nothing"
 
 
@@ -56,7 +55,6 @@ class Prediction:
     Attributes:
         probabilities: class -> probability, the predicted class first, then from most to least probable.
         out_of_distribution: see `metrics.ood`; None: unknown.
-        rule: what decided about the class.
     """
 
     path: str
@@ -88,18 +86,12 @@ class Prediction:
         """Plain values for JSON."""
         if self.error:
             return {"path": self.path, "error": self.error}
-        return {
-            "path": self.path,
-            "class": self.class_name,
-            "probability": self.probability,
-            "probabilities": self.probabilities,
-            "out_of_distribution": self.out_of_distribution,
-            "rule": str(self.rule),
-        }
+        best = {"class": self.class_name, "probability": self.probability, "probabilities": self.probabilities}
+        return {"path": self.path, **best, "out_of_distribution": self.out_of_distribution, "rule": str(self.rule)}
 
 
 class PredictionList(list):
-    """Predictions of files; a notebook shows them as a table with small copies of the images."""
+    """Predictions of files; in a notebook, a table with thumbnails."""
 
     def _repr_html_(self) -> str:
         rows = [
@@ -113,7 +105,7 @@ class PredictionList(list):
 
 
 def _thumbnail(path: Path) -> Markup:
-    """A small copy of an image inside the page; nothing if it cannot be read."""
+    """A small copy of an image; nothing if it cannot be read."""
     try:
         image, data = Image.fromarray(read_image(path)), io.BytesIO()
     except VggnbError:
@@ -220,26 +212,11 @@ def predict_listed(
 def read_names(data: bytes) -> list[str]:
     """The names in a list: one per line, or ended by zero bytes as `find -print0` does.
 
-    A list of lines may begin with the mark of UTF-8 or UTF-16, as on Windows.
-
     Raises:
-        VggnbError: the list is empty or far too large, or it is UTF-16 that is damaged or lacks its mark.
+        VggnbError: the list is empty.
     """
-    if len(data) > MOST_NAMES:
-        raise VggnbError("The list is far too large.", "the standard input", "Give it in parts.")
-    damaged = VggnbError("This UTF-16 cannot be read.", "the standard input", "Write it as UTF-8, one name per line.")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        try:
-            data = os.fsencode(data.decode("utf-16"))
-        except UnicodeError:
-            raise damaged from None
-    ends = b"\0" if b"\0" in data else b"\n"
-    pieces = (data if ends == b"\0" else data.removeprefix(codecs.BOM_UTF8)).split(ends)
-    if b"\n" in pieces:  # it stands alone where the zero bytes are UTF-16's
-        raise damaged
-    names = [os.fsdecode(name.removesuffix(b"\r") if ends == b"\n" else name) for name in pieces]
-    names = [name for name in names if name.strip()]
-    if not names:
+    pieces = data.split(b"\0") if b"\0" in data else data.removeprefix(codecs.BOM_UTF8).splitlines()
+    if not (names := [os.fsdecode(name) for name in pieces if name.strip()]):
         raise VggnbError("The list holds no names.", "the standard input", "Give names of files, one per line.")
     return names
 
@@ -295,22 +272,24 @@ def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | VggnbEr
 
     predictions: list[Prediction] = []
     decoded = read_ahead(read, [source for _, source in sources], workers=max(2, cores()), ahead=2 * BATCH)
+    found = zip((name for name, _ in sources), decoded, strict=True)
     with tqdm(total=len(sources), desc="Predicting", unit="image", disable=not progress) as bar:
-        while batch := list(islice(decoded, BATCH)):
-            rows = iter(_rows(bundle, rule, [pixels for pixels in batch if isinstance(pixels, np.ndarray)]))
-            for pixels in batch:
-                name = sources[len(predictions)][0]
-                one = Prediction(name, {}, pixels) if isinstance(pixels, str) else replace(next(rows), path=name)
-                predictions.append(one)
+        while batch := list(islice(found, BATCH)):
+            rows = iter(_rows(bundle, [pixels for _, pixels in batch if not isinstance(pixels, str)]))
+            for name, pixels in batch:
+                if isinstance(pixels, str):
+                    predictions.append(Prediction(name, {}, pixels))
+                else:
+                    probabilities, outside = next(rows)
+                    predictions.append(Prediction(name, rule.ranked(probabilities), None, outside, rule))
             bar.update(len(batch))
     return predictions
 
 
-def _rows(bundle: Bundle, rule: Rule, images: list[np.ndarray]) -> list[Prediction]:
-    """Predictions without the files' names."""
-    if not images:
-        return []
-    probabilities, features = bundle.forward(np.stack(images))
-    outside = bundle.ranges.out_of_distribution(features) if bundle.ranges else [None] * len(images)
-    named = (dict(zip(bundle.classes, row.tolist(), strict=True)) for row in probabilities)
-    return [Prediction("", rule.ranked(one), None, flag, rule) for one, flag in zip(named, outside, strict=True)]
+def _rows(bundle: Bundle, images: list[np.ndarray]) -> Iterator[tuple[dict[str, float], bool | None]]:
+    """Probabilities by class, and whether an image is out-of-distribution."""
+    if images:
+        probabilities, features = bundle.forward(np.stack(images))
+        outside = bundle.ranges.out_of_distribution(features) if bundle.ranges else [None] * len(images)
+        for row, flag in zip(probabilities, outside, strict=True):
+            yield dict(zip(bundle.classes, row.tolist(), strict=True)), flag

@@ -153,7 +153,7 @@ def _folder_for(runs: Path, manifest: Manifest, recipe: Recipe, weights: str) ->
 def is_same(folder: Path, manifest: Manifest, recipe: Recipe, weights: str) -> bool:
     """Whether the run in a folder, finished or not, was begun with these images and choices."""
     from vggnb.train import Run, open_run
-    from vggnb.train.start import check_same
+    from vggnb.train.runs import check_same
 
     try:
         if (folder / "run.json").is_file() and open_run(folder).weights != weights:

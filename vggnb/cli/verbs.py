@@ -148,7 +148,7 @@ def save(options) -> None:
 
 def predict(options) -> None:
     """Predict the class of images."""
-    from vggnb.predict import MOST_NAMES, choose_rule, open_model, predict_files, predict_listed, read_names, to_csv
+    from vggnb.predict import choose_rule, open_model, predict_files, predict_listed, read_names, to_csv
 
     if options.csv and options.json:
         raise VggnbError("stdout can hold one document only.", "--csv and --json", "Give one of the two options.")
@@ -156,7 +156,7 @@ def predict(options) -> None:
         check_no_address(path, "An image", "PATH")
     names = None
     if options.paths == ["-"]:
-        names = read_names(sys.stdin.buffer.read(MOST_NAMES + 1) if sys.stdin else b"")  # none where it is closed
+        names = read_names(sys.stdin.buffer.read() if sys.stdin else b"")  # none where it is closed
     if options.engine == "tensorflow":
         start_tensorflow()
     bundle = open_model(options.bundle, engine=options.engine, precision=options.precision)

@@ -100,7 +100,7 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
     if engine == "onnxruntime":
         forward = _in_onnxruntime(folder, document)
     else:
-        model = _filled(tensors, recipe, len(classes), _decided(precision or document["precision"]), folder)
+        model = _filled(tensors, recipe, len(classes), precision or document["precision"], folder)
         forward = forward_of(model, recipe)
     return Bundle(folder, document["name"], classes, recipe, forward, ranges, model, document["threshold"])
 
@@ -127,8 +127,6 @@ def read_manifest(folder: Path) -> dict:
     if document["format"] != FORMAT or document["decoder"] != DECODER_VERSION:
         maker = (document.get("versions") or {}).get("vggnb")
         raise VggnbError("The bundle is of another version of vggnb.", path, f"Use vggnb {maker}, or save again.")
-    if not {NUMBERS, LABELS} <= document["files"].keys():
-        raise VggnbError(f"The bundle does not list {NUMBERS} and {LABELS}.", path, AGAIN)
     if json.loads(read_checked(folder, document, LABELS)) != document["classes"]:
         what = f"The classes are not those of {LABELS}, so the outputs may be in another order."
         raise VggnbError(what, path, AGAIN)
@@ -146,7 +144,7 @@ def read_checked(folder: Path, document: dict, file: str) -> bytes:
         if not path.is_file():
             raise VggnbError(f"The bundle lacks {file}.", folder, AGAIN)
         data = path.read_bytes()
-    if sha256_bytes(data) != document["files"][file]["sha256"]:
+    if sha256_bytes(data) != document["files"].get(file, {}).get("sha256"):
         what = "The file is damaged or of another saving: its hash is not the one in bundle.json."
         raise VggnbError(what, path, AGAIN)
     return data
@@ -168,18 +166,13 @@ def _ranges(tensors: dict, document: dict, recipe: Recipe, folder: Path) -> Feat
     return FeatureRanges.from_dict({**facts, **ends}, width=recipe.width, where=folder / NUMBERS)
 
 
-def _decided(precision: str) -> str:
-    """The precision that "auto" means here."""
-    from vggnb.device import decide_precision
-
-    return decide_precision(precision)[0]
-
-
 def _filled(tensors: dict, recipe: Recipe, classes: int, precision: str, folder: Path) -> "keras.Model":
     """The network, built here, with these weights."""
+    from vggnb.device import decide_precision
     from vggnb.model import empty_base, empty_classifier
 
-    model = empty_classifier(empty_base(recipe.image_size, precision=precision), recipe, classes)
+    base = empty_base(recipe.image_size, precision=decide_precision(precision)[0])
+    model = empty_classifier(base, recipe, classes)
     wanted = {f"{layer.name}/{weight.name}": weight for layer in weighted(model) for weight in layer.weights}
     shapes = ({name: tuple(one.shape) for name, one in some.items()} for some in (wanted, tensors))
     if next(shapes) != next(shapes):

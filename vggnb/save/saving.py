@@ -1,7 +1,6 @@
 """Save a run as a bundle: every file is written and verified elsewhere first, then put in its place.
 
-`bundle.json` is put there last: without it, a saving was interrupted. A bundle's folder holds nothing else, and a file
-that vggnb did not write is never touched.
+`bundle.json` is put there last: without it, a saving was interrupted. A file that vggnb did not write is never touched.
 """
 
 import contextlib
@@ -9,7 +8,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EIO
 from pathlib import Path, PurePath
@@ -52,11 +51,7 @@ DECODING = (
     "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
     "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
-OURS = re.compile(  # names of files that a saving writes
-    r"(bundle|labels|card)\.json|model\.safetensors|VGG_[\w-]+(\.json|\.h5|\.weights\.h5|\.keras|\.onnx|\.tflite)"
-    r"|VGG_[\w-]+\.savedmodel/(saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-\d+-of-\d+))",
-    re.ASCII,
-)
+OURS = re.compile(r"(labels|card)\.json|model\.safetensors|VGG_[\w-]+\.[\w./-]+")  # files that a saving writes
 
 
 @dataclass(frozen=True)
@@ -119,18 +114,17 @@ def save_bundle(
     kinds = choose_formats(formats)
     check_apart(folder, run.manifest.dataset, "The bundle", "--to")
     folder, name = resolved(folder), _safe_name(name or run.manifest.dataset.name)
-    old = written_before(folder)
+    old = _written_before(folder)
     model = in_float32(run.classifier() if model is None else model)  # so are all files, whatever it was trained in
     with storage_errors(folder), tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
         place = Path(scratch)
-        _check_space(model, len(kinds) + 1, place, folder)
         document = _facts(run, name, model, place)
         paths = _write(model, run, place, name, kinds)
         about = _listed(place, {path: kind for kind, path in paths.items()} | {place / NUMBERS: "safetensors"})
         write_json(place / MANIFEST, document | {"files": about})
         differences = _verified(place, model, paths, run.recipe.image_size)
         _put_in_place(place, folder, about)
-    _remove(folder, old - about.keys() - {MANIFEST})
+    _remove(folder, old - about.keys())
     found = (SavedFile(file, **facts, max_difference=differences.get(facts["format"])) for file, facts in about.items())
     return SavedFiles(found)
 
@@ -209,45 +203,25 @@ def _remove(folder: Path, files: Iterable[str]) -> None:
                 path.rmdir()
 
 
-def written_before(folder: Path) -> set[str]:
-    """The files of a bundle in this folder, or of a saving that was interrupted; empty for a new or empty folder.
+def _written_before(folder: Path) -> set[str]:
+    """The files of the bundle in this folder; none in a new or empty one, or of a saving that was interrupted.
 
     Raises:
         VggnbError: there is something else in it.
     """
     with storage_errors(folder):
-        if not folder.exists():
-            return set()
-        ours = _ours(folder)
-        for file in _files_near(folder, ours):
-            name = file.rpartition("/")[2]
-            if file not in ours and not name.startswith(TEMPORARY_PREFIX) and not is_system(name):
-                what = f"This folder holds something else than a bundle: {shown(file)}."
-                raise VggnbError(what, folder, f"Name a new folder, such as --to {folder / 'bundle'}.")
-    return ours
-
-
-def _ours(folder: Path) -> set[str]:
-    """The files that `bundle.json` lists; without it, where `model.safetensors` is ours, those of our names."""
-    files: Iterable[str] = ()
+        names = [path.name for path in folder.iterdir() if not is_system(path.name)] if folder.exists() else []
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         document = json.loads((folder / MANIFEST).read_bytes())
-        files = [MANIFEST, *document["files"].keys()] if document.keys() >= KEYS else ()
-    if not files:
-        with contextlib.suppress(OSError, SafetensorError):
-            with safe_open(folder / NUMBERS, "np") as numbers:
-                if (numbers.metadata() or {}).get("made_by") == "vggnb":
-                    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-    return {file for file in files if OURS.fullmatch(file) and (folder / file).is_file()}
-
-
-def _files_near(folder: Path, ours: set[str]) -> Iterator[str]:
-    """All names in a folder, and in those of its folders in which something is ours."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and any(file.startswith(f"{path.name}/") for file in ours):
-            yield from (one.relative_to(folder).as_posix() for one in sorted(path.rglob("*")) if not one.is_dir())
-        else:
-            yield path.name
+        if document.keys() >= KEYS:
+            return {file for file in document["files"] if OURS.fullmatch(file) and ".." not in file}
+    with contextlib.suppress(OSError, SafetensorError), safe_open(folder / NUMBERS, "np") as numbers:
+        if (numbers.metadata() or {}).get("made_by") == "vggnb":
+            return set()
+    if names:
+        what = f"This folder holds something else than a bundle: {shown(min(names))}."
+        raise VggnbError(what, folder, f"Name a new folder, such as --to {folder / 'bundle'}.")
+    return set()
 
 
 def open_or_save(run: Run, folder: Path | None = None, *, name: str | None = None) -> Bundle:
@@ -319,15 +293,3 @@ def verify(folder: Path) -> SavedFiles:
 def _safe_name(name: str) -> str:
     """A name that every file system takes."""
     return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")[:40] or "model"
-
-
-def _check_space(model: keras.Model, files: int, *folders: Path) -> None:
-    """Refuse a disk that will be full before all is written: HDF5 does not survive that."""
-    needed = 1.1 * files * 4 * model.count_params()
-    for folder in folders:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        with storage_errors(folder):
-            free = shutil.disk_usage(there).free
-        if needed > free:
-            what = f"The files need about {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free."
-            raise VggnbError(what, there, "Free some space, choose another folder, or ask for fewer --formats.")

@@ -1,30 +1,16 @@
 """Fit the head on stored features, or fine-tune from a named layer.
 
-- `runs`: what was decided when a training began, and what came out of it
-- `run_files`: the files of a run's folder
-- `start`: a run begun, or one that was interrupted
+- `run_files`, `runs`: the folder of a run; what was decided when a training began, and what came out of it
 - `lock`: one process at a time
 - `ridge`: cross-validation, out-of-fold predictions and the exact solution of a linear head
 - `adam`: other heads
 - `head`: `fit`, `train`: the head on stored features
-- `augment`: the images of an epoch, read ahead and augmented
-- `epochs`: the epochs of fine-tuning, their checkpoints, and going on from one
+- `augment`, `epochs`: the images of an epoch; the epochs of fine-tuning, and their checkpoints
 - `finetune`: `fine_tune`: the last convolutions together with the head
 """
 
 from vggnb.train.finetune import fine_tune
 from vggnb.train.head import fit, open_or_train, train
-from vggnb.train.runs import History, Run, Stopped, open_run
-from vggnb.train.start import start_run
+from vggnb.train.runs import History, Run, Stopped, open_run, start_run
 
-__all__ = [
-    "History",
-    "Run",
-    "Stopped",
-    "fine_tune",
-    "fit",
-    "open_or_train",
-    "open_run",
-    "start_run",
-    "train",
-]
+__all__ = ["History", "Run", "Stopped", "fine_tune", "fit", "open_or_train", "open_run", "start_run", "train"]

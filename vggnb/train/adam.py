@@ -15,22 +15,32 @@ from vggnb.train.ridge import sample_weights
 from vggnb.train.runs import Stopped
 
 
-class Progress(keras.callbacks.Callback):
-    """One bar for all epochs, with the latest numbers beside it."""
+class Bar(keras.callbacks.Callback):
+    """One bar for all calls of Keras, with the numbers of the latest epoch beside it."""
 
-    def __init__(self, epochs: int, name: str = "Head"):
+    def __init__(self, total: int, name: str, unit: str):
         super().__init__()
-        self.bar = tqdm(total=epochs, desc=name, unit="epoch")
+        self.bar = tqdm(total=total, desc=name, unit=unit)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """One step more; where Keras takes a whole epoch in one call, one epoch."""
+        self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
         """Show the epoch's numbers."""
         shown = {name: f"{value:.2f}" for name, value in (logs or {}).items() if "crossentropy" not in name}
-        self.bar.set_postfix(shown, refresh=False)
-        self.bar.update(epoch + 1 - self.bar.n)
+        self.bar.set_postfix(shown)
 
     def on_train_end(self, logs=None):
         """Leave the last line standing."""
         self.bar.close()
+
+
+def watch(progress: bool | Callable, epochs: int, total: int, *, name: str, unit: str) -> keras.callbacks.Callback:
+    """The Keras callback that is told of steps and epochs: a bar, the user's own, or one that does nothing."""
+    if progress is True:
+        return Bar(total, name, unit)
+    return progress(epochs) if progress else keras.callbacks.Callback()
 
 
 def train_with_adam(
@@ -60,31 +70,32 @@ def train_with_adam(
     if recipe.standardise:
         head.get_layer("standardise").adapt(values)
     compile_head(head, recipe, images=count)
-    steps, penalised = math.ceil(count / recipe.batch_size), recipe.loss(classes)
+    steps = math.ceil(count / recipe.batch_size)
     head.steps_per_execution = steps  # a whole epoch in one call: small heads cost less than the calls
-    callbacks = [keras.callbacks.TerminateOnNaN()]
-    if early := recipe.patience and len(validation[0]):
+    early, held_out, penalised = None, None, recipe.loss(classes)
+    watcher = watch(progress, recipe.epochs, recipe.epochs, name="Head", unit="epoch")
+    callbacks = [keras.callbacks.TerminateOnNaN(), watcher]
+    if len(validation[0]):
+        pair = validation[0], targets(validation[1], penalised, classes)
+        held_out = tf.data.Dataset.from_tensor_slices(pair).batch(1024).cache()
+    if held_out and recipe.patience:
         monitor = {"monitor": f"val_{penalised if recipe.ridge else 'loss'}", "mode": "min"}
         early = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True, **monitor)
         callbacks += [keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1, min_delta=0, **monitor), early]
-    if progress:
-        callbacks.append((Progress if progress is True else progress)(recipe.epochs))
-    data = {"validation_data": validation_batches(*validation, penalised, classes)} if len(validation[0]) else {}
     try:
         found = head.fit(
             ordered_batches(values, targets(labels, penalised, classes), recipe),
+            validation_data=held_out,
             epochs=recipe.epochs,
             steps_per_epoch=steps,
             class_weight=class_weight(labels, recipe),
             callbacks=callbacks,
             shuffle=False,  # the order is ours; Keras would warn that it cannot shuffle a dataset
             verbose=0,
-            **data,
         )
     except KeyboardInterrupt:
         raise Stopped("Stopped; nothing was changed. Run this again to train from the start.") from None
-    rows = [dict(zip(found.history, numbers, strict=True)) for numbers in zip(*found.history.values(), strict=True)]
-    rows = [{"epoch": epoch, **epoch_numbers(row, penalised)} for epoch, row in enumerate(rows, 1)]
+    rows = [epoch_numbers(epoch, found.history, penalised) for epoch in range(len(found.epoch))]
     sums = [float(np.sum(weights)) for weights in head.get_weights()]  # relu turns what is not a number into zero
     if not all(map(math.isfinite, [*sums, *(number for row in rows for number in row.values())])):
         what = f"The loss is no longer finite in epoch {len(rows)}."
@@ -106,11 +117,6 @@ def ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe) -> t
     return tf.data.Dataset.from_tensor_slices(orders).flat_map(cut).map(pick).prefetch(8)
 
 
-def validation_batches(values: np.ndarray, labels: np.ndarray, loss: str, classes: int) -> tf.data.Dataset:
-    """Batches to evaluate after each epoch."""
-    return tf.data.Dataset.from_tensor_slices((values, targets(labels, loss, classes))).batch(1024).cache()
-
-
 def targets(labels: np.ndarray, loss: str, classes: int) -> np.ndarray:
     """Labels as the loss needs them: integers, or one-hot."""
     return keras.utils.to_categorical(labels, classes) if loss == "categorical_crossentropy" else labels
@@ -121,11 +127,10 @@ def class_weight(labels: np.ndarray, recipe: Recipe) -> dict[int, float] | None:
     return dict(zip(labels.tolist(), sample_weights(labels, recipe), strict=True)) if recipe.class_weights else None
 
 
-def epoch_numbers(logs: dict, penalised: str) -> dict[str, float]:
-    """One epoch's numbers; where the loss includes a penalty, the metric named `penalised` is the loss without it."""
-    row = {name: float(value) for name, value in logs.items() if not name.endswith(penalised)}
-    row.pop("learning_rate", None)
-    for name in ("loss", "val_loss"):
-        if (alone := name.replace("loss", penalised)) in logs:
-            row[name] = float(logs[alone])
-    return row
+def epoch_numbers(epoch: int, history: dict[str, list], penalised: str) -> dict[str, float]:
+    """One epoch's row; where the loss includes a penalty, the metric named `penalised` is the loss without it."""
+    names = [name for name in history if not name.endswith(penalised) and name != "learning_rate"]
+    alone = {name: name.replace("loss", penalised) for name in names}
+    return {"epoch": epoch + 1} | {
+        name: float(history[alone[name] if alone[name] in history else name][epoch]) for name in names
+    }

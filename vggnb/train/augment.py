@@ -86,20 +86,17 @@ class Images:
         found = [(index, self._read(index)) for index in indices]
         good = [(index, pixels) for index, pixels in found if not isinstance(pixels, str)]
         some = np.array([index for index, _ in good], np.int64)
-        if not good:
-            return some, np.zeros(0, np.float32)
-        images = np.stack([pixels for _, pixels in good])
-        if epoch is None:
-            return some, images.astype(np.float32)
+        images = np.array([pixels for _, pixels in good], np.float32)
+        if not good or epoch is None:
+            return some, images
         return some, augment(images, some, self.recipe.augment, seed=self.recipe.seed, epoch=epoch)
 
     def _read(self, index: int) -> np.ndarray | str:
         """The pixels, uint8, or why there are none."""
-        if index in self.pixels:
-            return self.pixels[index]
-        row, recipe = self.rows[index], self.recipe
-        path = self.manifest.dataset / row.path
-        pixels = read_unchanged(path, row.sha256, size=recipe.image_size, resize=recipe.resize)
-        if self.keep:
-            self.pixels[index] = pixels
+        if (pixels := self.pixels.get(index)) is None:
+            row, recipe = self.rows[index], self.recipe
+            path = self.manifest.dataset / row.path
+            pixels = read_unchanged(path, row.sha256, size=recipe.image_size, resize=recipe.resize)
+            if self.keep:
+                self.pixels[index] = pixels
         return pixels

@@ -7,6 +7,7 @@ on a CPU with the same number of threads.
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,6 @@ from scipy.special import log_softmax
 
 from vggnb.device import keras
 from vggnb.features import Features
-from vggnb.progress import tqdm
-from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, write_bytes
 from vggnb.train.adam import class_weight
 from vggnb.train.augment import Images
@@ -67,8 +66,8 @@ class Checkpoints:
         for path in self.paths()[KEPT:]:
             path.unlink()
 
-    def newest(self) -> State | None:
-        """The newest state of this very training; None: there is none."""
+    def newest(self) -> State:
+        """The newest state of this very training; without one, the state before the first epoch."""
         for path in self.paths():
             try:
                 with safetensors.safe_open(path, "numpy") as file:
@@ -77,14 +76,11 @@ class Checkpoints:
                 continue
             if about["card"] == self.card:
                 return State(int(about["epochs"]), arrays, tuple(json.loads(about["history"])))
-        return None
+        return State(0, {}, ())
 
     def clear(self) -> None:
         """Remove them all."""
-        for path in self.folder.glob("*"):
-            path.unlink()
-        if self.folder.is_dir():
-            self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Trainer:
@@ -133,11 +129,10 @@ class Trainer:
         """
         if done:
             self.put(state.arrays)
-        weights = class_weight(self.labels[stage.indices], self.recipe)
         watcher.on_train_begin()
         try:
             for epoch in range(done, self.recipe.fine_tune_epochs):
-                logs = self._train(stage, epoch, weights, watcher)
+                logs = self._train(stage, epoch, watcher)
                 arrays, history = self.taken(), state.history
                 # On a CPU, relu makes a zero of NaN: the loss can look well when the weights do not.
                 self._check_finite(sum(float(array.sum()) for array in arrays.values()), epoch)
@@ -153,9 +148,10 @@ class Trainer:
             watcher.on_train_end()
         return state
 
-    def _train(self, stage: Stage, epoch: int, weights: dict | None, watcher) -> dict[str, float]:
+    def _train(self, stage: Stage, epoch: int, watcher) -> dict[str, float]:
         """The steps of one epoch; mean loss and accuracy over its images."""
         recipe, steps = self.recipe, math.ceil(len(stage.indices) / self.recipe.batch_size)
+        weights = class_weight(self.labels[stage.indices], recipe)
         sums, count, means = dict.fromkeys(("loss", "accuracy"), 0.0), 0, {}
         self._seed_dropout(epoch)
         for step, (some, pixels) in enumerate(self.images.batches(stage.indices, epoch)):
@@ -199,27 +195,6 @@ class Trainer:
 
 
 def numbers(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Mean cross-entropy and accuracy of logits (n, classes) for labels (n,)."""
+    """Mean cross-entropy and accuracy of logits (n, classes)."""
     loss = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels].mean()
     return {"loss": float(loss), "accuracy": float((logits.argmax(axis=1) == labels).mean())}
-
-
-class Bar(keras.callbacks.Callback):
-    """Steps done, the time left, and the numbers of the latest epoch."""
-
-    def __init__(self, stage: Stage, recipe: Recipe):
-        super().__init__()
-        steps = recipe.fine_tune_epochs * math.ceil(len(stage.indices) / recipe.batch_size)
-        self.bar = tqdm(total=steps, desc=f"Fine-tuning on {stage.name}", unit="step")
-
-    def on_train_batch_end(self, batch, logs=None):
-        """One step more."""
-        self.bar.update()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """The numbers of this epoch."""
-        self.bar.set_postfix({name: f"{value:.2f}" for name, value in (logs or {}).items()})
-
-    def on_train_end(self, logs=None):
-        """Leave the last line standing."""
-        self.bar.close()

@@ -5,25 +5,25 @@ cosine. It runs twice. First with validation held out, which gives the temperatu
 learning curves; then on train and validation together, which gives the model.
 """
 
+import math
 import time
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import softmax
 
 from vggnb.device import keras
 from vggnb.features import Features
 from vggnb.folders import counted, duration
 from vggnb.metrics.ood import fit_ranges
-from vggnb.metrics.temperature import calibrate
 from vggnb.model import build_head, empty_base, empty_classifier, features_of, pool_columns, spread_of
 from vggnb.recipe import CONVOLUTIONS, Recipe
 from vggnb.storage import sha256_bytes
+from vggnb.train.adam import watch
 from vggnb.train.augment import Images
-from vggnb.train.epochs import Bar, Checkpoints, Stage, State, Trainer, numbers
+from vggnb.train.epochs import Checkpoints, Stage, State, Trainer, numbers
 from vggnb.train.head import fit_head
 from vggnb.train.lock import run_lock
-from vggnb.train.run_files import FINE_TUNED, VALIDATION, head_arrays, record, validation_bytes, weights_bytes
+from vggnb.train.run_files import FINE_TUNED, head_arrays, model_files, record
 from vggnb.train.runs import History, Run, Stopped
 
 FIRST = "block3_conv1"  # where fine-tuning begins, unless the recipe says
@@ -34,23 +34,18 @@ def fine_tune(
     run: Run,
     features: Features,
     *,
-    recipe: Recipe | None = None,
-    precision: str | None = None,
     base: keras.Model | None = None,
     progress: bool | Callable[[int], keras.callbacks.Callback] = True,
     fresh: bool = False,
 ) -> History:
     """Train the convolutions from `recipe.fine_tune` on, and the head, from where the head's training ended.
 
-    From then on `run.classifier()` is the fine-tuned model, until the head is trained again. After a stop or a kill the
+    From then on `run.classifier()` is the fine-tuned model, until another head is trained. After a stop or a kill the
     next call continues after the last whole epoch and ends with the same weights (to the bit on a CPU with the same
     number of threads).
 
     Args:
         features: what the head was trained on.
-        recipe: the run's recipe with other choices of fine-tuning; without one, the run's.
-        precision: of the convolutions, "float32", "bfloat16" or "float16"; default: that of the run. Weights and
-            head are float32 in any case.
         base: what `run.base()` would give, if it is at hand; it is left as it is.
         progress: a bar, nothing, or a function from the number of epochs to a Keras callback, called for each training.
         fresh: start again, whatever was done before.
@@ -62,39 +57,61 @@ def fine_tune(
         VggnbError: the run is not trained or in use, or the loss stopped being finite.
         Stopped: interrupted; calling it again continues.
     """
-    start, recipe = time.perf_counter(), recipe or run.recipe
-    ridge = run.training()["choice"]["ridge"] if recipe.is_open else recipe.ridge
-    recipe = recipe.with_(fine_tune=recipe.fine_tune or FIRST, ridge=ridge)
-    precision, done = precision or run.source.precision, run.fine_tuned()
-    card = _card(run, features, recipe, precision)
+    start, before = time.perf_counter(), run.training()
+    rows = sha256_bytes(repr([(row.sha256, row.label, row.split) for row in features.rows]).encode())
+    card = {"head": before["head_sha256"], "rows": rows}  # only a fine-tuning of the same is continued
     with run_lock(run.folder):
-        if not fresh and done and done["card"] == card and run.is_trained():
+        if not fresh and before.get("fine_tune", {}).get("card") == card and run.is_trained():
             print("This run is fine-tuned already; fresh=True does it again.")
-            return History(tuple(done["history"]))
+            return run.fine_tuning()
         checkpoints = Checkpoints(run.folder / "checkpoints", card)
         if fresh:
             checkpoints.clear()
-        base, images = base or run.base(), Images(run.manifest, features.rows, recipe)
-        stages, state = _stages(run, features), checkpoints.newest() or State(0, {}, ())
-        before, epochs = _before(stages[0].head, features, recipe), recipe.fine_tune_epochs
-        for number, stage in enumerate(stages):
-            begun = max(0, state.epochs - number * epochs)
-            if begun >= epochs and stage is not stages[-1]:
-                continue
-            network = build_network(base, stage.head, recipe, images=len(stage.indices), precision=precision)
-            trainer = Trainer(network, images, features, checkpoints)
-            if progress and (number == 0 or begun):
-                print(_cost(trainer, stages, state, precision))
-            try:
-                state = trainer.run(stage, begun, state, _watcher(progress, stage, recipe), evaluate=number == 0)
-            except KeyboardInterrupt:
-                what = "Fine-tuning was stopped; run this again to continue after the last whole epoch."
-                raise Stopped(what) from None
-        history = (before, *state.history)
-        facts = {"history": list(history), "fitted_on": stage.name, "images": len(stage.indices), "card": card}
-        _keep(run, recipe, trainer, state, facts, time.perf_counter() - start)
+        try:
+            tuned, files = _trained(run, features, base or run.base(), progress, checkpoints)
+        except KeyboardInterrupt:
+            what = "Fine-tuning was stopped; run this again to continue after the last whole epoch."
+            raise Stopped(what) from None
+        seconds = time.perf_counter() - start
+        timing = before["timing"] | {"fine_tune_s": round(seconds, 3)}
+        timing["total_s"] = round(timing["features_s"] + timing["head_s"] + seconds, 3)
+        facts = {"timing": timing, "validation": {"images": tuned.pop("held_out"), "out_of_fold": False}}
+        record(run, before | facts | {"fine_tune": tuned | {"card": card}}, files, extend=True)
         checkpoints.clear()
-    return History(history)
+    return run.fine_tuning()
+
+
+def _trained(
+    run: Run, features: Features, base: keras.Model, progress: bool | Callable, checkpoints: Checkpoints
+) -> tuple[dict, dict[str, bytes]]:
+    """Train the stages, from the newest checkpoint on: facts and files for the run."""
+    recipe, precision = run.recipe.with_(fine_tune=run.recipe.fine_tune or FIRST), run.source.precision
+    if recipe.is_open:
+        recipe = recipe.with_(ridge=run.training()["choice"]["ridge"])
+    images, stages, state = Images(run.manifest, features.rows, recipe), _stages(run, features), checkpoints.newest()
+    before, epochs = _before(stages[0].head, features, recipe), recipe.fine_tune_epochs
+    for number, stage in enumerate(stages):
+        begun = max(0, state.epochs - number * epochs)
+        if begun >= epochs and stage is not stages[-1]:
+            continue
+        network = build_network(base, stage.head, recipe, images=len(stage.indices), precision=precision)
+        trainer = Trainer(network, images, features, checkpoints)
+        if progress and (number == 0 or begun):
+            print(_cost(trainer, stages, state, precision))
+        steps = epochs * math.ceil(len(stage.indices) / recipe.batch_size)
+        watcher = watch(progress, epochs, steps, name=f"Fine-tuning on {stage.name}", unit="step")
+        state = trainer.run(stage, begun, state, watcher, evaluate=number == 0)
+    facts, files = _result(run, trainer, state)
+    return facts | {
+        "from_block": recipe.fine_tune,
+        "epochs": epochs,
+        "learning_rate": recipe.fine_tune_rate,
+        "augment": list(recipe.augment),
+        "precision": precision,
+        "history": [before, *state.history],
+        "fitted_on": stage.name,
+        "images": len(stage.indices),
+    }, files
 
 
 def build_network(
@@ -138,14 +155,6 @@ def _copied_head(head: keras.Model, recipe: Recipe, *, images: int = 1) -> keras
     return copy
 
 
-def _card(run: Run, features: Features, recipe: Recipe, precision: str) -> dict:
-    """What a fine-tuning is of: only one with an equal card is continued, or taken as done."""
-    names = ("fine_tune", "fine_tune_epochs", "fine_tune_rate", "fine_tune_dropout", "augment", "batch_size", "seed")
-    choices = {name: value for name, value in recipe.to_dict().items() if name in names}
-    rows = sha256_bytes(repr([(row.sha256, row.label, row.split) for row in features.rows]).encode())
-    return {**choices, "rows": rows, "head": run.training()["head_sha256"], "precision": precision}
-
-
 def _stages(run: Run, features: Features) -> list[Stage]:
     """As the head was fitted: on train; or first on train, with validation held out, then on both."""
     train = np.flatnonzero([row.split == "train" for row in features.rows])
@@ -170,13 +179,6 @@ def _cost(trainer: Trainer, stages: list[Stage], state: State, precision: str) -
     return f"{text}; about {duration(seconds)}."
 
 
-def _watcher(progress: bool | Callable, stage: Stage, recipe: Recipe) -> keras.callbacks.Callback:
-    """The Keras callback that is told of a stage's steps and epochs."""
-    if progress is True:
-        return Bar(stage, recipe)
-    return progress(recipe.fine_tune_epochs) if progress else keras.callbacks.Callback()
-
-
 def _before(head: keras.Model, features: Features, recipe: Recipe) -> dict[str, float]:
     """Epoch 0 of the history: the head that the first stage begins with, on the stored features."""
     copy, row = _copied_head(head, recipe), {"epoch": 0}
@@ -187,35 +189,15 @@ def _before(head: keras.Model, features: Features, recipe: Recipe) -> dict[str, 
     return row
 
 
-def _keep(run: Run, recipe: Recipe, trainer: Trainer, state: State, facts: dict, seconds: float) -> None:
-    """Write the weights, the predictions for validation, and the facts."""
+def _result(run: Run, trainer: Trainer, state: State) -> tuple[dict, dict[str, bytes]]:
+    """Facts and files: the weights, the ranges of the features, and the predictions for validation."""
     network, rows = trainer.network, trainer.images.rows
     weights = {"/".join(w.path.split("/")[-2:]): np.array(w) for w in network.trainable_variables if "_conv" in w.path}
-    arrays = {f"base/{name}": weight for name, weight in weights.items()} | head_arrays(network.get_layer("head"))
-    model = keras.Model(network.input, features_of(network, recipe))
-    seen, values = trainer.outputs(model, np.arange(len(rows)))
+    weights = {f"base/{name}": weight for name, weight in weights.items()} | head_arrays(network.get_layer("head"))
+    seen, values = trainer.outputs(keras.Model(network.input, features_of(network, trainer.recipe)), range(len(rows)))
     split = np.array([rows[index].split for index in seen])
     ranges = fit_ranges(values[split == "train"], values[split == "validation"])
     logits = state.arrays.get("validation/logits", np.zeros((0, len(run.classes)))).astype(np.float64)
-    indices = state.arrays.get("validation/indices", np.zeros(0, np.int64))
-    calibration = calibrate(logits, trainer.labels[indices])
-    probabilities = softmax(logits / calibration.temperature, axis=1)
-    before = run.training()
-    timing = before["timing"] | {"fine_tune_s": round(seconds, 3)}
-    timing["total_s"] = round(timing["features_s"] + timing["head_s"] + seconds, 3)
-    tuned = {
-        "from_block": recipe.fine_tune,
-        "epochs": recipe.fine_tune_epochs,
-        "learning_rate": recipe.fine_tune_rate,
-        "augment": list(recipe.augment),
-        "precision": facts["card"]["precision"],
-        "calibration": calibration.to_dict(),
-        "feature_ranges": {"limit": ranges.limit, "images": ranges.images, "reason": ranges.reason},
-        **facts,
-    }
-    validation = {"images": len(indices), "out_of_fold": False}
-    files = {
-        FINE_TUNED: weights_bytes(arrays, ranges),
-        VALIDATION: validation_bytes([rows[index] for index in indices], probabilities, run.classes),
-    }
-    record(run, before | {"timing": timing, "fine_tune": tuned, "validation": validation}, files, extend=True)
+    held_out = [rows[index] for index in state.arrays.get("validation/indices", ())]
+    facts, files = model_files(FINE_TUNED, weights, ranges, held_out, logits, run.classes)
+    return facts | {"held_out": len(held_out)}, files

@@ -2,27 +2,25 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 
 from vggnb.census import Manifest
 from vggnb.census.rows import Row
 from vggnb.device import decide_precision, keras
 from vggnb.features import Features, extract
 from vggnb.metrics.ood import fit_ranges
-from vggnb.metrics.temperature import TINY, calibrate
+from vggnb.metrics.temperature import TINY
 from vggnb.model import build_base, build_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, csv_text, make_folder, sha256_bytes
 from vggnb.train.adam import train_with_adam
 from vggnb.train.lock import run_lock
 from vggnb.train.ridge import RidgeChoice, Solution, choose_ridge, out_of_fold, solve
-from vggnb.train.run_files import HEAD, RUN_FILE, VALIDATION, head_arrays, record, validation_bytes, weights_bytes
-from vggnb.train.runs import History, Run, open_run
-from vggnb.train.start import check_same, start_run
+from vggnb.train.run_files import HEAD, RUN_FILE, VALIDATION, head_arrays, model_files, record
+from vggnb.train.runs import History, Run, check_same, open_run, start_run
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,17 @@ class Fitted:
     history: tuple[dict[str, float], ...] = ()
     best_epoch: int | None = None
     choice: RidgeChoice | None = None
+
+    def facts(self) -> dict:
+        """Plain values for `run.json`."""
+        return {
+            "fitted_on": self.fitted_on,
+            "images": self.images,
+            "validation": {"images": len(self.rows), "out_of_fold": self.fitted_on != "train"},
+            "history": list(self.history),
+            "best_epoch": self.best_epoch,
+            "choice": self.choice and self.choice.to_dict(),
+        }
 
 
 def fit(run: Run, features: Features, *, progress: bool | Callable[[int], keras.callbacks.Callback] = True) -> History:
@@ -69,34 +78,15 @@ def fit(run: Run, features: Features, *, progress: bool | Callable[[int], keras.
         fitted = fit_head(features, run.recipe, len(run.classes), progress=progress)
         if fitted.choice and progress:
             print(fitted.choice)
-        labels = np.array([row.label for row in fitted.rows], np.int64)
-        calibration = calibrate(fitted.logits, labels)
         columns = pool_columns(run.recipe)
-        seen, unseen = (features.of(split).values[:, columns] for split in ("train", "validation"))
-        ranges = fit_ranges(seen, unseen)
-        timing = {
-            "features_s": round(features.seconds, 3),
-            "head_s": round(seconds := time.perf_counter() - start, 3),
-            "fine_tune_s": 0.0,
-            "total_s": round(features.seconds + seconds, 3),
-            "images_forwarded": features.images_forwarded,
-            "features_from_cache": features.from_store,
-        }
-        facts = {
-            "fitted_on": fitted.fitted_on,
-            "images": fitted.images,
-            "validation": {"images": len(fitted.rows), "out_of_fold": fitted.fitted_on != "train"},
-            "head_sha256": sha256_bytes(data := weights_bytes(head_arrays(fitted.head), ranges)),
-            "history": list(fitted.history),
-            "best_epoch": fitted.best_epoch,
-            "choice": fitted.choice and fitted.choice.to_dict(),
-            "calibration": calibration.to_dict(),
-            "feature_ranges": {"limit": ranges.limit, "images": ranges.images, "reason": ranges.reason},
-            "timing": timing,
+        ranges = fit_ranges(*(features.of(split).values[:, columns] for split in ("train", "validation")))
+        found = fitted.rows, fitted.logits, run.classes
+        facts, files = model_files(HEAD, head_arrays(fitted.head), ranges, *found)
+        facts |= fitted.facts() | {
+            "head_sha256": sha256_bytes(files[HEAD]),
+            "timing": _timing(features, time.perf_counter() - start),
             "left_out": [list(pair) for pair in features.unreadable],
         }
-        probabilities = softmax(fitted.logits / calibration.temperature, axis=1)
-        files = {HEAD: data, VALIDATION: validation_bytes(fitted.rows, probabilities, run.classes)}
         if fitted.history:
             table = [fitted.history[0], *(row.values() for row in fitted.history)]
             files["history.csv"] = csv_text(table).encode()
@@ -109,33 +99,48 @@ def fit(run: Run, features: Features, *, progress: bool | Callable[[int], keras.
     return History(fitted.history)
 
 
+def _timing(features: Features, seconds: float) -> dict[str, float]:
+    return {
+        "features_s": round(features.seconds, 3),
+        "head_s": round(seconds, 3),
+        "fine_tune_s": 0.0,
+        "total_s": round(features.seconds + seconds, 3),
+        "images_forwarded": features.images_forwarded,
+        "features_from_cache": features.from_store,
+    }
+
+
 def fit_head(features: Features, recipe: Recipe, classes: int, *, progress: bool | Callable = True) -> Fitted:
     """Train a head on features of train, or of train and validation, as the recipe says."""
-    columns, train, validation = pool_columns(recipe), features.of("train"), features.of("validation")
-    _check_classes(train, classes)
-    choice, rows = None, train.rows if recipe.holds_out else (*train.rows, *validation.rows)
-    values = train.values if recipe.holds_out else np.concatenate([train.values, validation.values])
-    values, bar = values[:, columns], bool(progress)
+    train, validation = (_seen(features.of(split), recipe) for split in ("train", "validation"))
+    if len(found := set(train.labels.tolist())) < classes:
+        what = f"{classes - len(found)} of {classes} classes have no training image that can be read."
+        raise VggnbError(what, "the features of train", "Look at the census for what became of them.")
+    both = replace(train, rows=train.rows + validation.rows, values=np.concatenate([train.values, validation.values]))
+    fitted, bar, choice = train if recipe.holds_out else both, bool(progress), None
     if recipe.is_open:
-        choice = choose_ridge(values, rows, recipe, progress=bar)
+        choice = choose_ridge(fitted.values, fitted.rows, recipe, progress=bar)
         recipe = recipe.with_(ridge=choice.ridge)
     if not recipe.is_solved_exactly:
-        held_out = (validation.values[:, columns], validation.labels)
-        inputs = (train.values[:, columns], train.labels)
-        head, history, best = train_with_adam(inputs, held_out, recipe, classes, progress=progress)
-        outputs = np.asarray(head(held_out[0], training=False))
+        pairs = ((part.values, part.labels) for part in (train, validation))
+        head, history, best = train_with_adam(*pairs, recipe, classes, progress=progress)
+        outputs = np.asarray(head(validation.values, training=False))
         logits = logits_of(outputs, recipe.activation(classes))
         return Fitted(head, "train", len(train.rows), validation.rows, logits, tuple(history), best, choice)
-    logits = None if recipe.holds_out else out_of_fold(values, rows, recipe, progress=bar)
+    logits = None if recipe.holds_out else out_of_fold(fitted.values, fitted.rows, recipe, progress=bar)
     if logits is None:  # held out, or too few images of a class for folds
-        values, rows = train.values[:, columns], train.rows
-    labels = np.array([row.label for row in rows])
-    (solution,) = solve(values, labels, recipe, ridges=[recipe.ridge])
-    head = head_of(solution, values, recipe, classes)
+        fitted = train
+    (solution,) = solve(fitted.values, fitted.labels, recipe, ridges=[recipe.ridge])
+    head = head_of(solution, fitted.values, recipe, classes)
     if logits is None:
-        logits = solution.logits(validation.values[:, columns]).astype(np.float64)
-        return Fitted(head, "train", len(rows), validation.rows, logits, choice=choice)
-    return Fitted(head, "train and validation", len(rows), rows, logits, choice=choice)
+        logits = solution.logits(validation.values).astype(np.float64)
+        return Fitted(head, "train", len(train.rows), validation.rows, logits, choice=choice)
+    return Fitted(head, "train and validation", len(both.rows), both.rows, logits, choice=choice)
+
+
+def _seen(features: Features, recipe: Recipe) -> Features:
+    """The same images with the columns that the recipe's head sees."""
+    return replace(features, values=features.values[:, pool_columns(recipe)])
 
 
 def head_of(solution: Solution, values: np.ndarray, recipe: Recipe, classes: int) -> keras.Model:
@@ -159,14 +164,6 @@ def logits_of(outputs: np.ndarray, activation: str) -> np.ndarray:
     if activation == "sigmoid":  # float32 ends at 1 - 6e-8
         logits -= np.log(np.maximum(1 - outputs, 6e-8))
     return logits
-
-
-def _check_classes(train: Features, classes: int) -> None:
-    """Refuse to train without images of every class."""
-    found = {row.label for row in train.rows}
-    if len(found) < classes:
-        what = f"{classes - len(found)} of {classes} classes have no training image that can be read."
-        raise VggnbError(what, "the features of train", "Look at the census for what became of them.")
 
 
 def train(

@@ -56,7 +56,6 @@ def lock_place(folder: Path) -> Path:
 def _owner(place: Path) -> dict:
     """Who holds the lock; {} while that is not written."""
     try:
-        owner = read_json(place / "owner.json")
+        return read_json(place / "owner.json")
     except VggnbError:
         return {}
-    return owner if isinstance(owner, dict) and {"pid", "host", "time"} <= owner.keys() else {}

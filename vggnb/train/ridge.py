@@ -70,14 +70,10 @@ def choose_ridge(values: np.ndarray, rows: Sequence[Row], recipe: Recipe, *, pro
     folds = make_folds(labels, groups, seed=recipe.seed)
     if not folds:
         return RidgeChoice(recipe.ridge[len(recipe.ridge) // 2], (), len(labels), 0)
-    weights, n = sample_weights(labels, recipe), np.arange(len(labels))
-    losses, correct = np.zeros((2, len(recipe.ridge), len(labels)))
-    for fit, predict in tqdm(folds, desc="Cross-validation", unit="fold", disable=not progress):
-        solutions = solve(values[fit], labels[fit], recipe, ridges=recipe.ridge, tolerance=ROUGH)
-        for k, solution in enumerate(solutions):
-            logits = solution.logits(values[predict])
-            losses[k, predict] = -log_softmax(logits, axis=1)[n[: len(predict)], labels[predict]]
-            correct[k, predict] = logits.argmax(axis=1) == labels[predict]
+    bar = tqdm(folds, desc="Cross-validation", unit="fold", disable=not progress)
+    logits = _fold_logits(values, labels, bar, recipe, ridges=recipe.ridge, tolerance=ROUGH)
+    losses = -log_softmax(logits, axis=2)[:, np.arange(len(labels)), labels]
+    correct, weights = logits.argmax(axis=2) == labels, sample_weights(labels, recipe)
     means = (np.average(table, axis=1, weights=weights).tolist() for table in (losses, correct))
     candidates = tuple(zip(recipe.ridge, *means, strict=True))
     return RidgeChoice(min(candidates, key=lambda one: one[1])[0], candidates, len(labels), len(folds))
@@ -97,10 +93,17 @@ def out_of_fold(values: np.ndarray, rows: Sequence[Row], recipe: Recipe, *, prog
     folds = make_folds(labels, group_numbers(rows), seed=recipe.seed)
     if not folds:
         return None
-    logits = np.zeros((len(rows), labels.max() + 1))
-    for fit, predict in tqdm(folds, desc="Out-of-fold predictions", unit="fold", disable=not progress):
-        (solution,) = solve(values[fit], labels[fit], recipe, ridges=[recipe.ridge])
-        logits[predict] = solution.logits(values[predict])
+    bar = tqdm(folds, desc="Out-of-fold predictions", unit="fold", disable=not progress)
+    return _fold_logits(values, labels, bar, recipe, ridges=[recipe.ridge])[0].astype(np.float64)
+
+
+def _fold_logits(values, labels, folds, recipe: Recipe, *, ridges: Sequence[float], tolerance=None) -> np.ndarray:
+    """Logits float32 (ridges, n, classes) of every image, by heads that were fitted on the other folds."""
+    logits = np.zeros((len(ridges), len(labels), labels.max() + 1), np.float32)
+    for fit, predict in folds:
+        solutions = solve(values[fit], labels[fit], recipe, ridges=ridges, tolerance=tolerance or EXACT)
+        for k, solution in enumerate(solutions):
+            logits[k, predict] = solution.logits(values[predict])
     return logits
 
 
@@ -180,8 +183,7 @@ def _check_features(values: np.ndarray, rows: Sequence[Row]) -> None:
         raise VggnbError("The features of this image are not finite.", path, "Check VGG-16's weights with --weights.")
     if len(values) and np.allclose(values, values[0]):
         what = f"All {len(values)} training images look the same to the network: there is nothing to learn from them."
-        remedy = "Open this one and some others: are they all black, or copies of one image?"
-        raise VggnbError(what, rows[0].path, remedy)
+        raise VggnbError(what, rows[0].path, "Open this one and some others: are they all black, or copies of one?")
 
 
 def _sample(labels: np.ndarray, *, seed: int) -> np.ndarray:

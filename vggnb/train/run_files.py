@@ -10,21 +10,15 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
+from scipy.special import softmax
 
 from vggnb.census.rows import Row
 from vggnb.device import keras
 from vggnb.metrics.ood import FeatureRanges
 from vggnb.metrics.predictions import Predictions
+from vggnb.metrics.temperature import calibrate
 from vggnb.paths import SPLITS
-from vggnb.storage import (
-    VggnbError,
-    read_json,
-    sha256_bytes,
-    sha256_file,
-    storage_errors,
-    write_bytes,
-    write_json,
-)
+from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file, storage_errors, write_bytes, write_json
 
 RUN_FILE = "run.json"
 HEAD, FINE_TUNED = "head.safetensors", "fine_tuned.safetensors"
@@ -45,23 +39,24 @@ def read_run(folder: Path) -> dict:
     with storage_errors(folder):
         if not path.is_file():
             if (folder / "recipe.json").is_file():
-                what = "This run is not trained: its training did not end."
-                raise VggnbError(what, folder, "Run the training step again (notebook 05, or the same vggnb train).")
+                remedy = "Run the training step again (notebook 05, or the same vggnb train)."
+                raise VggnbError("This run is not trained: its training did not end.", folder, remedy)
             raise VggnbError("There is no run in this folder.", folder, "Train first: vggnb train DATASET --out RUN.")
     document = read_json(path, ANEW)
     keys = {"weights", "source", "files", "training"}
     if not isinstance(document, dict) or document.get("schema") != RUN_SCHEMA or not keys <= document.keys():
-        what = "This is not the run.json of this version of vggnb."
-        raise VggnbError(what, path, "Train again into a new folder: vggnb train DATASET --out RUN.")
+        remedy = "Train again into a new folder: vggnb train DATASET --out RUN."
+        raise VggnbError("This is not the run.json of this version of vggnb.", path, remedy)
     return document
 
 
-def set_head(head: keras.Model, arrays: dict[str, np.ndarray]) -> None:
-    """Put weights named "head/000", "head/001"... into a head."""
+def set_head(head: keras.Model, arrays: dict[str, np.ndarray]) -> keras.Model:
+    """Put weights named "head/000", "head/001"... into a head; gives the head."""
     head.set_weights([arrays[f"head/{number:03d}"] for number in range(len(head.weights))])
     for layer in head.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
+    return head
 
 
 def head_arrays(head: keras.Model) -> dict[str, np.ndarray]:
@@ -69,16 +64,30 @@ def head_arrays(head: keras.Model) -> dict[str, np.ndarray]:
     return {f"head/{number:03d}": weight for number, weight in enumerate(head.get_weights())}
 
 
-def weights_bytes(arrays: dict[str, np.ndarray], ranges: FeatureRanges) -> bytes:
-    """The content of `head.safetensors` or `fine_tuned.safetensors`: weights, and the ranges of the features."""
-    arrays = {**arrays, "ranges/low": ranges.low, "ranges/high": ranges.high}
-    return save({name: np.asarray(array) for name, array in arrays.items()})
+def model_files(
+    name: str,
+    weights: dict[str, np.ndarray],
+    ranges: FeatureRanges,
+    rows: Sequence[Row],
+    logits: np.ndarray,
+    classes: Sequence[str],
+) -> tuple[dict, dict[str, bytes]]:
+    """What the trainings of a head and of convolutions have in common: calibration, and (facts, files) of the result.
 
-
-def validation_bytes(rows: Sequence[Row], probabilities: np.ndarray, classes: Sequence[str]) -> bytes:
-    """The content of `validation.csv`: path, label and the calibrated probability of each class."""
-    paths, labels = tuple(row.path for row in rows), np.array([row.label for row in rows], int)
-    return Predictions(paths, labels, probabilities).to_csv(classes)
+    Args:
+        name: HEAD or FINE_TUNED.
+        rows: the images of `logits`, float64 (n, classes), by a model that was not fitted on them.
+    """
+    labels = np.array([row.label for row in rows], int)
+    calibration = calibrate(logits, labels)
+    probabilities = softmax(logits / calibration.temperature, axis=1)
+    arrays = {**weights, "ranges/low": ranges.low, "ranges/high": ranges.high}
+    files = {
+        name: save({name: np.asarray(array) for name, array in arrays.items()}),
+        VALIDATION: Predictions(tuple(row.path for row in rows), labels, probabilities).to_csv(classes),
+    }
+    about = {"limit": ranges.limit, "images": ranges.images, "reason": ranges.reason}
+    return {"calibration": calibration.to_dict(), "feature_ranges": about}, files
 
 
 def checked_bytes(path: Path, sha256: str | None) -> bytes:

@@ -14,7 +14,8 @@ from vggnb.metrics.predictions import Predictions
 from vggnb.metrics.temperature import Calibration
 from vggnb.model import build_base, build_classifier, build_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, read_json, sha256_file, storage_errors
+from vggnb.storage import VggnbError, make_folder, read_json, write_json
+from vggnb.train.lock import run_lock
 from vggnb.train.run_files import (
     ANEW,
     FINE_TUNED,
@@ -23,9 +24,12 @@ from vggnb.train.run_files import (
     VALIDATION,
     checked_bytes,
     read_run,
+    record,
     set_head,
 )
 from vggnb.weights import WeightSource
+
+OURS = ("manifest.csv", "recipe.json", "history.csv", HEAD, VALIDATION)  # what an interrupted training may leave
 
 
 class Stopped(KeyboardInterrupt):
@@ -107,10 +111,8 @@ class Run:
         solved = f"was trained for {len(facts['history'])} epochs" if facts["history"] else "was solved exactly"
         fitted = f"The head {solved} on {facts['images']} images of {facts['fitted_on']}."
         if tuned := self.fine_tuned():
-            fitted += (
-                f" Then {tuned['from_block']} and all layers after it were trained for {tuned['epochs']} epochs on "
-            )
-            fitted += f"{tuned['images']} images of {tuned['fitted_on']}."
+            fitted += f" Then {tuned['from_block']} and all layers after it were trained for {tuned['epochs']} epochs "
+            fitted += f"on {tuned['images']} images of {tuned['fitted_on']}."
             if tuned["fitted_on"] != "train":
                 text = f"Validation means predictions for {facts['validation']['images']} images by a first training"
                 return [fitted, f"{text} without them."]
@@ -134,14 +136,13 @@ class Run:
             VggnbError: the storage does not answer.
         """
         try:
-            files = read_run(self.folder)["files"]
+            for name, sha256 in read_run(self.folder)["files"].items():
+                checked_bytes(self.folder / name, sha256)
         except VggnbError as error:
             if isinstance(error.__cause__, OSError):
                 raise
             return False
-        with storage_errors(self.folder):
-            paths = {self.folder / name: sha256 for name, sha256 in files.items()}
-            return all(path.is_file() and sha256_file(path) == sha256 for path, sha256 in paths.items())
+        return True
 
     def history(self) -> History:
         """The training's course, as `fit` returned it."""
@@ -161,9 +162,7 @@ class Run:
         Raises:
             VggnbError: the run is not trained, or the file is damaged.
         """
-        head = build_head(self.recipe, len(self.classes))
-        set_head(head, self.arrays(HEAD))
-        return head
+        return set_head(build_head(self.recipe, len(self.classes)), self.arrays(HEAD))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays in one of the run's `.safetensors` files.
@@ -245,3 +244,46 @@ def open_run(folder: Path, *, weights: str | None = None) -> Run:
         checked_bytes(folder / name, document["files"].get(name))
     recipe, manifest = Recipe.from_dict(read_json(folder / "recipe.json", ANEW)), Manifest.read(folder / "manifest.csv")
     return Run(folder, recipe, manifest, weights or document["weights"], WeightSource(**document["source"]))
+
+
+def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str, source: WeightSource) -> Run:
+    """Make the folder of a run and write what is decided before training; a trained run with the same decisions stays.
+
+    Raises:
+        VggnbError: the folder cannot be written to, is in use, or holds another run or something else.
+    """
+    folder, facts = Path(folder), None
+    run = Run(folder, recipe, manifest, weights, source)
+    if (folder / RUN_FILE).is_file():
+        check_same(found := open_run(folder), manifest, recipe, source)
+        facts = found.training()
+    elif folder.is_dir() and any(not (p.name in OURS or p.name.startswith(".vggnb-")) for p in folder.iterdir()):
+        raise VggnbError("This folder holds something else than a run.", folder, "Name a new folder for the run.")
+    with run_lock(make_folder(folder)):
+        manifest.write(folder / "manifest.csv")  # the dataset may have been moved
+        write_json(folder / "recipe.json", recipe.to_dict())
+        if facts:
+            record(run, facts, {}, extend=True)
+    return run
+
+
+def check_same(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSource | None = None) -> None:
+    """Refuse to train into the folder of a run with other decisions; the first three differences are named."""
+    old, new = run.recipe.to_dict(), recipe.to_dict()
+    found = [f"{choice} is {old[choice]} there and {new[choice]} here" for choice in new if old[choice] != new[choice]]
+    if run.manifest.classes != manifest.classes:
+        found.append(f"its classes are {list(run.classes)}, here {list(manifest.classes)}")
+    elif _images(run.manifest) != _images(manifest):
+        found.append(f"its {len(run.manifest.rows)} images or their splits are not these {len(manifest.rows)}")
+    if source is not None and run.source.sha256 != source.sha256:
+        found.append("the base's weights are not the same")
+    if source is not None and run.source.precision != source.precision:
+        found.append(f"its precision is {run.source.precision}, here {source.precision}")
+    if found:
+        remedy = "Name a new folder for this run, or remove that one."
+        raise VggnbError(f"This folder holds another run: {'; '.join(found[:3])}.", run.folder, remedy)
+
+
+def _images(manifest: Manifest) -> set[tuple[str, str, int]]:
+    """Which image is in which split under which label, wherever the dataset lies."""
+    return {(row.sha256, row.split, row.label) for row in manifest.rows}
