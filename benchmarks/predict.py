@@ -21,8 +21,9 @@ from tell import document, parser, where
 
 from vggnb.paths import sample_folder
 from vggnb.predict import predict_files
-from vggnb.save import ENGINES, EXPORTS, load_bundle, time_export
-from vggnb.save.bundle import read_manifest
+from vggnb.save import ENGINES, check_images, load_bundle
+from vggnb.save.bundle import load_export, read_manifest
+from vggnb.save.exports import EXPORTS
 
 
 def sample_bundle(folder: Path, size: int, weights: str) -> Path:
@@ -66,6 +67,24 @@ def rate_of_photos(bundle: Path, photos: list[Path], engine: str, repeat: int) -
         predict_files(opened, photos)
         times.append(time.perf_counter() - start)
     return len(photos) / min(times)
+
+
+def time_export(kind: str, path: Path, size: int, *, repeat: int = 3) -> tuple[float, float]:
+    """Seconds to import an export's runtime (unless that was done before) and to load the file; and images a second.
+
+    Args:
+        size: pixels a side; the images are in memory already, 32 at a time, and the fastest of `repeat` times counts.
+    """
+    start = time.perf_counter()
+    run = load_export(kind, path)
+    loading, seconds = time.perf_counter() - start, []
+    images = check_images(size).repeat(4, axis=0)
+    run(images)
+    for _ in range(repeat):
+        start = time.perf_counter()
+        run(images)
+        seconds.append(time.perf_counter() - start)
+    return loading, len(images) / min(seconds)
 
 
 def image_size(bundle: Path) -> int:

@@ -15,6 +15,7 @@ import vggnb
 from vggnb.generators import read_row
 from vggnb.predict import predict_files
 from vggnb.save import check_images, exports, load_bundle, runtimes, save_bundle, saving
+from vggnb.save.bundle import load_export
 from vggnb.storage import VggnbError
 
 HOME = Path(vggnb.__file__).resolve().parents[1]
@@ -216,7 +217,7 @@ def test_a_bundle_without_onnx_says_how_to_get_one(own_bundle):
 def test_a_missing_runtime_and_a_refused_file_are_told(exported, monkeypatch, tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"words")
     with pytest.raises(VggnbError, match="onnxruntime refuses the file"):
-        exports.load_export("onnx", tmp_path / "a.onnx")
+        load_export("onnx", tmp_path / "a.onnx")
     without(monkeypatch, "onnxruntime")
     with pytest.raises(VggnbError, match="onnxruntime is not installed") as told:
         load_bundle(exported[0], engine="onnxruntime")
@@ -225,7 +226,7 @@ def test_a_missing_runtime_and_a_refused_file_are_told(exported, monkeypatch, tm
 
 @pytest.mark.parametrize("kind", exports.EXPORTS)
 def test_an_export_takes_batches_of_any_size(kind, exported):
-    run = exports.load_export(kind, exported[0] / f"VGG_pets{exports.EXPORTS[kind]}")
+    run = load_export(kind, exported[0] / f"VGG_pets{exports.EXPORTS[kind]}")
     images = check_images(32)
     together = run(images)[0]
     assert np.abs(np.concatenate([run(images[k : k + 1])[0] for k in range(8)]) - together).max() <= 1e-5

@@ -148,13 +148,6 @@ def test_features_that_are_not_finite_are_refused_by_the_name_of_the_image(open_
     assert caught.value.where == "train/1/7.jpg"
 
 
-def test_progress_is_shown_on_stderr(open_recipe, capsys):
-    values, labels = features(60, 2.0, width=40)
-    choose_ridge(values, rows_of(labels), open_recipe, progress=True)
-    shown = capsys.readouterr()
-    assert shown.out == "" and "Cross-validation" in shown.err and "5/5" in shown.err
-
-
 @pytest.mark.parametrize("groups", [False, True])
 def test_out_of_fold_predictions_of_shuffled_labels_are_worthless(groups):
     """They would look good if a fold's head had seen its images, their duplicates or a ridge chosen on the answers."""

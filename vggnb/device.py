@@ -17,11 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must be set before TensorF
 
 
 def _use_tensorflow() -> None:
-    """Make TensorFlow Keras's backend, whatever an old keras.json says.
-
-    Raises:
-        VggnbError: the user asked Keras for another one.
-    """
+    """Make TensorFlow Keras's backend, whatever an old keras.json says."""
     named, imported = os.environ.get("KERAS_BACKEND"), sys.modules.get("keras")
     backend = imported.backend.backend() if hasattr(imported, "backend") else named or "tensorflow"
     if backend != "tensorflow":

@@ -120,9 +120,6 @@ def open_model(path: Path, *, engine: str = "tensorflow", precision: str | None 
 
     Args:
         engine, precision: see `load_bundle`.
-
-    Raises:
-        VggnbError: as `load_bundle` and `open_run`; or a run without such a bundle in onnxruntime.
     """
     path = Path(path)
     with storage_errors(path):
@@ -149,9 +146,6 @@ def choose_rule(bundle: Bundle, threshold: float | str | None = None) -> Rule:
     Args:
         threshold: "chosen" for the bundle's operating point, a number between 0 and 1 for a threshold of the positive
             class (of the operating point, else the alphabetically last), None for the most probable class.
-
-    Raises:
-        VggnbError: there are not two classes, none was chosen, or the number is out of range.
     """
     if threshold is None:
         return Rule()
@@ -163,8 +157,8 @@ def choose_rule(bundle: Bundle, threshold: float | str | None = None) -> Rule:
         if not point:
             remedy = "Choose one: vggnb evaluate RUN --sensitivity 0.9; or give a number, such as --threshold 0.3."
             raise VggnbError("No threshold was chosen for this model.", bundle.folder, remedy)
-        reason = f"chosen on {point['images']} validation images for {point['aim']}"
-        return Rule(point["positive"], point["threshold"], reason)
+        why = f"chosen on {point['images']} validation images for {point['aim']}"
+        return Rule(point["positive"], point["threshold"], why)
     if isinstance(threshold, str) or not 0 < threshold < 1:
         remedy = "Use chosen, or a probability between 0 and 1, such as 0.3."
         raise VggnbError(f"A threshold of {threshold} is out of range.", "--threshold", remedy)
@@ -210,11 +204,7 @@ def predict_listed(
 
 
 def read_names(data: bytes) -> list[str]:
-    """The names in a list: one per line, or ended by zero bytes as `find -print0` does.
-
-    Raises:
-        VggnbError: the list is empty.
-    """
+    """The names in a list: one per line, or ended by zero bytes as `find -print0` does."""
     pieces = data.split(b"\0") if b"\0" in data else data.removeprefix(codecs.BOM_UTF8).splitlines()
     if not (names := [os.fsdecode(name) for name in pieces if name.strip()]):
         raise VggnbError("The list holds no names.", "the standard input", "Give names of files, one per line.")
@@ -222,11 +212,7 @@ def read_names(data: bytes) -> list[str]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or every file in a folder at any depth, in order, without system files.
-
-    Raises:
-        VggnbError: it does not exist, is no regular file, or is a folder without files or that cannot be listed.
-    """
+    """The file itself, or every file in a folder at any depth, in order, without system files."""
     if not os.path.lexists(path):
         raise VggnbError("There is no such file or folder.", path, "Check the name.")
     if not path.is_dir():

@@ -21,7 +21,7 @@ CONVOLUTIONS = tuple(f"block{b}_conv{c}" for b, n in zip(BLOCKS, DEPTHS, strict=
 POOLINGS = ("average", "max")
 AUGMENTATIONS = ("flips", "rotations", "brightness", "contrast")
 PREPROCESSING = ("caffe", "rescale")
-RIDGES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to weak: each fit starts where the one before ended
+RIDGES = (10_000.0, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to weak: each fit starts at the one before
 
 
 def _number(value: object, kind: type = Real) -> float:

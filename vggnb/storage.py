@@ -70,11 +70,7 @@ def storage_errors(path: object):
 
 
 def resolved(path: Path) -> Path:
-    """A path without links, whether or not anything is there.
-
-    Raises:
-        VggnbError: its links lead in a circle.
-    """
+    """A path without links, whether or not anything is there."""
     with storage_errors(path):
         try:
             return Path(path).resolve()
@@ -129,11 +125,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, remedy: str = AGAIN) -> object:
-    """Read a JSON file that this library wrote.
-
-    Raises:
-        VggnbError: the file is missing, cut short or not JSON.
-    """
+    """Read a JSON file that this library wrote."""
     try:
         with storage_errors(path):
             return json.loads(Path(path).read_bytes().decode("utf-8", "surrogateescape"))

@@ -121,11 +121,7 @@ def _from_keras(base: keras.Model, *, download: bool) -> WeightSource | None:
 
 
 def _from_carrier(base: keras.Model) -> WeightSource | None:
-    """Weights out of the carrier package's data file, checked by hash; None when it is not installed.
-
-    Raises:
-        VggnbError: the package is there but its file is not the one known.
-    """
+    """Weights out of the carrier package's data file, checked by hash; None when it is not installed."""
     try:
         distribution = importlib.metadata.distribution(CARRIER[0])
         import onnx

@@ -161,11 +161,7 @@ class _Worker:
 
 
 def _connect(address: str | None) -> None:
-    """Join a cluster, or start one on this machine where no address is given.
-
-    Raises:
-        VggnbError: nothing answers there, or its Python or Ray is another version.
-    """
+    """Join a cluster, or start one on this machine where no address is given."""
     where = address or "this machine"
     try:
         host, _, port = (address or "").rpartition(":")
@@ -204,11 +200,7 @@ def _workers_on(node: dict, gpus: int, cores: int = 1) -> int:
 
 
 def _check_machines(job: Job, nodes: list[dict], gpus: int) -> tuple[str, str]:
-    """The network's key and precision; all machines must have the same versions, weights, store and dataset.
-
-    Raises:
-        VggnbError: one that has not, named.
-    """
+    """The network's key and precision; all machines must have the same versions, weights, store and dataset."""
     probe = job.store / f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
     look, here, answers = ray.remote(_look), versions(), []
     try:

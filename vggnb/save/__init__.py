@@ -14,7 +14,7 @@ import importlib
 from vggnb.save.bundle import ENGINES, Bundle, check_images, load_bundle, purpose_of
 
 LATER = dict.fromkeys(("SavedFile", "open_or_save", "save_bundle", "update_threshold", "verify"), "saving")
-LATER |= dict.fromkeys(("ARTICLE", "EXPORTS", "FORMATS", "available", "time_export"), "exports")
+LATER |= {"available": "exports"}
 
 __all__ = ["ENGINES", "Bundle", "check_images", "load_bundle", "purpose_of", *LATER]  # noqa: PLE0604
 

@@ -106,11 +106,7 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
 
 
 def read_manifest(folder: Path) -> dict:
-    """What `bundle.json` states, checked as far as that is possible without opening another file than `labels.json`.
-
-    Raises:
-        VggnbError: there is no bundle, it is of another version, or it was changed.
-    """
+    """What `bundle.json` states, checked as far as that is possible without opening another file than `labels.json`."""
     folder, path = Path(folder), Path(folder) / MANIFEST
     with storage_errors(folder):
         there, old, is_file = path.is_file(), (folder / "manifest.json").is_file(), folder.is_file()
@@ -134,11 +130,7 @@ def read_manifest(folder: Path) -> dict:
 
 
 def read_checked(folder: Path, document: dict, file: str) -> bytes:
-    """A file's bytes, which must have the hash that `bundle.json` states.
-
-    Raises:
-        VggnbError: it is missing, damaged or of another saving.
-    """
+    """A file's bytes, which must have the hash that `bundle.json` states."""
     path = folder / file
     with storage_errors(path):
         if not path.is_file():
@@ -206,11 +198,7 @@ def _in_onnxruntime(folder: Path, document: dict) -> Callable:
 
 
 def load_export(kind: str, path: Path, *, sha256: str | None = None) -> Callable:
-    """An export in its own runtime, as a function; see `runtimes.load`.
-
-    Raises:
-        VggnbError: the runtime is not installed or refuses the file, or the file's hash is another.
-    """
+    """An export in its own runtime, as a function; see `runtimes.load`."""
     module = runtimes.MODULES[kind]
     if importlib.util.find_spec(module) is None:
         raise VggnbError(f"{module} is not installed.", path, INSTALL)

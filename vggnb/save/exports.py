@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +24,7 @@ from vggnb.model import features_of
 from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 from vggnb.save import runtimes
-from vggnb.save.bundle import INSTALL, check_images, load_export
+from vggnb.save.bundle import INSTALL
 from vggnb.storage import VggnbError
 
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}  # Keras's
@@ -47,11 +46,7 @@ def available() -> tuple[list[str], dict[str, str]]:
 
 
 def choose_formats(formats: str | Iterable[str]) -> list[str]:
-    """Formats by name, "article", or "all" that can be written here; weights go with an architecture.
-
-    Raises:
-        VggnbError: there is no such format, or it cannot be written here.
-    """
+    """Formats by name, "article", or "all" that can be written here; weights go with an architecture."""
     words = formats.split(",") if isinstance(formats, str) else list(formats)
     here, reasons = available()
     chosen: list[str] = []
@@ -119,9 +114,6 @@ def verify_exports(files: dict[str, Path], model: keras.Model, images: np.ndarra
 
     Returns:
         kind -> the largest difference of a probability.
-
-    Raises:
-        VggnbError: a file does not open, or its probabilities are others.
     """
     differences: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
@@ -148,21 +140,3 @@ def _in_fresh_process(job: dict) -> dict[str, float]:
         remedy = "Save the run again; if that changes nothing, please report it."
         raise VggnbError(what, Path(job["files"][job["kinds"][0]]).parent, remedy)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def time_export(kind: str, path: Path, size: int, *, repeat: int = 3) -> tuple[float, float]:
-    """Seconds to import an export's runtime (unless that was done before) and to load the file; and images a second.
-
-    Args:
-        size: pixels a side; the images are in memory already, 32 at a time, and the fastest of `repeat` times counts.
-    """
-    start = time.perf_counter()
-    run = load_export(kind, path)
-    loading, seconds = time.perf_counter() - start, []
-    images = check_images(size).repeat(4, axis=0)
-    run(images)
-    for _ in range(repeat):
-        start = time.perf_counter()
-        run(images)
-        seconds.append(time.perf_counter() - start)
-    return loading, len(images) / min(seconds)

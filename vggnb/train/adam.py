@@ -60,10 +60,6 @@ def train_with_adam(
         train: features float32 (n, d) and labels int (n,).
         validation: the same; may be empty.
         progress: a bar, nothing, or a function from the number of epochs to a Keras callback.
-
-    Raises:
-        VggnbError: the loss is not finite.
-        Stopped: interrupted.
     """
     (values, labels), count = train, len(train[0])
     head = build_head(recipe, classes, images=count)

@@ -182,9 +182,6 @@ def train(
     Args:
         precision: see `device.decide_precision`; "auto" is that of the run, where the folder holds one.
         fresh: start an unfinished fine-tuning again instead of continuing it.
-
-    Raises:
-        VggnbError: as for `start_run`, `extract`, `fit` and `fine_tune`.
     """
     if precision == "auto" and (Path(folder) / RUN_FILE).is_file():
         precision = open_run(folder).source.precision

@@ -59,9 +59,6 @@ def choose_ridge(values: np.ndarray, rows: Sequence[Row], recipe: Recipe, *, pro
     Args:
         values: features of the images, float32 (n, d), as the head sees them.
         rows: their rows, for labels and groups.
-
-    Raises:
-        VggnbError: a feature is not finite, or all images have the same features.
     """
     _check_features(values, rows)
     labels, groups = np.array([row.label for row in rows]), group_numbers(rows)

@@ -30,11 +30,7 @@ REPORTS = ("report.html", "report-card.json", "report-card.md", *(f"report-{spli
 
 
 def read_run(folder: Path) -> dict:
-    """What is in `run.json`.
-
-    Raises:
-        VggnbError: it is not there, damaged, or of another version.
-    """
+    """What is in `run.json`."""
     path = folder / RUN_FILE
     with storage_errors(folder):
         if not path.is_file():
@@ -91,11 +87,7 @@ def model_files(
 
 
 def checked_bytes(path: Path, sha256: str | None) -> bytes:
-    """The bytes of a file whose hash is known.
-
-    Raises:
-        VggnbError: it is missing, damaged or another file.
-    """
+    """The bytes of a file whose hash is known."""
     if not path.is_file():
         raise VggnbError("A file of this run is missing.", path, ANEW)
     with storage_errors(path):

@@ -122,11 +122,7 @@ class Run:
         return [fitted, f"{text} without the image, its near-duplicates and its group."]
 
     def training(self) -> dict:
-        """The facts of the training: history, timing, ridge, calibration, images left out, fine-tuning if any.
-
-        Raises:
-            VggnbError: the run is not trained.
-        """
+        """The facts of the training: history, timing, ridge, calibration, images left out, fine-tuning if any."""
         return read_run(self.folder)["training"]
 
     def is_trained(self) -> bool:
@@ -157,19 +153,11 @@ class Run:
         return History(tuple((self.fine_tuned() or {}).get("history", ())))
 
     def head(self) -> keras.Model:
-        """The trained head.
-
-        Raises:
-            VggnbError: the run is not trained, or the file is damaged.
-        """
+        """The trained head."""
         return set_head(build_head(self.recipe, len(self.classes)), self.arrays(HEAD))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays in one of the run's `.safetensors` files.
-
-        Raises:
-            VggnbError: the file is not the one that this training wrote.
-        """
+        """The arrays in one of the run's `.safetensors` files."""
         return load(checked_bytes(self.folder / name, read_run(self.folder)["files"].get(name)))
 
     def model_sha256(self) -> str:
@@ -197,11 +185,7 @@ class Run:
         return Predictions.from_csv(data)
 
     def base(self) -> keras.Model:
-        """The base as it was before any fine-tuning.
-
-        Raises:
-            VggnbError: its weights are not those the head was trained on.
-        """
+        """The base as it was before any fine-tuning."""
         base, source = build_base(self.recipe, self.weights, precision=self.source.precision)
         if source.sha256 != self.source.sha256:
             remedy = "Name the same weights as in training with --weights or VGGNB_WEIGHTS."
@@ -213,9 +197,6 @@ class Run:
 
         Args:
             base: what `base` would give, if it is at hand; it is left as it is.
-
-        Raises:
-            VggnbError: the base's weights are not those the head was trained on, or a file is damaged.
         """
         base, head = base or self.base(), self.head()
         if self.fine_tuned():
