@@ -33,7 +33,7 @@ def modules() -> dict[str, str]:
 def lay_out(source: Path) -> None:
     """What Sphinx reads: README (parts of it are included), changelog, docs, notebooks, and a page for each module."""
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(ROOT / "docs", source / "docs", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(ROOT / "docs", source / "docs", ignore=shutil.ignore_patterns("*.py", "static", "__pycache__"))
     (source / "notebooks").mkdir()
     for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "notebooks").glob("[0-9]*.ipynb")]:
         shutil.copy(path, source / path.relative_to(ROOT))

@@ -50,6 +50,8 @@ napoleon_use_rtype = False
 html_theme = "sphinx_book_theme"
 html_title = "vggnb"
 html_favicon = "icon.svg"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_theme_options = {
     "home_page_in_toc": True,

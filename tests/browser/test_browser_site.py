@@ -11,6 +11,8 @@ PAGES = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 READ = ("index", f"notebooks/{PAGES[2].stem}", f"notebooks/{PAGES[6].stem}", "docs/glossary", "docs/commands")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 LINKS = "() => [...document.querySelectorAll('a[href]')].map(a => a.href).filter(href => href.startsWith('file:'))"
+SQUEEZED = """() => [...document.querySelectorAll("article img")].filter(img =>
+    Math.abs(img.naturalWidth / img.naturalHeight * img.height / img.width - 1) > 0.02).map(img => img.src)"""
 ANCHOR = "id => !!document.getElementById(id) || !!document.getElementsByName(id).length"
 
 
@@ -107,3 +109,4 @@ def test_a_page_fits_a_phone(show):
         page = show(f"{name}.html")
         page.screenshot(path=SHOTS / f"site-{name.replace('/', '-')}-phone.png")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
+        assert page.evaluate(SQUEEZED) == [], name
