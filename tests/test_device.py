@@ -71,6 +71,8 @@ def test_the_sample_is_float32_and_a_named_dataset_is_auto(photos, monkeypatch):
 def test_features_in_16_bits_are_close_and_have_a_place_of_their_own(precision, best, base, manifest, tmp_path):
     half, source = build_base(best, "none", precision=precision)
     assert precision_of(half) == source.precision == precision and source.sha256 == base[1].sha256
+    assert {weight.dtype for weight in half.weights} == {"float32"}
+    assert [layer.compute_dtype for layer in half.layers[1:3]] == ["float32", precision]
     assert precision in str(source) and "float32" not in str(base[1])
     assert store_key(best, source) != store_key(best, base[1])
     few = {"splits": ("test",), "store": tmp_path, "progress": False}

@@ -12,7 +12,6 @@ from vggnb import model
 from vggnb.generators import make_dataset
 from vggnb.model import (
     ALL_POOLS,
-    build_base,
     build_classifier,
     build_extractor,
     build_head,
@@ -110,14 +109,6 @@ def test_the_article_trains_263_682_numbers_for_two_classes(base, article):
 @pytest.mark.parametrize("classes", [2, 3, 6])
 def test_the_best_trains_one_linear_layer(classes, best):
     assert trainable_count(build_head(best, classes)) == (2944 + 1) * classes
-
-
-@pytest.mark.parametrize("size", [50, 224])
-def test_other_sizes_than_224_are_taken(size, base):
-    recipe = Recipe.article().with_(image_size=size)
-    vgg, _ = build_base(recipe, "none")
-    assert vgg.input_shape == (None, size, size, 3)
-    assert all(np.array_equal(a, b) for a, b in zip(vgg.get_weights(), base[0].get_weights(), strict=True))
 
 
 def test_the_extractor_gives_all_ten_pools_side_by_side(every_pool, base, best, pixels):
@@ -244,20 +235,6 @@ def test_a_feature_that_hardly_varied_in_training_cannot_decide_later(base, best
     classifier = build_classifier(base[0], head, recipe)
     assert not classifier.get_layer("hidden").get_weights()[0][7].any()
     assert np.isfinite(ask(classifier, pixels)).all()
-
-
-@pytest.mark.parametrize("precision, error", [("bfloat16", 0.05), ("float16", 0.01)])
-def test_16_bits_are_used_from_the_second_convolution_on_and_outputs_stay_float32(precision, error, best, pixels):
-    exact, _ = build_base(best, "none")
-    base, _ = build_base(best, "none", precision=precision)
-    assert {weight.dtype for weight in base.weights} == {"float32"}
-    assert [layer.compute_dtype for layer in base.layers[1:3]] == ["float32", precision]
-    assert {layer.compute_dtype for layer in base.layers[2:]} == {precision}
-    expected, found = (ask(build_extractor(vgg, best), pixels) for vgg in (exact, base))
-    assert found.dtype == np.float32 and np.isfinite(found).all() and not np.array_equal(found, expected)
-    assert np.abs(found - expected).mean() <= error * np.abs(expected).mean()
-    probabilities = build_classifier(base, build_head(best, 2), best)
-    assert probabilities.output.dtype == "float32" and ask(probabilities, pixels).dtype == np.float32
 
 
 class ShortOfMemory:
