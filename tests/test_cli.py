@@ -150,7 +150,7 @@ def test_quiet_hides_progress_only_and_an_unreadable_image_is_skipped_by_name(vg
     code, out, err = vggnb(*train)
     assert code == 0 and json.loads(out)["timing"]["images_forwarded"] == 23
     assert "36 files = 35 used" in err and "skipped train/cat/cat_0.jpg: The file is cut short" in err
-    assert "Weights: RANDOM, as asked with 'none'." in err and "%|" not in err
+    assert "Weights: RANDOM, as requested with 'none'." in err and "%|" not in err
 
 
 def test_choices_of_the_recipe_come_from_the_command_line(tmp_path):

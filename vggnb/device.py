@@ -41,7 +41,7 @@ if wanted := threads():
 def decide_precision(choice: str = "auto") -> tuple[str, str]:
     """The precision of the convolutions, and a line that says why.
 
-    "auto" asks the hardware's properties alone, so that two runs on one machine never differ.
+    "auto" depends on the hardware's properties alone, so that two runs on one machine never differ.
 
     Args:
         choice: one of paths.PRECISIONS.
@@ -82,7 +82,7 @@ def batch_size(image_size: int) -> int:
     """Images in a forward pass: 32 on a CPU, where more is not faster; on a GPU what half of its memory holds."""
     if not tf.config.list_physical_devices("GPU"):
         return 32
-    from tensorflow.python.client import device_lib  # the only place that tells how much TensorFlow may take
+    from tensorflow.python.client import device_lib  # only this gives how much TensorFlow may take
 
     memory = max(device.memory_limit for device in device_lib.list_local_devices() if device.device_type == "GPU")
     images = memory / 2 / (3 * 4 * 64 * image_size**2)  # block1's activations, in and out, and as much to work with

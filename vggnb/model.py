@@ -178,7 +178,7 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe, *, te
     numbers before the sigmoid), so softmax of the same numbers is the probability that was fitted; rows add up to 1.
 
     Standardisation and temperature are linear: they are folded into the weights of the layer after and before them. All
-    layers are Keras's own, so that the files made of this model open where nobody has heard of vggnb.
+    layers are Keras's own, so that the files made of this model open where vggnb is not installed.
 
     Args:
         temperature: divides what enters the softmax (see `metrics.temperature`).

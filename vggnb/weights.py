@@ -53,7 +53,7 @@ def load_weights(base: keras.Model, choice: str = "imagenet") -> WeightSource:
     """
     if choice == "none":
         _fill_randomly(base)
-        sentence = "RANDOM, as asked with 'none'. Nothing was learnt from ImageNet; results mean nothing."
+        sentence = "RANDOM, as requested with 'none'. Nothing was learnt from ImageNet; results mean nothing."
         return WeightSource(sentence, weights_sha256(base), pretrained=False)
     if choice not in ("imagenet", "offline"):
         return _from_file(base, Path(choice).expanduser())

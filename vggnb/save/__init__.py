@@ -6,7 +6,7 @@
 - `runtimes`: each export with its own plain loader; the program of that fresh process
 - `card`: the model card
 
-What needs Keras is imported when it is first asked for: `predict` in onnxruntime starts without it.
+What needs Keras is imported when it is first used: `predict` in onnxruntime starts without it.
 """
 
 import importlib
@@ -20,7 +20,7 @@ __all__ = ["ENGINES", "Bundle", "check_images", "load_bundle", "purpose_of", *LA
 
 
 def __getattr__(name: str):
-    """What is imported only when it is asked for."""
+    """What is imported only when it is used."""
     if name in LATER:
         return getattr(importlib.import_module(f"vggnb.save.{LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,7 +50,7 @@ class Bundle:
     Attributes:
         forward: pixels (b, size, size, 3), RGB 0 to 255 -> calibrated probabilities (b, classes), and the features that
             enter the head (b, d).
-        ranges: what out-of-distribution images are told by; None: unknown.
+        ranges: of the features in training, to detect out-of-distribution images; None: unknown.
         model: the Keras model; None in onnxruntime.
         threshold: the operating point that was chosen on validation: threshold, positive, aim, images; None: none was.
     """

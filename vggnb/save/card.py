@@ -62,7 +62,7 @@ def _reports(run: Run) -> dict[str, dict]:
 
 
 def card_markdown(card: dict) -> str:
-    """The card for people; names are escaped, so that none can become a link, a picture or a tag."""
+    """The card for people; names are escaped, so that none can become a link, an image or a tag."""
     lines = [f"# {plain(card['name'])}", "", f"**{plain(card['purpose'])}**", ""]
     lines += [f"- {plain(card['network'])}", f"- {plain(card['weights'])}", f"- made {card['made']}", ""]
     lines += ["## Images", "", "| split | " + " | ".join(map(plain, card["classes"])) + " |"]

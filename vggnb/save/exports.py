@@ -88,7 +88,7 @@ def _write(model: keras.Model, recipe: Recipe, kind: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def _silence():
-    """The converters tell of every step, in Python's streams, in its log and, from C++, below both."""
+    """Without what the converters print: to Python's streams, to its log and, from C++, below both."""
     disabled, kept = logging.root.manager.disable, [os.dup(1), os.dup(2)]
     with contextlib.ExitStack() as stack:
         nowhere = stack.enter_context(open(os.devnull, "w"))

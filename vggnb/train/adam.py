@@ -37,7 +37,7 @@ class Bar(keras.callbacks.Callback):
 
 
 def watch(progress: bool | Callable, epochs: int, total: int, *, name: str, unit: str) -> keras.callbacks.Callback:
-    """The Keras callback that is told of steps and epochs: a bar, the user's own, or one that does nothing."""
+    """The Keras callback that follows steps and epochs: a bar, the user's own, or one that does nothing."""
     if progress is True:
         return Bar(total, name, unit)
     return progress(epochs) if progress else keras.callbacks.Callback()
