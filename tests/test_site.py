@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from test_architecture import ORDER
 
 from vggnb import __version__
 from vggnb.census import take_census
+from vggnb.cli import main
 from vggnb.cli.parser import make_parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -223,13 +225,54 @@ def test_the_citation_names_this_version():
         assert __version__ in (ROOT / name).read_text("utf-8")
 
 
-def test_what_can_i_bring_shows_the_lines_that_the_census_prints(tmp_path):
+@pytest.fixture
+def save(tmp_path):
+    """A function: (path, seed) -> an image of soft noise there; `dark` divides its values."""
+
     def save(place, seed, dark=1):
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), np.uint8) // dark
         Image.fromarray(pixels).resize((64, 64), Image.Resampling.BILINEAR).save(path)
 
+    return save
+
+
+def section(title):
+    """A section of *What can I bring?*"""
+    return (DOCS / "what_can_i_bring.md").read_text("utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_what_can_i_bring_shows_what_the_census_prints_about_folders(save, tmp_path, capsys):
+    folders = ["cars/car", "cars/bus", "cars/train", "loose/train", "unlabelled/test", "differ/test/dogs"]
+    folders += ["parts/images", "parts/masks", "nobird/cat", "nobird/dog"]
+    for kind in ("cat", "dog"):
+        folders += [f"{place}/{kind}" for place in ("flat", "deep/data/images", "labels/images", "photos/photo")]
+        folders += [f"seg/{split}/{kind}" for split in ("seg_train", "seg_test")]
+        folders += [f"three/{split}/{kind}" for split in ("train", "val", "test")]
+        folders += [f"within/{kind}/{split}" for split in ("train", "test")]
+        folders += [f"extra/{split}/{kind}" for split in ("train", "test", "extra")]
+        folders += [f"differ/{split}/{kind}" for split in ("train", "test")]
+        folders += [f"{place}/train/{kind}" for place in ("unlabelled", "twice")] + [f"photos/sketch/{kind}"]
+    for number, folder in enumerate(folders):
+        for i in range(40 if folder == "loose/train" else 4):
+            save(f"{folder}/{i}.png", 100 * number + i)
+    shutil.copytree(tmp_path / "twice/train", tmp_path / "twice/data/train")
+    for name in ("labels/labels/a.txt", "nobird/bird/x.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("no image")
+    for name in sorted({folder.partition("/")[0] for folder in folders}):
+        main(["census", str(tmp_path / name), "--quiet"])
+    printed = " ".join(capsys.readouterr())
+    table, _, refusals = section("Folders").partition("Training stops")
+    lines = re.findall(r"(?m)^\| .*? \| `(.+?)` \|", table) + [
+        line for line in re.findall(r"`([^`]+ [^`]+)`", refusals) if not line.startswith("vggnb")
+    ]
+    missing = [line for line in lines if line.partition("...")[0].strip() not in printed]
+    assert len(lines) > 12 and not missing, missing
+
+
+def test_what_can_i_bring_shows_the_warnings_of_the_census(save, tmp_path):
     for i in range(40):
         for split in ("train", "test"):
             save(f"copied/{split}/{'cat' if i % 2 else 'dog'}/{i}.png", i)
@@ -246,6 +289,7 @@ def test_what_can_i_bring_shows_the_lines_that_the_census_prints(tmp_path):
         save(f"inside/dog/{i}.png", i + 50)
         save(f"masks/cat/{i}_mask.png", i)
         save(f"masks/dog/{i}.png", i + 100)
+        save(f"masks/.old/{i}.png", i + 200)
         save(f"table/{i}.png", i)
     for i in range(30):
         save(f"rare/dog/{i}.png", i + 100)
@@ -261,6 +305,5 @@ def test_what_can_i_bring_shows_the_lines_that_the_census_prints(tmp_path):
     (tmp_path / "lost/labels.csv").write_text("\n".join(["path,label", *rows]))
     datasets = [*"copied leak few dark inside masks rare same".split(), "table/labels.csv", "lost/labels.csv"]
     warnings = {line for name in datasets for line in take_census(tmp_path / name, progress=False).warnings}
-    section = (DOCS / "what_can_i_bring.md").read_text("utf-8").partition("## What it warns about")[2]
-    lines = re.findall(r"(?m)^\| .* \| `(.+?)` \|$", section)
+    lines = re.findall(r"(?m)^\| .* \| `(.+?)` \|$", section("What it warns about"))
     assert len(lines) > 8 and set(lines) <= warnings, set(lines) - warnings
