@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggnb.explain import class_maps, grad_cam, hottest_inside, occlusion, share_of_heat, shuffled, similarity
+from vggnb.explain import class_maps, grad_cam, hottest_inside, occlusion, shuffled, similarity
 from vggnb.generators import read_row
 from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import BLOCKS, Recipe
@@ -50,6 +50,11 @@ def planted(red, blue):
     for (top, left), colour in ((red, (255, 0, 0)), (blue, (0, 0, 255))):
         image[top : top + PATCH, left : left + PATCH] = colour
     return image
+
+
+def share_of_heat(heat, place):
+    """The share of a map's heat (h, w) that lies in a place, bool (h, w)."""
+    return float(np.maximum(heat, 0)[place].sum() / max(np.maximum(heat, 0).sum(), 1e-12))
 
 
 def share_inside(heat, place):
@@ -180,18 +185,16 @@ def test_similarity_is_of_ranks_and_0_for_a_flat_map():
     assert similarity(first, np.ones((12, 9))) == similarity(np.ones((12, 9)), first) == 0
 
 
+def test_hottest_inside_counts_the_maps_whose_hottest_pixel_is_in_its_place():
+    heat, place = np.array([[3.0, 1.0], [-8.0, 0.0]]), np.array([[True, False], [True, False]])
+    assert hottest_inside(np.stack([heat, -heat, heat]), np.stack([place, place, ~place])) == 2
+
+
 def test_a_map_for_each_class(tiny):
     image = planted(PLACES[0], PLACES[1])
     maps = class_maps(tiny, image, ("a", "b"))
     assert list(maps) == ["for a", "for b"] and list(class_maps(tiny, image, ("a", "b"), names=("b", "b"))) == ["for b"]
     assert np.array_equal(maps["for b"], grad_cam(tiny, image, class_index=1))
-
-
-def test_share_of_heat():
-    heat, place = np.array([[3.0, 1.0], [-8.0, 0.0]]), np.array([[True, False], [True, False]])
-    assert share_of_heat(heat, place) == 0.75
-    assert share_of_heat(np.zeros((2, 2)), place) == 0
-    assert hottest_inside(np.stack([heat, -heat, heat]), np.stack([place, place, ~place])) == 2
 
 
 # VGG-16 with its published weights, really fine-tuned, and saved

@@ -22,7 +22,6 @@ from vggnb.metrics import (
     calibration_error,
     choose_threshold,
     compare_predictions,
-    confused_pairs,
     find_mistakes,
     least_confident,
     relabel_list,
@@ -319,13 +318,6 @@ def test_the_list_of_labels_is_safe_for_spreadsheets_and_sorted():
     assert [row[0] for row in rows] == ["'@x", "'=cmd()", "'+1", "'-1", "<img onerror=alert(1)>"]
     assert [one.path for one in find_mistakes(one, TWO)][0] == "@x"
     assert [one.path for one in least_confident(one, TWO, most=2)] == ["<img onerror=alert(1)>", "-1"]
-
-
-def test_confused_pairs_count_both_directions():
-    counts = np.array([[9, 1, 0], [3, 5, 2], [0, 0, 4]])
-    report = replace(report_on(guesses(3), THREE, draws=5), confusion=counts)
-    assert confused_pairs(report) == [("ash", "birch", 4), ("birch", "oak", 2)]
-    assert confused_pairs(replace(report, confusion=np.eye(3, dtype=int))) == []
 
 
 # Some of the classes only

@@ -1,7 +1,7 @@
 """Grad-CAM and occlusion on the assembled classifier: raw pixels in, a heat map out.
 
 A map shows where this model found evidence, not that the evidence is sound. Sanity checks come first: `shuffled` and
-`similarity` test whether a map depends on the model at all, `share_of_heat` whether it finds what is known to decide.
+`similarity` test whether a map depends on the model at all, `hottest_inside` whether it finds what is known to decide.
 """
 
 from collections.abc import Iterable, Sequence
@@ -142,17 +142,6 @@ def similarity(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rank correlation of two maps, -1 to 1; 0 where one of them is flat."""
     flat = np.ptp(first) == 0 or np.ptp(second) == 0
     return 0.0 if flat else float(spearmanr(first, second, axis=None).statistic)
-
-
-def share_of_heat(heat: np.ndarray, place: np.ndarray) -> float:
-    """The share of a map's heat that lies in some place, 0 to 1; compare it with the place's share of the image.
-
-    Args:
-        heat: float (h, w); below 0 counts as 0.
-        place: bool (h, w).
-    """
-    heat = np.maximum(heat, 0)
-    return float(heat[place].sum() / heat.sum()) if heat.any() else 0.0
 
 
 def hottest_inside(heats: np.ndarray, places: np.ndarray) -> int:

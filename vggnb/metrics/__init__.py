@@ -1,6 +1,6 @@
 """Scores of a classifier and how far they may be off: arrays in, numbers out; no TensorFlow, no images.
 
-- `predictions`: probabilities for labelled images; mistakes and confused classes among them
+- `predictions`: probabilities for labelled images; mistakes among them
 - `intervals`: 95 % intervals: Wilson, bootstrap, both with groups
 - `scores`: every metric, its baseline, the one calibration error
 - `threshold`: the decision threshold, chosen on validation images
@@ -15,7 +15,6 @@ from vggnb.metrics.intervals import Interval, wilson
 from vggnb.metrics.predictions import (
     Mistake,
     Predictions,
-    confused_pairs,
     find_mistakes,
     least_confident,
     positive_class,
@@ -28,6 +27,6 @@ from vggnb.metrics.threshold import OperatingPoint, choose_threshold
 
 __all__ = [
     "LOWER_IS_BETTER", "METRICS", "Comparison", "Interval", "Mistake", "OperatingPoint", "Predictions", "Report",
-    "bootstrap_auc", "calibration_error", "choose_threshold", "compare_predictions", "confused_pairs", "find_mistakes",
+    "bootstrap_auc", "calibration_error", "choose_threshold", "compare_predictions", "find_mistakes",
     "least_confident", "positive_class", "predicted_classes", "relabel_list", "reliability", "report_on", "wilson",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Probabilities for labelled images, and what is wrong among them: mistakes, top losses, confused classes."""
+"""Probabilities for labelled images, and what is wrong among them: mistakes, top losses."""
 
 import csv
 import io
@@ -119,17 +119,6 @@ def _by_confidence(predictions: Predictions, classes: Sequence[str], sign: int) 
         Mistake(predictions.paths[k], classes[predictions.labels[k]], classes[best[k]], float(confidence[k]))
         for k in np.argsort(sign * confidence, kind="stable")
     ]
-
-
-def confused_pairs(report) -> list[tuple[str, str, int]]:
-    """Pairs of classes that are confused, with the number of mistakes in both directions, the most frequent first.
-
-    Args:
-        report: anything with `confusion`, int (classes, classes), and `classes`.
-    """
-    both = np.triu(report.confusion + report.confusion.T, k=1)
-    pairs = sorted(np.argwhere(both).tolist(), key=lambda pair: -both[tuple(pair)])
-    return [(report.classes[i], report.classes[j], int(both[i, j])) for i, j in pairs]
 
 
 def relabel_list(predictions: Predictions, classes: Sequence[str]) -> bytes:
