@@ -41,7 +41,7 @@ $(RUNTIME)/.fetched: web/package-lock.json
 
 check-web: # the same where there is npm; vggnb share, and its tests, say so otherwise
 	@if ! command -v npm >/dev/null; then echo "No npm here, so vggnb share cannot be used or tested: make web needs it."; \
-	else $(MAKE) --no-print-directory web || echo "npm could not fetch it: vggnb share cannot be used or tested here."; fi
+	else $(MAKE) -s web || echo "npm could not fetch it: vggnb share cannot be used or tested here."; fi
 
 demo: setup ## retrain VGG-16 on the sample, evaluate it, save it, use it
 	VGGNB_PROFILE=quick VGGNB_WEIGHTS=offline $(BIN)/vggnb run

@@ -118,7 +118,7 @@ def test_a_page_decides_by_the_threshold_that_was_chosen(own_run, runtime, tmp_p
 
 def test_names_are_words_on_the_page(bundle, saved):
     card = json.loads((saved[0] / "card.json").read_text("utf-8"))
-    hostile = json.loads(json.dumps(card).replace('"cat"', json.dumps(HOSTILE)))
+    hostile = json.loads(json.dumps(card).replace('"cat"', json.dumps(HOSTILE))) | {"name": HOSTILE}
     named = SimpleNamespace(name=HOSTILE, classes=(HOSTILE, "dog"), recipe=bundle.recipe, ranges=None)
     page = SimpleNamespace(comparison="", weights="int8")
     binaries = {pages.CODE: b"", pages.WASM: b"", pages.GRAPH: b""}

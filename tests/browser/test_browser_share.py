@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,10 +128,13 @@ def test_a_page_has_the_pixels_of_python(visit, served, files):
             assert apart <= bound, (path.name, size, resize, apart)
 
 
-def test_a_page_that_was_damaged_on_its_way_says_so(visit, best_run, tmp_path):
-    share_page(best_run[0].folder, tmp_path / "page", progress=False)
-    page = visit((tmp_path / "page" / "index.html").as_uri())  # a folder cannot be opened as a file
+def test_a_page_without_its_model_says_so(visit, served):
+    page = visit((Path(served[1]["folder"]) / "index.html").as_uri())  # a folder cannot be opened as a file
     sync_api.expect(page.get_by_role("status")).to_contain_text("Put its folder on a web server")
+    page = visit("about:blank")
+    page.route("**/model.onnx", lambda route: route.fulfill(body=b"damaged on its way"))
+    page.goto(served[0])
+    sync_api.expect(page.get_by_role("status")).to_contain_text("could not be loaded")
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit, served, files):

@@ -109,7 +109,7 @@ def share_page(
     if run:
         check_apart(folder, run.manifest.dataset, "The page", "--to")
     _check_replaceable(folder)
-    bundle = open_model(path)
+    bundle = open_model(path, precision="float32")  # so does the page compute
     rule = choose_rule(bundle, "chosen" if bundle.threshold else None)
     graph = classifier_graph(bundle.model, bundle.recipe, bundle.ranges, weights=weights).SerializeToString()
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
@@ -206,5 +206,5 @@ def _card(bundle: Bundle, run) -> dict:
     if run:
         from vggnb.save.card import build_card
 
-        return build_card(run, bundle.name)
+        return build_card(run, run.manifest.dataset.name.strip("_"))
     return read_json(bundle.folder / CARD)

@@ -82,7 +82,7 @@ def page_files(
     )
     html = environment.get_template("index.html").render(
         beginning=Markup(BEGINNING),
-        name=bundle.name,
+        name=card["name"],
         card=card,
         medical=card["purpose"] == NOT_A_DEVICE,
         rule=rule,
