@@ -91,7 +91,7 @@ def share_page(
         run_or_bundle: folder of a trained run, or of a bundle; only a run (or a bundle in one) knows the images of its
             dataset, with which the page's model is verified.
         folder: new, empty, or an earlier page, which is replaced. Any static web host can serve it.
-        weights: how they are stored: "int8" (15 MB), "float16" (29 MB) or "float32" (59 MB).
+        weights: how they are stored: "int8" (16 MB), "float16" (30 MB) or "float32" (59 MB).
         single_file: write one index.html with everything inside, which also opens by double click.
 
     Raises:
