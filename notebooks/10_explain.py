@@ -117,9 +117,9 @@ from vggnb.generators import read_rows
 rows = manifest.of("validation")
 some = read_rows(manifest, rows[:: len(rows) // 25 + 1], recipe)
 heats = {name: grad_cam(model, some, class_index=1) for name, model in models.items()}
-for name in heats:
+for name in layers:
     mean = np.mean([similarity(*pair) for pair in zip(heats["trained"], heats[name])])
-    print(f"{name:<10} similarity {mean:.2f}")
+    print(f"shuffled {name:<10} similarity {mean:.2f}")
 
 # %% [markdown]
 # The similarity must be far below 1. Near 1, the map would be worthless, however well it fits the object.
