@@ -48,7 +48,7 @@ print(ws)
 # ## When a second machine is worth it
 #
 # Only one step becomes slow with many images: the pass of every image through VGG-16. Training the head on the features
-# takes seconds. So measure that pass, here for 120 images:
+# takes seconds. So measure that pass, here for 120 images of the size of this profile:
 
 # %%
 import pathlib, shutil, tempfile
@@ -68,7 +68,7 @@ print(alone)
 from vggnb.folders import duration
 
 for number in (10_000, 1_000_000):
-    print(f"{number:>9,} images of {recipe.image_size} pixels: {duration(number / alone.images_per_s)}")
+    print(f"{number:>9,} images: {duration(number / alone.images_per_s)}")
 
 # %% [markdown]
 # Thousands of images do not need a cluster, and a million rarely do: first use one GPU. Two machines at best halve the
