@@ -9,7 +9,7 @@
 # - upload your own photo, and share the model as a web page.
 #
 # **Beyond the article.** **Reads** the bundle of page 7 (or makes it now). **Writes** a small folder of images, one of
-# them damaged on purpose, and a web page of 20 MB. **Takes** 20 seconds, quick and full alike, on two CPU cores.
+# them damaged on purpose, and a web page of 40 MB. **Takes** 30 seconds, quick and full alike, on two CPU cores.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}

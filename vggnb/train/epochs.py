@@ -20,6 +20,7 @@ from scipy.special import log_softmax
 
 from vggnb.device import keras
 from vggnb.features import Features
+from vggnb.model import compiled
 from vggnb.storage import VggnbError, write_bytes
 from vggnb.train.adam import class_weight
 from vggnb.train.augment import Images
@@ -178,7 +179,8 @@ class Trainer:
 
     def outputs(self, model: keras.Model, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Indices int64 (n,) of the images that can be read, and the outputs float32 (n, d) of a model for them."""
-        parts = [(some, model.predict_on_batch(pixels)) for some, pixels in self.images.batches(indices)]
+        run = compiled(model)  # Keras's own would be traced for each model, and TensorFlow warns of that
+        parts = [(some, run(pixels)) for some, pixels in self.images.batches(indices)]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _seed_dropout(self, epoch: int) -> None:
