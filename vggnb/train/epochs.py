@@ -5,6 +5,7 @@ the images, augmentation, dropout. So a training that was killed ends with the w
 on a CPU with the same number of threads.
 """
 
+import functools
 import json
 import math
 import shutil
@@ -18,9 +19,8 @@ import safetensors
 from safetensors.numpy import save
 from scipy.special import log_softmax
 
-from vggnb.device import keras
+from vggnb.device import keras, tf
 from vggnb.features import Features
-from vggnb.model import compiled
 from vggnb.storage import VggnbError, write_bytes
 from vggnb.train.adam import class_weight
 from vggnb.train.augment import Images
@@ -179,8 +179,10 @@ class Trainer:
 
     def outputs(self, model: keras.Model, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Indices int64 (n,) of the images that can be read, and the outputs float32 (n, d) of a model for them."""
-        run = compiled(model)  # Keras's own would be traced for each model, and TensorFlow warns of that
-        parts = [(some, run(pixels)) for some, pixels in self.images.batches(indices)]
+        # Not predict_on_batch: TensorFlow would take those of several models for one that is traced again, and warn.
+        images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        run = tf.function(functools.partial(_forward, model), input_signature=[images])
+        parts = [(some, run(pixels).numpy()) for some, pixels in self.images.batches(indices)]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _seed_dropout(self, epoch: int) -> None:
@@ -194,6 +196,10 @@ class Trainer:
         if not math.isfinite(value):
             remedy = f"Try a tenth of the learning rate ({self.recipe.fine_tune_rate / 10:g})."
             raise VggnbError(f"The loss became infinite or NaN in epoch {epoch + 1}.", "fine-tuning", remedy)
+
+
+def _forward(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    return model(images, training=False)
 
 
 def numbers(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
