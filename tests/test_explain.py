@@ -197,11 +197,6 @@ def test_a_map_for_each_class(tiny):
     assert np.array_equal(maps["for b"], grad_cam(tiny, image, class_index=1))
 
 
-def test_the_maps_whose_hottest_pixel_is_in_a_place_are_counted():
-    heat, place = np.array([[3.0, 1.0], [-8.0, 0.0]]), np.array([[True, False], [True, False]])
-    assert hottest_inside(np.stack([heat, -heat, heat]), np.stack([place, place, ~place])) == 2
-
-
 # VGG-16 with its published weights, really fine-tuned, and saved
 
 STICKER = 14  # pixels across, of 96
