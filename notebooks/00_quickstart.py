@@ -12,7 +12,7 @@
 # all**).
 #
 # **Takes** 50 seconds in quick (the sample) on two CPU cores. In full, 600 images of 224 pixels take about 2 minutes on
-# two CPU cores and half a minute on a GPU.
+# two CPU cores, less on a GPU.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}

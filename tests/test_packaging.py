@@ -76,3 +76,18 @@ def test_the_sdist_holds_the_sample_and_no_tests(built):
     assert any(name.startswith("data/sample/train/") for name in names)
     assert {"LICENSE", "pyproject.toml", "README.md", "CHANGELOG.md"} <= names
     assert not [name for name in names if name.startswith(("tests", "notebooks", ".venv")) or "__pycache__" in name]
+
+
+def test_the_zip_for_colab_is_a_folder_with_pages_wheel_and_read_me(built):
+    nbformat = pytest.importorskip("nbformat")
+    command = [sys.executable, str(ROOT / "notebooks" / "build.py"), "--colab", str(next(built.glob("*.whl")))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    archive = zipfile.ZipFile(built / "vggnb-colab.zip")
+    names = [name.removeprefix("vggnb/") for name in archive.namelist()]
+    pages = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    assert sorted(names) == sorted([*pages, "READ ME FIRST.txt", next(built.glob("*.whl")).name])
+    page = nbformat.reads(archive.read("vggnb/00_quickstart.ipynb").decode(), 4)
+    assert page.metadata.accelerator == "GPU" and page.cells[1].source.startswith("# @title Setup")
+    assert "accelerator" not in nbformat.reads(archive.read("vggnb/02_census.ipynb").decode(), 4).metadata
+    assert "00_quickstart.ipynb" in archive.read("vggnb/READ ME FIRST.txt").decode()

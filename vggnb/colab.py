@@ -11,7 +11,7 @@ from vggnb.storage import VggnbError, make_folder
 
 MOUNT_S = 120  # seconds to wait for Drive
 WITHOUT_DRIVE = "To work without Drive, choose another SOURCE in the setup cell, such as 'upload a zip'."
-GPU = "In Colab, a GPU is about 50 times faster: Runtime > Change runtime type > T4 GPU."
+GPU = "In Colab, a GPU is much faster: Runtime > Change runtime type > T4 GPU."
 FAILURES = {  # part of the error's text -> what happened, what to do
     "credential propagation was unsuccessful": (
         "Drive refused: the permission was not given.",

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vggnb import colab
-from vggnb.census import Census, Manifest, assign_splits, take_census
+from vggnb.census import Census, Manifest, assign_splits, open_census
 from vggnb.folders import counted, html_table, shown
 from vggnb.paths import SPLITS, Workspace, environment
 from vggnb.recipe import Recipe
-from vggnb.staging import stage_if_remote
 from vggnb.storage import VggnbError, read_json, replacing
 
 if TYPE_CHECKING:
@@ -61,18 +60,6 @@ def census_text(census: Census) -> str:
     return "\n".join(lines + [f"... and {more} more: vggnb census --json lists them all."] * (more > 0))
 
 
-def survey(workspace: Workspace, *, max_files: int | None = None, progress: bool = True) -> Census:
-    """The census of the workspace's dataset, or of its local copy if it is an archive or on a slow disk.
-
-    Args:
-        max_files: most files that an archive may hold.
-    """
-    limits = {"max_files": max_files} if max_files else {}
-    known = workspace.census_file.is_file()
-    dataset = stage_if_remote(workspace.dataset, workspace.staged, known=known, progress=progress, **limits)
-    return take_census(dataset, cache=workspace.census_file, progress=progress)
-
-
 def open_dataset(
     workspace: Workspace, recipe: Recipe | None = None, *, max_files: int | None = None, progress: bool = True
 ) -> Dataset:
@@ -86,7 +73,7 @@ def open_dataset(
         VggnbError: there is nothing to train on; what was found is printed first.
     """
     recipe = recipe or Recipe.best().with_(image_size=workspace.image_size)
-    census = survey(workspace, max_files=max_files, progress=progress)
+    census = open_census(workspace, max_files=max_files, progress=progress)
     try:
         manifest = assign_splits(census, validation_share=recipe.validation_share, seed=recipe.seed)
     except VggnbError:

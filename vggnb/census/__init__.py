@@ -12,7 +12,17 @@
 from vggnb.census.layout import read_layout
 from vggnb.census.manifest import Manifest
 from vggnb.census.rows import Pair, Row
-from vggnb.census.splits import assign_splits, open_manifest
+from vggnb.census.splits import assign_splits, open_census, open_manifest
 from vggnb.census.survey import Census, take_census
 
-__all__ = ["Census", "Manifest", "Pair", "Row", "assign_splits", "open_manifest", "read_layout", "take_census"]
+__all__ = [
+    "Census",
+    "Manifest",
+    "Pair",
+    "Row",
+    "assign_splits",
+    "open_census",
+    "open_manifest",
+    "read_layout",
+    "take_census",
+]

@@ -17,19 +17,29 @@ from vggnb.staging import stage_if_remote
 from vggnb.storage import VggnbError
 
 
+def open_census(workspace: Workspace, *, max_files: int | None = None, progress: bool = True) -> Census:
+    """The census of the workspace's dataset, or of its local copy if it is an archive or on a slow disk.
+
+    What was done before is not done again: staged files stay, and only the files that changed are opened.
+
+    Args:
+        max_files: most files that an archive may hold.
+    """
+    limits = {"max_files": max_files} if max_files else {}
+    known = workspace.census_file.is_file()
+    dataset = stage_if_remote(workspace.dataset, workspace.staged, known=known, progress=progress, **limits)
+    return take_census(dataset, cache=workspace.census_file, progress=progress)
+
+
 def open_manifest(workspace: Workspace, recipe: Recipe | None = None) -> Manifest:
     """Stage the workspace's dataset where that is needed, take its census and assign its splits, in one call.
-
-    What was done before is not done again: staged files stay, and the census opens only the files that changed.
 
     Args:
         recipe: its `validation_share` and `seed` decide the split; without one, the defaults of `assign_splits`.
     """
-    known = workspace.census_file.is_file()
-    dataset = stage_if_remote(workspace.dataset, workspace.staged, known=known)
-    census = take_census(dataset, cache=workspace.census_file, progress=False)
     options = {} if recipe is None else {"validation_share": recipe.validation_share, "seed": recipe.seed}
-    return assign_splits(census, **options)
+    progress = workspace.environment == "colab"  # where files are copied from Drive; saved pages need no bars
+    return assign_splits(open_census(workspace, progress=progress), **options)
 
 
 def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: float = 0.2, seed: int = 0) -> Manifest:

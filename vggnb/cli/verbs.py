@@ -2,12 +2,13 @@
 
 import sys
 
+from vggnb.census import open_census
 from vggnb.cli import steps
 from vggnb.cli.steps import note, opened_run, recipe_of, show, start_tensorflow, trained
 from vggnb.folders import shown
 from vggnb.paths import check_no_address, device_words, open_workspace, versions
 from vggnb.storage import VggnbError
-from vggnb.workflow import census_text, survey
+from vggnb.workflow import census_text
 
 
 def paths(options) -> None:
@@ -27,7 +28,7 @@ def census(options) -> None:
 def _survey(options):
     """The census of the DATASET that was named."""
     workspace = open_workspace(dataset=options.dataset)
-    return survey(workspace, max_files=options.max_archive_files, progress=not options.quiet)
+    return open_census(workspace, max_files=options.max_archive_files, progress=not options.quiet)
 
 
 def extract(options) -> None:

@@ -129,6 +129,8 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dic
     for path in sorted(target.rglob("*"), reverse=True):  # of an earlier state of the source, or of a killed call
         if path not in keep:
             path.rmdir() if path.is_dir() else path.unlink()
+    if progress and not known and not target.is_dir():
+        print(f"Copying {counted(len(files), 'file')} from Google Drive to this machine's disk, once:")
     for path in folders:
         (target / path).mkdir(parents=True, exist_ok=True)
     failed = []
