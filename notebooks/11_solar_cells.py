@@ -54,7 +54,7 @@ import importlib, importlib.util, subprocess, sys
 
 if not importlib.util.find_spec("elpv_dataset"):
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
-    subprocess.run([*pip, "elpv-dataset==1.0.0.post1"], check=True)
+    subprocess.run([*pip, "elpv-dataset==1.0.0.post1"])
     importlib.invalidate_caches()
 
 # %% [markdown]
