@@ -85,6 +85,8 @@ largest = max(file.max_difference or 0 for file in files)
 print("All files give the same probabilities:", largest < 1e-4)
 
 # %% [markdown]
+# By the ends of their names, the files are:
+#
 # | file | content | in the article |
 # |---|---|---|
 # | `.json` | the layers and their order | yes |
