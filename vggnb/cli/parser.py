@@ -106,9 +106,9 @@ def _features(sub) -> None:
 
 def _training(sub) -> None:
     sub.add_argument(
-        "--epochs", type=_whole_number, metavar="N", help="passes over the images (of fine-tuning, if there is one)"
+        "--epochs", type=_whole_number, metavar="N", help="passes over the images (of fine-tuning, if any)"
     )
-    sub.add_argument("--learning-rate", type=float, metavar="R", help="learning rate (of fine-tuning, if there is one)")
+    sub.add_argument("--learning-rate", type=float, metavar="R", help="learning rate (of fine-tuning, if any)")
     sub.add_argument("--class-weights", action="store_true", help="give each class the same weight in the loss")
     sub.add_argument("--hold-out", action="store_true", help="keep validation out of the fit")
     sub.add_argument("--patience", type=_whole_number, metavar="N", help="stop after N epochs without improvement")

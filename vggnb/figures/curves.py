@@ -24,6 +24,7 @@ from vggnb.figures.canvas import (
 )
 from vggnb.folders import counted, shown
 from vggnb.metrics import calibration_error, reliability
+from vggnb.metrics.scores import BINS
 from vggnb.storage import VggnbError
 
 SQUARE = (6.4, 4.8)
@@ -210,13 +211,14 @@ def reliability_diagram(predictions) -> Drawing:
         colour, marker, line = model_look(place, len(several))
         handles += ax.plot(confidence, accuracy, marker + line, color=colour, lw=1.5, ms=8, mec="white")
         labels.append(titled(name, f"calibration error {error:.2f}"))
-        width = 0.08 / len(several)
-        bins = np.minimum(np.floor(confidence * 10), 9) / 10 + 0.05 + width * (place - (len(several) - 1) / 2)
+        width = 0.8 / BINS / len(several)
+        bins = (np.minimum(np.floor(confidence * BINS), BINS - 1) + 0.5) / BINS
+        bins += width * (place - (len(several) - 1) / 2)
         strip.bar_label(strip.bar(bins, count, width * 0.9, color=colour), fontsize=9, padding=1)
         means = [np.average(values, weights=count) for values in (confidence, accuracy)]
         text = f"mean confidence {means[0]:.2f}, accuracy {means[1]:.2f} ({counted(int(count.sum()), 'image')})"
         words.append(f"{shown(name)} calibration error {error:.2f}, {text}".strip())
-        lowest, most = min(lowest, np.floor(confidence.min() * 10) / 10), max(most, count.max())
+        lowest, most = min(lowest, np.floor(confidence.min() * BINS) / BINS), max(most, count.max())
     key(ax, handles, labels, above=True, handlelength=3.5)
     ax.set(xlim=(lowest - 0.01, 1.01), ylim=(-0.02, 1.03), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
     strip.set(xlabel="confidence: probability of the predicted class", ylabel="images", ylim=(0, 1.35 * most))
