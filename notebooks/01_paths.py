@@ -94,9 +94,9 @@ print(make_project_folders())
 #
 # ```python
 # from vggnb import datasets
-# datasets.kaggle()                               # the article's 3,297 photographs of moles; needs a Kaggle account
-# datasets.isic(ws.home / "isic", each=200)       # photographs of skin lesions from the ISIC Archive
-# datasets.solar_cells(ws.home / "solar")         # solar cells, defective or not; pip install elpv-dataset first
+# datasets.kaggle()                          # the article's photographs of moles; needs a Kaggle account
+# datasets.isic(ws.home / "isic", each=200)  # skin lesions from the ISIC Archive
+# datasets.solar_cells(ws.home / "solar")    # needs the package elpv-dataset
 # datasets.url("https://...", ws.home / "my_images", sha256="...")
 # ```
 #

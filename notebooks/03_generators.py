@@ -92,11 +92,11 @@ from tensorflow.keras.preprocessing.image import ImageDataGenerator
 from vggnb import datasets
 
 sample = datasets.sample()
-train_data_gen = ImageDataGenerator(rescale=1.0 / 255).flow_from_directory(
-    sample / "train", target_size=(IMG_SHAPE, IMG_SHAPE), batch_size=batch_size, class_mode="binary", shuffle=False
-)
+options = {"target_size": (IMG_SHAPE, IMG_SHAPE), "batch_size": batch_size, "class_mode": "binary"}
+image_data_gen = ImageDataGenerator(rescale=1.0 / 255)
+train_data_gen = image_data_gen.flow_from_directory(sample / "train", shuffle=False, **options)
 images, labels = train_data_gen[0]
-print("batch", images.shape, "from", images.min().round(2), "to", images.max().round(2), " first labels", labels[:4])
+print("batch", images.shape, "from", images.min(), "to", images.max(), " first labels", labels[:4])
 
 # %% [markdown]
 # ## Step 11 with `tf.data`
@@ -112,8 +112,9 @@ from vggnb.census import assign_splits, take_census
 from vggnb.generators import make_dataset
 
 sample_ds = make_dataset(assign_splits(take_census(sample, progress=False)), "train", recipe)
-pairs = [(old, new.numpy() * np.float32(1 / 255)) for (old, _), (new, _) in zip(train_data_gen, sample_ds)]
-print("batches compared:", len(pairs), "  largest difference:", max(np.abs(old - new).max() for old, new in pairs))
+both = zip(train_data_gen, sample_ds)
+differences = [np.abs(old - new.numpy() * np.float32(1 / 255)).max() for (old, _), (new, _) in both]
+print("batches compared:", len(differences), "  largest difference:", max(differences))
 
 # %% [markdown]
 # `training=True` gives a new order in each **epoch** (one pass over all training images), so that batches mix the
@@ -142,7 +143,8 @@ batch_preview(manifest, recipe)
 total_train = len(manifest.of("train"))
 dropped = total_train % batch_size
 print(f"the article: {total_train - dropped} of {total_train} images, {dropped} skipped each epoch")
-print(f"here:        {sum(len(batch_labels) for _, batch_labels in train_ds)} images in {len(train_ds)} batches")
+used = sum(len(batch_labels) for _, batch_labels in train_ds)
+print(f"here:        {used} images in {len(train_ds)} batches")
 
 # %% [markdown]
 # ## Step 12: class names

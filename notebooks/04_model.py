@@ -134,7 +134,8 @@ for number in (2, 3):
 from vggnb.model import build_classifier
 
 model = build_classifier(base, head, recipe)
-print("in: ", model.input_shape, " raw pixels, 0 to 255\nout:", model.output_shape, "           probabilities")
+print("in: ", model.input_shape, "raw pixels, 0 to 255")
+print("out:", model.output_shape, "probabilities")
 
 # %% [markdown]
 # ## Step 17: compile

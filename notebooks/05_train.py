@@ -140,7 +140,7 @@ from vggnb.evaluate import compare
 
 held_out = best.with_(name="best, held out", hold_out=True)
 held_run = start_run(ws.runs / "best-held-out", manifest, held_out, weights=ws.weights, source=source)
-fit(held_run, best_features)
+fit(held_run, best_features, progress=False)
 compare(long_run, held_run, "validation")
 
 # %% [markdown]

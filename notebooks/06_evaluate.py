@@ -123,7 +123,7 @@ comparison = compare(runs["article"], runs["best"])
 figures.differences(comparison, names=("article", "best"))
 
 # %%
-print(f"{comparison.n} images; accuracy: {comparison.verdict('accuracy')} (first: article, second: best)")
+print("accuracy:", comparison.verdict("accuracy"), "(first: article, second: best)")
 
 # %% [markdown]
 # Telling 85 % from 80 % takes about a thousand images.
@@ -153,7 +153,8 @@ if two_classes:
     chosen = evaluate(runs["best"], "test", sensitivity=0.9, prevalence=0.05)
     print(f"threshold {chosen.threshold:.2f} instead of 0.50")
     print("on validation: sensitivity", chosen.operating_point.sensitivity)
-    print("on test:       sensitivity", chosen.metrics["sensitivity"], " specificity", chosen.metrics["specificity"])
+    print("on test:       sensitivity", chosen.metrics["sensitivity"])
+    print("               specificity", chosen.metrics["specificity"])
     print("if 5 of 100 are positive, a positive prediction is right with", chosen.metrics["ppv"])
 else:
     print("A decision threshold is for two classes.")

@@ -8,6 +8,7 @@ blue, and cividis for heat.
 
 import functools
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ NEGATIVE, POSITIVE = "#56B4E9", "#AA3377"  # the first and the second of two cla
 MODEL_COLOURS = (FAINT, INK, "#882255", "#999933")  # the first is the one to compare with
 WRONG = "#D55E00"
 MARKERS, LINES = "osD^", ("-", "--", "-.", ":")
+LETTERS = 90  # of a printed line, which a notebook would else break in the middle of a word
 WIDTH = 8.0  # inches: the width of a notebook's page at 100 pixels an inch
 FONT = "DejaVu Sans"  # comes with matplotlib
 STYLE = {
@@ -90,7 +92,7 @@ class Drawing:
 
         about = {self.mime: {"alt": self.sentence, "width": self.size[0], "height": self.size[1]}}
         display({self.mime: self.image(), "text/plain": "[figure]"}, raw=True, metadata=about)
-        print(self.sentence)
+        print(textwrap.fill(self.sentence, LETTERS, break_long_words=False, break_on_hyphens=False))
 
     def __str__(self) -> str:
         return self.sentence
