@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,7 +187,8 @@ def killed_at(function: Callable[[], object], operation: str, nth: int, *, under
 
 
 def _fork(function: Callable[[], object]) -> int:
-    child = os.fork()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of Python 3.12: there are threads
+        child = os.fork()
     if child == 0:
         try:
             tqdm.set_lock(threading.RLock())  # tqdm's own is shared with the parent: dying with it would block that

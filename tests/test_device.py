@@ -125,6 +125,8 @@ def python(code, **environment):
     """Run code in a fresh process: (exit status, what it printed, what it wrote to stderr)."""
     variables = {name: value for name, value in os.environ.items() if name not in ("KERAS_BACKEND", "KERAS_HOME")}
     variables["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    if threads := device.tf.config.threading.get_intra_op_parallelism_threads():
+        variables["VGGNB_THREADS"] = str(threads)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables | environment)
     return done.returncode, done.stdout, done.stderr
 

@@ -180,7 +180,6 @@ def test_a_flipped_bit_in_any_export_is_seen(own_bundle):
         ({"decoder": "1"}, "of another version"),
         ({"format": 2, "versions": {"vggnb": "0.9.0"}}, "(?s)of another version.*Use vggnb 0.9.0"),
         ({"files": {}}, "its hash is not the one in bundle.json"),
-        ({"files": None}, "does not describe a bundle"),
         ({"recipe": {}}, "Not a recipe"),
     ],
     ids=str,
@@ -195,15 +194,6 @@ def test_another_recipe_does_not_fit_the_weights(small):
     recipe = json.loads((small / "bundle.json").read_bytes())["recipe"]
     change_manifest(small, recipe=recipe | {"hidden": 16, "ridge": 0.0})
     with pytest.raises(VggnbError, match="do not fit the recipe"):
-        load_bundle(small)
-
-
-def test_numbers_that_are_no_safetensors_are_refused(small):
-    (small / "model.safetensors").write_bytes(b"\xff" * 100)
-    files = json.loads((small / "bundle.json").read_bytes())["files"]
-    files["model.safetensors"]["sha256"] = sha256_file(small / "model.safetensors")
-    change_manifest(small, files=files)
-    with pytest.raises(VggnbError, match="not a safetensors file"):
         load_bundle(small)
 
 

@@ -359,20 +359,6 @@ def test_a_damaged_file_is_refused_by_name_and_training_again_mends_it(name, dam
         assert run.is_trained() and run.model_sha256() == straight.model_sha256()
 
 
-@pytest.mark.parametrize("name", [HEAD, VALIDATION, "manifest.csv"])
-def test_files_of_two_runs_are_not_mixed(name, straight, tmp_path):
-    other = small.start_small(tmp_path / "other", small.SMALL.with_(seed=6))
-    fit(other, without(small.features(), 5), progress=False)
-    if name == "manifest.csv":
-        replace(straight.manifest, rows=straight.manifest.rows[1:]).write(other.folder / name)
-    else:
-        shutil.copy(straight.folder / name, other.folder / name)
-    assert not other.is_trained()
-    with pytest.raises(VggnbError, match="belongs to another run"):
-        opened = open_run(other.folder)
-        opened.head(), opened.validation()
-
-
 def test_a_run_of_another_version_is_refused(own_run):
     path = own_run.folder / "run.json"
     path.write_text(path.read_text().replace('"schema": 3', '"schema": 2'))

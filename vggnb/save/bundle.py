@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from vggnb.folders import shown
@@ -94,8 +93,8 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
     folder = Path(folder)
     document = read_manifest(folder)
     classes, recipe = tuple(document["classes"]), Recipe.from_dict(document["recipe"])
-    with storage_errors(folder):
-        tensors = _tensors(folder, document)
+    # "<layer>/kernel", "<layer>/bias", "out_of_distribution/low" and "/high"
+    tensors = load_tensors(read_checked(folder, document, NUMBERS))
     ranges, model = _ranges(tensors, document, recipe, folder), None
     if engine == "onnxruntime":
         forward = _in_onnxruntime(folder, document)
@@ -118,7 +117,7 @@ def read_manifest(folder: Path) -> dict:
     if not there:
         raise VggnbError("There is no bundle in this folder.", folder, "Save one: vggnb save RUN --to DIR.")
     document = read_json(path, AGAIN)
-    if not isinstance(document, dict) or not document.keys() >= KEYS or not isinstance(document["files"], dict):
+    if not isinstance(document, dict) or not document.keys() >= KEYS:
         raise VggnbError("This file does not describe a bundle.", path, "Name the folder of a bundle.")
     if document["format"] != FORMAT or document["decoder"] != DECODER_VERSION:
         maker = (document.get("versions") or {}).get("vggnb")
@@ -140,14 +139,6 @@ def read_checked(folder: Path, document: dict, file: str) -> bytes:
         what = "The file is damaged or of another saving: its hash is not the one in bundle.json."
         raise VggnbError(what, path, AGAIN)
     return data
-
-
-def _tensors(folder: Path, document: dict) -> dict[str, np.ndarray]:
-    """What is in `model.safetensors`: "<layer>/kernel", "<layer>/bias", "out_of_distribution/low" and "/high"."""
-    try:
-        return load_tensors(read_checked(folder, document, NUMBERS))
-    except SafetensorError as error:
-        raise VggnbError(f"This is not a safetensors file: {error}", folder / NUMBERS, AGAIN) from error
 
 
 def _ranges(tensors: dict, document: dict, recipe: Recipe, folder: Path) -> FeatureRanges | None:

@@ -5,6 +5,7 @@ After Mitchell et al. 2019 (doi 10.1145/3287560.3287596).
 
 import html
 import re
+from collections.abc import Iterable
 from datetime import date
 
 from vggnb.folders import counted, shown
@@ -63,37 +64,36 @@ def _reports(run: Run) -> dict[str, dict]:
 
 def card_markdown(card: dict) -> str:
     """The card for people; names are escaped, so that none can become a link, an image or a tag."""
+    classes, data, facts = card["classes"], card["data"], dict(card["recipe"])
     lines = [f"# {plain(card['name'])}", "", f"**{plain(card['purpose'])}**", ""]
-    lines += [f"- {plain(card['network'])}", f"- {plain(card['weights'])}", f"- made {card['made']}", ""]
-    lines += ["## Images", "", "| split | " + " | ".join(map(plain, card["classes"])) + " |"]
-    lines += ["|" + "---|" * (len(card["classes"]) + 1)]
-    for split, row in card["images"].items():
-        lines.append(f"| {split} | " + " | ".join(str(row[name]) for name in card["classes"]) + " |")
-    lines += ["", *(f"- {plain(sentence)}" for sentence in card["data"]["splits"])]
-    lines += [f"- hash of all images, splits and labels: `{card['data']['sha256']}`", ""]
+    lines += [*_list(card["network"], card["weights"], f"made {card['made']}"), "## Images", ""]
+    lines += _table(["split", *classes], ([split, *map(row.get, classes)] for split, row in card["images"].items()))
+    lines += [*_list(*data["splits"], f"hash of all images, splits and labels: {data['sha256']}")]
     for split, report in card["results"].items():
-        lines += [f"## Results on {split} ({counted(report['n'], 'image')})", ""]
-        lines += ["| metric | value | 95 % interval | always the most frequent class |", "|---|---|---|---|"]
+        rows = []
         for name, one in report["metrics"].items():
-            guess = report["baselines"].get(name)
-            ends = f"{one['low']:.2f} to {one['high']:.2f}"
-            lines.append(
-                f"| {plain(name)} | {one['value']:.2f} | {ends} | {'-' if guess is None else f'{guess:.2f}'} |"
-            )
+            guess, ends = report["baselines"].get(name), f"{one['low']:.2f} to {one['high']:.2f}"
+            rows.append([name, f"{one['value']:.2f}", ends, "-" if guess is None else f"{guess:.2f}"])
+        lines += [f"## Results on {split} ({counted(report['n'], 'image')})", ""]
+        lines += _table(["metric", "value", "95 % interval", "always the most frequent class"], rows)
         if report["threshold"] is not None:
-            rule = f"{plain(report['positive'])} is predicted from probability {report['threshold']:.3f} on"
-            lines += ["", f"{rule}; ppv and npv are for a prevalence of {report['prevalence']:.2f}."]
-        lines.append("")
-    lines += ["## Limits", "", *(f"- {plain(sentence)}" for sentence in card["limits"]), "", "## How it was made", ""]
-    facts = dict(card["recipe"])
+            rule = f"{report['positive']} is predicted from probability {report['threshold']:.3f} on"
+            lines += [plain(f"{rule}; ppv and npv are for a prevalence of {report['prevalence']:.2f}."), ""]
+    lines += ["## Limits", "", *_list(*card["limits"]), "## How it was made", ""]
     if card["training"]["choice"]:
         facts["ridge"] = f"{card['training']['choice']['ridge']}, chosen from {facts['ridge']}"
-    if card["fine_tune"]:
-        facts |= {f"fine-tuning: {name}": value for name, value in card["fine_tune"].items()}
+    facts |= {f"fine-tuning: {name}": value for name, value in (card["fine_tune"] or {}).items()}
     facts |= {"temperature": card["calibration"]["temperature"], **card["versions"]}
-    lines += ["| choice or version | value |", "|---|---|"]
-    lines += [f"| {plain(name)} | {plain(str(value))} |" for name, value in facts.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_table(["choice or version", "value"], facts.items())])
+
+
+def _list(*sentences: str) -> list[str]:
+    return [*(f"- {plain(sentence)}" for sentence in sentences), ""]
+
+
+def _table(header: list[str], rows: Iterable[Iterable]) -> list[str]:
+    head, *body = (f"| {' | '.join(plain(str(cell)) for cell in row)} |" for row in (header, *rows))
+    return [head, "|" + "---|" * len(header), *body, ""]
 
 
 def plain(text: str) -> str:
