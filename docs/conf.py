@@ -60,6 +60,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "use_fullscreen_button": False,
     "use_sidenotes": False,
+    "footer_content_items": ["copyright.html", "extra-footer.html"],
     "extra_footer": "<p>This teaches a method. It is not a diagnostic device.</p>",
 }
 
