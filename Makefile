@@ -84,7 +84,7 @@ COLAB_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python
 
 # What depends on the versions of TensorFlow, Keras, Pillow and ipywidgets; the rest is tested by `make test`.
 COLAB_TESTS = $(addprefix tests/test_,$(addsuffix .py,colab explain features figures finetune generators images model \
-	packaging predict save stacks train weights widgets))
+	packaging predict save stacks train weights widgets workflow))
 
 test-colab: .venv-colab/.installed ## on Colab's versions (Python 3.13): every page in a simulation of Colab, and what could differ
 	$(SCENE); export PYTHONPATH="$(CURDIR)"; .venv-colab/bin/python -m pytest $(WORKERS) -W ignore::DeprecationWarning \

@@ -93,7 +93,7 @@ try_your_own(run)
 # The report opens in any browser. The .zip holds the model, for Keras and for `vggnb predict`. If it holds a folder
 # `page`, open `index.html` in it: that page runs the model without a server, on a phone, too.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 take_home(run)
 
 # %% [markdown]
