@@ -228,7 +228,7 @@ def stickers(tmp_path_factory, survey):
 
 
 COARSE = functools.partial(occlusion, patch=24, stride=12)
-FINE = functools.partial(grad_cam, layer="block2_conv2")  # a colour is told early in the network
+FINE = functools.partial(grad_cam, layer="block2_conv2")  # colours are found early in the network
 
 
 @pytest.mark.slow

@@ -228,7 +228,7 @@ def test_uploads_are_predicted_and_broken_files_are_named(bundle, tmp_path, monk
     assert list(tmp_path.iterdir()) == [] and not (tmp_path.parent.parent / "x.jpg").exists()
 
 
-def test_the_threshold_that_was_chosen_decides_and_is_said(bundle, monkeypatch):
+def test_the_threshold_that_was_chosen_decides_and_is_named(bundle, monkeypatch):
     monkeypatch.setattr(uploads, "_heat_map", lambda *_: "")
     for threshold, name in ((1e-9, "cat"), (1 - 1e-9, "dog")):
         point = {"threshold": threshold, "positive": "cat", "aim": "a sensitivity of at least 0.9", "images": 24}
