@@ -172,7 +172,8 @@ def _cost(trainer: Trainer, stages: list[Stage], state: State, precision: str) -
         epochs = min(recipe.fine_tune_epochs, max(0, (number + 1) * recipe.fine_tune_epochs - state.epochs))
         # A forward pass is about a third of a step.
         images += epochs * (len(stage.indices) + (number == 0) * len(trainer.validation) / 3)
-        words += [f"{epochs} epochs on {counted(len(stage.indices), 'image')} of {stage.name}"] * (epochs > 0)
+        if epochs:
+            words.append(f"{counted(epochs, 'epoch')} on {counted(len(stage.indices), 'image')} of {stage.name}")
     seconds = (images + len(trainer.images.rows) / 3) * trainer.seconds_an_image()
     after = f", going on after epoch {state.epochs}" if state.epochs else ""
     text = f"Fine-tuning from {recipe.fine_tune} on in {precision}{after}: {', then '.join(words) or 'only the end'}"
