@@ -130,8 +130,8 @@ from vggnb.datasets import full_results
 full_results()
 
 # %% [markdown]
-# The authors used another split, so the rows stand beside each other, not against each other. The fourth column leaves
-# out test images that have a near-duplicate in train.
+# The authors used another split, so the rows stand beside each other, not against each other. The fourth column is the
+# accuracy without test images that have a near-duplicate in train. If it is lower, the leak made the accuracy too good.
 #
 # ## Near-duplicates
 #
