@@ -4,7 +4,7 @@
 # After this page you have
 #
 # - a classifier for your own images,
-# - a report that says how good it is, and how certain that is,
+# - a report that shows how good it is, and how certain that estimate is,
 # - files to keep: the report, and the model with a web page that runs it.
 #
 # Choose your images in the form below: a folder or a .zip with **one folder for each class**. Leave it as it is to try the
@@ -64,9 +64,9 @@ run
 # %% [markdown]
 # ## How good is it?
 #
-# The model predicts the test images, which it has not seen. Compare the accuracy with that of always predicting the most
-# frequent class. The interval says how uncertain it is with so few images. In the confusion matrix, rows are the true
-# classes. The most confident mistakes come last; look for wrong labels among them.
+# The model predicts the test images, which it has not seen. Compare the accuracy with that of always predicting the
+# most frequent class. The interval shows how uncertain the accuracy is with so few images. In the confusion matrix,
+# rows are the true classes. The most confident mistakes come last; look for wrong labels among them.
 
 # %%
 from IPython.display import display
@@ -80,7 +80,8 @@ figures.prediction_gallery(predict_split(run), run.manifest, most=8)
 # %% [markdown]
 # ## Try it
 #
-# Upload a photo. You see the probability of each class, and where in the image the network found its evidence.
+# Upload a photo. You see the probability of each class, and a heat map of where in the image the network found
+# evidence.
 
 # %%
 from vggnb.widgets import try_your_own
@@ -91,7 +92,7 @@ try_your_own(run)
 # ## Take it home
 #
 # The report opens in any browser. The .zip holds the model, for Keras and for `vggnb predict`. If it holds a folder
-# `page`, open `index.html` in it: that page runs the model without a server, on a phone, too.
+# `page`, open `index.html` in it: that page runs the model without a server, also on a phone.
 
 # %% tags=["nbval-ignore-output"]
 take_home(run)

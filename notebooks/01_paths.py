@@ -4,7 +4,7 @@
 # After this page you can
 #
 # - name the steps from a folder of images to a trained model,
-# - make the folders of a project, on Google Drive or on your own computer,
+# - create the folders of a project, on Google Drive or on your own computer,
 # - switch between the sample and your own images,
 # - read the error message when a path is wrong.
 #
@@ -50,14 +50,14 @@ print(ws)
 #
 # Every page starts with this cell.
 #
-# - *profile*: **quick** is images of 96 x 96 pixels, as in the outputs shown here; **full** is 224 x 224.
+# - *profile*: **quick** uses images of 96 x 96 pixels, as in the outputs shown here; **full** uses 224 x 224.
 # - *dataset*: your images, or the sample. *runs*: the folder for trained models.
 # - `ws`: the **workspace**, an object with all these paths.
 
 # %% [markdown]
 # ## From a folder to a model
 #
-# The steps, and the page of each:
+# The steps, and the page that explains each of them:
 
 # %%
 from vggnb import figures
@@ -69,7 +69,7 @@ figures.pipeline()
 #
 # ## Steps 1 and 2: a project folder, and a dataset folder in it
 #
-# One call makes both. Existing folders are not changed.
+# One call creates both. Existing folders are not changed.
 
 # %%
 from vggnb.paths import make_project_folders
@@ -77,7 +77,7 @@ from vggnb.paths import make_project_folders
 print(make_project_folders())
 
 # %% [markdown]
-# In each of the three folders, make **one folder for each class** and name it after the class:
+# In each of the three folders, create **one folder for each class** and name it after the class:
 #
 # ```
 # dataset/
@@ -86,7 +86,7 @@ print(make_project_folders())
 #   test/        good/ scratched/ bent/     used once, at the end
 # ```
 #
-# Without split folders, page 2 makes the splits.
+# If you do not have these three folders, page 2 creates the **splits** (train, validation and test) for you.
 #
 # ## Step 3: put images in it
 #
@@ -100,11 +100,11 @@ print(make_project_folders())
 # datasets.url("https://...", ws.home / "my_images", sha256="...")
 # ```
 #
-# To Google Drive, upload **one .zip file**: Drive is slow with many small files. The series never changes your images.
+# Upload **one .zip file** to Google Drive: Drive is slow with many small files. The series never changes your images.
 #
 # ## Step 4: a notebook
 #
-# This page is one. In Colab, choose a GPU for page 5 and later: **Runtime > Change runtime type > T4 GPU**.
+# This page is a notebook. In Colab, choose a GPU for page 5 and later: **Runtime > Change runtime type > T4 GPU**.
 #
 # ## Step 5: mount Google Drive
 #
@@ -119,13 +119,13 @@ print(make_project_folders())
 # %% [markdown]
 # ## Step 6: imports
 #
-# > **In the article** `cv2` is imported but never used, and stops the notebook where OpenCV is not installed. **Here**
-# > each page imports what it uses.
+# > **In the article** `cv2` is imported but never used; where OpenCV is not installed, this import stops the notebook.
+# > **Here** each page imports what it uses.
 #
 # ## Step 7: which folder is what
 #
-# The article writes ten paths by hand. Here the folder is read. An archive is unpacked first, and a folder on Drive is
-# copied to the local disk, once.
+# The article writes ten paths by hand. Here they are read from the folder. An archive is unpacked first, and a folder
+# on Drive is copied to the local disk, once.
 
 # %%
 from vggnb.census import read_layout
@@ -137,7 +137,7 @@ print(*layout.sentences, sep="\n")
 # %% [markdown]
 # Names such as `val` are recognised, and so is a table with the columns `path` and `label`.
 #
-# A wrong path gives a message with the remedy:
+# For a wrong path, the error message says what to do:
 
 # %%
 from vggnb.storage import VggnbError
@@ -157,8 +157,8 @@ except VggnbError as error:
 #
 # ### About the sample
 #
-# Otherwise the pages use the **sample**: 600 images, **drawn by a program** to imitate magnified photographs of skin.
-# They show no real skin. A model trained on them must not be used on people.
+# Unless you choose your own images, the pages use the **sample**: 600 images, **drawn by a program** to imitate
+# magnified photographs of skin. They show no real skin. A model trained on them must not be used on people.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises
@@ -198,7 +198,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You know the steps, made the folders of a project, read a dataset's layout and a wrong path's message, and can switch
-# to your own images.
+# You know the steps, created the folders of a project, read the layout of a dataset and an error message, and can
+# switch to your own images.
 #
 # Next: [2. Census: look at every image before you train](02_census.ipynb)

@@ -6,7 +6,7 @@
 # - count usable images instead of files, and say why a file was skipped,
 # - find images that occur twice, under two classes, or in both train and test,
 # - say what uneven classes mean for accuracy,
-# - say how a missing validation or test split is made.
+# - explain how a missing validation or test split is created.
 #
 # **Article steps** 8 and 9. **Reads** your dataset. **Writes** nothing in it; under `<home>` a cache and a flawed copy
 # of the sample. **Takes** 5 seconds in quick, about a minute in full for 3,000 images, on two CPU cores; no GPU.
@@ -45,7 +45,7 @@ print(ws)
 # %% [markdown]
 # ## Copy the images to the local disk
 #
-# Images on Drive are copied once, archives unpacked once.
+# Images on Drive are copied once, and archives are unpacked once.
 
 # %%
 from vggnb.staging import stage_if_remote
@@ -56,7 +56,8 @@ print("copied or unpacked:", dataset != ws.dataset)
 # %% [markdown]
 # ## Steps 8 and 9: how many images are there?
 #
-# Every file is opened once. It is then *used*, *skipped* for a stated reason, or a *system file* of the computer.
+# Every file is opened once. It is then counted as *used*, as *skipped* for a stated reason, or as a *system file*, such
+# as `.DS_Store`.
 
 # %%
 from vggnb.census import take_census
@@ -72,7 +73,8 @@ census
 #
 # ### Duplicates, conflicts and leaks
 #
-# - A **duplicate** is the same file twice; a **near-duplicate** was saved again, resized, flipped or rotated.
+# - A **duplicate** is the same file twice; a **near-duplicate** is the same image saved again, resized, flipped or
+#   rotated.
 # - A **conflict** is one image under two classes: at least one label is wrong.
 # - A **leak** is one image in two splits. A model tested on training images gets a score that is too high.
 
@@ -82,8 +84,8 @@ from vggnb import figures
 figures.duplicate_pairs(census)
 
 # %% [markdown]
-# Nothing is deleted for you. Of a leak, remove the copy in *train*; of a conflict, decide on the label. Until then,
-# page 6 reports the score with and without leaks.
+# Nothing is deleted automatically. For a leak, remove the copy in *train*; for a conflict, decide which label is
+# correct. Until then, page 6 reports the score with and without leaks.
 #
 # ## A lesson: planted faults
 #
@@ -99,11 +101,11 @@ flawed_census = take_census(flawed, progress=False)
 flawed_census
 
 # %% [markdown]
-# The article would count more files than there are images. Its generator leaves out `notes.txt`, but each broken image
-# would stop its training.
+# The article would count more files than there are images. Its generator skips `notes.txt`, but each broken image would
+# stop its training.
 #
-# Now the pairs. *Bits* is how many of 255 bits differ in a fingerprint of the image; for unrelated images it is about
-# half.
+# Now look at the pairs. A *fingerprint* of 255 bits is computed from each image. *Bits* is the number of bits that
+# differ between two fingerprints; for unrelated images it is about half of them.
 
 # %%
 figures.duplicate_pairs(flawed_census)
@@ -117,7 +119,7 @@ figures.duplicate_pairs(flawed_census)
 figures.contact_sheet(census)
 
 # %% [markdown]
-# Browse by split, class or finding (a saved page shows one line instead):
+# Browse by split, class or finding (a saved copy of the page shows one line instead):
 
 # %%
 from vggnb.widgets import dataset_browser
@@ -137,7 +139,8 @@ figures.sizes_and_brightness(census)
 #
 # A score on images that were used for training or for a decision tends to be too high, so *test* is kept for the end.
 #
-# A missing split is cut from train: the same share of every class, with a fixed seed, near-duplicates kept together.
+# A missing split is taken from train: the same share of every class, with near-duplicates kept together. A fixed *seed*
+# makes the random choice the same in every run.
 
 # %%
 from vggnb.census import assign_splits
@@ -153,8 +156,8 @@ figures.three_splits(manifest)
 #
 # ## The baseline
 #
-# If nine of ten images are of one class, always predicting it is right for nine of ten, and useless. A model has to
-# exceed this **baseline**.
+# If nine of ten images belong to one class, a model that always predicts this class is right for nine of ten images,
+# but useless. A model has to exceed this **baseline**.
 
 # %%
 train = manifest.counts()["train"]
@@ -203,7 +206,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You counted usable images, looked for skipped files, duplicates, conflicts, leaks and shortcuts, know the baseline,
-# and have a manifest with three splits.
+# You counted usable images, looked for skipped files, duplicates, conflicts, leaks and shortcuts, computed the
+# baseline, and created a manifest with three splits.
 #
 # Next: [3. Generators: from files to batches](03_generators.ipynb)

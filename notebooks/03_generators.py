@@ -6,7 +6,7 @@
 # - choose image size and batch size, and say what each costs,
 # - build the article's generator and its modern equivalent, and show that both give the same pixels,
 # - say how class names become numbers, for two classes and for more,
-# - explain four traps: the dropped last batch, the squashed square, the coarse resize and the wrong scale.
+# - explain four traps: the dropped last batch, squashed images, coarse resizing and the wrong scale.
 #
 # **Article steps** 10 to 12. **Reads** your dataset. **Writes** nothing.
 # **Takes** 10 seconds in quick, about a minute in full with 2,600 images, on two CPU cores; no GPU.
@@ -51,7 +51,7 @@ manifest
 # %% [markdown]
 # ## Step 10: size and batch
 #
-# A **recipe** holds every choice of a training; `Recipe.article()` those of the article.
+# A **recipe** holds every choice that is made for training; `Recipe.article()` holds those of the article.
 
 # %%
 from vggnb.recipe import Recipe
@@ -61,15 +61,15 @@ IMG_SHAPE, batch_size = recipe.image_size, recipe.batch_size
 print("IMG_SHAPE =", IMG_SHAPE, "  batch_size =", batch_size)
 
 # %% [markdown]
-# A **batch** is processed together; a larger one needs more memory. Images of 96 pixels cost a fifth of 224:
-# (224 / 96)² = 5.4.
+# A **batch** is processed together; a larger one needs more memory. An image of 96 pixels takes about a fifth of the
+# time of one of 224, because (224 / 96)² = 5.4.
 #
-# > **In the article** "VGG-16 only accepts that image size", 224. Without its last layers (page 4) it accepts any size
+# > **In the article** "VGG-16 only accepts that image size" (224). Without its last layers (page 4) it accepts any size
 # > from 32 up.
 #
 # ### Every image becomes a square
 #
-# Like the article, this series squashes images. The alternatives lose something else:
+# Like the article, this series squashes images. The alternatives have other drawbacks:
 
 # %%
 from vggnb import figures
@@ -79,13 +79,13 @@ image = read_image(manifest.dataset / manifest.of("train")[0].path)
 figures.three_squares(image, size=IMG_SHAPE)
 
 # %% [markdown]
-# Squashing keeps the edges and changes all images of one shape alike. If proportions matter, or your images have very
-# different shapes, crop or pad your files yourself.
+# Squashing keeps everything up to the borders of an image, and distorts all images of one shape in the same way. If
+# proportions matter, or if your images have very different shapes, crop or pad your files yourself.
 #
 # ## Step 11: the article's generators
 #
-# A *generator* reads one batch at a time, so that not all images need fit into memory. The article's needs a fixed
-# folder layout, so this cell reads the sample:
+# A *generator* reads one batch at a time, so the images need not all fit into memory. The article's generator needs a
+# fixed folder layout, so this cell reads the sample:
 
 # %%
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
@@ -101,8 +101,8 @@ print("batch", images.shape, "from", images.min(), "to", images.max(), " first l
 # %% [markdown]
 # ## Step 11 with `tf.data`
 #
-# Keras calls that class deprecated and recommends `tf.data`. `make_dataset` uses it, for any dataset. Its pixels are
-# **raw, 0 to 255**; the model scales them itself (step 16).
+# In Keras, `ImageDataGenerator` is deprecated and `tf.data` is recommended instead. `make_dataset` uses `tf.data` for
+# any dataset. Its pixels are **raw, 0 to 255**; the model scales them itself (step 16).
 #
 # Do both give the same pixels? Every batch of the sample is compared:
 
@@ -126,7 +126,8 @@ raw_images, raw_labels = next(iter(train_ds))
 figures.batch_grid(raw_images, raw_labels, manifest.classes)
 
 # %% [markdown]
-# Browse batches and epochs. Training on flipped or rotated copies (*transform*) is called **augmentation** (page 9).
+# Browse batches and epochs. *Transform* shows flipped or rotated copies; training on such copies is called
+# **augmentation** (page 9).
 
 # %%
 from vggnb.widgets import batch_preview
@@ -137,7 +138,7 @@ batch_preview(manifest, recipe)
 # ### Trap: the dropped last batch
 #
 # > **In the article** an epoch has `total_train//batch_size` batches. This rounds down, so an incomplete last batch is
-# > skipped. **Here** it is smaller.
+# > skipped. **Here** it is used, although it is smaller.
 
 # %%
 total_train = len(manifest.of("train"))
@@ -158,18 +159,18 @@ for label, name in enumerate(manifest.classes[:5]):
 
 # %% [markdown]
 # > **In the article** the generator keeps `class_mode="binary"` for three classes or more, and Keras stops with an
-# > error about shapes. It has to be `"categorical"`. **Here** the number of classes decides.
+# > error about shapes. It has to be `"categorical"`. **Here** this follows from the number of classes.
 #
 # ## Two choices hidden in the generator
 #
-# **Resizing.** The article's generator keeps the *nearest* pixel. *Bilinear* resizing averages its neighbours, too:
+# **Resizing.** The article's generator takes the *nearest* pixel. *Bilinear* resizing averages neighbouring pixels:
 
 # %%
 figures.resize_comparison(image, size=IMG_SHAPE)
 
 # %% [markdown]
-# **Scaling.** The article divides by 255. VGG-16 was trained on blue, green, red minus their mean colour, which Keras
-# calls `caffe`, after a program of that time.
+# **Scaling.** The article divides by 255. VGG-16 was trained on the channels blue, green and red, in this order, minus
+# their means. Keras calls this `caffe`, after the program that was used at that time.
 
 # %%
 from vggnb.model import preprocessing_layer

@@ -3,7 +3,7 @@
 #
 # After this page you can
 #
-# - load VGG-16 with the weights it learnt from 1.2 million photographs, and say where they came from,
+# - load VGG-16 with the weights it learned from 1.3 million photographs, and say where they came from,
 # - freeze it, and check that it is frozen,
 # - add the article's four layers, merge, compile, and read the summary,
 # - say what changes for more than two classes, and when you would not use VGG-16.
@@ -54,12 +54,12 @@ print(classes, "classes:", *manifest.classes[:10])
 # %% [markdown]
 # ## Step 13: VGG-16 without its top
 #
-# VGG-16 (Oxford, 2014) classifies photographs into 1,000 classes. The numbers that it has learnt are its **weights**.
+# VGG-16 (Oxford, 2014) classifies photographs into 1,000 classes. The numbers that it has learned are its **weights**.
 #
 # Its **base** consists of 13 *convolutions*: small filters that slide over the image. Their outputs, the
 # **activations**, respond to edges, then to textures, then to parts of objects.
 #
-# The **top**, three layers, turns these into the 1,000 classes. Yours are different, so it is left off
+# The **top**, three layers, turns these into the 1,000 classes. Your classes are different, so the top is left off
 # (`include_top=False`). Keeping the base is **transfer learning**; a few hundred images can then be enough.
 
 # %%
@@ -74,8 +74,8 @@ print(f"weights in the base: {base.count_params():,}   output for one image: {ba
 #
 # ## Step 14: print the layers and freeze them
 #
-# Training does not change *frozen* weights. Without freezing, the first steps, when the new layers only guess, would
-# damage the base.
+# Training does not change *frozen* weights. Without freezing, the first steps of training would damage the base,
+# because the outputs of the new layers are still random.
 
 # %%
 for layer in base.layers:
@@ -89,7 +89,7 @@ for layer in base.layers:
 #
 # | layer | what it does |
 # |---|---|
-# | `GlobalMaxPooling2D` | keeps the strongest activation of each of the 512 last filters: 512 **features** |
+# | `GlobalMaxPooling2D` | keeps the strongest activation of each of the last 512 filters: 512 **features** |
 # | `Dense(512, relu)` | combines them; *relu* sets negative numbers to 0 |
 # | `Dropout(0.5)` | in training, sets a random half of them to 0, against over-fitting |
 # | `Dense(2, sigmoid)` | one output for each class; *sigmoid* maps any number to between 0 and 1 |
@@ -114,8 +114,8 @@ figures.vgg16_with_head(base, head, manifest.classes)
 #
 # ### Two classes, or more
 #
-# For three classes or more the article uses *softmax*, which gives probabilities that add up to 1, and a loss for
-# one-hot labels (page 3). The recipe chooses by the number of classes:
+# For three classes or more the article uses *softmax*, which gives probabilities that add up to 1, and a **loss** (the
+# quantity that training minimises) for one-hot labels (page 3). The recipe chooses according to the number of classes:
 
 # %%
 for number in (2, 3):
@@ -123,7 +123,7 @@ for number in (2, 3):
 
 # %% [markdown]
 # > **In the article** two classes get two sigmoids, whose outputs do not add up to 1. Keras passes the numbers *before*
-# > the sigmoid to this loss, so they are trained as a softmax. **Here** the merged model ends in a softmax, with the
+# > the sigmoid to the loss, so they are trained like a softmax. **Here** the merged model ends in a softmax, with the
 # > same weights.
 #
 # ## Step 16: merge base and head
@@ -140,8 +140,8 @@ print("out:", model.output_shape, "probabilities")
 # %% [markdown]
 # ## Step 17: compile
 #
-# *Compiling* chooses the **loss**, which training makes small, and the **optimiser**, which updates the weights. The
-# **learning rate** is the size of its steps.
+# *Compiling* chooses the loss and the **optimiser**, which updates the weights. The **learning rate** is the size of
+# its steps.
 
 # %%
 from vggnb.model import compile_head
@@ -163,7 +163,8 @@ model.summary(line_length=88)
 # `Recipe.best()` keeps the frozen base, but
 #
 # - scales pixels as VGG-16 was trained (page 3),
-# - takes average and maximum of every filter of *all five* blocks: 2 x (64 + 128 + 256 + 512 + 512) = 2,944 features,
+# - takes the average and the maximum of every filter at the end of *all five* blocks: 2 x (64 + 128 + 256 + 512 + 512) =
+#   2,944 features,
 # - standardises these (mean 0, standard deviation 1),
 # - has **one** linear layer as its head, with a penalty on large weights.
 
@@ -174,8 +175,8 @@ figures.vgg16_with_head(base, build_head(best, classes), manifest.classes)
 # %% [markdown]
 # ## Why VGG-16?
 #
-# Because the article uses it, and because its layers are simple to explain. For a new project, start with a newer
-# network of `keras.applications`:
+# The article uses it, and its layers are simple to explain. For a new project, start with a newer network of
+# `keras.applications`:
 #
 # | network | year | weights | correct on ImageNet |
 # |---|---|---|---|

@@ -90,7 +90,7 @@ figures.learning_curves(history)
 #
 # ### Ten times as many epochs
 #
-# Look for the point from which the two losses part. (The notebook's stop button ends the training.)
+# Look for the point at which the two losses start to diverge. (The notebook's stop button ends the training.)
 
 # %%
 from vggnb.widgets import TrainingProgress
@@ -108,13 +108,13 @@ print(f"training accuracy at the end: {long_history.column('accuracy')[-1]:.2f}"
 print(f"validation accuracy at the end: {long_history.column('val_accuracy')[-1]:.2f}")
 
 # %% [markdown]
-# If the validation loss rises while the training loss falls, the head is **over-fitting**: it learns the training
-# images by heart. On the sample it does.
+# If the validation loss rises while the training loss falls, the head is **over-fitting**: it memorises the training
+# images. This happens on the sample.
 #
 # ## Our recipe
 #
-# Its head is one linear layer with a penalty on large weights, the **ridge**. This problem has one solution, which is
-# computed directly, without epochs.
+# Its head is one linear layer with a penalty on large weights (**ridge** regression). This problem has one solution,
+# which is computed directly, without epochs.
 #
 # **Cross-validation** chooses the strength of the penalty: fit on four fifths of the images, predict the rest, five
 # times. The images pass through VGG-16 once more, because this recipe resizes and scales them differently.
@@ -145,17 +145,17 @@ compare(long_run, held_run, "validation")
 
 # %% [markdown]
 # The first is the article's head after 50 epochs, the second ours. If the interval of a difference contains 0, these
-# images cannot tell the two apart.
+# images do not show which of the two is better.
 #
 # ## More than two classes
 #
 # Nothing changes here, but the loss of a random guess is higher: 0.69 for two classes, 1.10 for three (the logarithm of
-# their number). For uneven classes, `best.with_(class_weights=True)` lets each class count the same.
+# their number). For uneven classes, `best.with_(class_weights=True)` gives each class the same total weight.
 #
 # ## What else was tried
 #
 # Cross-validation on 480 photographs of moles from HAM10000, a public collection (score: AUC), and on photographs of
-# waste in six classes (macro-F1). Higher is better; differences of 0.01 are within chance.
+# waste in six classes (macro-F1). Higher is better; differences of 0.01 can be due to chance.
 #
 # | idea | moles | waste |
 # |---|---|---|
@@ -170,7 +170,7 @@ compare(long_run, held_run, "validation")
 # ## Exercises
 #
 # 1. How many images does the article send through VGG-16 in 50 epochs? It evaluates validation in every epoch.
-# 2. In which epoch is the validation *accuracy* of `long_history` highest (first)?
+# 2. In which epoch is the validation *accuracy* of `long_history` highest? If several are equal, take the first.
 #
 # <details><summary>Show a solution</summary>
 #

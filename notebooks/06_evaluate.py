@@ -3,7 +3,7 @@
 #
 # After this page you can
 #
-# - evaluate a model on images that no decision has used,
+# - evaluate a model on images that were not used for any decision,
 # - read each metric with its 95 % interval and beside a baseline,
 # - say whether the difference between two models is significant,
 # - choose a decision threshold on validation, and check whether probabilities are calibrated,
@@ -70,12 +70,12 @@ loss, accuracy = model.evaluate(test_ds, verbose=0)
 print(f"test loss {loss:.2f}, test accuracy {accuracy:.2f}")
 
 # %% [markdown]
-# The article ends here. One number shows neither how uncertain it is nor which mistakes there are.
+# The article ends here. One number shows neither how uncertain it is nor which mistakes the model makes.
 #
 # ## A report
 #
 # Each value has a **95 % interval**, since other test images would give another value: of 100 such intervals, about 95
-# contain the true one.
+# contain the true value.
 
 # %%
 from vggnb.evaluate import evaluate, predict_split
@@ -95,12 +95,12 @@ reports["best"]
 # | balanced accuracy | mean recall of the classes |
 # | precision, predictive value | how often the prediction of a class is right |
 # | F1, macro F1 | harmonic mean of precision and recall; its mean over the classes |
-# | AUC | how often an image of the class gets a higher probability of it than another image; guessing: 0.5 |
+# | AUC | how often an image of the class gets a higher probability for it than an image of another class; guessing: 0.5 |
 # | average precision | mean precision as the threshold falls |
 # | calibration error | mean distance between confidence and accuracy; 0 is best |
 # | Brier score | mean squared error of the probabilities; 0 is best |
 #
-# With two classes, the positive one is the alphabetically last.
+# With two classes, the positive one is the last in alphabetical order.
 
 # %%
 from vggnb import figures
@@ -126,7 +126,7 @@ figures.differences(comparison, names=("article", "best"))
 print("accuracy:", comparison.verdict("accuracy"), "(first: article, second: best)")
 
 # %% [markdown]
-# Telling 85 % from 80 % takes about a thousand images.
+# To tell an accuracy of 85 % from one of 80 %, you need about a thousand test images.
 #
 # ## Which mistakes?
 
@@ -136,9 +136,9 @@ figures.confusion_matrix(reports["best"])
 # %% [markdown]
 # ## Choose a decision threshold
 #
-# With two classes, the positive one is predicted from a probability of 0.5 on. If a miss costs more than a false alarm,
-# lower this **threshold**. The ROC curve shows every trade-off. (With more classes there is no threshold; the figure
-# shows each class.)
+# With two classes, the positive one is predicted if its probability is at least 0.5. If a miss costs more than a false
+# alarm, lower this **threshold**. The ROC curve shows every trade-off. (With more classes there is no threshold; the
+# figure shows each class.)
 
 # %%
 predictions = {name: predict_split(run, "test") for name, run in runs.items()}
@@ -165,7 +165,7 @@ figures.threshold_curves(*scored["best"], threshold=chosen.threshold) if two_cla
 # %% [markdown]
 # Where positives are rare (low **prevalence**), most alarms are false, even those of a good model.
 #
-# Move the threshold, on validation, and make a miss cost ten false alarms:
+# Move the threshold on validation; here a miss costs as much as ten false alarms:
 
 # %%
 from vggnb.widgets import threshold_explorer
@@ -176,8 +176,8 @@ threshold_explorer(predict_split(runs["best"], "validation"), manifest.classes) 
 # ## Are the probabilities calibrated?
 #
 # **Calibrated** means: of the predictions with probability 0.9, nine of ten are right. **Temperature scaling** divides
-# the numbers before the softmax by one number, fitted on validation; above 1 it reduces over-confidence. It is already
-# applied.
+# the numbers before the softmax by one number, fitted on validation; a number above 1 reduces over-confidence. It has
+# already been applied.
 
 # %%
 calibration = runs["best"].calibration()
@@ -196,7 +196,8 @@ figures.reliability_diagram({"before": before, "calibrated": predictions["best"]
 figures.prediction_gallery(predictions["best"], manifest)
 
 # %% [markdown]
-# A confident mistake may be a wrong label. The most confident ones on *validation*, for a spreadsheet:
+# A confident mistake may be due to a wrong label. This table, which a spreadsheet can open, lists the most confident
+# mistakes on *validation*:
 
 # %%
 from vggnb.metrics import relabel_list
@@ -208,7 +209,7 @@ print(*labels_to_check.decode().splitlines()[:4], sep="\n")
 # ## Trap 1: the shuffled generator
 #
 # > **In the article** the test generator shuffles. A confusion matrix then compares `predict`, in shuffled order, with
-# > `generator.classes`, in folder order, and looks like chance.
+# > `generator.classes`, in folder order, and looks random.
 
 # %%
 from sklearn.metrics import accuracy_score
@@ -223,7 +224,7 @@ print(f"true accuracy {accuracy:.2f}; compared in the wrong order {accuracy_scor
 #
 # > **In the article** epochs are added until the *test* accuracy is 85 %. Each such decision makes the score too high.
 #
-# Simulate 20 models that are all right in 75 % of cases, test each on 80 images, and report the best:
+# Simulate 20 models, each correct in 75 % of all cases; test each on 80 images, and report the best:
 
 # %%
 import numpy as np
@@ -285,4 +286,4 @@ check(2)
 # You evaluated two models with intervals and a baseline, compared them, chose a threshold, checked the calibration,
 # looked at the mistakes, wrote a report, and know two traps.
 #
-# Next: [7. Save: files that come back the same](07_save.ipynb)
+# Next: [7. Save: files that give the same predictions](07_save.ipynb)

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 7. Save: files that come back the same
+# # 7. Save: files that give the same predictions
 #
 # After this page you can
 #
@@ -56,8 +56,8 @@ print(run)
 # %% [markdown]
 # ## Step 21: save
 #
-# Besides the article's formats there are three for other programs: SavedModel, ONNX and LiteRT. Which can be written
-# here?
+# Besides the article's formats there are three for other programs: SavedModel, ONNX and LiteRT. Which formats can be
+# written here?
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.save import available
@@ -85,7 +85,7 @@ largest = max(file.max_difference or 0 for file in files)
 print("All files give the same probabilities:", largest < 1e-4)
 
 # %% [markdown]
-# By the ends of their names, the files are:
+# The end of a file's name shows what it contains:
 #
 # | file | content | in the article |
 # |---|---|---|
@@ -163,7 +163,7 @@ print(card["purpose"], card["network"], *card["limits"], sep="\n- ")
 # %% [markdown]
 # ## A damaged file
 #
-# A broken download can change a single bit; an `.h5` file usually loads anyway and predicts something else. A bundle
+# A faulty download can change a single bit; an `.h5` file usually loads anyway, but its predictions change. A bundle
 # stores the **hash** of every file, a number computed from all its bytes:
 
 # %%
@@ -183,7 +183,7 @@ with tempfile.TemporaryDirectory() as copy:
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Save only the article's three files into another folder, with `formats="article"`. How many further files does
+# Save only the article's three files into another folder, with `formats="article"`. How many other files does
 # `save_bundle` write there?
 #
 # <details><summary>Show a solution</summary>

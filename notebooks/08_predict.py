@@ -73,13 +73,13 @@ figures.probability_bars(answers, truths=[row.class_name for row in rows])
 # ## What a probability means
 #
 # Of 100 images with a predicted probability of 0.6, about 60 should belong to the predicted class (page 6). A single
-# prediction can be confident and wrong. And the model has no class *none of these*: it assigns one of its classes to
-# every image.
+# prediction can be confident and wrong. Also, the model has no class for *none of these*: it assigns one of its classes
+# to every image.
 #
 # ## An out-of-distribution image
 #
-# An image is flagged as *out-of-distribution* if an unusual share of its features lies outside their ranges in training.
-# Look at the probability of this portrait, and whether it is flagged:
+# An image is flagged as *out-of-distribution* if an unusual share of its features lies outside their ranges in
+# training. Look at the probability for this portrait, and check whether it is flagged:
 
 # %%
 import shutil
@@ -92,8 +92,8 @@ print(bundle.ranges)
 figures.predictions(predict_files(bundle, album / "portrait.jpg"))
 
 # %% [markdown]
-# The warning is a hint. About 2 % of images like those in training are flagged, too. And varied training images have
-# wide ranges: a model of photographs of waste flagged only a third of all skin photographs.
+# The warning is a hint. About 2 % of images like those in training are flagged, too. If the training images are varied,
+# the ranges are wide: a model trained on photographs of waste flagged only a third of all skin photographs.
 #
 # ## A folder with a damaged file
 #
@@ -106,7 +106,7 @@ for row in rows:
 predict_files(bundle, album)
 
 # %% [markdown]
-# ## Which part of the image counts?
+# ## Which part of the image matters?
 #
 # **Grad-CAM** (Selvaraju and others 2017) shows where the last block of VGG-16 found evidence for a class. The map is
 # coarse: 6 x 6 places for an image of 96 pixels, 14 x 14 for one of 224.
@@ -125,8 +125,8 @@ figures.heatmap_overlay(image, maps)
 #
 # ## Your own photo
 #
-# Choose one or several images. Each gets its classes and a heat map, or the reason why it has no prediction. The images
-# are not stored.
+# Choose one or several images. For each you see the probabilities and a heat map, or the reason why there is no
+# prediction. The images are not stored.
 
 # %%
 from vggnb.widgets import try_your_own
@@ -217,7 +217,7 @@ check(2)
 # %% [markdown]
 # ## What you can do now
 #
-# You predicted images and a folder, know what a probability means, saw which part of an image counted, tried your own
+# You predicted images and a folder, know what a probability means, saw which part of an image mattered, tried your own
 # photo, and shared the model.
 #
 # Next: [9. Improve: what fine-tuning, augmentation and the learning rate gain](09_improve.ipynb)

@@ -7,7 +7,7 @@
 # - say what augmentation does, and which kinds suit your images,
 # - say why the learning rate of fine-tuning is low,
 # - measure the gain of each change with a paired interval,
-# - stop a training and continue it.
+# - stop training and continue it later.
 #
 # **Beyond the article.** **Reads** your dataset. **Writes** four runs under `<home>`. **Takes** about three minutes in
 # quick on two CPU cores. In full, every training image passes through the network 48 times: use a GPU for more than a
@@ -56,8 +56,8 @@ manifest = open_manifest(ws, recipe)
 # %% [markdown]
 # ## First the head
 #
-# The gradients of a head with random weights would destroy what the layers before it learned from a million images. So
-# the head is trained first, on the frozen base, as on page 5:
+# In its first steps, a head with random weights would cause large, random changes in the base and destroy what it
+# learned from over a million images. So the head is trained first, on the frozen base, as on page 5:
 
 # %%
 from vggnb.train import open_or_train
@@ -84,13 +84,13 @@ runs["fine-tuned"] = open_or_train(manifest, tuned, ws.runs / "fine-tuned", **ws
 print(runs["fine-tuned"].fine_tuning())
 
 # %% [markdown]
-# 14 million weights are many for a few hundred images. Against over-fitting the recipe has a low learning rate that falls
-# to zero, dropout of the features, and a fixed number of epochs.
+# 14 million weights are a lot for a few hundred images. To limit over-fitting, the recipe uses a low learning rate that
+# falls to zero, dropout of the features, and a fixed number of epochs.
 #
 # ## Augmentation
 #
-# Every epoch sees each image changed at random: flipped, rotated, brighter or darker, with more or less contrast. Leave
-# out `"rotations"` if your images have an "up". The first image is the original:
+# In every epoch each image is changed at random: flipped, rotated, brighter or darker, with more or less contrast.
+# Leave out `"rotations"` if your images have a fixed orientation. The first image is the original:
 
 # %%
 from vggnb import figures
@@ -118,8 +118,8 @@ runs["ten times the rate"] = open_or_train(manifest, fast, ws.runs / "fast", **w
 figures.learning_curves({name: runs[name].fine_tuning() for name in list(runs)[1:]})
 
 # %% [markdown]
-# Epoch 0 is the head alone. Does the validation loss end below its start, and how far above the training loss? A loss
-# that jumps up in epoch 1 shows that the steps were too large.
+# Epoch 0 is the head alone. Does the validation loss end below its starting value, and how far above the training loss?
+# A loss that jumps up in epoch 1 shows that the steps were too large.
 #
 # ## What did each change gain?
 #
@@ -144,7 +144,7 @@ for pair in zip(names, names[1:]):
 #
 # ## On the test images, once
 #
-# The best of many variants on the test images has a score that is too good (page 6). So only one comparison is made
+# If many variants are tested on the test images, the best score is too high (page 6). So only one comparison is made
 # there, chosen beforehand: the augmented model against the head alone.
 
 # %%
@@ -156,15 +156,16 @@ better = [metric for metric in metrics if final.verdict(metric) == "the second i
 print("The augmented model is significantly better in:", ", ".join(better) or "no metric")
 
 # %% [markdown]
-# If sensitivity rises while specificity falls, or the reverse, that is not a gain: a threshold can do it, too.
+# If sensitivity rises while specificity falls, or the reverse, that alone is not a gain: a different threshold has the
+# same effect.
 #
 # Fine-tuning costs many times more than the head. Keep it if the gain is significant and large enough to matter. It gains
 # more with thousands of images, and with images that differ from ImageNet's.
 #
 # ## Stop and continue
 #
-# Weights and optimizer are saved after every epoch. If you stop a training, or Colab disconnects, run the cell again: it
-# continues after the last complete epoch. A finished training is not repeated:
+# The weights and the state of the optimiser are saved after every epoch. If you stop training, or if Colab disconnects,
+# run the cell again: it continues after the last complete epoch. Finished training is not repeated:
 
 # %%
 again = open_or_train(manifest, augmented, ws.runs / "augmented", **ws.training)

@@ -3,8 +3,8 @@
 #
 # After this page you can
 #
-# - see which places of an image counted for a class, by two methods,
-# - test such a map: does it depend on the model, and does it find what is known to decide?
+# - see which parts of an image mattered for a class, by two methods,
+# - test such a map: does it depend on the model, and does it find what is known to matter?
 # - detect a model that has learned a shortcut,
 # - say what a heat map cannot show.
 #
@@ -76,8 +76,8 @@ figures.heatmap_overlay(image, class_maps(bundle.model, image, bundle.classes))
 #
 # ## A second method
 #
-# **Occlusion** covers one part of the image after the other with its mean colour, and measures how far the probability
-# of the class falls:
+# **Occlusion** covers one part of the image after another with the mean colour of the image, and measures how far the
+# probability of the class falls:
 
 # %%
 from vggnb.explain import grad_cam, occlusion, similarity
@@ -88,14 +88,15 @@ print(f"Similarity of the two maps: {similarity(of_class, covered):.2f}")
 figures.heatmap_overlay(image, {"Grad-CAM": of_class, "occlusion": covered})
 
 # %% [markdown]
-# The similarity is Spearman's rank correlation: 1 means the same order of all places, 0 no relation. Do not expect 1:
-# Grad-CAM covers only what passes through the last block, and patches of one colour do not occur in training.
+# The similarity is Spearman's rank correlation: 1 means that both maps rank all places in the same order, 0 that the
+# two rankings are unrelated. Do not expect 1: Grad-CAM covers only what passes through the last block, and patches of
+# one colour do not occur in training.
 #
 # ## Test 1: does the map depend on the model?
 #
-# An edge detector draws convincing maps, too, and knows no classes. So shuffle the weights of the model: first those of
-# the output, then also those of the last blocks (Adebayo and others 2018). **A map that stays the same depends on the
-# image, not on the model.**
+# An edge detector also gives convincing maps, although it does not depend on the classes. So shuffle the weights of the
+# model: first those of the output, then also those of the last blocks (Adebayo and others 2018). **A map that stays the
+# same depends on the image, not on the model.**
 
 # %%
 from vggnb.explain import shuffled
@@ -124,10 +125,11 @@ for name in layers:
 # %% [markdown]
 # The similarity must be far below 1. Near 1, the map would be worthless, however well it fits the object.
 #
-# ## Test 2: does the map find what is known to decide?
+# ## Test 2: does the map find what is known to matter?
 #
-# In real images nobody knows what decides. So this part uses the sample and plants a shortcut: a green sticker in a
-# corner of every *benign* image. Real collections have such marks, for example rulers and ink.
+# In real images it is usually unknown what determines the prediction. So this part uses the sample and plants a
+# shortcut: a green sticker in a corner of every *benign* image. Real collections have such marks, for example rulers
+# and ink.
 
 # %%
 from vggnb.census import assign_splits, take_census
@@ -138,7 +140,7 @@ stickers = open_or_train(marked, recipe, ws.runs / "marked", **ws.training)
 figures.images(marked, marked.of("test")[::60])
 
 # %% [markdown]
-# Evaluate the model trained on these images with stickers and without:
+# Evaluate the model that was trained on these images, once with and once without stickers:
 
 # %%
 from vggnb.evaluate import evaluate_folder
@@ -148,8 +150,8 @@ for name, folder in (("with stickers", marked.dataset), ("without", sample())):
     print(f"{name:<14} accuracy {report.metrics['accuracy']}")
 
 # %% [markdown]
-# **Perfect on its own test images, and useless without stickers.** The number misleads because the test images have the
-# same flaw as the training images.
+# **The model is perfect on its own test images, and useless without stickers.** The accuracy misleads because the test
+# images have the same flaw as the training images.
 #
 # Would a heat map have shown this? Count the benign images in which the hottest place is on the sticker, for this model
 # and for one trained without stickers:
@@ -188,7 +190,7 @@ figures.heatmap_overlay(image, maps)
 #
 # ## The map of a mistake
 #
-# Back to the first model, and its most confident mistake on validation:
+# Here is the most confident mistake of this page's first model on validation:
 
 # %%
 from vggnb.evaluate import predict_split
@@ -222,7 +224,7 @@ for name, model in (("first model", sound), ("second model", shortcut)):
 figures.heatmap_overlay(image, maps)
 
 # %% [markdown]
-# The second one. What is absent has no heat.
+# It is the second one. A map cannot show heat where a sticker is missing.
 #
 # - A map shows **where**, not what or why.
 # - It cannot show what is **absent**, nor a property of the whole image, such as its sharpness.
@@ -233,7 +235,7 @@ figures.heatmap_overlay(image, maps)
 # ## Exercise
 #
 # Swap the stickers: `marked_sample(ws.home / "swapped", marked="malignant")` puts them on the malignant images instead.
-# Which accuracy does the model with the shortcut have there? First guess, then compute it.
+# What accuracy does the model with the shortcut have there? Guess first, then compute it.
 #
 # <details><summary>Show a solution</summary>
 #

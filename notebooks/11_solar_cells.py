@@ -4,7 +4,7 @@
 # After this page you can
 #
 # - take a real, published dataset from files to a model,
-# - say what an imbalanced dataset does to accuracy,
+# - explain why accuracy misleads on an imbalanced dataset,
 # - choose a decision threshold if a missed defect is expensive,
 # - compare your result with a published one, and say what the comparison cannot show.
 #
@@ -46,8 +46,9 @@ print(ws)
 # %% [markdown]
 # ## The images
 #
-# Electroluminescence shows where a solar cell does not conduct: cracks and broken fingers are dark. The ELPV dataset
-# (Deitsch and others) has 2,624 images of cells from 44 modules. This cell installs the images and no other package:
+# Electroluminescence shows where a solar cell does not conduct: cracks and broken contact lines are dark. The ELPV
+# dataset (Deitsch and others) has 2,624 images of cells from 44 modules. This cell installs the images and no other
+# package:
 
 # %%
 import importlib, importlib.util, subprocess, sys
@@ -58,10 +59,11 @@ if not importlib.util.find_spec("elpv_dataset"):
     importlib.invalidate_caches()
 
 # %% [markdown]
-# The images are licensed CC BY-NC-SA 4.0: share them under the same licence, name the authors, and do not use them
+# The images are licensed CC BY-NC-SA 4.0: share them under the same licence, credit the authors, and do not use them
 # commercially. That is why the saved copy of this page shows none of them. Run the page to see them.
 #
-# In quick, a part of 400 images is drawn, with the same shares of classes and cell types. A quarter is for testing:
+# In quick, a part of 400 images is drawn, with the same shares of classes and cell types. A quarter is used for
+# testing:
 
 # %%
 from vggnb.census import open_manifest
@@ -77,7 +79,7 @@ manifest
 
 # %% [markdown]
 # Experts stated for each cell how sure they were of a defect: 0, 1/3, 2/3 or 1. As in most published work, a cell
-# counts as defective from 0.5 on.
+# counts as defective if this value is at least 0.5.
 
 # %% tags=["nbval-ignore-output"]
 from vggnb import figures
@@ -102,8 +104,8 @@ print(runs["best"])
 # %% [markdown]
 # ## Imbalanced classes: accuracy alone misleads
 #
-# Most of the cells are functional. Compare the accuracy with the dotted line, which is always predicting *functional*,
-# and then look at the sensitivity, the share of the defective cells that are found:
+# Most of the cells are functional. Compare the accuracy with the dotted line, which shows the accuracy of always
+# predicting *functional*, and then look at the sensitivity, the share of the defective cells that are found:
 
 # %%
 from vggnb.evaluate import evaluate
@@ -130,8 +132,8 @@ from vggnb.datasets import full_results
 full_results()
 
 # %% [markdown]
-# The authors used another split, so the rows stand beside each other, not against each other. The fourth column is the
-# accuracy without test images that have a near-duplicate in train. If it is lower, the leak made the accuracy too good.
+# The authors used another split, so the rows cannot show which method is better. The fourth column is the accuracy without
+# test images that have a near-duplicate in train. If it is lower, the leak made the accuracy too high.
 #
 # ## Near-duplicates
 #
@@ -149,7 +151,7 @@ print(f"Accuracy without these:      {without.metrics['accuracy']}")
 # %% [markdown]
 # A split by module would avoid this leak, but the dataset does not state the module of a cell.
 #
-# ## Are the probabilities right?
+# ## Are the probabilities calibrated?
 #
 # The cost rule below needs calibrated probabilities. Compare the points with the diagonal:
 
@@ -160,7 +162,7 @@ predictions = predict_split(runs["best"], "test")
 figures.reliability_diagram(predictions)
 
 # %% [markdown]
-# With few images a point, even perfectly calibrated probabilities would not lie exactly on the diagonal.
+# With few images for each point, even perfectly calibrated probabilities would not lie exactly on the diagonal.
 #
 # ## If a missed defect is expensive
 #
@@ -174,8 +176,8 @@ for name in ("sensitivity", "specificity", "accuracy"):
     print(f"{name}: {reports['best'].metrics[name]} at 0.5, now {report.metrics[name]}")
 
 # %% [markdown]
-# More defects are found, and more functional cells are inspected for nothing. If misses are that expensive, this is the
-# better decision even if accuracy falls.
+# More defects are found, and more functional cells are inspected unnecessarily. If misses are that expensive, this is
+# the better decision even if accuracy falls.
 #
 # ## Where is the evidence?
 #
@@ -207,7 +209,7 @@ figures.heatmap_overlay(image, maps)
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Which accuracy does a model have on these test images if it always predicts *functional*?
+# What accuracy does a model have on these test images if it always predicts *functional*?
 #
 # <details><summary>Show a solution</summary>
 #

@@ -7,11 +7,12 @@
 # - compute the features on a cluster with the same call as on one machine,
 # - say what is computed again when a machine fails.
 #
-# **Beyond the article.** **Reads** 120 images of your dataset. **Writes** nothing that stays. **Takes** about 90
+# **Beyond the article.** **Reads** 120 images of your dataset. **Writes** temporary files only. **Takes** about 90
 # seconds in quick on two CPU cores, longer in full.
 #
-# The cluster of this page is two nodes on this machine. It needs Ray; in Colab, run `%pip install -q "ray[data]"` in a
-# new cell **above** the setup cell. Without Ray the same calls run on this machine alone.
+# On this page the cluster consists of two **nodes**, Ray's word for machines, which both run on this machine. It needs
+# Ray; in Colab, run `%pip install -q "ray[data]"` in a new cell **above** the setup cell. Without Ray the same calls
+# run on this machine alone.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}
@@ -94,7 +95,8 @@ print("The same features:", np.allclose(together.values, alone.values, rtol=1e-5
 # %% [markdown]
 # ## When a machine fails
 #
-# On many machines over many hours, one will fail. Here the first worker is killed in the middle of its first batch:
+# With many machines and many hours, a failure is likely. Here the first worker is killed in the middle of its first
+# batch:
 
 # %% tags=["nbval-ignore-output"]
 from vggnb.features.rehearsal import dies_once
