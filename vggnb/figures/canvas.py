@@ -87,11 +87,12 @@ class Drawing:
         return data.getvalue()
 
     def _ipython_display_(self) -> None:
-        """Show the figure with the sentence as its alt text, and print the sentence below it."""
+        """Show the figure, if there is one, with the sentence as its alt text, and print the sentence below it."""
         from IPython.display import display
 
         about = {self.mime: {"alt": self.sentence, "width": self.size[0], "height": self.size[1]}}
-        display({self.mime: self.image(), "text/plain": "[figure]"}, raw=True, metadata=about)
+        if self.axes:
+            display({self.mime: self.image(), "text/plain": "[figure]"}, raw=True, metadata=about)
         print(textwrap.fill(self.sentence, LETTERS, break_long_words=False, break_on_hyphens=False))
 
     def __str__(self) -> str:
@@ -111,7 +112,7 @@ def empty(sentence: str) -> Drawing:
     ax = Figure(figsize=(WIDTH, 0.5), dpi=144).add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     ax.text(0.01, 0.5, sentence, va="center")
-    return drawing(ax, sentence)
+    return Drawing(ax.get_figure(), (), sentence, False)
 
 
 def new_axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (WIDTH, 4.0), **options) -> np.ndarray:

@@ -46,7 +46,8 @@ def draw_tiles(rows: Sequence[Sequence[Tile]], *, names: Sequence[str] = (), pai
         pairs: what stands above every two tiles, which get a frame.
     """
     tiles = [tile for row in rows for tile in row]
-    columns, margin, head = max(map(len, rows)), 1.3 if names else 0.04, 0.3 if pairs else 0.0  # inches
+    margin, head = 1.3 if names else 0.1 if pairs else 0.04, 0.3 if pairs else 0.0  # inches
+    columns = max(map(len, rows))
     places = [1.06 * column + 0.15 * (column // 2) * bool(pairs) for column in range(columns)]
     inch = min(LARGEST_TILE, (WIDTH - margin - 0.04) / (places[-1] + 1.06))
     lines = max(tile.caption.count("\n") + 1 for tile in tiles)

@@ -44,8 +44,7 @@ class RidgeChoice:
     def __str__(self) -> str:
         if not self.folds:
             return f"Ridge {self.ridge:g}: the middle candidate; a class has too few images for cross-validation."
-        tried = ", ".join(f"{ridge:g}: {loss:.3f}" for ridge, loss, _ in self.candidates)
-        return f"Ridge {self.ridge:g}, chosen by cross-validation on {self.images} images (loss by ridge: {tried})."
+        return f"Ridge {self.ridge:g}, chosen by cross-validation on {self.images} images."
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""
