@@ -264,7 +264,7 @@ def test_what_can_i_bring_shows_what_the_census_prints_about_folders(save, tmp_p
     for name in sorted({folder.partition("/")[0] for folder in folders}):
         main(["census", str(tmp_path / name), "--quiet"])
     printed = " ".join(capsys.readouterr())
-    table, _, refusals = section("Folders").partition("Training stops")
+    table, _, refusals = section("Folders").partition("Training does not start")
     lines = re.findall(r"(?m)^\| .*? \| `(.+?)` \|", table) + [
         line for line in re.findall(r"`([^`]+ [^`]+)`", refusals) if not line.startswith("vggnb")
     ]
