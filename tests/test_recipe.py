@@ -74,7 +74,7 @@ def test_a_choice_that_is_not_allowed_is_refused_by_name_and_value_with_what_is(
     ("change", "words"),
     [
         ({"ridge": (1.0, 10.0)}, "without hidden layer"),
-        ({"patience": 3, "decay": True}, "not both"),
+        ({"patience": 3, "decay": True}, "cannot be combined"),
         ({"epoch": 5}, "no choice 'epoch'"),
     ],
 )

@@ -107,7 +107,7 @@ def test_every_line_of_a_table_is_used_or_says_why_not(tmp_path):
     assert len(layout.entries) + len(layout.strays) == 8
     assert "Line 4 names it again" in reasons["a/1.jpg"]
     assert "no such file" in reasons["gone.jpg"]
-    assert "beneath" in reasons["../out.jpg"] and "beneath" in reasons["/etc/hostname"]
+    assert "below" in reasons["../out.jpg"] and "below" in reasons["/etc/hostname"]
     assert "No label" in reasons["a/2.jpg"] and "regular" in reasons["a"]
 
 

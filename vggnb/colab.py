@@ -1,4 +1,4 @@
-"""What only Google Colab has: Drive, uploads from the user's computer and downloads to it, GPUs to choose."""
+"""What only Google Colab has: Drive, uploads from and downloads to the user's computer, a choice of GPUs."""
 
 import errno
 import importlib.metadata
@@ -65,7 +65,7 @@ def mount(mountpoint: Path) -> None:
 
 
 def upload(folder: Path) -> Path:
-    """Ask for a file of the user's computer and put it into a folder.
+    """Upload a file from the user's computer into a folder.
 
     Raises:
         VggnbError: the upload was cancelled.
@@ -79,7 +79,7 @@ def upload(folder: Path) -> Path:
 
 
 def download(path: Path) -> None:
-    """Send a file to the user's computer, by the browser."""
+    """Send a file to the user's computer through the browser."""
     from google.colab import files
 
     files.download(str(path))

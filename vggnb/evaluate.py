@@ -51,7 +51,7 @@ def evaluate(
     The report is kept in the run's folder as `report-SPLIT.json`.
 
     Args:
-        positive: two classes: the one whose probability is reported; default the alphabetically last.
+        positive: two classes: the one whose probability is reported; default the last in alphabetical order.
         sensitivity, cost_ratio: two classes: choose the threshold for it on validation; see `choose_threshold`.
         prevalence: share of the positive class where the model will be used; default its share among the images.
         draws: bootstrap draws.

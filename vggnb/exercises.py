@@ -1,4 +1,4 @@
-"""The exercises of a page check themselves.
+"""Automatic checks for the exercises of a page.
 
 A page defines `check` in a folded cell (tag `hide-input`, `# @title ... {"display-mode": "form"}`):
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 def checks(page: dict, **tests: Callable[[object], bool | str]) -> Callable[[int], None]:
-    """The `check(n)` of a page: prints whether the answer to exercise n is right, or what to look at again.
+    """The `check(n)` of a page: prints whether the answer to exercise n is right, or a hint.
 
     Args:
         page: the variables of the page, `globals()`.

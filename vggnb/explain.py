@@ -1,7 +1,7 @@
 """Grad-CAM and occlusion on the assembled classifier: raw pixels in, a heat map out.
 
 A map shows where this model found evidence, not that the evidence is sound. Sanity checks come first: `shuffled` and
-`similarity` test whether a map depends on the model at all, `hottest_inside` whether it finds what is known to decide.
+`similarity` test whether a map depends on the model at all, `hottest_inside` whether it finds what is known to matter.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What lies on the disk under a dataset, words for people, and reading ahead."""
+"""The files and folders of a dataset, text for messages, and reading ahead."""
 
 import heapq
 import itertools

@@ -99,7 +99,7 @@ def resize_image(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
 
 
 def decode(source: Path | bytes, *, enough: int | None = None) -> Decoded:
-    """Decode an image and tell what it was.
+    """Decode an image and describe its file.
 
     Args:
         enough: pixels of width and height that are enough: a JPEG of twice as many is decoded at a half, a quarter or

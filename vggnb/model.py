@@ -131,7 +131,7 @@ def pool_columns(recipe: Recipe) -> np.ndarray:
 
 
 def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
-    """The part that learns: features float32 (b, d) -> the recipe's outputs (b, classes).
+    """The part that is trained: features float32 (b, d) -> the recipe's outputs (b, classes).
 
     Args:
         images: how many training images share the recipe's ridge penalty; while the recipe holds candidates, there is
@@ -294,13 +294,13 @@ def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
             except tf.errors.ResourceExhaustedError:
                 if size == 1:
                     remedy = "Restart the kernel to free its memory, or use a smaller --image-size."
-                    raise VggnbError("The memory does not hold a single image.", "the device", remedy) from None
+                    raise VggnbError("The memory is too small for a single image.", "the device", remedy) from None
             most = size // 2
-            print(f"The memory does not hold {size} images at once: continuing with {most}.")
+            print(f"The memory is too small for {size} images at once: continuing with {most}.")
 
     return forward
 
 
 def trainable_count(model: keras.Model) -> int:
-    """How many single numbers training may change."""
+    """Number of trainable weights."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)

@@ -164,7 +164,7 @@ def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
     """
     check_no_address(path, what, option)
     if resolved(path).is_relative_to(resolved(dataset)):
-        raise VggnbError(f"{what} would lie inside the dataset.", path, f"Name a place elsewhere with {option}.")
+        raise VggnbError(f"{what} would lie inside the dataset.", path, f"Choose a location outside it with {option}.")
 
 
 def check_no_address(path: Path | str, what: str, option: str) -> None:

@@ -145,7 +145,7 @@ def choose_rule(bundle: Bundle, threshold: float | str | None = None) -> Rule:
 
     Args:
         threshold: "chosen" for the bundle's operating point, a number between 0 and 1 for a threshold of the positive
-            class (of the operating point, else the alphabetically last), None for the most probable class.
+            class (of the operating point, else the last in alphabetical order), None for the most probable class.
     """
     if threshold is None:
         return Rule()

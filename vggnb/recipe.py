@@ -1,6 +1,6 @@
 """Every modelling choice in one frozen object: `Recipe.article()`, `Recipe.best()` and `Recipe.fine()`.
 
-Nothing else in the library knows a modelling choice.
+All modelling choices are here.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class Recipe:
         pools: which pooled block outputs the head sees, as (block, "average" or "max").
         standardise: subtract each feature's mean over the training images and divide by its standard deviation.
         hidden: units of the hidden relu layer; 0 for none.
-        dropout: share of hidden activations silenced during training.
+        dropout: share of hidden activations set to 0 during training.
         two_class_activation: "sigmoid" (the article: one for each class) or "softmax".
         ridge: strength of the penalty on the squares of the output layer's weights, divided by the number of training
             images (0: none). Of several numbers cross-validation chooses one; only for a head without hidden layer.
@@ -100,14 +100,14 @@ class Recipe:
         epochs: passes over the training images, at most.
         patience: stop when the validation loss has not improved for so many epochs, halving the learning rate at each
             of them, and return to the best epoch; None: all epochs. Needs validation images, and no `decay`.
-        class_weights: let each class count the same in the loss, however few its images are.
+        class_weights: give each class the same total weight in the loss, however few its images are.
         hold_out: keep validation out of the fit. Without it, a head that is solved exactly is fitted on train and
             validation, and out-of-fold predictions take the place of validation; any other head always holds it out.
         validation_share: share of train that becomes validation when the dataset has none.
         fine_tune: the first convolution that is trained after the head, such as "block3_conv1"; None: none is.
         fine_tune_epochs: passes over the training images in fine-tuning.
         fine_tune_rate: AdamW's learning rate in fine-tuning; it falls to zero along half a cosine.
-        fine_tune_dropout: share of the features silenced in fine-tuning, where the head has no dropout of its own.
+        fine_tune_dropout: share of the features set to 0 in fine-tuning, where the head has no dropout of its own.
         augment: what is changed at random in fine-tuning: any of AUGMENTATIONS (see `train.augment`). "rotations" only
             where an image has no "up".
         seed: of the split, the initial weights, the order, augmentation and dropout.
@@ -140,12 +140,12 @@ class Recipe:
 
     @classmethod
     def article(cls) -> "Recipe":
-        """The published article to the letter."""
+        """The recipe of the published article, without changes."""
         return cls(name="article", resize="nearest", preprocessing="rescale", two_class_activation="sigmoid")
 
     @classmethod
     def best(cls) -> "Recipe":
-        """What we recommend: pools of all five blocks, standardised, under one ridge-penalised linear layer.
+        """The recommended recipe: pools of all five blocks, standardised, under one ridge-penalised linear layer.
 
         What else was tried: `benchmarks/heads.py`.
         """
@@ -202,7 +202,7 @@ class Recipe:
     def is_solved_exactly(self) -> bool:
         """Whether the head is a convex problem, which is solved without epochs: linear, with a ridge, no patience.
 
-        Batch size, learning rate, decay and epochs play no role then.
+        Batch size, learning rate, decay and epochs then have no effect.
         """
         return not self.hidden and not self.dropout and self.ridge != 0 and self.patience is None
 
@@ -226,7 +226,7 @@ class Recipe:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != known:
-            raise VggnbError("Not a recipe.", "recipe.json", "Make the run again with this version of vggnb.")
+            raise VggnbError("Not a recipe.", "recipe.json", "Train the run again with this version of vggnb.")
         return cls(**values)
 
     def __post_init__(self):
@@ -242,5 +242,5 @@ class Recipe:
             what = "Several values of ridge are only for a head without hidden layer and dropout."
             raise VggnbError(what, where, "Use one number, or with_(hidden=0, dropout=0, ...).")
         if self.patience and self.decay:
-            what = "With patience the validation loss makes the learning rate fall, with decay the epochs do: not both."
+            what = "The choices patience and decay cannot be combined, because both lower the learning rate."
             raise VggnbError(what, where, "Use with_(patience=..., decay=False).")

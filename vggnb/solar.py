@@ -1,6 +1,6 @@
 """2,624 real images with a published task, installed by pip: which solar cells are defective?
 
-Electroluminescence images, 300 x 300 pixels, of 44 modules; people stated for each how sure they are of a defect. See
+Electroluminescence images, 300 x 300 pixels, of 44 modules; experts stated for each how sure they were of a defect. See
 Deitsch et al. 2019 (doi 10.1016/j.solener.2019.02.067): fine-tuned VGG-19 88.42 %, SVM 82.44 % accuracy.
 
 As in published work, the split is random. Neighbouring wafers of one ingot, and cells imaged twice, then lie in both

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, hashes, and the one error that people see.
+"""Files that are written whole or not at all, hashes, and the one error that users see.
 
 A file goes to a temporary neighbour first, is flushed to the disk, and takes its final name by one rename: a reader
 finds the old file or the new one.
@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".vggnb-tmp-"
-AGAIN = "Make it again with the step that writes it."
+AGAIN = "Create it again with the step that writes it."
 
 
 class VggnbError(Exception):
-    """Something the user can mend: the rule that was broken, the place, and what to do next."""
+    """An error that the user can fix: the rule that was broken, the place, and what to do next."""
 
     def __init__(self, what: str, where: object, remedy: str):
         self.what, self.where, self.remedy = what, str(where), remedy
@@ -50,7 +50,7 @@ REMEDIES = {
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ELSEWHERE),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), NO_FOLDER),
     errno.ENOTCONN: "Google Drive is disconnected: run the mount cell again, then this cell.",
-    errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file anew.",
+    errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file again.",
 }
 
 

@@ -53,7 +53,7 @@ def load_weights(base: keras.Model, choice: str = "imagenet") -> WeightSource:
     """
     if choice == "none":
         _fill_randomly(base)
-        sentence = "RANDOM, as requested with 'none'. Nothing was learnt from ImageNet; results mean nothing."
+        sentence = "RANDOM, as requested with 'none'. Nothing was learned from ImageNet; the results are meaningless."
         return WeightSource(sentence, weights_sha256(base), pretrained=False)
     if choice not in ("imagenet", "offline"):
         return _from_file(base, Path(choice).expanduser())
@@ -110,7 +110,7 @@ def _from_keras(base: keras.Model, *, download: bool) -> WeightSource | None:
         base.load_weights(cached)
     except Exception as error:  # no network, a refused connection, a cut file
         if had:
-            print(f"Keras's copy of the weights could not be used ({error}); looking further.")
+            print(f"Keras's copy of the weights could not be used ({error}); trying the next source.")
         return None
     finally:
         socket.setdefaulttimeout(patience)

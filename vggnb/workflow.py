@@ -180,7 +180,7 @@ class Results:
 
 
 def take_home(run: "Run", *, progress: bool = True) -> Results:
-    """Write what is worth keeping of a run beside it: report.html, and a .zip of the bundle with its web page.
+    """Write the files to keep of a run beside it: report.html, and a .zip of the bundle with its web page.
 
     In Colab the browser downloads both; elsewhere they are listed with their folder.
 

@@ -24,16 +24,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """What was understood of a dataset.
+    """How a dataset was understood.
 
     Attributes:
-        sentences: the same for people.
+        sentences: the same as text for the user.
         classes: sorted by code point; a label is an index into it.
         entries: files in class folders, in order of their paths.
         strays: files that no class can claim: beside the class folders, links, pipes.
         copies: files of what looks like a second copy of the dataset; the census compares the bytes.
         system_files: what operating systems and tools leave behind; never opened.
-        warnings: what a person should look at before training.
+        warnings: what to look at before training.
         obstacles: what stands in the way of training though not of a survey.
     """
 
@@ -58,7 +58,7 @@ def listed(names: Iterable[str], most: int = 10) -> str:
 
 
 def check_names(names: set[str], where: object) -> None:
-    """Refuse class names that people or programs cannot tell apart or write down; all of them at once.
+    """Refuse class names that people or programs cannot distinguish or write; all of them at once.
 
     Raises:
         VggnbError: names that differ only by case, spaces or the Unicode form of a letter, or are not text.

@@ -17,7 +17,7 @@ from vggnb.storage import VggnbError, csv_text, sha256_bytes, storage_errors, wr
 
 COLUMNS = ("path", "sha256", "width", "height", "format", "class", "label", "split", "group", "notes")
 VERSION = 3
-AGAIN = "Put it back from a copy, or make it again: vggnb train DATASET --out RUN writes it into a new folder."
+AGAIN = "Restore it from a copy, or create it again: vggnb train DATASET --out RUN writes it into a new folder."
 LEAK = "leak: also in"  # begins the remark on a row whose image is in an earlier split too
 
 

@@ -69,7 +69,7 @@ def hash_of(grey: Image.Image) -> np.ndarray | None:
 def near_pairs(hashes: np.ndarray, *, kinds: np.ndarray | None = None) -> np.ndarray:
     """Pairs of images whose hashes differ in at most LIMIT of 255 bits in one of the eight orientations.
 
-    Among many that look the same (frames of a film) not every pair is returned: enough to connect them all, and for
+    Among many that look the same (frames of a video) not every pair is returned: enough to connect them all, and for
     each image one of every other kind.
 
     Args:
@@ -134,7 +134,7 @@ class _Kept:
         self._pairs = [np.empty((2, 0), np.int64)]
 
     def add(self, i: np.ndarray, j: np.ndarray) -> None:
-        """Look at some more pairs, and keep those that are needed."""
+        """Check more pairs, and keep those that are needed."""
         if not len(i):
             return
         ends = np.sort([self._component[i], self._component[j]], axis=0)

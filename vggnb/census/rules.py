@@ -1,4 +1,4 @@
-"""The rules by which a folder is understood: words in names, and what is refused with which remedy.
+"""The rules by which a folder is understood: words in names, and what is refused with which message.
 
     in the dataset                                       is read as
     train/ test/ [validation/], each of class folders    splits; also dev/, valid/, eval/, evaluation/, train_set/
@@ -11,7 +11,7 @@
     links to folders of images, and to images            what they lead to, unless that is in the dataset already
     a .csv or .tsv file                                  a table (`tables.read_table`)
 
-Which folder is what: `tree`; the whole dataset: `layout`. What could be meant in two ways is refused (`PROBLEMS`).
+Which folder is what: `tree`; the whole dataset: `layout`. Anything ambiguous is refused (`PROBLEMS`).
 """
 
 import re
@@ -49,7 +49,7 @@ PROBLEMS = {  # what is wrong, and what to do; {table} points to tables beside t
     ),
     "masks": (
         "Each class folder holds {names}: masks or labels would be used as images.",
-        "Move what is no image to train on out of the dataset.",
+        "Move files that are not training images out of the dataset.",
     ),
     "unclear": (
         "It is not clear which folders are the classes: {names} all hold {inside}.",

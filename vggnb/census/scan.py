@@ -55,7 +55,7 @@ def scan_file(path: Path) -> Scan:
     except OSError as error:
         if error.errno in GONE:
             raise mendable(error, path) from error
-        return Scan(f"It cannot be read ({error.strerror}). See that it opens in another program, or leave it out.")
+        return Scan(f"It cannot be read ({error.strerror}). Check that it opens in another program, or leave it out.")
     digest = sha256_bytes(data)
     try:
         image = images.decode(data)

@@ -20,7 +20,7 @@ from vggnb.storage import VggnbError
 def open_census(workspace: Workspace, *, max_files: int | None = None, progress: bool = True) -> Census:
     """The census of the workspace's dataset, or of its local copy if it is an archive or on a slow disk.
 
-    What was done before is not done again: staged files stay, and only the files that changed are opened.
+    Earlier work is not repeated: staged files stay, and only the files that changed are opened.
 
     Args:
         max_files: most files that an archive may hold.
@@ -45,13 +45,13 @@ def open_manifest(workspace: Workspace, recipe: Recipe | None = None) -> Manifes
 def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: float = 0.2, seed: int = 0) -> Manifest:
     """Give every image a split; a pure function of the rows, the shares and the seed.
 
-    The user's own validation and test images stay what they are. What is missing is cut from train (or from the unsplit
+    The user's own validation and test images are not changed. What is missing is taken from train (or from the unsplit
     folders), stratified by class: `test_share` of it for test, then `validation_share` of what is left for validation.
     Duplicates, near-duplicates and rows of one group stay together. Of an image that is in two splits the later one is
     marked (`Manifest.leaking`).
 
     Raises:
-        VggnbError: the census cannot be trained on, or a class is too small to be cut.
+        VggnbError: the census cannot be trained on, or a class is too small to be split.
     """
     census.check_trainable()
     for name, share in (("validation_share", validation_share), ("test_share", test_share)):

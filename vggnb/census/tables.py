@@ -22,7 +22,7 @@ from vggnb.storage import VggnbError, storage_errors
 COLUMNS = ("path", "label", "split", "group")
 MISSING = "There is no such file. Check the name and that it is relative to the table's folder."
 AMBIGUOUS = "Several files could be meant ({}). Write the path from the table's folder."
-OUTSIDE = "It does not lie beneath the table's folder. Move it there, and name it by a relative path."
+OUTSIDE = "It is not below the table's folder. Move it there, and give its relative path."
 _FEW = 10  # different numbers that may be anything
 _MANY = 20  # labels; more, and more than half as many as images, are measurements or names
 _AS_UTF8 = "Save it as CSV UTF-8 (Excel: Save as, CSV UTF-8; LibreOffice: Text CSV, character set UTF-8)."
@@ -58,7 +58,7 @@ def read_table(file: Path) -> Layout:
     if not entries:
         first = f" The first line: {strays[0]}" if strays else " It has no lines."
         remedy = f"Check that the paths are relative to the folder of the table, {shown(str(file.parent))}."
-        raise VggnbError(f"The table names no file that is there and has a label.{first}", file, remedy)
+        raise VggnbError(f"No file in the table both exists and has a label.{first}", file, remedy)
     classes = tuple(sorted(set(labels) - {""}))
     check_names(set(classes), file)
     present = [split for split in (*SPLITS, UNSPLIT) if any(entry.split == split for entry in entries.values())]
@@ -123,7 +123,7 @@ def _text(file: Path) -> str:
             return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        what = f"Line {line} of the table is not UTF-8 text (a letter such as é was saved in another code)."
+        what = f"Line {line} of the table is not UTF-8 text (a letter such as é was saved in another encoding)."
     raise VggnbError(what, file, _AS_UTF8)
 
 

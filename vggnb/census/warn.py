@@ -1,4 +1,4 @@
-"""What a person should look at before training, the worst first."""
+"""What to look at before training, the worst first."""
 
 from __future__ import annotations
 

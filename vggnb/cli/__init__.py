@@ -1,4 +1,4 @@
-"""The command line: `parser` lists the verbs, `verbs` runs them, `steps` is what they share."""
+"""The command line: `parser` lists the verbs, `verbs` runs them, `steps` holds what they share."""
 
 import contextlib
 import os
@@ -12,8 +12,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        0 done; 2 something the user can mend (one message on stderr), or nothing could be done; 130 interrupted. Where
-        nobody reads stdout any more (`| head`), the program ends silently with 141, as others do.
+        0 for success; 2 for an error that the user can fix (one message on stderr); 130 if interrupted. If
+        stdout is closed (`| head`), the program ends silently with 141, as others do.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed, whatever the terminal can show

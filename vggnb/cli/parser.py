@@ -16,7 +16,7 @@ VGGNB_THREADS.
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser; what it gives has `verb`, the function of `verbs` that is to be called with it."""
+    """The parser; its result has `verb`, the function of `verbs` that is to be called with it."""
     parser = argparse.ArgumentParser(prog="vggnb", description="Retrain VGG-16 on your own images.", epilog=EPILOG)
     table = parser.add_subparsers(required=True, metavar="VERB")
 

@@ -50,7 +50,7 @@ def kaggle(slug: str = ARTICLE_SET) -> Path:
     except Exception as error:  # kagglehub has no common base class
         code = getattr(getattr(error, "response", None), "status_code", None)
         what = f"The download from Kaggle failed ({type(error).__name__}: {str(error)[:200]})."
-        remedy = "Check the network, then run this again: what has arrived is kept."
+        remedy = "Check the network, then run this again: downloaded files are kept."
         if code in (401, 403):
             what = f"Kaggle refused ({code}): this dataset asks for an account, or its terms are not accepted."
             remedy = "Open it on kaggle.com and accept its terms; put your token in KAGGLE_API_TOKEN (Settings, API)."
@@ -79,10 +79,10 @@ def url(address: str, target: Path, *, sha256: str, progress: bool = True) -> Pa
     with storage_errors(target):
         if sha256_file(archive) != sha256:
             archive.unlink()
-            what = "The checksum of what came differs from the one given."
-            raise VggnbError(what, address, "Compare the SHA-256 with its source; someone changed the file.")
+            what = "The checksum of the download differs from the one given."
+            raise VggnbError(what, address, "Compare the SHA-256 with its source; the file may have been changed.")
         if not is_archive(archive):
-            raise VggnbError("What came is not a .zip or .tar.", address, "Check the address.")
+            raise VggnbError("The download is not a .zip or .tar file.", address, "Check the address.")
         shutil.rmtree(work / "unpacked", ignore_errors=True)
         unpack(archive, work / "unpacked", progress=progress)
         write_json(work / "unpacked" / _SOURCE, {"address": address, "sha256": sha256})
@@ -101,11 +101,11 @@ def isic(
 ) -> Path:
     """Download images of the ISIC Archive, and return the table (path, label, group) that is the dataset.
 
-    No account is needed. ATTRIBUTION.txt beside the table lists whom to name. A second call downloads what is missing.
+    No account is needed. ATTRIBUTION.txt beside the table lists the credits. A second call downloads what is missing.
 
     Args:
         queries: class name -> the archive's search words (https://www.isic-archive.com, "Search").
-        each: at most so many images a class.
+        each: at most this many images per class.
         licences: only images under these: "CC-0", "CC-BY", "CC-BY-NC".
 
     Raises:

@@ -23,7 +23,7 @@ YY, XX = np.mgrid[0:H, 0:W].astype(np.float32)
 def textures(folder: Path, *, each: int = 50, seed: int = 0) -> Path:
     """Draw the images and return the dataset folder: six class folders, JPEG of 200 x 150 pixels.
 
-    The same seed gives the same images. A second call for the same finds them, other textures are replaced.
+    The same seed gives the same images. A second call with the same arguments reuses them; other textures are replaced.
 
     Args:
         each: images of each class.

@@ -1,4 +1,4 @@
-"""Copies of the sample to learn from: one with faults to find, one with a sticker that gives the class away.
+"""Copies of the sample to learn from: one with faults to find, one with a sticker that reveals the class.
 
 Real collections have such shortcuts: rulers beside malignant lesions (Narla et al. 2018, doi
 10.1016/j.jid.2018.06.175), a surgeon's ink (Winkler et al. 2019, doi 10.1001/jamadermatol.2019.1735), coloured patches
@@ -26,7 +26,7 @@ FINE = 4  # the sticker is drawn at four times its size, so that its edge is smo
 
 
 def made_once(folder: Path, about: dict, make: Callable[[Path], None]) -> Path:
-    """The folder that `make` fills; a second call with the same `about` finds it, another one replaces it.
+    """The folder that `make` fills; a second call with the same `about` reuses it, any other call replaces it.
 
     Raises:
         VggnbError: the folder holds something else, or cannot be written to.
@@ -52,7 +52,7 @@ def made_once(folder: Path, about: dict, make: Callable[[Path], None]) -> Path:
 
 
 def flawed_sample(folder: Path) -> Path:
-    """Copy the sample and plant what real folders hold: broken files, duplicates, a conflict and two leaks."""
+    """Copy the sample and plant typical faults: broken files, duplicates, a conflict and two leaks."""
     return made_once(folder, {"flawed_sample": 1}, _plant)
 
 
@@ -81,7 +81,7 @@ def marked_sample(folder: Path, *, marked: str = "benign") -> Path:
     """Copy the sample; images of one class, in every split, get a round green sticker in one of their corners.
 
     All images are saved as PNG, so that outside the sticker no pixel differs from the sample's. A second call for the
-    same finds the copy, another copy is replaced.
+    same class reuses the copy; another copy is replaced.
 
     Args:
         marked: the class.

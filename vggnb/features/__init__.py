@@ -1,4 +1,4 @@
-"""The frozen part of the network is a pure function of an image: run it once for each, keep the result.
+"""The frozen part of the network is a pure function of an image: run it once for each image and keep the result.
 
 - `store`: the files that hold the results, looked up by the hash of an image's bytes
 - `extraction`: `extract` and `fill_store`, the one loop that computes what the store lacks; the local engine

@@ -1,6 +1,6 @@
 """`extract` and `fill_store`: compute the features that the store lacks, and read them from it.
 
-An image is looked up by the hash of its file's bytes, so a changed file is never served stale, a second recipe with
+An image is looked up by the hash of its file's bytes, so a changed file never gets old features, a second recipe with
 the same pixels costs no forward pass, and an extraction that was stopped computes only what is missing.
 """
 
@@ -39,7 +39,7 @@ Done = tuple[int, list[tuple[str, str]]]  # how many images have features now; (
 
 @dataclass(frozen=True)
 class Job:
-    """What a process must know to compute features.
+    """What a process needs to compute features.
 
     Attributes:
         network: makes the network, once in each process: a function from pixels, uint8 (n, size, size, 3), to features,
@@ -116,7 +116,7 @@ def extract(
     splits: Iterable[str] = ("train", "validation"),
     progress: bool = True,
 ) -> Features:
-    """Features of the manifest's images, each run through the base once in its life.
+    """Features of the manifest's images, each run through the base only once.
 
     Args:
         store: folder of the feature store; made when absent.
@@ -162,7 +162,7 @@ def fill_store(
     check_apart(store, manifest.dataset, "The feature store", "--store")
     if not (rows := _rows(manifest, splits)):
         what = f"The manifest names no image of {' or '.join(splits)}."
-        raise VggnbError(what, manifest.dataset, "Make it again with a census.")
+        raise VggnbError(what, manifest.dataset, "Create it again from a census.")
     store = make_folder(Path(store).absolute())
     job = Job(replace(manifest, rows=()), recipe, weights, store, precision, network or vgg16)
     if engine == "local":

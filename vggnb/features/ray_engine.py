@@ -1,4 +1,4 @@
-"""The engine for the machines of a Ray cluster: Ray Data schedules, holds back, retries and moves the pixels.
+"""The engine for the machines of a Ray cluster: Ray Data schedules, limits, retries and moves the pixels.
 
 Rows become blocks; decoding a block is a task, and an actor for each GPU or group of cores runs the network on it and
 writes the shard itself. Shards are named by their content, so a block that is tried again does no harm.
@@ -190,7 +190,7 @@ def _cores_each(nodes: list[dict]) -> int:
     """The cores of an actor that has no GPU: those of the smallest node, MOST_CORES at most."""
     cores = [int(node["Resources"].get("CPU", 0)) for node in nodes]
     if not any(cores):
-        raise VggnbError("The cluster has no CPU to work with.", "the Ray cluster", "Start its nodes with --num-cpus.")
+        raise VggnbError("The cluster has no usable CPU.", "the Ray cluster", "Start its nodes with --num-cpus.")
     return min(min(n for n in cores if n), MOST_CORES)
 
 

@@ -1,4 +1,4 @@
-"""A cluster whose machines are all this one, and a worker that dies: to try what happens before it matters."""
+"""A cluster whose machines are all this one, and a worker that is killed, to test what happens."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ HASTY = {"health_check_period_ms": 500, "health_check_failure_threshold": 2, "he
 
 
 class Rehearsal:
-    """Two nodes on this machine; without Ray, the local engine and a line that says so.
+    """Two nodes on this machine; without Ray, the local engine and a printed line.
 
     Attributes:
         engine, address: what `fill_store` takes.
@@ -25,7 +25,7 @@ class Rehearsal:
     def __init__(self):
         self.engine, self.address, self._cluster = "local", None, None
         if not importlib.util.find_spec("ray"):
-            print("Ray is not installed (pip install 'vggnb[cluster]'): the local engine does the work instead.")
+            print("Ray is not installed (pip install 'vggnb[cluster]'): the local engine is used instead.")
             return
         from vggnb.features.ray_engine import ray  # first: it sets what Ray reads when it starts
 
@@ -39,7 +39,7 @@ class Rehearsal:
         print("A cluster of two nodes runs on this machine.")
 
     def add(self, **options) -> object:
-        """Start one node more."""
+        """Start one more node."""
         for left in (2, 1, 0):  # Ray waits half a minute for a node, which a busy machine may exceed
             try:
                 return self._cluster.add_node(**NODE, **options)
@@ -49,7 +49,7 @@ class Rehearsal:
                     raise VggnbError(f"Ray did not start ({error}).", "this machine", remedy) from error
 
     def remove(self, node: object) -> None:
-        """End a node at once, as a power cut would."""
+        """Kill a node at once, as a power cut would."""
         self._cluster.remove_node(node, allow_graceful=False)
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class Stored:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take up the shards that were not there before; damaged ones are removed with a message."""
+        """Read the shards that are new; damaged ones are removed with a message."""
         for path in sorted({*self.folder.glob("[!.]*.npy")} - self._shards):
             with storage_errors(path):
                 if sha256_bytes(path.read_bytes()) != path.stem:
@@ -88,7 +88,7 @@ def kept(elsewhere: Path) -> dict[str, list[str]]:
 
 
 def keep(folder: Path, elsewhere: Path) -> None:
-    """Bring what a folder of shards holds to a slow disk that stays (Drive), as few large shards; its index comes last.
+    """Copy the shards of a folder to a slow persistent disk (Drive) as a few large shards; the index is written last.
 
     Raises:
         VggnbError: the disk is full or gone; what was kept before is untouched.
@@ -115,7 +115,7 @@ def keep(folder: Path, elsewhere: Path) -> None:
 
 
 def restore(folder: Path, elsewhere: Path) -> None:
-    """Copy the shards that `keep` brought elsewhere, and that the folder lacks, into it."""
+    """Copy into the folder the shards that `keep` stored elsewhere and that the folder lacks."""
     for name in kept(elsewhere):
         if not (Path(folder) / name).is_file():
             with storage_errors(elsewhere / name):

@@ -1,6 +1,6 @@
 """Every figure by name: data in, a `Drawing` out.
 
-A drawing on the last line of a cell shows itself and prints one sentence with the numbers drawn. `drawing.image()` is
+A drawing on the last line of a cell is shown, and one sentence with its numbers is printed. `drawing.image()` is
 the figure as a file, `drawing.sentence` the sentence.
 """
 

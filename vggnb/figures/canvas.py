@@ -108,7 +108,7 @@ def drawing(axes: Axes | Sequence[Axes], sentence: str, *, photos: bool = False)
 
 
 def empty(sentence: str) -> Drawing:
-    """A figure where there is nothing to draw: the sentence that says so."""
+    """A figure if there is nothing to draw: only a sentence."""
     ax = Figure(figsize=(WIDTH, 0.5), dpi=144).add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     ax.text(0.01, 0.5, sentence, va="center")
@@ -145,7 +145,7 @@ def label(name: object, limit: int = 24) -> str:
 
 
 def titled(name: str, text: str, limit: int = 24) -> str:
-    """A text of the thing of this name, if it has one."""
+    """A text with a name in front, if there is one."""
     return f"{label(name, limit)}: {text}" if name else text
 
 

@@ -106,7 +106,7 @@ def roc_curve(scored, *, threshold: float | None = 0.5) -> Drawing:
         threshold: where to put a filled mark on each curve; None for nowhere.
 
     Raises:
-        VggnbError: labels are not of two kinds.
+        VggnbError: there are not two kinds of labels.
     """
     from sklearn import metrics as sk  # takes a second to import
 

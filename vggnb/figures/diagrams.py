@@ -1,4 +1,4 @@
-"""Diagrams: the way of an image, the three splits, VGG-16 with its head, three ways to a square."""
+"""Diagrams: the pipeline, the three splits, VGG-16 with its head, three ways to a square."""
 
 from collections.abc import Sequence
 
@@ -66,7 +66,7 @@ def _pages(numbers: str) -> str:
 
 @styled
 def pipeline() -> Drawing:
-    """The steps of the series, and the page of each."""
+    """The steps of the series, and the page that explains each."""
     ax = _canvas(WIDTH, 1.45)
     wide, step = 1.02, WIDTH / len(STEPS)
     for place, (what, detail, page) in enumerate(STEPS):

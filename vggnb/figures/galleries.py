@@ -175,7 +175,7 @@ def _is_conflict(pair) -> bool:
 
 @styled
 def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Drawing:
-    """A batch as the generator gives it.
+    """A batch as the generator returns it.
 
     Args:
         images: (b, h, w, 3), 0 to 255 or 0 to 1.
@@ -225,7 +225,7 @@ def prediction_gallery(predictions, data, *, most: int = 12) -> Drawing:
 
 @styled
 def predictions(predictions, *, most: int = 12) -> Drawing:
-    """Images without labels, with their predictions; those that could not be read say so.
+    """Images without labels, with their predictions; for those that could not be read, the reason.
 
     Args:
         predictions: of `predict.predict_files`.

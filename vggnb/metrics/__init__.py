@@ -1,4 +1,4 @@
-"""Scores of a classifier and how far they may be off: arrays in, numbers out; no TensorFlow, no images.
+"""Scores of a classifier and their uncertainty: arrays in, numbers out; no TensorFlow, no images.
 
 - `predictions`: probabilities for labelled images; mistakes among them
 - `intervals`: 95 % intervals: Wilson, bootstrap, both with groups

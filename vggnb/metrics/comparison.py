@@ -17,7 +17,7 @@ class Comparison:
     """Second minus first for each metric, with its 95 % interval; where that holds 0, it is not significant.
 
     Attributes:
-        only_first, only_second: images that one of the two alone predicted right.
+        only_first, only_second: images that only this one of the two predicted correctly.
     """
 
     n: int
@@ -26,14 +26,14 @@ class Comparison:
     differences: dict[str, Interval]
 
     def verdict(self, metric: str, names: tuple[str, str] = ("the first", "the second")) -> str:
-        """Which of the two is better, if the interval tells."""
+        """Which of the two is better, if the difference is significant."""
         one, sign = self.differences[metric], -1 if metric in LOWER_IS_BETTER else 1
         if one.low <= 0 <= one.high:
             return "not significant"
         return f"{names[sign * one.value > 0]} is better"
 
     def summary(self) -> str:
-        """On how many images the two differ."""
+        """The number of images on which the two differ."""
         text = f"{self.n} images; right with the first alone {self.only_first}"
         return f"{text}, with the second alone {self.only_second}"
 

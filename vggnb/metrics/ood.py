@@ -1,8 +1,8 @@
 """Out-of-distribution images: those with many features outside the range that they had in training.
 
-A probability cannot tell: a network without a class "none of these" is as confident about a shoe. This test is a hint
-and no guarantee: a model of skin lesions flagged 330 of 330 photographs of waste, a model of waste only a third of the
-lesions.
+A probability does not show this: a network without a class "none of these" is as confident about a shoe. This test is a
+hint and no guarantee: a model of skin lesions flagged 330 of 330 photographs of waste, a model of waste only a third of
+the lesions.
 """
 
 import math

@@ -72,7 +72,7 @@ class Predictions:
 
 
 def positive_class(classes: Sequence[str], wanted: str | None = None) -> str | None:
-    """The positive class of two: the one wanted, else the alphabetically last; None for more classes.
+    """The positive class of two: the one wanted, else the last in alphabetical order; None for more classes.
 
     Raises:
         VggnbError: `wanted` is not a class.

@@ -109,7 +109,7 @@ class Report:
         return f"{text}; always predicting the most frequent class is right for {self.baseline:.2f} of them."
 
     def notes(self) -> list[str]:
-        """How to read the numbers and what they do not tell, in sentences."""
+        """How to read the numbers and what they do not show, in sentences."""
         notes = []
         if self.threshold is not None:
             name, cut = shown(self.positive), f"{self.threshold:.3f}"
@@ -130,7 +130,7 @@ class Report:
         return f"Without them: {', '.join(parts)}."
 
     def limits(self) -> list[str]:
-        """What is not evaluated, and what so few images do not tell, in sentences."""
+        """What is not evaluated, and what so few images cannot show, in sentences."""
         limits = []
         if absent := self.not_evaluated:
             means = " Means are over the other classes." if len(absent) < len(self.classes) - 1 else ""
@@ -174,7 +174,7 @@ def report_on(
     """The report on predictions; classes without images are not evaluated, everything else is.
 
     Args:
-        positive: two classes: the one whose probability is reported; default the alphabetically last.
+        positive: two classes: the one whose probability is reported; default the last in alphabetical order.
         operating_point: of `choose_threshold`; None: predict the positive class from 0.5 on.
         prevalence: share of the positive class where the model will be used; default its share among the images.
         draws: bootstrap draws.
@@ -219,7 +219,7 @@ def report_on(
 
 
 def check_prevalence(prevalence: float | None) -> None:
-    """Refuse a share that is none.
+    """Refuse a prevalence that is out of range.
 
     Raises:
         VggnbError: it is not between 0 and 1.

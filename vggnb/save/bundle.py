@@ -1,4 +1,4 @@
-"""A bundle: a folder with a trained model and what must travel with it.
+"""A bundle: a folder with a trained model and everything that it needs.
 
 `load_bundle` builds the network here and reads only numbers: `model.safetensors` (weights and out-of-distribution
 ranges) and `bundle.json`, which is written last and holds the hash of every file. All other files are exports for other

@@ -1,4 +1,4 @@
-"""The model card: what a stranger must know before using the model, for programs (JSON) and for people (Markdown).
+"""The model card: what others must know before using the model, for programs (JSON) and for people (Markdown).
 
 After Mitchell et al. 2019 (doi 10.1145/3287560.3287596).
 """

@@ -1,4 +1,4 @@
-"""Each export in the program that it is made for, with that program's plain loader and nothing of vggnb.
+"""Each export opened by the program it is made for, with that program's own loader and without vggnb.
 
     python -P runtimes.py < JOB
 

@@ -49,7 +49,7 @@ class SharedPage:
 
     Attributes:
         files: path, bytes and sha256 of each.
-        compared_on: words for the images that were compared.
+        compared_on: a description of the images that were compared.
         same_class: number of images with the same class.
         max_difference: the largest difference of a probability.
     """

@@ -56,7 +56,7 @@ def read_runtime() -> dict[str, bytes]:
     """
     with storage_errors(RUNTIME):
         if not all((RUNTIME / name).is_file() for name in (CODE, WASM)):
-            what = "What runs the model in a browser, ONNX Runtime Web, is not in this copy of vggnb."
+            what = "ONNX Runtime Web, which runs the model in a browser, is not in this copy of vggnb."
             raise VggnbError(what, RUNTIME, "Run make web in the checkout (it needs npm), or install a wheel of vggnb.")
         return {name: (RUNTIME / name).read_bytes() for name in (CODE, WASM)}
 

@@ -1,9 +1,9 @@
-"""A packed or slow dataset -> a copy on the fast local disk, in which every file has the name that the user gave it.
+"""A packed or slow dataset -> a copy on the fast local disk, with file names unchanged.
 
 - `archives`: zip and tar, unpacked with limits, all or nothing
-- `copying`: a folder of Google Drive, copied so that an interrupted copy goes on; `stage_if_remote` chooses
-- `kinds`: what is no dataset, and what to do about it
-- `disk`: reads that are tried again, names that the local disk can hold
+- `copying`: a folder of Google Drive, copied so that an interrupted copy continues; `stage_if_remote` chooses
+- `kinds`: files that are not a dataset, and what to do about them
+- `disk`: repeated reads, names that the local disk can hold
 """
 
 from vggnb.staging.archives import unpack

@@ -1,4 +1,4 @@
-"""Unpack a .zip or .tar that a stranger made: regular files only, all of them or nothing.
+"""Unpack a .zip or .tar from an untrusted source: regular files only, all of them or nothing.
 
 `zipfile` and `tarfile` read and write; here are the limits. What is unpacked goes to a temporary neighbour that takes
 the target's name by one rename.

@@ -39,7 +39,7 @@ def stage_if_remote(
     """The dataset where reading is fast: itself, or its local copy if it is an archive or lies on Google Drive.
 
     Files keep their names and folders; system files are left out. The source is only read. A copy that was interrupted
-    goes on. Of a table (.csv, .tsv), the folder that holds it is copied.
+    is continued. Of a table (.csv, .tsv), the folder that holds it is copied.
 
     Args:
         dataset: a folder, a .zip or .tar, a folder that holds nothing but one of these, or a table.
@@ -93,7 +93,7 @@ def check_apart(path: Path, dataset: Path, what: str, option: str) -> None:
 
 
 def name_source(error: VggnbError, dataset: Path) -> VggnbError:
-    """The error; where it names a copy, it names what was copied, since that is what people can mend."""
+    """The error; where it names a copy, it names what was copied, since that is what users can fix."""
     folder = dataset if Path(dataset).is_dir() else Path(dataset).parent
     source = _source_of(folder)
     return VggnbError(error.what, error.where.replace(str(folder), str(source or folder)), error.remedy)
@@ -141,14 +141,14 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dic
         if error is None:
             continue
         if error.errno in GONE:
-            remedy = "Run the mount cell again, then this cell; what is copied is kept."
+            remedy = "Run the mount cell again, then this cell; files already copied are kept."
             raise VggnbError("Google Drive is disconnected.", source, remedy) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise mendable(error, target) from error
         failed.append(f"{shown(files[path])} ({error.strerror})")
     if failed:
         what = f"{len(failed)} of {counted(len(files), 'file')} could not be copied: {', '.join(failed[:SHOWN])}."
-        raise VggnbError(what, source, "Run this again: what is copied is kept. If it persists, copy those files anew.")
+        raise VggnbError(what, source, "Run this again: copied files are kept. If it persists, copy those again.")
     for stray in strays[:SHOWN]:
         print(f"Not copied: {stray}")
     return names.renamed

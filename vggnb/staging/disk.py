@@ -1,4 +1,4 @@
-"""What slow and unlike disks need: reads that are tried again (Google Drive fails now and then), names that fit."""
+"""What slow or different disks need: repeated reads (Google Drive fails now and then) and names that fit."""
 
 import errno
 import os

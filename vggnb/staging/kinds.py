@@ -1,4 +1,4 @@
-"""What people name as a dataset, and what to do about what is none."""
+"""What users give as a dataset, and what to do if it is not one."""
 
 import os
 import re

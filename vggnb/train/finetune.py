@@ -62,7 +62,7 @@ def fine_tune(
     card = {"head": before["head_sha256"], "rows": rows}  # only a fine-tuning of the same is continued
     with run_lock(run.folder):
         if not fresh and before.get("fine_tune", {}).get("card") == card and run.is_trained():
-            print("This run is fine-tuned already; fresh=True does it again.")
+            print("This run is fine-tuned already; use fresh=True to repeat it.")
             return run.fine_tuning()
         checkpoints = Checkpoints(run.folder / "checkpoints", card)
         if fresh:
@@ -70,7 +70,7 @@ def fine_tune(
         try:
             tuned, files = _trained(run, features, base or run.base(), progress, checkpoints)
         except KeyboardInterrupt:
-            what = "Fine-tuning was stopped; run this again to continue after the last whole epoch."
+            what = "Fine-tuning was stopped; run this again to continue after the last complete epoch."
             raise Stopped(what) from None
         seconds = time.perf_counter() - start
         timing = before["timing"] | {"fine_tune_s": round(seconds, 3)}

@@ -115,7 +115,7 @@ def fit_head(features: Features, recipe: Recipe, classes: int, *, progress: bool
     train, validation = (_seen(features.of(split), recipe) for split in ("train", "validation"))
     if len(found := set(train.labels.tolist())) < classes:
         what = f"{classes - len(found)} of {classes} classes have no training image that can be read."
-        raise VggnbError(what, "the features of train", "Look at the census for what became of them.")
+        raise VggnbError(what, "the features of train", "The census shows why they were skipped.")
     both = replace(train, rows=train.rows + validation.rows, values=np.concatenate([train.values, validation.values]))
     fitted, bar, choice = train if recipe.holds_out else both, bool(progress), None
     if recipe.is_open:

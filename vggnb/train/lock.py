@@ -1,4 +1,4 @@
-"""One process at a time trains in a run's folder: the lock is a folder, which only one process can make.
+"""One process at a time trains in a run's folder: the lock is a folder, which only one process can create.
 
 `mkdir` is the one step that every file system does for one caller only; file locks are not supported everywhere.
 """

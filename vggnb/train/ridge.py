@@ -147,7 +147,7 @@ def solve(
 
 
 def sample_weights(labels: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """What each image counts, 1 on average: with `class_weights` every class counts the same in sum."""
+    """The weight of each image, 1 on average; with `class_weights` every class has the same total weight."""
     if not recipe.class_weights:
         return np.ones(len(labels))
     _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)

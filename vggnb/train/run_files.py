@@ -1,6 +1,6 @@
 """The files of a run's folder: `run.json`, with the hash of every other file, is written last.
 
-A folder without `run.json` is of an interrupted training, which is simply done again: it takes seconds on stored
+A folder without `run.json` is of an interrupted training, which is simply repeated: it takes seconds on stored
 features and ends with the same numbers. A file whose hash differs is damaged or of another run.
 """
 
@@ -36,7 +36,7 @@ def read_run(folder: Path) -> dict:
         if not path.is_file():
             if (folder / "recipe.json").is_file():
                 remedy = "Run the training step again (notebook 05, or the same vggnb train)."
-                raise VggnbError("This run is not trained: its training did not end.", folder, remedy)
+                raise VggnbError("This run is not trained: its training was not completed.", folder, remedy)
             raise VggnbError("There is no run in this folder.", folder, "Train first: vggnb train DATASET --out RUN.")
     document = read_json(path, ANEW)
     keys = {"weights", "source", "files", "training"}
@@ -68,7 +68,7 @@ def model_files(
     logits: np.ndarray,
     classes: Sequence[str],
 ) -> tuple[dict, dict[str, bytes]]:
-    """What the trainings of a head and of convolutions have in common: calibration, and (facts, files) of the result.
+    """What training a head and training convolutions have in common: calibration, and (facts, files) of the result.
 
     Args:
         name: HEAD or FINE_TUNED.

@@ -33,7 +33,7 @@ OURS = ("manifest.csv", "recipe.json", "history.csv", HEAD, VALIDATION)  # what 
 
 
 class Stopped(KeyboardInterrupt):
-    """Training was interrupted; its text says how to go on."""
+    """Training was interrupted; the message says how to continue."""
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows."""
@@ -141,7 +141,7 @@ class Run:
         return True
 
     def history(self) -> History:
-        """The training's course, as `fit` returned it."""
+        """The history of the training, as `fit` returned it."""
         return History(tuple(self.training()["history"]))
 
     def fine_tuned(self) -> dict | None:

@@ -79,7 +79,7 @@ def prepare(run: Path) -> tuple:
 
 
 def show() -> None:
-    """Show the page: both controls under their headings, or a sentence where one of them cannot be shown."""
+    """Show the page: both controls under their headings, or a sentence if one of them cannot be shown."""
     from IPython.display import display
 
     run, bundle, predictions = prepare(Path(os.environ[RUN]))

@@ -105,7 +105,7 @@ def threshold_explorer(predictions, classes: Sequence[str], positive: str | None
 
     Args:
         predictions: anything with `labels` (n,) and `probabilities` (n, 2), such as `evaluate.predict_split` returns.
-        positive: the class to find; default the alphabetically last.
+        positive: the class to find; default the last in alphabetical order.
 
     Raises:
         VggnbError: not two classes, or no such class.

@@ -1,4 +1,4 @@
-"""Try the model on your own images: upload, ranked classes with a heat map, or one sentence for what is no image."""
+"""Try the model on your own images: ranked classes with a heat map, or one sentence if a file is not an image."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ def try_your_own(model, *, hint: str = HINT) -> Panel | Upload:
 
     Args:
         model: a trained run, or what `save.load_bundle` returns.
-        hint: what stands there before anything is uploaded.
+        hint: the text shown before anything is uploaded.
     """
     bundle = model
     if hasattr(model, "manifest"):  # a run
