@@ -123,7 +123,7 @@ def test_a_worker_for_each_gpu_or_group_of_cores(cpus, gpus, found):
     each = _gpus_each(nodes, None)
     cores = 0 if each else _cores_each(nodes)
     assert (sum(_workers_on(node, each, cores) for node in nodes), cores) == found
-    with pytest.raises(VggnbError, match="has no CPU"):
+    with pytest.raises(VggnbError, match="has no usable CPU"):
         _cores_each([{"Resources": {}}])
     for count in (max(gpus) + 1, -1):
         with pytest.raises(VggnbError, match=f"cannot have {count} GPUs: no machine .* more than {max(gpus)}"):

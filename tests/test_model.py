@@ -270,5 +270,5 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_said_once(monkeypatch, c
 
 def test_a_memory_too_small_for_one_image_is_told(monkeypatch):
     monkeypatch.setattr(model.tf, "function", ShortOfMemory(most=0))
-    with pytest.raises(VggnbError, match="not hold a single image"):
+    with pytest.raises(VggnbError, match="too small for a single image"):
         model.compiled(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))(np.zeros((5, 4), np.float32))

@@ -135,7 +135,7 @@ def test_with_patience_the_head_of_the_best_epoch_is_kept(tmp_path):
     head = run.head()
     compile_head(head, recipe)
     assert head.evaluate(inputs, labels, verbose=0)[0] == pytest.approx(min(losses), abs=1e-6)
-    with pytest.raises(VggnbError, match=r"not both.\n.*\n.*decay=False"):
+    with pytest.raises(VggnbError, match=r"lower the learning rate.\n.*\n.*decay=False"):
         recipe.with_(decay=True)
 
 

@@ -173,7 +173,7 @@ def make_folds(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> list[tup
 
 
 def _check_features(values: np.ndarray, rows: Sequence[Row]) -> None:
-    """Refuse features that nothing can be learnt from."""
+    """Refuse features that nothing can be learned from."""
     if not np.isfinite(values).all():
         path = rows[int(np.argmin(np.isfinite(values).all(axis=1)))].path
         raise VggnbError("The features of this image are not finite.", path, "Check VGG-16's weights with --weights.")
