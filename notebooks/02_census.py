@@ -9,7 +9,8 @@
 # - explain how a missing validation or test split is created.
 #
 # **Article steps** 8 and 9. **Reads** your dataset. **Writes** nothing in it; under `<home>` a cache and a flawed copy
-# of the sample. **Takes** 5 seconds in quick, about a minute in full for 3,000 images, on two CPU cores; no GPU.
+# of the sample. **Takes** 5 seconds in quick, about a minute in full for 3,000 images, on two CPU cores; no GPU is
+# needed.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}

@@ -8,8 +8,8 @@
 # - say how class names become numbers, for two classes and for more,
 # - explain four traps: the dropped last batch, squashed images, coarse resizing and the wrong scale.
 #
-# **Article steps** 10 to 12. **Reads** your dataset. **Writes** nothing.
-# **Takes** 10 seconds in quick, about a minute in full with 2,600 images, on two CPU cores; no GPU.
+# **Article steps** 10 to 12. **Reads** your dataset. **Writes** nothing. **Takes** 10 seconds in quick, about a minute
+# in full with 2,600 images, on two CPU cores; no GPU is needed.
 
 # %% tags=["setup"]
 # @title Setup (run me first) {"display-mode": "form"}

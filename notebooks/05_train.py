@@ -182,7 +182,7 @@ compare(long_run, held_run, "validation")
 # </details>
 #
 # To try: change only the scaling, `longer.with_(preprocessing="caffe")`, in a new folder. On the sample the article's
-# head then over-fits much more: the right scale alone does not help.
+# head then over-fits much more: the correct scaling alone does not help.
 
 # %% tags=["check", "hide-input"]
 # @title Run this cell so that check(n) works {"display-mode": "form"}

@@ -72,7 +72,7 @@ figures.heatmap_overlay(image, class_maps(bundle.model, image, bundle.classes))
 
 # %% [markdown]
 # Each map is scaled by its own maximum, so the maps do not show which class has more evidence. A map without heat means
-# that there is none.
+# that there is no evidence for that class.
 #
 # ## A second method
 #

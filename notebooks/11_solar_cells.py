@@ -137,9 +137,9 @@ full_results()
 #
 # ## Near-duplicates
 #
-# Some cells were imaged twice, and neighbouring wafers of one ingot look alike. In the full dataset the census finds 776
-# pairs of near-duplicates; a random split puts 370 of them into both train and test. How many test images of the
-# present part have one in train?
+# Some cells were imaged twice, and neighbouring wafers of one ingot look alike. In the full dataset the census finds
+# 776 pairs of near-duplicates; a random split puts 370 of them into both train and test. In the part used here, how
+# many test images have a near-duplicate in train?
 
 # %%
 leaking, test = manifest.leaking("test"), manifest.of("test")
