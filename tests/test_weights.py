@@ -81,7 +81,7 @@ def test_none_is_loud_and_the_same_every_time(blank):
     first = load_weights(blank, "none")
     blank.set_weights([np.zeros_like(value) for value in blank.get_weights()])
     again = load_weights(blank, "none")
-    assert "RANDOM" in str(first) and "mean nothing" in str(first) and not first.pretrained
+    assert "RANDOM" in str(first) and "meaningless" in str(first) and not first.pretrained
     assert first == again and again.sha256 == weights_sha256(blank)
     ends = blank.predict_on_batch(np.random.default_rng(0).random((2, 32, 32, 3), np.float32))
     assert np.isfinite(ends).all() and ends.std() > 1e-3, "the signal comes through"
