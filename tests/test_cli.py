@@ -219,6 +219,7 @@ def test_a_run_folder_that_cannot_be_written_to_is_found_before_the_census(vggnb
     ("evaluate {tmp}", "no run in this folder"), ("save {tmp} --to {tmp}/bundle", "no run in this folder"),
     ("save {run} --to {tmp}/bundle --formats onyx", "no format 'onyx'"),
     ("save {run} --to {tmp}", "something else than a bundle"), ("evaluate {run} --positive owl", "is not a class"),
+    ("census ~nobody/photos", "no such dataset folder"), ("share {run} --to s3://bucket/page", "this is an address"),
     ("predict {tmp} {photos}", "no bundle in this folder"), ("run s3://bucket/photos", "this is an address"),
     ("predict {bundle} https://example.org/a.jpg", "this is a web address"),
     ("census https://example.org/photos.zip", "this is a web address"),
@@ -235,9 +236,23 @@ def test_what_the_user_can_mend_is_one_message(arguments, words, vggnb, photos, 
     assert snapshot(photos) == before
 
 
+@pytest.mark.parametrize("text", ["0.9", "0,9", "90%", " 90 %"])
+def test_numbers_are_read_as_people_write_them(text):
+    options = parser.make_parser().parse_args(["evaluate", "run", "--sensitivity", text, "--prevalence", text])
+    assert options.sensitivity == options.prevalence == 0.9
+    assert parser.make_parser().parse_args(["predict", "run", "a.png", "--threshold", text]).threshold == 0.9
+
+
+def test_the_home_folder_may_be_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    options = parser.make_parser().parse_args(["share", "~/run", "--to=~/page"])
+    assert (options.bundle, options.to) == (tmp_path / "run", tmp_path / "page")
+
+
 @pytest.mark.parametrize("arguments", [
     "", "fly", "train", "train x", "census x --epochs 3", "train x --out y --epochs 0",
-    "train x --out y --image-size 224x96", "extract x --precision float8",
+    "train x --out y --image-size 224x96", "evaluate x --sensitivity high", "extract x --precision float8",
 ])  # fmt: skip
 def test_a_wrong_command_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

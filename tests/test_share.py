@@ -1,10 +1,13 @@
 """A model as a web page: the graph computes what Keras does, and nothing is written that does not."""
 
 import base64
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -154,6 +157,30 @@ def test_what_is_no_page_is_never_overwritten(best_run, runtime, tmp_path):
     (mine / "diary.txt").touch()
     refused(best_run[0], mine, "something else than a page: diary.txt")
     refused(best_run[0], best_run[0].manifest.dataset / "page", "dataset")
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/page", "https://example.org/page"])
+def test_an_address_is_no_folder(address, best_run, runtime, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VggnbError, match="address"):
+        share_page(best_run[0].folder, address, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"runtime"}
+
+
+def test_a_full_disk_leaves_the_earlier_page(best_run, runtime, tmp_path, monkeypatch):
+    folder, write = tmp_path / "page", Path.write_bytes
+    share_page(best_run[0].folder, folder, progress=False)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(path, data):
+        if path.name.endswith("index.html"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(VggnbError, match="(?s)No space left.*index.html"):
+        share_page(best_run[0].folder, folder, weights="float16", progress=False)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_what_is_missing_is_named(best_run, runtime, tmp_path, monkeypatch):

@@ -201,7 +201,7 @@ NO_DATASETS = {
     "thesis.docx": (zipped("word/document.xml"), "a document", "Name the folder"),
     "model.keras": (zipped("config.json"), "a Keras model", "Name the folder"),
     "photo.JPG": (encoded(photo(1), "JPEG"), "a single image", "Name the folder"),
-    "strange": (b"abc", "neither a folder nor", "Name the folder"),
+    "strange": (b"abc", "an unknown kind of file", "Name the folder"),
 }
 
 
@@ -213,6 +213,13 @@ def test_a_file_that_is_no_dataset_is_called_by_its_name(tmp_path, name):
         stage(tmp_path / name, tmp_path)
     assert caught.match(remedy) and caught.value.where == str(tmp_path / name)
     assert not (tmp_path / "near").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(VggnbError, match="(?s)not a regular file.*Name the folder"):
+        stage(tmp_path / "pipe", tmp_path)
 
 
 @pytest.mark.parametrize(

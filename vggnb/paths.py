@@ -190,7 +190,7 @@ def _home(where: str, project: str) -> Path:
     """VGGNB_HOME; else a folder of Drive, if mounted, or of Colab's disk, what Kaggle keeps, or the user's data."""
     if named := os.environ.get("VGGNB_HOME"):
         check_no_address(named, "The folder for runs and features", "VGGNB_HOME")
-        return Path(named).expanduser().absolute()
+        return Path(os.path.expanduser(named)).absolute()
     if where == "colab":
         if (state := colab.mount_state(CONTENT / "drive")) == "dropped":
             colab.mount(CONTENT / "drive")
@@ -232,8 +232,9 @@ def _chosen(where: str, home: Path, source: str, path: str) -> Path:
 
 def _named(where: str, home: Path, path: str) -> Path:
     """The dataset that PATH in the form names; without a PATH, the project's own dataset folder."""
+    check_no_address(path.strip(), "The dataset", "PATH")
     inside = re.sub(r"^/?(content/)?(drive/)?(My ?Drive/)?", "", path.strip())
-    found = Path(path.strip()).expanduser().absolute() if path.strip() else home / "dataset"
+    found = Path(os.path.expanduser(path.strip())).absolute() if path.strip() else home / "dataset"
     if where == "colab" and path.strip() and not found.exists():
         places = (CONTENT / "drive" / "MyDrive" / inside, CONTENT / "drive" / inside)  # the second: shared drives
         found = next(filter(Path.exists, places), places[0])
@@ -252,7 +253,7 @@ def _is_on_drive(path: Path | str) -> bool:
 def _located(dataset: Path | str, home: Path) -> Path:
     """The path of a dataset; `sample` and `solar-cells` are names, unless something here is called so."""
     check_no_address(dataset, "The dataset", "DATASET or VGGNB_DATASET")
-    path = Path(dataset).expanduser().absolute()
+    path = Path(os.path.expanduser(dataset)).absolute()
     if str(dataset) == "sample" and not os.path.lexists(path):
         return sample_folder()
     if str(dataset) == "solar-cells" and not os.path.lexists(path):
@@ -264,7 +265,7 @@ def _weights() -> str:
     weights = os.environ.get("VGGNB_WEIGHTS") or "imagenet"
     if weights in WEIGHTS:
         return weights
-    path = Path(weights).expanduser().absolute()
+    path = Path(os.path.expanduser(weights)).absolute()
     if not path.is_file():
         remedy = "Set VGGNB_WEIGHTS to imagenet, offline, none, or an existing weights file."
         raise VggnbError("There is no such weights file.", f"VGGNB_WEIGHTS={weights}", remedy)
@@ -316,7 +317,7 @@ def make_project_folders(folder: Path | None = None, *, project: str = "vggnb") 
         folder: the project folder; by default `MyDrive/<project>` on Colab, VGGNB_HOME elsewhere.
         project: its name, where none is given.
     """
-    root = make_folder(Path(folder).expanduser().absolute() if folder else _home(environment(), project))
+    root = make_folder(Path(os.path.expanduser(folder)).absolute() if folder else _home(environment(), project))
     dataset = make_folder(root / "dataset")
     if not any(dataset.iterdir()):
         for split in SPLITS:

@@ -56,7 +56,7 @@ def load_weights(base: keras.Model, choice: str = "imagenet") -> WeightSource:
         sentence = "RANDOM, as requested with 'none'. Nothing was learned from ImageNet; the results are meaningless."
         return WeightSource(sentence, weights_sha256(base), pretrained=False)
     if choice not in ("imagenet", "offline"):
-        return _from_file(base, Path(choice).expanduser())
+        return _from_file(base, Path(os.path.expanduser(choice)))
     return _from_keras(base, download=choice == "imagenet") or _from_carrier(base) or _none_found(choice)
 
 

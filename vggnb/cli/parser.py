@@ -1,6 +1,8 @@
 """Which verbs there are, and what options each takes."""
 
 import argparse
+import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -31,9 +33,9 @@ def make_parser() -> argparse.ArgumentParser:
     verb(verbs.census, _dataset)
     run = verb(verbs.run, _features, _training)
     run.add_argument("dataset", nargs="?", metavar="DATASET", help="default: the sample")
-    run.add_argument("--out", type=Path, metavar="RUN", help="folder of the run (default: a new one under VGGNB_HOME)")
+    run.add_argument("--out", type=_path, metavar="RUN", help="folder of the run (default: a new one under VGGNB_HOME)")
     train = verb(verbs.train, _dataset, _features, _training)
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    train.add_argument("--out", type=_path, required=True, metavar="RUN", help="folder of the run")
     extract = verb(verbs.extract, _features)
     extract.add_argument("dataset", metavar="DATASET|MANIFEST", help="a dataset, or the manifest.csv of a run")
     extract.add_argument("--engine", default="local", help="local (default) or ray")
@@ -42,15 +44,15 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate = verb(verbs.evaluate, _run, _evaluation)
     evaluate.add_argument("--dataset", metavar="DATASET", help="evaluate on these images instead of the test split")
     report = verb(verbs.report, _run, _evaluation)
-    report.add_argument("--to", type=Path, metavar="FILE", help="the page (default: report.html in the run's folder)")
+    report.add_argument("--to", type=_path, metavar="FILE", help="the page (default: report.html in the run's folder)")
     compare = verb(verbs.compare)
-    compare.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="two runs on the same dataset")
+    compare.add_argument("runs", nargs=2, type=_path, metavar="RUN", help="two runs on the same dataset")
     _positive(compare)
     save = verb(verbs.save, _run)
-    save.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    save.add_argument("--to", type=_path, required=True, metavar="DIR", help="folder of the bundle")
     save.add_argument("--formats", default="all", help="article, all (default), or a list such as keras,h5")
     predict = verb(verbs.predict)
-    predict.add_argument("bundle", type=Path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
+    predict.add_argument("bundle", type=_path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
     predict.add_argument("paths", nargs="+", metavar="PATH", help="files or folders; - reads their names from stdin")
     predict.add_argument("--csv", action="store_true", help="print CSV on stdout and nothing else")
     predict.add_argument("--engine", default="tensorflow", help="tensorflow (default) or onnxruntime")
@@ -63,15 +65,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--precision", choices=PRECISIONS, help="of the convolutions (default: that of the training)")
     share = verb(verbs.share)
-    share.add_argument("bundle", type=Path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
-    share.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the page")
+    share.add_argument("bundle", type=_path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
+    share.add_argument("--to", type=_path, required=True, metavar="DIR", help="folder of the page")
     share.add_argument(
         "--weights", default="int8", metavar="W", help="how they are stored: int8 (default), float16 or float32"
     )
     share.add_argument("--single-file", action="store_true", help="one index.html, which opens by double click, too")
     share.add_argument("--serve", action="store_true", help="then serve the page, on this machine only")
     app = verb(verbs.app)
-    app.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
+    app.add_argument("run", type=_path, metavar="RUN", help="folder of a trained run")
     app.add_argument("--port", type=_whole_number, default=8866, metavar="N", help="default: 8866")
     return parser
 
@@ -89,7 +91,7 @@ def _dataset(sub) -> None:
 
 
 def _run(sub) -> None:
-    sub.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
+    sub.add_argument("run", type=_path, metavar="RUN", help="folder of a trained run")
     sub.add_argument("--weights", metavar="W", help="where the base's weights are now, if they have moved")
 
 
@@ -101,14 +103,14 @@ def _features(sub) -> None:
     sub.add_argument("--seed", type=int, metavar="N", help="of the split, the initial weights and the order")
     sub.add_argument("--weights", metavar="W", help="weights of the base: imagenet, offline, none, or a file")
     sub.add_argument("--precision", choices=PRECISIONS, help="of the convolutions (default: auto; the sample: float32)")
-    sub.add_argument("--store", type=Path, metavar="S", help="feature store (default: under VGGNB_HOME)")
+    sub.add_argument("--store", type=_path, metavar="S", help="feature store (default: under VGGNB_HOME)")
 
 
 def _training(sub) -> None:
     sub.add_argument(
         "--epochs", type=_whole_number, metavar="N", help="passes over the images (of fine-tuning, if any)"
     )
-    sub.add_argument("--learning-rate", type=float, metavar="R", help="learning rate (of fine-tuning, if any)")
+    sub.add_argument("--learning-rate", type=_number, metavar="R", help="learning rate (of fine-tuning, if any)")
     sub.add_argument("--class-weights", action="store_true", help="give each class the same weight in the loss")
     sub.add_argument("--hold-out", action="store_true", help="keep validation out of the fit")
     sub.add_argument("--patience", type=_whole_number, metavar="N", help="stop after N epochs without improvement")
@@ -120,13 +122,29 @@ def _training(sub) -> None:
 
 def _evaluation(sub) -> None:
     _positive(sub)
-    sub.add_argument("--sensitivity", type=float, metavar="S", help="choose the threshold for it on validation, 0 to 1")
-    sub.add_argument("--cost-ratio", type=float, metavar="R", help="or where a miss costs R times a false alarm")
-    sub.add_argument("--prevalence", type=float, metavar="P", help="share of positives in the field, 0 to 1")
+    sub.add_argument(
+        "--sensitivity", type=_number, metavar="S", help="choose the threshold for it on validation (0 to 1)"
+    )
+    sub.add_argument("--cost-ratio", type=_number, metavar="R", help="or where a miss costs R times a false alarm")
+    sub.add_argument("--prevalence", type=_number, metavar="P", help="share of positives in the field, 0 to 1")
 
 
 def _positive(sub) -> None:
     sub.add_argument("--positive", metavar="CLASS", help="the positive class of two (default: the last by name)")
+
+
+def _path(text: str) -> Path:
+    """A path; ~ is the home folder, which no shell replaces in --to=~/x."""
+    return Path(os.path.expanduser(text))
+
+
+def _number(text: str) -> float:
+    """0.9, 0,9 or 90%."""
+    text = text.strip().replace(",", ".")
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
 def _whole_number(text: str) -> int:
@@ -136,17 +154,13 @@ def _whole_number(text: str) -> int:
 
 
 def _threshold(text: str) -> float | str:
-    """chosen, 0.37, 0,37 or 37%."""
-    text = text.strip().replace(",", ".")
-    if text == "chosen":
-        return text
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither chosen nor a probability between 0 and 1")
-    return value
+    """chosen, or a number."""
+    if text.strip() == "chosen":
+        return "chosen"
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        if 0 < (value := _number(text)) < 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is neither chosen nor a probability between 0 and 1")
 
 
 def _side(text: str) -> int:

@@ -116,7 +116,7 @@ def _check_outside(options, workspace: Workspace, out: Path | None) -> None:
 def weights_of(options, workspace: Workspace) -> str:
     """The chosen weights; a file by its absolute path, so that the run can be opened from anywhere."""
     weights = options.weights or workspace.weights
-    return weights if weights in WEIGHTS else str(Path(weights).expanduser().absolute())
+    return weights if weights in WEIGHTS else str(Path(os.path.expanduser(weights)).absolute())
 
 
 def _unfinished_run(runs: Path, dataset: Dataset, weights: str) -> Path | None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from vggnb.folders import counted, is_system, shown
 from vggnb.images import read_image
-from vggnb.paths import environment
+from vggnb.paths import check_no_address, environment
 from vggnb.predict import Rule, choose_rule, open_model
 from vggnb.progress import tqdm
 from vggnb.save.bundle import CARD, INSTALL, Bundle, check_images, load_export, read_manifest
@@ -32,6 +33,7 @@ from vggnb.storage import (
     VggnbError,
     make_folder,
     read_json,
+    replacing,
     sha256_bytes,
     storage_errors,
     write_bytes,
@@ -100,6 +102,7 @@ def share_page(
     """
     if weights not in LIMITS:
         raise VggnbError(f"There are no weights '{weights}'.", "--weights", f"Use {', '.join(LIMITS)}.")
+    check_no_address(folder, "The page", "--to")
     folder, path = Path(folder).absolute(), Path(run_or_bundle)
     runtime = read_runtime()
     _need_onnx()
@@ -124,8 +127,10 @@ def share_page(
     page = SharedPage(str(folder), (), weights, 0, **found)
     files = page_files(bundle, rule, _card(bundle, run), page, runtime | {GRAPH: graph}, single_file)
     make_folder(folder)
-    for name, data in files.items():
-        write_bytes(folder / name, data)
+    with ExitStack() as together:  # a full disk leaves the earlier page; index.html, entered last, is replaced first
+        for name, data in reversed(files.items()):
+            with storage_errors(folder / name):
+                together.enter_context(replacing(folder / name)).write_bytes(data)
     with storage_errors(folder):
         for name in FILES - files.keys():
             (folder / name).unlink(missing_ok=True)

@@ -47,6 +47,9 @@ _REFUSED = {
 
 def archive_kind(path: Path) -> str:
     """What a file is by its first bytes: zip, tar, gzip, bzip2, xz, something that is not unpacked here, or ""."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # reading from a pipe could wait for ever
+        raise VggnbError("This is not a regular file (a pipe, a socket or a device).", path, _FOLDER)
     with storage_errors(path), open(path, "rb") as file:
         head = file.read(512)
     if head[257:262] == b"ustar":
@@ -74,7 +77,7 @@ def no_archive(path: Path) -> VggnbError:
         kind = "spreadsheet"
     elif is_named_like_an_image(path.name) and kind not in _REFUSED:
         kind = "image"
-    other = f"It is {_OTHERS.get(ending, 'neither a folder nor a .zip, a .tar or a table')}, not a folder of images."
+    other = f"It is {_OTHERS.get(ending, 'an unknown kind of file')}, not a folder of images."
     what, remedy = _REFUSED.get(kind, (other, _FOLDER))
     return VggnbError(what.format(kind), path, remedy)
 
