@@ -289,6 +289,15 @@ def test_a_standard_output_that_takes_nothing_is_no_traceback(where, code, words
     assert done.returncode == code and words in done.stderr and len(done.stderr.splitlines()) == (3 if words else 0)
 
 
+def test_an_interruption_at_the_start_is_one_sentence(vggnb, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parser, "make_parser", interrupted)
+    code, out, err = vggnb("paths")
+    assert (code, out) == (130, "") and err.startswith("Interrupted.")
+
+
 def test_a_weights_file_is_remembered_by_its_whole_path(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     parse = parser.make_parser().parse_args

@@ -163,6 +163,8 @@ def test_colab_asks_for_drive_only_where_the_data_lie_there(colab, sample, monke
     (content / "drive").mkdir(parents=True)
     with pytest.raises(VggnbError, match="no such folder or file"):
         paths.open_workspace("folder or zip on Drive", "MyDrive/parts")
+    with pytest.raises(VggnbError, match="(?s)this is a web address.*Download it first"):
+        paths.open_workspace("folder or zip on Drive", "https://drive.example.org/drive/folders/1a2b")
     mine = content / "drive/MyDrive/parts"
     (mine / "bent").mkdir(parents=True)
     with pytest.raises(VggnbError) as caught:

@@ -77,6 +77,21 @@ def test_take_home_writes_report_and_model_and_in_colab_downloads_both(own_run, 
     assert ('href="report.html"' in results._repr_html_()) == (where == "local"), "Colab has no links to files"
 
 
+@pytest.mark.parametrize("refused", [("int8",), ("int8", "float16")])
+def test_take_home_packs_a_larger_page_where_the_small_one_is_refused(own_run, refused, monkeypatch):
+    def page(run, folder, *, weights, **options):
+        if weights in refused:
+            raise VggnbError(f"Too coarse in {weights}.", folder, "Mend it.")
+        _page(run, folder)
+
+    monkeypatch.setattr("vggnb.share.share_page", page)
+    monkeypatch.setattr("vggnb.save.saving._verified", lambda *_: {})
+    results = workflow.take_home(own_run, progress=False)
+    packed = any(name.endswith("page/index.html") for name in zipfile.ZipFile(results.files[1]).namelist())
+    assert packed == ("float16" not in refused)
+    assert results.notes == (() if packed else ("Without the web page: Too coarse in float16. Mend it.",))
+
+
 def _page(run, folder, **options):
     """What `share_page` does is tested elsewhere; it takes seconds."""
     folder.mkdir()

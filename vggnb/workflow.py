@@ -198,11 +198,16 @@ def take_home(run: "Run", *, progress: bool = True) -> Results:
     if importlib.util.find_spec("vggnb.share"):
         from vggnb.share import share_page
 
-        try:
-            share_page(run.folder, run.folder / "page", single_file=True, progress=progress)
-            folders["page"] = run.folder / "page"
-        except VggnbError as error:
-            notes.append(f"Without the web page: {error.what}")
+        for weights in ("int8", "float16"):  # where int8 is too coarse, its page is refused
+            try:
+                share_page(run.folder, run.folder / "page", weights=weights, single_file=True, progress=progress)
+            except VggnbError as error:
+                failure = f"Without the web page: {error.what} {error.remedy}"
+            else:
+                folders["page"] = run.folder / "page"
+                break
+        else:
+            notes.append(failure)
     name = read_json(bundle / "bundle.json")["name"]
     archive = _zipped(folders, run.folder / f"{name}-model.zip", name)
     files = (report, archive)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 
-from vggnb.cli.parser import make_parser
 from vggnb.storage import VggnbError, mendable
 
 
@@ -17,12 +16,14 @@ def main(arguments: list[str] | None = None) -> int:
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed, whatever the terminal can show
-    options = make_parser().parse_args(arguments)
-    options.stdout = sys.stdout
-    if options.threads:
-        os.environ["VGGNB_THREADS"] = str(options.threads)
-    document = options.json or getattr(options, "csv", False)  # then stdout is for the document alone
     try:
+        from vggnb.cli.parser import make_parser  # takes a moment, in which people interrupt, too
+
+        options = make_parser().parse_args(arguments)
+        options.stdout = sys.stdout
+        if options.threads:
+            os.environ["VGGNB_THREADS"] = str(options.threads)
+        document = options.json or getattr(options, "csv", False)  # then stdout is for the document alone
         with contextlib.redirect_stdout(sys.stderr) if document else contextlib.nullcontext():
             return options.verb(options) or 0
     except VggnbError as error:
