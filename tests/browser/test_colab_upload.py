@@ -5,8 +5,6 @@ import os
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
-from browsing import CHROMIUM  # noqa: E402
-
 from vggnb.widgets.colab import BUTTON, PART, Upload  # noqa: E402
 from vggnb.widgets.panel import View  # noqa: E402
 
@@ -17,7 +15,7 @@ window.google = {colab: {kernel: {invokeFunction: async (name, values) =>
 """
 
 
-def test_photos_of_twelve_megabytes_arrive_whole(tmp_path):
+def test_photos_of_twelve_megabytes_arrive_whole(chromium, tmp_path):
     received, calls = [], []
 
     def draw(files):
@@ -33,13 +31,11 @@ def test_photos_of_twelve_megabytes_arrive_whole(tmp_path):
     photos = {"photo.jpg": os.urandom(12_000_001), "süß 2.png": b"x"}
     for name, data in photos.items():
         (tmp_path / name).write_bytes(data)
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM)
-        page = browser.new_page()
-        page.expose_function("receive", receive)
-        page.set_content(f"<script>{COLAB}</script>" + BUTTON.format(name=upload.name, part=PART, text="Choose."))
-        for turn in (1, 2):  # a second upload begins anew
-            page.locator("input").set_input_files([tmp_path / name for name in photos])
-            sync_api.expect(page.get_by_text(f"answer {turn}")).to_be_visible(timeout=30_000)
-            assert received[-1] == photos and len(calls) == turn * (21 + 1 + 1)
-        browser.close()
+    page = chromium.new_page()
+    page.expose_function("receive", receive)
+    page.set_content(f"<script>{COLAB}</script>" + BUTTON.format(name=upload.name, part=PART, text="Choose."))
+    for turn in (1, 2):  # a second upload begins anew
+        page.locator("input").set_input_files([tmp_path / name for name in photos])
+        sync_api.expect(page.get_by_text(f"answer {turn}")).to_be_visible(timeout=30_000)
+        assert received[-1] == photos and len(calls) == turn * (21 + 1 + 1)
+    page.close()
