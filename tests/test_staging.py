@@ -99,6 +99,15 @@ def test_of_a_table_its_folder_is_copied_and_its_paths_still_hold(drive, draw, t
     assert [row.path for row in take_census(table, progress=False).rows] == ["a.png", "b.png"]
 
 
+def test_a_table_alone_in_its_folder_on_drive_is_copied_and_names_images_elsewhere(drive, photos, tmp_path):
+    found = sorted(photos.rglob("*.jpg"))[:2]
+    (drive.parent / "tables").mkdir()
+    (table := drive.parent / "tables" / "cells.csv").write_text(f"path,label\n{found[0]},cat\n{found[1]},dog\n")
+    copy = stage(table, tmp_path)
+    assert copy.is_relative_to(tmp_path / "near") and copy.read_bytes() == table.read_bytes()
+    assert len(take_census(copy, progress=False).rows) == 2
+
+
 def test_an_archive_names_the_users_own_files(tmp_path, capsys):
     flawed_sample(tmp_path / "flawed")
     archive = shutil.make_archive(str(tmp_path / "flawed"), "zip", tmp_path, "flawed")

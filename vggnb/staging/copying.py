@@ -131,7 +131,7 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dic
             path.rmdir() if path.is_dir() else path.unlink()
     if progress and not known and not target.is_dir():
         print(f"Copying {counted(len(files), 'file')} from Google Drive to this machine's disk, once:")
-    for path in folders:
+    for path in ("", *folders):
         (target / path).mkdir(parents=True, exist_ok=True)
     failed = []
     transfer = _link_file if known else _copy_file

@@ -158,6 +158,7 @@ class Trainer:
         for step, (some, pixels) in enumerate(self.images.batches(stage.indices, epoch)):
             done = (epoch * steps + step) / (recipe.fine_tune_epochs * steps)
             self.optimizer.learning_rate = recipe.fine_tune_rate * (1 + math.cos(math.pi * done)) / 2
+            self.network.reset_metrics()  # up to Keras 3.13 they are means over all batches before
             logs = self.network.train_on_batch(pixels, self.labels[some], class_weight=weights, return_dict=True)
             self._check_finite(float(logs["loss"]), epoch)
             count += len(some)
