@@ -212,7 +212,7 @@ def holds_images(cell) -> bool:
 
 
 def empty_images(notebook, where: str) -> None:
-    """Empty the outputs of cells that show images; nbval is told by a tag that it cannot compare them."""
+    """Empty the outputs of cells that show images, and tag them so that nbval does not compare them."""
     for cell in filter(holds_images, notebook.cells):
         if "nbval-ignore-output" not in tags(cell):
             raise SystemExit(f"{where}, cell {cell.id} shows images: tag it nbval-ignore-output.")
