@@ -239,4 +239,4 @@ check(1)
 # You trained on a published dataset, read its accuracy beside the baseline and beside a published result, chose a
 # threshold for expensive misses, and know what this dataset cannot show.
 #
-# Next: [12. Past one machine: the same features from a cluster](12_past_one_machine.ipynb)
+# Next: [12. Beyond one machine: the same features from a cluster](12_beyond_one_machine.ipynb)

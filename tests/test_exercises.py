@@ -113,7 +113,7 @@ ANSWERS = {  # page -> what the exercises use of it, and for each: its variable,
         {"test": cells(functional=69, defective=31)},
         [("baseline", [0.69, 0.691], {69: "between 0 and 1", 0.31: "Count the functional"})],
     ),
-    "12_past_one_machine": (
+    "12_beyond_one_machine": (
         {"alone": Thing(images_per_s=10.0)},
         [("images", [288_000, 290_000], {80: "by the seconds of eight hours", 4_800: "by the seconds"})],
     ),

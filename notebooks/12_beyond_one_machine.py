@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 12. Past one machine: the same features from a cluster
+# # 12. Beyond one machine: the same features from a cluster
 #
 # After this page you can
 #
