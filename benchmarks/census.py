@@ -26,8 +26,7 @@ import numpy as np
 from PIL import Image
 from tell import tell, with_json
 
-from vggnb.census import Census, near_duplicates, take_census
-from vggnb.census.rows import Row
+from vggnb.census import Census, Row, near_duplicates, take_census
 from vggnb.images import read_image
 from vggnb.paths import sample_folder
 

@@ -21,8 +21,7 @@ import tensorflow as tf
 from tell import document as print_document
 from tell import where, with_json
 
-from vggnb.census import Manifest
-from vggnb.census.rows import Row
+from vggnb.census import Manifest, Row
 from vggnb.features import Features
 from vggnb.generators import epoch_order
 from vggnb.model import build_head, compile_head, pool_columns

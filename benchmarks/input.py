@@ -16,8 +16,7 @@ from decode import photos
 from precision import images_per_s
 from tell import main, parser, where
 
-from vggnb.census import Manifest
-from vggnb.census.rows import Row
+from vggnb.census import Manifest, Row
 from vggnb.device import batch_size, decide_precision, tf
 from vggnb.features import fill_store
 from vggnb.features.extraction import VGG16

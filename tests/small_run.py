@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from vggnb.census import Manifest
-from vggnb.census.rows import Row
+from vggnb.census import Manifest, Row
 from vggnb.features import Features
 from vggnb.recipe import Recipe
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vggnb.census import Manifest
-from vggnb.census.rows import Row
+from vggnb.census import Manifest, Row
 from vggnb.recipe import Recipe
 from vggnb.storage import sha256_bytes
 

@@ -8,8 +8,7 @@ from PIL import Image
 from zoo import photo
 
 from vggnb.census import near_duplicates
-from vggnb.census.near_duplicates import LIMIT, hash_of, near_pairs
-from vggnb.census.rows import components
+from vggnb.census.near_duplicates import LIMIT, components, hash_of, near_pairs
 
 
 def hashed(image: Image.Image) -> np.ndarray:

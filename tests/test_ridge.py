@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from vggnb.census.rows import Row
+from vggnb.census import Row
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
 from vggnb.train import ridge as module

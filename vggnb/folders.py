@@ -137,6 +137,12 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """Names that are safe to print, the first of many: 'cat, dog'."""
+    names = [shown(name) for name in names]
+    return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)
+
+
 def duration(seconds: float) -> str:
     """Seconds in words: '8 s', '24 min', '1.7 days'."""
     length, unit = next((length, unit) for length, unit in TIMES if seconds >= 2 * length or length == 1)
@@ -205,7 +211,7 @@ def _follow(dataset: Path, path: str, folder: Folder, known: set[tuple[int, int]
         mode = os.stat(place).st_mode
         if stat.S_ISREG(mode):
             folder.files.append(name)
-            folder.links.append(name)
+            folder.links.append(path)
             return ""
         if not stat.S_ISDIR(mode):
             return SPECIAL

@@ -2,14 +2,12 @@
 
 import contextlib
 import os
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from vggnb.census.entries import UNSPLIT, Entry, Layout, check_names, listed
-from vggnb.census.rules import PROBLEMS, are_pieces, is_annotation, is_unlabelled, split_tokens, split_word
+from vggnb.census import rules
+from vggnb.census.rules import UNSPLIT, Entry, Layout
 from vggnb.census.tables import read_table
-from vggnb.census.tree import copies_of, is_documents, splits_of, unwrap
-from vggnb.folders import Folder, Skipped, counted, is_named_like_an_image, shown, walk
+from vggnb.folders import Folder, Skipped, counted, is_named_like_an_image, listed, shown, walk
 from vggnb.paths import SPLITS
 from vggnb.staging import name_source
 from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, is_archive, no_archive
@@ -20,7 +18,6 @@ NO_LABEL = "It lies in a folder without labels. Predict its class after training
 SAME_FILE = "It is a link to a file of the same class that is counted already. Nothing to do."
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
 _TOOLS = {".ipynb_checkpoints", ".git", ".cache", ".thumbnails", ".Trash", ".AppleDouble"}
-_NO_CLASS = Folder("", "")
 
 
 def read_layout(dataset: Path) -> Layout:
@@ -33,17 +30,15 @@ def read_layout(dataset: Path) -> Layout:
     try:
         if dataset.is_dir():
             check_unpacked(dataset, dataset)
-            layout = _Reader(dataset).layout()
-        elif dataset.suffix.lower() in TABLES and dataset.exists():
-            layout = read_table(dataset)
-        elif dataset.exists() and not is_archive(dataset):
+            return _Reader(dataset).layout()
+        if dataset.suffix.lower() in TABLES and dataset.exists():
+            return read_table(dataset)
+        if dataset.exists() and not is_archive(dataset):
             raise no_archive(dataset)
-        else:
-            what, remedy = PROBLEMS["archive" if dataset.exists() else "missing"]
-            raise VggnbError(what, dataset, remedy)
+        what, remedy = rules.PROBLEMS["archive" if dataset.exists() else "missing"]
+        raise VggnbError(what, dataset, remedy)
     except VggnbError as error:
         raise name_source(error, dataset) from error
-    return replace(layout, obstacles=tuple(name_source(obstacle, dataset) for obstacle in layout.obstacles))
 
 
 class _Reader:
@@ -62,10 +57,10 @@ class _Reader:
         if not self.root.is_filled():
             links = f" It holds only links or pipes: {listed(s.path for s in self.strays)}." if self.strays else ""
             raise self._problem("empty", links=links)
-        top = unwrap(self.root)
+        top = rules.unwrap(self.root)
         self._wrapped(self.root, top)
-        splits = splits_of(top)
-        copies = copies_of(top, splits)
+        splits = rules.splits_of(top)
+        copies = rules.copies_of(top, splits)
         table = self._split_table(top, splits, copies) if splits else self._unsplit_table(top, copies)
         if table == {UNSPLIT: {}}:
             self.obstacles.append(self._flat(top))
@@ -74,11 +69,11 @@ class _Reader:
         self._check_links(top, splits)
         self._remark(top, table, copies, classes)
         entries = self._entries(table)
-        inner = [path for copy in copies for path in copy.all_files()]
+        inner = sorted(path for copy in copies for path in copy.all_files())
         claimed = {entry.path for entry in entries}.union(inner, (stray.path for stray in self.strays))
         self.strays += [Skipped(path, OUTSIDE) for path in self.root.all_files() if path not in claimed]
         self.strays.sort(key=lambda stray: stray.path)
-        lists = (self.strays, sorted(inner), self.system, self.warnings, self.obstacles)
+        lists = (self.strays, inner, self.system, self.warnings, self.obstacles)
         return Layout(self.dataset, tuple(self.sentences), classes, tuple(entries), *map(tuple, lists))
 
     def _problem(self, rule: str, path: str = "", /, **facts) -> VggnbError:
@@ -86,27 +81,27 @@ class _Reader:
         if self.tables:
             table = f"Or, if {listed(self.tables, 3)} lists the label of each image: name its columns path and label "
             table += f"(.csv, UTF-8) and give this file as the dataset, as in {self.dataset / self.tables[0]}"
-        what, remedy = (text.format(table=table, **facts) for text in PROBLEMS[rule])
+        what, remedy = (text.format(table=table, **facts) for text in rules.PROBLEMS[rule])
         return VggnbError(what, self.dataset / path, remedy.strip())
 
     def _flat(self, folder: Folder) -> VggnbError:
         count, noun = (n, "image") if (n := folder.images()) else (len(folder.files), "file")
-        images, place = f"{counted(count, noun)} lie{'s' * (count == 1)}", f"{shown(folder.path)}/"
-        boxes = ""
-        if any(is_annotation(other.name) for other in (*self.root.folders.values(), *folder.folders.values())):
+        images, boxes = f"{counted(count, noun)} lie{'s' * (count == 1)}", ""
+        if any(rules.is_annotation(other.name) for other in (*self.root.folders.values(), *folder.folders.values())):
             boxes = " With folders of labels or masks beside them this looks like a dataset for detection or "
             boxes += "segmentation; vggnb predicts the class of a whole image."
-        return self._problem("flat", folder.path, images=images, place=place.lstrip("/") or "the dataset", boxes=boxes)
+        place = f"{shown(folder.path)}/" if folder.path else "the dataset"
+        return self._problem("flat", folder.path, images=images, place=place, boxes=boxes)
 
     def _wrapped(self, outer: Folder, inner: Folder) -> None:
         if outer is not inner:
             self.sentences.append(f"The folders lie deeper, in {shown(inner.path)}/.")
-        documents = [folder for folder in outer.all_folders() if is_documents(folder)]
+        documents = [folder for folder in outer.all_folders() if rules.is_documents(folder)]
         self.sentences += [f"{shown(folder.path)}/ holds no images." for folder in documents[:3]]
 
     def _split_table(self, top: Folder, splits: dict[str, Folder], copies: list[Folder]) -> dict[str, dict]:
         """Class folders by split and name, for a dataset that is split."""
-        inside = {split: unwrap(splits[split], split=split) for split in SPLITS if split in splits}
+        inside = {split: rules.unwrap(splits[split], split=split) for split in SPLITS if split in splits}
         first = next(iter(inside))
         self._wrapped(splits[first], inside[first])
         known, table = set(inside[first].folders), {}
@@ -119,7 +114,7 @@ class _Reader:
             if not filled:
                 raise self._flat(folder)
             table[split] = folder.folders
-            if split_word(name) != split or not name.strip().casefold().startswith(split[:3]):
+            if rules.split_word(name) != split or not name.strip().casefold().startswith(split[:3]):
                 self.sentences.append(f"{shown(splits[split].path)}/ is taken as the {split} split.")
         self._check_beside(top, [*splits.values(), *copies], known, table)
         return table
@@ -127,7 +122,7 @@ class _Reader:
     def _check_beside(self, top: Folder, taken: list[Folder], known: set[str], table: dict) -> None:
         """What lies beside the split folders: the same classes under an unknown name, or images without labels."""
         for folder in top.filled():
-            inside = unwrap(folder)
+            inside = rules.unwrap(folder)
             if folder in taken or any(inside is other or other in inside.folders.values() for other in taken):
                 continue
             if known & {inner.name for inner in inside.filled()} and folder.holds_images():
@@ -153,14 +148,14 @@ class _Reader:
     def _unsplit_table(self, top: Folder, copies: list[Folder]) -> dict[str, dict[str, Folder]]:
         """Class folders by split and name, where the outer folders are classes: not split, or each split inside."""
         classes = {name: folder for name, folder in top.folders.items() if folder not in copies}
-        for name in [name for name in classes if is_unlabelled(name) and len(classes) > 2]:
+        for name in [name for name in classes if rules.is_unlabelled(name) and len(classes) > 2]:
             self._unlabelled(classes.pop(name))
-        parts = {name: splits_of(folder) for name, folder in classes.items()}
+        parts = {name: rules.splits_of(folder) for name, folder in classes.items()}
         if not any(parts.values()):
             self._check_meant(classes)
             return {UNSPLIT: classes}
         if len(classes) > 1 and all(
-            part and all(len(unwrap(split).filled()) > 1 for split in part.values()) for part in parts.values()
+            part and all(len(rules.unwrap(split).filled()) > 1 for split in part.values()) for part in parts.values()
         ):
             raise self._problem("several datasets", n=len(classes), names=listed(classes))
         for name, folder in classes.items():
@@ -170,39 +165,41 @@ class _Reader:
                 raise self._problem("splits in some", folder.path, name=shown(name), split=split)
         self.sentences.append("Each class folder holds its own split folders.")
         present = [split for split in SPLITS if any(split in found for found in parts.values())]
-        return {split: {name: found.get(split, _NO_CLASS) for name, found in parts.items()} for split in present}
+        return {split: {name: found.get(split, Folder("", "")) for name, found in parts.items()} for split in present}
 
     def _check_meant(self, classes: dict[str, Folder]) -> None:
         """Refuse to train on folders that became classes by accident."""
-        names, filled = list(classes), [folder for folder in classes.values() if folder.is_filled()]
-        shared = set.intersection(*({inner.name for inner in unwrap(f).filled()} for f in filled)) if filled else set()
+        filled = [folder for folder in classes.values() if folder.is_filled()]
+        shared = (
+            set.intersection(*({inner.name for inner in rules.unwrap(f).filled()} for f in filled)) if filled else set()
+        )
         inside, images = listed(sorted(shared)), sum(folder.images() for folder in filled)
-        if len(shared) > 1 and are_pieces(shared):
+        if len(shared) > 1 and rules.are_pieces(shared):
             self.obstacles.append(self._problem("masks", names=inside))
         elif len(filled) > 1 and len(shared) > 1 and not images:
-            self.obstacles.append(self._problem("unclear", names=listed(names), inside=inside))
-        elif are_pieces(names):
-            pieces = listed(f"{name}/" for name in names)
+            self.obstacles.append(self._problem("unclear", names=listed(classes), inside=inside))
+        elif rules.are_pieces(classes):
+            pieces = listed(f"{name}/" for name in classes)
             self.obstacles.append(self._problem("pieces", names=pieces, images=counted(images, "image")))
-        elif images and len(names) == 1 and self.tables:
-            self.obstacles.append(self._problem("one class", name=names[0]))
+        elif images and len(classes) == 1 and self.tables:
+            self.obstacles.append(self._problem("one class", name=next(iter(classes))))
 
     def _check_links(self, top: Folder, splits: dict[str, Folder]) -> None:
         """Refuse to leave out what stands where a class folder or a split should be."""
-        shortcuts = [Skipped(path, "a Windows shortcut") for path in top.all_files() if path.endswith(".lnk")]
         links = [stray for stray in self.strays if "link" in stray.reason and not PurePosixPath(stray.path).suffix]
-        places = {unwrap(folder).path for folder in splits.values()} or {top.path}
+        links += [Skipped(path, "a Windows shortcut") for path in top.all_files() if path.endswith(".lnk")]
+        places = {rules.unwrap(folder).path for folder in splits.values()} or {top.path}
         lost = []
-        for stray in (*links, *shortcuts):
+        for stray in links:
             place, _, name = stray.path.rpartition("/")
-            if place in places or place == top.path and split_word(name.removesuffix(".lnk")):
+            if place in places or place == top.path and rules.split_word(name.removesuffix(".lnk")):
                 lost.append(f"{shown(stray.path)} ({stray.reason.partition('.')[0]})")
         if lost:
             self.obstacles.append(self._problem("links", links="; ".join(lost)))
 
     def _classes(self, table: dict[str, dict[str, Folder]]) -> tuple[str, ...]:
         """The one class list of all splits."""
-        check_names({name for folders in table.values() for name in folders}, self.dataset)
+        rules.check_names({name for folders in table.values() for name in folders}, self.dataset)
         first = next(iter(table))
         classes, differences = sorted(table[first]), []
         for split, folders in table.items():
@@ -215,7 +212,7 @@ class _Reader:
                 self.warnings.append(f"{split} has no folder for {listed(lacks)}.")
         if differences:
             raise self._problem("classes differ", differences="; ".join(differences), first=first)
-        taken = [name for name in classes if split_tokens(name)]
+        taken = [name for name in classes if rules.split_tokens(name)]
         if len(taken) == len(classes) and UNSPLIT not in table:
             raise self._problem("named like splits", names=listed(classes))
         if taken and len(classes) > 1:
@@ -230,14 +227,12 @@ class _Reader:
 
     def _remark(self, top: Folder, table: dict, copies: list[Folder], classes: tuple[str, ...]) -> None:
         """What else people should know."""
-        for copy in copies:
-            words = "looks like a second copy of the dataset; the outer one is used."
-            self.sentences.append(f"{shown(copy.path)}/ {words}")
+        copied = "looks like a second copy of the dataset; the outer one is used."
+        self.sentences += [f"{shown(copy.path)}/ {copied}" for copy in copies]
         for folder in top.folders.values():
-            if split_word(folder.name) and not folder.is_filled() and folder.name not in classes:
+            if rules.split_word(folder.name) and not folder.is_filled() and folder.name not in classes:
                 self.sentences.append(f"{shown(folder.path)}/ is empty and counts as absent.")
-        deep = [folder for folders in table.values() for folder in folders.values() if folder.filled()]
-        if deep:
+        if deep := [folder for folders in table.values() for folder in folders.values() if folder.filled()]:
             words = "Sub-folders of a class folder count as that class, for example in"
             self.sentences.append(f"{words} {shown(deep[0].path)}/.")
         if archives := [name for name in top.files if name.lower().endswith(_ARCHIVES)]:
@@ -248,26 +243,23 @@ class _Reader:
             self.warnings.append(f"Hidden folders are not used: {listed(hidden)}.")
         with contextlib.suppress(OSError):  # the folder above may be closed
             here = self.dataset.name
-            above = self.dataset.parent.iterdir() if split_word(here) == "train" else ()
-            if others := sorted(x.name for x in above if x.is_dir() and split_word(x.name) and x.name != here):
+            above = self.dataset.parent.iterdir() if rules.split_word(here) == "train" else ()
+            if others := sorted(x.name for x in above if x.is_dir() and rules.split_word(x.name) and x.name != here):
                 words = f"Not used: {listed(others)} beside {shown(here)}/."
                 self.warnings.append(f"{words} To use all, name the folder that holds them.")
 
     def _entries(self, table: dict[str, dict[str, Folder]]) -> list[Entry]:
         """Files in class folders in order of their paths; a second link to a file of a class is a stray."""
-        links = {f"{folder.path}/{name}".lstrip("/") for folder in self.root.all_folders() for name in folder.links}
+        links = {path for folder in self.root.all_folders() for path in folder.links}
         entries = [
             Entry(path, split, name)
             for split, folders in table.items()
             for name, folder in folders.items()
             for path in folder.all_files()
         ]
-        seen, kept = set(), []
+        kept: dict[tuple, Entry] = {}
         for entry in sorted(entries, key=lambda entry: (entry.path in links, entry.path)):
-            key = (entry.split, entry.class_name, os.path.realpath(self.dataset / entry.path)) if links else entry.path
-            if key in seen:
+            place = os.path.realpath(self.dataset / entry.path) if links else entry.path
+            if kept.setdefault((entry.split, entry.class_name, place), entry) is not entry:
                 self.strays.append(Skipped(entry.path, SAME_FILE))
-            else:
-                kept.append(entry)
-            seen.add(key)
-        return sorted(kept, key=lambda entry: entry.path)
+        return sorted(kept.values(), key=lambda entry: entry.path)

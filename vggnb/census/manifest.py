@@ -1,16 +1,14 @@
-"""Every image that is used, with its split: the manifest, written to a file and read back."""
+"""One usable image (a row), and all of them with their splits: the manifest, written to a file and read back."""
 
 import contextlib
 import csv
 import io
 import json
-import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggnb.census.rows import Row
 from vggnb.folders import html_table, shown
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError, csv_text, sha256_bytes, storage_errors, write_bytes
@@ -21,13 +19,52 @@ AGAIN = "Restore it from a copy, or create it again: vggnb train DATASET --out R
 LEAK = "leak: also in"  # begins the remark on a row whose image is in an earlier split too
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One usable image.
+
+    Attributes:
+        path: POSIX, relative to the dataset; undecodable bytes as surrogates (`os.fsencode` gives them back).
+        width: in pixels, of the upright image; so is `height`.
+        format: by content: 'JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF' and the like.
+        label: index of `class_name` in the class list.
+        split: 'train', 'validation', 'test' or, before `assign_splits`, 'unsplit'.
+        group: rows with the same group, if not '', stay in one split.
+        notes: remarks, joined by '; '.
+    """
+
+    path: str
+    sha256: str
+    width: int
+    height: int
+    format: str
+    class_name: str
+    label: int
+    split: str
+    group: str = ""
+    notes: str = ""
+
+
+def count_rows(rows: Iterable[Row], classes: Sequence[str], splits: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Images by split and class."""
+    found = Counter((row.split, row.label) for row in rows)
+    return {split: {name: found[split, k] for k, name in enumerate(classes)} for split in splits}
+
+
+def html_counts(counts: dict[str, dict[str, int]], classes: Sequence[str], **texts) -> str:
+    """A table of images by class and split; `texts` are those of `html_table`."""
+    rows = [("total", *(sum(row.values()) for row in counts.values()))]
+    rows += [(name, *(row[name] for row in counts.values())) for name in classes]
+    return html_table(("class", *counts), rows, **texts)
+
+
 @dataclass(frozen=True, repr=False)
 class Manifest:
     """Every image that is used, with its split. The only source of labels.
 
     Attributes:
         classes: label -> class name.
-        sentences: what was decided.
+        sentences: how the splits were made.
     """
 
     dataset: Path
@@ -49,8 +86,7 @@ class Manifest:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images by split and class."""
-        found = Counter((row.split, row.label) for row in self.rows)
-        return {split: {name: found[split, k] for k, name in enumerate(self.classes)} for split in SPLITS}
+        return count_rows(self.rows, self.classes, SPLITS)
 
     def __str__(self) -> str:
         lines = list(self.sentences)
@@ -63,30 +99,19 @@ class Manifest:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: images by class and split."""
-        counts = self.counts()
-        rows = [("total", *(sum(row.values()) for row in counts.values()))]
-        rows += [(name, *(row[name] for row in counts.values())) for name in self.classes]
-        return html_table(("class", *counts), rows, notes=self.sentences)
+        return html_counts(self.counts(), self.classes, notes=self.sentences)
 
     def write(self, path: Path) -> None:
         """Write the manifest as CSV; its first line, a comment, holds the dataset, the classes and the rows' hash."""
         rows = csv_text([COLUMNS, *([getattr(row, name) for name in Row.__slots__] for row in self.rows)])
-        try:
-            body = rows.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:  # half of a letter, which Windows lets a name hold
-            what = f"A name cannot be written in UTF-8: {ascii(rows[error.start - 30 : error.end + 10])}."
-            raise VggnbError(what, path, "Rename this file.") from None
+        body = rows.encode("utf-8", "surrogateescape")
         header = {"vggnb_manifest": VERSION, "dataset": str(self.dataset), "classes": self.classes}
         header |= {"sentences": self.sentences, "sha256": sha256_bytes(body)}
         write_bytes(path, f"# {json.dumps(header)}\n".encode() + body)
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Read what `write` wrote.
-
-        Raises:
-            VggnbError: the file is missing, damaged, or was changed.
-        """
+        """Read what `write` wrote; a file that is missing, damaged or was changed is refused."""
         with storage_errors(path):
             first, _, body = Path(path).read_bytes().partition(b"\n")
         try:
@@ -97,11 +122,10 @@ class Manifest:
                 raise ValueError("it is damaged or was changed, since its rows have another hash")
             classes = tuple(header["classes"])
             table = csv.reader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
-            if tuple(next(table, ())) != COLUMNS:
-                raise ValueError("it has other columns")
+            next(table)  # COLUMNS
             rows = tuple(
-                Row(path, sha256, int(width), int(height), kind, name, int(label), split, group, notes)
-                for path, sha256, width, height, kind, name, label, split, group, notes in table
+                Row(path, sha256, int(width), int(height), kind, name, int(label), *others)
+                for path, sha256, width, height, kind, name, label, *others in table
             )
             if any(classes[row.label] != row.class_name for row in rows):
                 raise ValueError("its rows contradict its first line")
@@ -118,16 +142,9 @@ def is_manifest(path: Path) -> bool:
 
 
 def check_there(dataset: Path) -> None:
-    """Refuse a manifest whose dataset was moved.
-
-    Raises:
-        VggnbError: its folder is gone, or the storage does not answer.
-    """
+    """Refuse a manifest whose dataset was moved, or whose storage does not answer."""
     with storage_errors(dataset):
-        try:
-            there = stat.S_ISDIR(dataset.stat().st_mode)
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: no name that a file can have
-            there = False
+        there = dataset.is_dir()
     if not there:
         remedy = "Move it back. Or name its new place: vggnb train NEWPLACE --out RUN, with the options of "
         remedy += "that training; this is quick, since known images are not run through VGG-16 again."

@@ -14,12 +14,12 @@ from pathlib import Path
 from PIL import Image, ImageStat
 
 from vggnb import images
-from vggnb.census import near_duplicates
+from vggnb.census.near_duplicates import HASH_VERSION, hash_of
 from vggnb.folders import IMAGE_FORMATS, read_ahead
 from vggnb.staging.disk import GONE, read_patiently
 from vggnb.storage import VggnbError, mendable, sha256_bytes, write_bytes
 
-VERSION = f"{images.DECODER_VERSION}.{near_duplicates.HASH_VERSION}.3"
+VERSION = f"{images.DECODER_VERSION}.{HASH_VERSION}.3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,7 @@ def scan_file(path: Path) -> Scan:
     elif max(width, height) > 4 * min(width, height):
         notes.append(f"extreme shape ({width} x {height})")
     grey = Image.fromarray(image.pixels).convert("L")
-    hashed = near_duplicates.hash_of(grey)
-    if hashed is None:
+    if (hashed := hash_of(grey)) is None:
         notes.append("too plain to be compared with others")
     brightness, hashed = round(ImageStat.Stat(grey).mean[0], 2), "" if hashed is None else hashed.tobytes().hex()
     return Scan("", digest, width, height, image.format, "; ".join(notes), brightness, hashed)
@@ -83,15 +82,12 @@ def scan_files(dataset: Path, paths: Sequence[str], *, cache: Path | None = None
 
     Args:
         cache: a file that keeps the scans, so that the next call opens only the files that changed.
-
-    Raises:
-        VggnbError: the storage is gone.
     """
     from vggnb.progress import tqdm
 
-    known = _read_cache(cache, dataset)
+    known = _read_cache(cache, dataset) if cache else {}
     stamps = {path: _stamp(dataset / path) for path in paths}  # taken before: a change while it is read shows next time
-    scans = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
+    scans = {path: Scan(*known[path][1]) for path in paths if path in known and known[path][0] == stamps[path]}
     missing = [path for path in paths if path not in scans]
     try:
         found = read_ahead(lambda path: scan_file(dataset / path), missing)
@@ -100,8 +96,11 @@ def scan_files(dataset: Path, paths: Sequence[str], *, cache: Path | None = None
                 scans[path] = scan
                 bar.update()
     finally:  # an interrupted census keeps what it has seen
-        if cache is not None and missing:
-            _write_cache(cache, dataset, stamps, scans)
+        if cache and missing:  # not the files that could not be read, which may pass
+            files = {path: (stamps[path], astuple(scan)) for path, scan in scans.items() if scan.sha256}
+            document = {"version": VERSION, "dataset": str(dataset), "files": files}
+            with contextlib.suppress(VggnbError):  # a full disk
+                write_bytes(cache, gzip.compress(json.dumps(document).encode(), compresslevel=1))
     return [scans[path] for path in paths]
 
 
@@ -113,19 +112,10 @@ def _stamp(path: Path) -> list[int]:
     return [-1, -1]
 
 
-def _read_cache(cache: Path | None, dataset: Path) -> dict[str, tuple[list[int], Scan]]:
+def _read_cache(cache: Path, dataset: Path) -> dict[str, tuple[list[int], list]]:
     """The scans of an earlier census of this dataset; none where it is absent or damaged (gzip has a checksum)."""
-    if cache is not None:
-        with contextlib.suppress(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, gzip.zlib.error):
-            document = json.loads(gzip.decompress(Path(cache).read_bytes()))
-            if (document["version"], document["dataset"]) == (VERSION, str(dataset)):
-                return {path: (stamp, Scan(*values)) for path, (stamp, values) in document["files"].items()}
+    with contextlib.suppress(OSError, EOFError, ValueError, TypeError, KeyError, gzip.zlib.error):
+        document = json.loads(gzip.decompress(Path(cache).read_bytes()))
+        if (document["version"], document["dataset"]) == (VERSION, str(dataset)):
+            return document["files"]
     return {}
-
-
-def _write_cache(cache: Path, dataset: Path, stamps: dict, scans: dict[str, Scan]) -> None:
-    """Keep the scans where there is room, except of files that could not be read, which may pass."""
-    files = {path: (stamps[path], astuple(scan)) for path, scan in scans.items() if scan.sha256}
-    document = {"version": VERSION, "dataset": str(dataset), "files": files}
-    with contextlib.suppress(VggnbError):
-        write_bytes(cache, gzip.compress(json.dumps(document).encode(), compresslevel=1))

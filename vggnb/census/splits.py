@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from vggnb.census.layout import UNSPLIT
-from vggnb.census.manifest import LEAK, Manifest
-from vggnb.census.rows import Row, components
+from vggnb.census.manifest import LEAK, Manifest, Row
+from vggnb.census.near_duplicates import components
+from vggnb.census.rules import UNSPLIT
 from vggnb.census.survey import Census, take_census
 from vggnb.folders import counted, shown
 from vggnb.paths import SPLITS, Workspace
@@ -57,39 +57,39 @@ def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: 
     for name, share in (("validation_share", validation_share), ("test_share", test_share)):
         if not 0 < share < 1:
             raise VggnbError(f"{name} = {share} is out of range.", name, "Use a share between 0 and 1, such as 0.2.")
-    sentences: list[str] = []
-    blocks = _blocks(census.rows, census)
-    free = [block for block in blocks if all(row.split in ("train", UNSPLIT) for row in block)]
     own = {row.split for row in census.rows}
     missing = [split for split in ("test", "validation") if split not in own]
+    free = [block for block in _blocks(census.rows, census) if all(row.split in ("train", UNSPLIT) for row in block)]
     _check_sizes(census, free, missing)
     free = [free[k] for k in np.random.default_rng(seed).permutation(len(free))]
-    source = "the unsplit images" if UNSPLIT in own else "train"
     where = {row.path: "train" if row.split == UNSPLIT else row.split for row in census.rows}
+    sentences: list[str] = []
     for split in missing:
         share, before = test_share if split == "test" else validation_share, sum(map(len, free))
         free, cut = _cut(free, share, keep=2 if split == "test" and "validation" in missing else 1)
         where.update((row.path, split) for block in cut for row in block)
+        source = "the unsplit images" if UNSPLIT in own else "train"
         cut_from = f"{sum(map(len, cut))} of {before} images were cut from {source}, by class, with seed {seed}"
         sentences.append(f"{split.capitalize()}: {cut_from}{'; test is unchanged' if 'test' in own else ''}.")
-    rows = [replace(row, split=where[row.path]) for row in with_groups(census.rows, census)]
-    rows = _mark_leaks(rows, census, sentences)
-    return Manifest(census.dataset, census.classes, tuple(rows), tuple(sentences))
+    marks = _leak_marks(census)
+    if marks:
+        sentences.append(f"Leaks: {counted(len(marks), 'image')} in an earlier split too, marked in the notes.")
+    rows = tuple(
+        replace(row, split=where[row.path], notes="; ".join(filter(None, [row.notes, marks.get(row.path)])))
+        for row in with_groups(census.rows, census)
+    )
+    return Manifest(census.dataset, census.classes, rows, tuple(sentences))
 
 
-def _mark_leaks(rows: list[Row], census: Census, sentences: list[str]) -> list[Row]:
-    """Write into the notes of the later row of each leak in which earlier splits its image is too, and as what."""
+def _leak_marks(census: Census) -> dict[str, str]:
+    """Path of the later row of each leak -> in which earlier splits its image is too, and as what."""
     earlier: dict[str, dict[str, str]] = defaultdict(dict)
     for first, last in census.leaks_in_order():
         earlier[last.path].setdefault("train" if first.split == UNSPLIT else first.split, first.path)
-    if not earlier:
-        return rows
-    sentences.append(f"Leaks: {counted(len(earlier), 'image')} in an earlier split too, marked in the notes.")
-    marks = {
+    return {
         path: f"{LEAK} " + " and in ".join(f"{split} as {found[split]}" for split in SPLITS if split in found)
         for path, found in earlier.items()
     }
-    return [replace(row, notes="; ".join(filter(None, [row.notes, marks.get(row.path, "")]))) for row in rows]
 
 
 def with_groups(rows: Sequence[Row], census: Census) -> list[Row]:
@@ -107,7 +107,7 @@ def _blocks(rows: Sequence[Row], census: Census) -> list[list[Row]]:
     firsts: dict[str, str] = {}
     links = [(path, path) for path in by_path]
     links += [(row.path, firsts.setdefault(row.group, row.path)) for row in rows if row.group]
-    links += [pair.paths for pair in census.pairs if all(path in by_path for path in pair.paths)]
+    links += [pair.paths for pair in census.pairs if by_path.keys() >= set(pair.paths)]
     return [[by_path[path] for path in block] for block in components(links)]
 
 

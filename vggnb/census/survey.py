@@ -1,28 +1,33 @@
-"""Every file under the dataset: used or skipped (why), twice, under two classes, leaking.
+"""Every file under the dataset: used or skipped (why), twice, under two classes, leaking; what to look at first.
 
 `census = take_census(dataset)`, then `print(census)`. What is usable becomes a row; `splits` gives each row its split.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from vggnb.census.entries import UNSPLIT
-from vggnb.census.layout import read_layout
-from vggnb.census.rows import Pair, Row, components, find_pairs
+from vggnb.census.layout import OUTSIDE, read_layout
+from vggnb.census.manifest import Row, count_rows, html_counts
+from vggnb.census.near_duplicates import Pair, components, find_pairs
+from vggnb.census.rules import UNSPLIT
 from vggnb.census.scan import scan_files
-from vggnb.census.warn import NO_COPY, warnings_of
-from vggnb.folders import Skipped, counted, html_table, is_named_like_an_image, shown
+from vggnb.folders import Skipped, counted, is_named_like_an_image, listed, shown
 from vggnb.paths import SPLITS
 from vggnb.staging import name_source
 from vggnb.storage import VggnbError
 
+DARK, BRIGHT = 20, 250  # mean grey levels of 255
 MOST_COLUMNS = 12  # classes that are printed in a column each
 SKIPPED_SHOWN = 10  # in a notebook
+_FEW = 5  # classes that a warning names one by one
 _COPY = "It is in a second copy of the dataset: the same bytes as {}. Nothing to do."
+_NO_COPY = (
+    "It is in what looks like a second copy of the dataset, yet no used file has these bytes. Move it if it is new."
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +39,7 @@ class Census:
         rows: usable images, in order of their paths.
         pairs: every image that is there twice.
         brightness: mean grey level of each row's image, 0 to 255; float32 (n,).
-        obstacles: what stands in the way of training; `check_trainable` raises the first.
+        obstacles: what stands in the way of training; `check_trainable` raises them.
     """
 
     dataset: Path
@@ -78,9 +83,8 @@ class Census:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Usable images by split and class; only splits that hold any."""
-        found = Counter((row.split, row.label) for row in self.rows)
-        present = [split for split in (*SPLITS, UNSPLIT) if any(key[0] == split for key in found)]
-        return {split: {name: found[split, k] for k, name in enumerate(self.classes)} for split in present}
+        found = {row.split for row in self.rows}
+        return count_rows(self.rows, self.classes, [split for split in (*SPLITS, UNSPLIT) if split in found])
 
     def check_trainable(self) -> None:
         """Raise all that stands in the way of training on this dataset, in one error.
@@ -109,9 +113,8 @@ class Census:
             parts = []
             for name in (name for name in self.classes if not any(counts[split][name] for split in pools)):
                 reasons = Counter(s.reason.partition(". ")[0] for s in self.skipped if name in s.path.split("/")[:-1])
-                why = f"{reasons.total()} skipped: {reasons.most_common(1)[0][0].rstrip('.')}" if reasons else ""
-                prefix = "train/" * (pools == ["train"])
-                parts.append(f"{prefix}{shown(name)} has 0 usable images" + f" ({why})" * bool(why))
+                why = f" ({reasons.total()} skipped: {max(reasons, key=reasons.get).rstrip('.')})" if reasons else ""
+                parts.append(f"{'train/' * (pools == ['train'])}{shown(name)} has 0 usable images{why}")
             if parts:
                 more = f" and {len(parts) - 10} more classes" * (len(parts) > 10)
                 remedy = "Put images in each class, or remove the class from every split."
@@ -131,12 +134,12 @@ class Census:
             "conflicts": [list(pair.paths) for pair in self.conflicts],
             "leaks": [
                 {
-                    "paths": list(pair.paths),
-                    "splits": [pair.first.split, pair.second.split],
-                    "kind": pair.kind,
-                    "distance": pair.distance,
+                    "paths": list(p.paths),
+                    "splits": [p.first.split, p.second.split],
+                    "kind": p.kind,
+                    "distance": p.distance,
                 }
-                for pair in self.leaks
+                for p in self.leaks
             ],
             "warnings": list(self.warnings),
         }
@@ -152,16 +155,6 @@ class Census:
         used, skipped, system = len(self.rows), len(self.skipped), len(self.system_files)
         return f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files"
 
-    def _repr_html_(self) -> str:
-        """What a notebook shows: images by class and split, warnings, the first skipped files."""
-        counts = self.counts()
-        rows = [("total", *(sum(row.values()) for row in counts.values()))]
-        rows += [(name, *(row[name] for row in counts.values())) for name in self.classes]
-        notes = [*self.warnings, *(f"skipped: {item}" for item in self.skipped[:SKIPPED_SHOWN])]
-        more = len(self.skipped) - SKIPPED_SHOWN
-        notes += [f"and {counted(more, 'more skipped file')}"] * (more > 0)
-        return html_table(("class", *counts), rows, title=" ".join([*self.sentences, f"{self._files()}."]), notes=notes)
-
     def _table(self) -> list[str]:
         """Images by split and class; where there are many classes, the smallest and the largest of them."""
         many = len(self.classes) > MOST_COLUMNS
@@ -175,6 +168,14 @@ class Census:
             f"{title:<11}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
             for title, *cells in lines
         ]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: images by class and split, warnings, the first skipped files."""
+        notes = [*self.warnings, *(f"skipped: {item}" for item in self.skipped[:SKIPPED_SHOWN])]
+        more = len(self.skipped) - SKIPPED_SHOWN
+        notes += [f"and {counted(more, 'more skipped file')}"] * (more > 0)
+        title = " ".join([*self.sentences, f"{self._files()}."])
+        return html_counts(self.counts(), self.classes, title=title, notes=notes)
 
 
 def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = True) -> Census:
@@ -195,9 +196,16 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
     bad = [Skipped(entry.path, scan.reason) for entry, scan in scanned if scan.reason]
     first = {scan.sha256: entry.path for entry, scan in scanned if scan.sha256}
     copies = [
-        Skipped(path, _COPY.format(shown(first[scan.sha256])) if scan.sha256 in first else NO_COPY)
+        Skipped(path, _COPY.format(shown(first[scan.sha256])) if scan.sha256 in first else _NO_COPY)
         for path, scan in zip(layout.copies, scans[len(paths) :], strict=True)
     ]
+    obstacles = list(layout.obstacles)
+    new = [item.path for item in copies if item.reason == _NO_COPY and is_named_like_an_image(item.path)]
+    if len(new) > len(copies) / 2:
+        top = shown(new[0].split("/")[0])
+        what = f"{top}/ looks like a second copy of the dataset, but {len(new)} of its {len(copies)} files are new."
+        remedy = "Merge its folders into the others, rename them if it is a class, or move it out of the dataset."
+        obstacles.append(VggnbError(what, layout.dataset, remedy))
     labels = {name: label for label, name in enumerate(layout.classes)}
     rows = tuple(
         Row(
@@ -206,13 +214,6 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         )
         for entry, scan in good
     )  # fmt: skip
-    obstacles, others = list(layout.obstacles), [item.path for item in copies if item.reason == NO_COPY]
-    others = list(filter(is_named_like_an_image, others))
-    if len(others) > len(copies) / 2:
-        top = shown(others[0].split("/")[0])
-        what = f"{top}/ looks like a second copy of the dataset, but {len(others)} of its {len(copies)} files are new."
-        remedy = "Merge its folders into the others, rename them if it is a class, or move it out of the dataset."
-        obstacles.append(VggnbError(what, layout.dataset, remedy))
     census = Census(
         dataset=layout.dataset,
         classes=layout.classes,
@@ -225,4 +226,96 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
         obstacles=tuple(obstacles),
     )
     problems = [obstacle.what for obstacle in obstacles]
-    return replace(census, warnings=(*problems, *layout.warnings, *warnings_of(census)))
+    return replace(census, warnings=(*problems, *layout.warnings, *_warnings(census)))
+
+
+def _warnings(census: Census) -> Iterator[str]:
+    """What to look at before training, the worst first."""
+    yield from _copied_splits(census)
+    yield from _pairs(census)
+    yield from _copied_classes(census)
+    yield from _sizes(census)
+    yield from _looks(census)
+
+
+def _copied_splits(census: Census) -> Iterator[str]:
+    """Splits of which most images are in an earlier split too."""
+    again: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for first, last in census.leaks_in_order():
+        again[last.split, first.split].add(last.path)
+    for (split, earlier), paths in sorted(again.items()):
+        total = sum(row.split == split for row in census.rows)
+        if len(paths) == total:
+            yield f"{split} is a copy of {earlier}: all its {total} images are there too. Its scores mean nothing."
+        elif len(paths) > total / 2:
+            yield f"{split} is mostly a copy of {earlier}: {len(paths)} of its {total} images are there too."
+
+
+def _pairs(census: Census) -> Iterator[str]:
+    """How many pairs there are of each kind."""
+    if n := len(census.leaks):
+        yield f"Leak: {counted(n, 'pair')} of images in two splits; the score will be too good."
+    if n := len(census.conflicts):
+        yield f"Conflict: {counted(n, 'pair')} of images under two classes; a label is wrong."
+    if n := len(set(census.pairs) - set(census.leaks) - set(census.conflicts)):
+        yield f"Duplicates: {counted(n, 'pair')} of images in one class of one split."
+    spread = defaultdict(set)
+    for row in census.rows:
+        spread[row.group].add(row.split)
+    if torn := [group for group, splits in spread.items() if group and len(splits) > 1]:
+        yield f"Leak: {counted(len(torn), 'group')} in more than one split, for example {shown(torn[0])}."
+
+
+def _copied_classes(census: Census) -> Iterator[str]:
+    """Few different images; classes that are one image, or that are in other classes too."""
+    groups = components(pair.paths for pair in census.pairs)
+    distinct = len(census.rows) - sum(len(group) - 1 for group in groups)
+    if 0 < 2 * distinct <= len(census.rows):
+        yield f"Only {distinct} of {len(census.rows)} images are different; the others are copies or near-duplicates."
+    number = {path: k for k, group in enumerate(groups) for path in group}
+    conflicting = {path for pair in census.conflicts for path in pair.paths}
+    members = defaultdict(list)
+    for row in census.rows:
+        members[("" if row.split == UNSPLIT else f"{row.split}/") + row.class_name].append(row.path)
+    different = {name: len({number.get(path, path) for path in paths}) for name, paths in members.items()}
+    if same := [name for name, paths in members.items() if len(paths) > 2 and different[name] == 1]:
+        yield f"Identical: all images of {listed(same, _FEW)} are one image."
+    if twice := [name for name, paths in members.items() if conflicting.issuperset(paths)]:
+        yield f"All images of {listed(twice, _FEW)} are in other classes, too."
+
+
+def _sizes(census: Census) -> Iterator[str]:
+    for split, row in census.counts().items():
+        small = {name: n for name, n in row.items() if n < 2}
+        if len(small) <= _FEW:
+            inside = "" if split == UNSPLIT else f"{split}/"
+            yield from (f"{inside}{shown(name)} has {counted(n, 'usable image')}." for name, n in small.items())
+        else:
+            yield f"{len(small)} classes have fewer than 2 usable images in {split}: {listed(small, _FEW)}."
+        few, many = min(row, key=row.get), max(row, key=row.get)
+        if split != "test" and row[many] > 3 * row[few] > 0:
+            words = f"{row[many]} of {shown(many)}, {row[few]} of {shown(few)}"
+            where = "" if split == UNSPLIT else f" in {split}"
+            yield f"Imbalance{where}: {words}; --class-weights lets each class count the same."
+
+
+def _looks(census: Census) -> Iterator[str]:
+    """How many images look odd or are left out."""
+    notes, enough, skipped = [row.notes for row in census.rows], max(3, 0.1 * len(census.rows)), census.skipped
+    masks = sum(row.path.rpartition(".")[0].casefold().endswith(("_mask", "_segmentation")) for row in census.rows)
+    for n, least, noun, text in (
+        ((census.brightness < DARK).sum(), enough, "image",
+         f"Very dark: {{}} with a mean below {DARK} of 255. See whether a viewer shows more."),
+        ((census.brightness > BRIGHT).sum(), enough, "image", f"Very bright: {{}} with a mean above {BRIGHT} of 255."),
+        (sum("too plain" in note for note in notes), enough, "image",
+         "Almost without contrast: {}. See whether they are what you expect."),
+        (sum("tiny (" in note or "extreme shape (" in note for note in notes), 1, "image",
+         "Tiny or of extreme shape: {}; resizing will distort."),
+        (sum(item.reason == _NO_COPY for item in skipped), 1, "file",
+         "Second copy: {} in it with bytes that no used file has; skipped."),
+        (sum(item.reason == OUTSIDE and is_named_like_an_image(item.path) for item in skipped), 1, "image",
+         "Outside the class folders: {}, not used."),
+        (masks, 1, "file", "Named like masks: {}, used as images. Move them out if they are masks."),
+    ):  # fmt: skip
+        if n >= least:
+            yield text.format(counted(n, noun))

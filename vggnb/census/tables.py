@@ -9,17 +9,17 @@ import csv
 import io
 import os
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, namedtuple
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from vggnb.census.entries import UNSPLIT, Entry, Layout, check_names, listed
-from vggnb.census.rules import split_word
-from vggnb.folders import IMAGE_ENDINGS, SPECIAL, Skipped, counted, shown, walk
+from vggnb.census.rules import UNSPLIT, Entry, Layout, check_names, split_word
+from vggnb.folders import IMAGE_ENDINGS, SPECIAL, Skipped, counted, listed, shown, walk
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError, storage_errors
 
 COLUMNS = ("path", "label", "split", "group")
+Line = namedtuple("Line", ("number", *COLUMNS))
 MISSING = "There is no such file. Check the name and that it is relative to the table's folder."
 AMBIGUOUS = "Several files could be meant ({}). Write the path from the table's folder."
 OUTSIDE = "It is not below the table's folder. Move it there, and give its relative path."
@@ -36,43 +36,41 @@ def read_table(file: Path) -> Layout:
     """
     file = Path(os.path.abspath(file))
     lines = _lines(file)
-    labels = [cells["label"] for _, cells in lines]
+    labels = Counter(line.label for line in lines)
+    unlabelled = labels.pop("", 0)
     _check_labels(labels, file)
     _check_splits(lines, file)
-    files = _Files(file.parent, [cells["path"] for _, cells in lines])
+    files = _Files(file.parent, [line.path for line in lines])
     entries: dict[str, Entry] = {}
     strays, missing, others = [], [], defaultdict(set)
-    for line, cells in lines:
-        path, trouble = files.find(cells["path"])
+    for line in lines:
+        path, trouble = files.find(line.path)
         missing += [path] * (trouble == MISSING)
-        if not trouble and not cells["label"]:
-            trouble = f"No label in line {line} of the table. Write one in it."
+        if not trouble and not line.label:
+            trouble = f"No label in line {line.number} of the table. Write one in it."
         elif path in entries:
-            others[path] |= {entries[path].class_name, cells["label"]} - {""}
-            trouble = f"Line {line} names it again; the first line counts. Remove one of the two."
+            others[path] |= {entries[path].class_name, line.label} - {""}
+            trouble = f"Line {line.number} names it again; the first line counts. Remove one of the two."
         if trouble:
             strays.append(Skipped(path, trouble))
         else:
-            split = split_word(cells["split"]) if cells["split"] else UNSPLIT
-            entries[path] = Entry(path, split, cells["label"], cells["group"])
+            entries[path] = Entry(path, split_word(line.split) or UNSPLIT, line.label, line.group)
     if not entries:
         first = f" The first line: {strays[0]}" if strays else " It has no lines."
         remedy = f"Check that the paths are relative to the folder of the table, {shown(str(file.parent))}."
         raise VggnbError(f"No file in the table both exists and has a label.{first}", file, remedy)
-    classes = tuple(sorted(set(labels) - {""}))
-    check_names(set(classes), file)
-    present = [split for split in (*SPLITS, UNSPLIT) if any(entry.split == split for entry in entries.values())]
-    named = f"{counted(len(entries) + len(strays), 'file')} with {counted(len(classes), 'label')}"
+    check_names(labels, file)
+    named = f"{counted(len(entries) + len(strays), 'file')} with {counted(len(labels), 'label')}"
     sentences = (
-        f"Read a table of {named} ({listed(classes)}).",
-        f"Its splits: {', '.join(present)}.",
+        f"Read a table of {named} ({listed(sorted(labels))}).",
+        f"Its splits: {', '.join(sorted({entry.split for entry in entries.values()}, key=(*SPLITS, UNSPLIT).index))}.",
         "Files that the table does not name are not looked at.",
     )
     warnings, obstacles = [], []
     if missing:
         n = counted(len(missing), "line")
         warnings.append(f"{n} of the table name files that are not there; the first: {shown(missing[0])}.")
-    if unlabelled := labels.count(""):
+    if unlabelled:
         n = counted(unlabelled, "line")
         warnings.append(f"{n} of the table without a label, not used. After training: vggnb predict RUN FILE...")
     if several := [f"{shown(path)} ({listed(sorted(names))})" for path, names in others.items() if len(names) > 1]:
@@ -80,16 +78,14 @@ def read_table(file: Path) -> Layout:
         remedy = "Give each image one line with one label: vggnb predicts one class for each image."
         obstacles.append(VggnbError(what, file, remedy))
     ordered = tuple(entries[path] for path in sorted(entries))
-    lists = {"strays": tuple(strays), "warnings": tuple(warnings), "obstacles": tuple(obstacles)}
-    return Layout(files.folder, sentences, classes, ordered, **lists)
+    return Layout(
+        files.folder, sentences, tuple(sorted(labels)), ordered, tuple(strays),
+        warnings=tuple(warnings), obstacles=tuple(obstacles),
+    )  # fmt: skip
 
 
-def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and the four cells of each row; absent cells are ''.
-
-    Raises:
-        VggnbError: the file is no table of text, or lacks a column.
-    """
+def _lines(file: Path) -> list[Line]:
+    """The rows of a table; absent cells are ''."""
     text = _text(file)
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
@@ -105,8 +101,8 @@ def _lines(file: Path) -> list[tuple[int, dict[str, str]]]:
         raise VggnbError(f"The table has several columns {listed(twice)}.", file, "Keep one, and rename the others.")
     if not {"path", "label"} <= set(names):
         raise _other_columns(names, [cells for _, cells in lines], file)
-    rows = [(n, dict.fromkeys(COLUMNS, "") | dict(zip(names, cells, strict=False))) for n, cells in lines]
-    return [(n, {key: row[key] if key == "path" else row[key].strip() for key in COLUMNS}) for n, row in rows]
+    rows = [(number, dict(zip(names, cells, strict=False))) for number, cells in lines]
+    return [Line(n, row.get("path", ""), *(row.get(key, "").strip() for key in COLUMNS[1:])) for n, row in rows]
 
 
 def _text(file: Path) -> str:
@@ -141,16 +137,16 @@ def _other_columns(names: list[str], rows: list[list[str]], file: Path) -> Vggnb
     return VggnbError(what, file, remedy)
 
 
-def _check_labels(labels: list[str], file: Path) -> None:
+def _check_labels(counts: Counter[str], file: Path) -> None:
     """Refuse labels that are measurements, names of single images, or several in one cell."""
-    counts, same, numbers = Counter(filter(None, labels)), defaultdict(list), set()
+    same, numbers = defaultdict(list), set()
     for label in counts:
         key = label
         with contextlib.suppress(ValueError):
             key = float(label.replace(",", "."))
             numbers.add(key)
         same[key].append(label)
-    n, kind = sum(counts.values()), "measurements" if same.keys() == numbers else "names of single images"
+    n, kind = counts.total(), "measurements" if same.keys() == numbers else "names of single images"
     codes = kind == "measurements" and min(numbers, default=0) in (0, 1) and max(numbers, default=0) <= len(numbers)
     if len(counts) > max(_MANY, n / 2) or kind == "measurements" and len(counts) > _FEW and not codes:
         what = f"The column label has {len(counts)} different values for {n} images ({listed(counts, 3)}): these look "
@@ -167,10 +163,13 @@ def _check_labels(labels: list[str], file: Path) -> None:
             raise VggnbError(what, file, "Give each image one label: vggnb predicts one class for each image.")
 
 
-def _check_splits(lines: list[tuple[int, dict[str, str]]], file: Path) -> None:
-    unknown = {cells["split"]: n for n, cells in reversed(lines) if cells["split"] and not split_word(cells["split"])}
-    if unknown:
-        words = [f"'{shown(word)}' in line {n}" for word, n in sorted(unknown.items(), key=lambda item: item[1])]
+def _check_splits(lines: list[Line], file: Path) -> None:
+    first_lines: dict[str, int] = {}
+    for line in lines:
+        if line.split and not split_word(line.split):
+            first_lines.setdefault(line.split, line.number)
+    if first_lines:
+        words = [f"'{shown(word)}' in line {number}" for word, number in first_lines.items()]
         what = f"{', '.join(words[:5])} {'is not a split' if len(words) == 1 else 'are not splits'}."
         raise VggnbError(what, file, "Write train, validation or test, or leave the cell empty.")
 
@@ -183,7 +182,7 @@ class _Files:
 
     def __init__(self, home: Path, paths: list[str]):
         self.folder, self._home = home, home
-        places = [Path(os.path.normpath(home / path)) for path in paths if "\0" not in path]
+        places = [Path(os.path.normpath(home / path)) for path in paths]
         if not any(place.is_relative_to(home) for place in places):
             there = [place.parent for place in places if place.is_file()]
             self.folder = Path(os.path.commonpath(there)) if there else home
@@ -191,7 +190,7 @@ class _Files:
     def find(self, cell: str) -> tuple[str, str]:
         """A path relative to the folder, and why it cannot be used ('' if it can)."""
         path = cell if self._is_there(cell) else cell.strip()
-        if not path or "\0" in path:
+        if not path:
             return path, MISSING
         if "\\" in path and not self._is_there(path):
             path = PureWindowsPath(path).as_posix()

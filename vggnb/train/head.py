@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnb.census import Manifest
-from vggnb.census.rows import Row
+from vggnb.census import Manifest, Row
 from vggnb.device import decide_precision, keras
 from vggnb.features import Features, extract
 from vggnb.metrics.ood import fit_ranges

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from vggnb.census.rows import Row
+from vggnb.census import Row
 from vggnb.progress import tqdm
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError

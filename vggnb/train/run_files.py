@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save
 from scipy.special import softmax
 
-from vggnb.census.rows import Row
+from vggnb.census import Row
 from vggnb.device import keras
 from vggnb.metrics.ood import FeatureRanges
 from vggnb.metrics.predictions import Predictions
