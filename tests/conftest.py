@@ -94,8 +94,7 @@ def noisy_files(monkeypatch):
     def read(path) -> np.ndarray:
         return np.random.default_rng(len(str(path))).integers(0, 256, (30, 40, 3), np.uint8)
 
-    for module in ("galleries", "closeups"):
-        monkeypatch.setattr(f"vggnb.figures.{module}.read_image", read)
+    monkeypatch.setattr("vggnb.figures.galleries.read_image", read)
 
 
 @pytest.fixture(scope="session")

@@ -24,14 +24,13 @@ from vggnb.widgets import (
     TrainingProgress,
     app,
     batch_preview,
+    controls,
     dataset_browser,
     threshold_explorer,
-    training,
     try_your_own,
     uploads,
 )
-from vggnb.widgets.explorers import RANDOM, TRANSFORMS
-from vggnb.widgets.panel import View
+from vggnb.widgets.controls import RANDOM, TRANSFORMS, View
 
 EIGHT = int(ipywidgets.__version__.split(".")[0]) >= 8
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -85,9 +84,9 @@ def test_training_progress_is_a_keras_callback():
 
 
 def test_time_left_counts_only_what_this_training_did_and_is_never_printed(monkeypatch, capsys):
-    now, drawn, curves = [100.0], [], training.figures.learning_curves
-    monkeypatch.setattr(training.figures, "learning_curves", lambda rows: drawn.append(curves(rows)) or drawn[-1])
-    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    now, drawn, curves = [100.0], [], controls.figures.learning_curves
+    monkeypatch.setattr(controls.figures, "learning_curves", lambda rows: drawn.append(curves(rows)) or drawn[-1])
+    monkeypatch.setattr(controls.time, "monotonic", lambda: now[0])
     progress = TrainingProgress(10)
     progress.on_train_begin()
     now[0] += 6
@@ -348,4 +347,4 @@ def test_rich_output_is_made_by_widgets_only():
         imported = re.findall(r"(?m)^\s*from IPython.*? import (.+)$", source)
         if rich & (names | {name.strip() for line in imported for name in line.split(",")}):
             found.add(path.relative_to(package).as_posix())
-    assert found == {"widgets/app.py", "widgets/panel.py", "widgets/training.py"}
+    assert found == {"widgets/app.py", "widgets/controls.py"}

@@ -5,8 +5,8 @@ import os
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
-from vggnb.widgets.colab import BUTTON, PART, Upload  # noqa: E402
-from vggnb.widgets.panel import View  # noqa: E402
+from vggnb.widgets.controls import View  # noqa: E402
+from vggnb.widgets.uploads import BUTTON, PART, Upload  # noqa: E402
 
 pytestmark = pytest.mark.browser
 COLAB = """

@@ -5,18 +5,34 @@ the figure as a file, `drawing.sentence` the sentence.
 """
 
 from vggnb.figures.canvas import Drawing
-from vggnb.figures.charts import class_results, confusion_matrix, differences, metric_intervals
-from vggnb.figures.closeups import heatmap_overlay, operating_point, probability_bars, resize_comparison
+from vggnb.figures.charts import (
+    class_results,
+    confusion_matrix,
+    differences,
+    metric_intervals,
+    preprocessing_histograms,
+    sizes_and_brightness,
+)
 from vggnb.figures.curves import (
     learning_curves,
+    operating_point,
     precision_recall_curve,
     reliability_diagram,
     roc_curve,
     threshold_curves,
 )
 from vggnb.figures.diagrams import pipeline, three_splits, three_squares, vgg16_with_head
-from vggnb.figures.galleries import batch_grid, contact_sheet, duplicate_pairs, images, prediction_gallery, predictions
-from vggnb.figures.surveys import preprocessing_histograms, sizes_and_brightness
+from vggnb.figures.galleries import (
+    batch_grid,
+    contact_sheet,
+    duplicate_pairs,
+    heatmap_overlay,
+    images,
+    prediction_gallery,
+    predictions,
+    probability_bars,
+    resize_comparison,
+)
 
 __all__ = [
     "Drawing", "batch_grid", "class_results", "confusion_matrix", "contact_sheet", "differences",

@@ -22,11 +22,10 @@ from PIL import Image
 from vggnb.folders import shown
 
 INK, FAINT, PALE = "#222222", "#6E6E6E", "#D0D0D0"
-SPLIT_COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73"}  # of anything else: FAINT
+SPLIT_COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73"}
 NEGATIVE, POSITIVE = "#56B4E9", "#AA3377"  # the first and the second of two classes; of more: FAINT
 MODEL_COLOURS = (FAINT, INK, "#882255", "#999933")  # the first is the one to compare with
 WRONG = "#D55E00"
-MARKERS, LINES = "osD^", ("-", "--", "-.", ":")
 LETTERS = 90  # of a printed line, which a notebook would else break in the middle of a word
 WIDTH = 8.0  # inches: the width of a notebook's page at 100 pixels an inch
 FONT = "DejaVu Sans"  # comes with matplotlib
@@ -87,7 +86,6 @@ class Drawing:
         return data.getvalue()
 
     def _ipython_display_(self) -> None:
-        """Show the figure, if there is one, with the sentence as its alt text, and print the sentence below it."""
         from IPython.display import display
 
         about = {self.mime: {"alt": self.sentence, "width": self.size[0], "height": self.size[1]}}
@@ -112,7 +110,7 @@ def empty(sentence: str) -> Drawing:
     ax = Figure(figsize=(WIDTH, 0.5), dpi=144).add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     ax.text(0.01, 0.5, sentence, va="center")
-    return Drawing(ax.get_figure(), (), sentence, False)
+    return Drawing(ax.get_figure(), (), sentence)
 
 
 def new_axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (WIDTH, 4.0), **options) -> np.ndarray:
@@ -120,7 +118,7 @@ def new_axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (WI
     return Figure(figsize=size, dpi=144, layout="constrained").subplots(rows, columns, squeeze=False, **options)
 
 
-def new_ax(*, size: tuple[float, float] = (WIDTH, 4.0)) -> Axes:
+def new_ax(size: tuple[float, float]) -> Axes:
     """The only axes of a new figure."""
     return new_axes(size=size)[0, 0]
 
@@ -144,11 +142,6 @@ def label(name: object, limit: int = 24) -> str:
     return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
 
 
-def titled(name: str, text: str, limit: int = 24) -> str:
-    """A text with a name in front, if there is one."""
-    return f"{label(name, limit)}: {text}" if name else text
-
-
 def named(data: object) -> dict[str, object]:
     """Data for several things by name; a single thing has no name."""
     return dict(data) if isinstance(data, Mapping) else {"": data}
@@ -169,9 +162,4 @@ def key(ax: Axes, handles: Sequence, labels: Sequence[str], *, above: bool = Fal
 def model_look(index: int, count: int) -> tuple[str, str, str]:
     """Colour, marker and line style of the index-th of `count` models; a single one looks like the second of two."""
     place = (index + (count == 1)) % len(MODEL_COLOURS)
-    return MODEL_COLOURS[place], MARKERS[place], LINES[index % len(LINES)]
-
-
-def class_colour(index: int, count: int) -> str:
-    """The colour of the index-th of `count` classes."""
-    return (NEGATIVE, POSITIVE)[index] if count == 2 else FAINT
+    return MODEL_COLOURS[place], "osD^"[place], ("-", "--", "-.", ":")[index % 4]

@@ -15,13 +15,14 @@ from vggnb.figures.canvas import (
     drawing,
     empty,
     key,
+    label,
     model_look,
     named,
     new_ax,
     new_axes,
     styled,
-    titled,
 )
+from vggnb.figures.charts import confusion_matrix
 from vggnb.folders import counted, shown
 from vggnb.metrics import calibration_error, reliability
 from vggnb.metrics.scores import BINS
@@ -30,6 +31,10 @@ from vggnb.storage import VggnbError
 SQUARE = (6.4, 4.8)
 TRAINING = {"color": SPLIT_COLOURS["train"], "ls": "--", "lw": 1.4, "marker": "o", "mfc": "white"}
 VALIDATION = {"color": SPLIT_COLOURS["validation"], "ls": "-", "lw": 2, "marker": "s"}
+
+
+def _titled(name: str, text: str) -> str:
+    return f"{label(name)}: {text}" if name else text
 
 
 def _columns(history) -> dict[str, list[float]]:
@@ -62,7 +67,7 @@ def learning_curves(history) -> Drawing:
                 if values := columns.get(column):
                     every = max(1, len(values) // 8)
                     ax.plot(columns["epoch"], values, label=words, markevery=every, ms=5, clip_on=False, **look)
-            ax.set_title(titled(name, number), parse_math=False)
+            ax.set_title(_titled(name, number), parse_math=False)
             ax.grid(axis="y", color=PALE, lw=0.8)
             ax.xaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
     low, high = axes[0, 1].get_ylim()
@@ -110,7 +115,7 @@ def roc_curve(scored, *, threshold: float | None = 0.5) -> Drawing:
     """
     from sklearn import metrics as sk  # takes a second to import
 
-    ax = new_ax(size=SQUARE)
+    ax = new_ax(SQUARE)
     handles, labels, words = [], [], []
     for place, (name, (truth, scores)) in enumerate(scored.items()):
         truth, scores = _checked(truth, scores)
@@ -122,7 +127,7 @@ def roc_curve(scored, *, threshold: float | None = 0.5) -> Drawing:
             x, y = (float((scores[kind] >= threshold).mean()) for kind in (~truth, truth))
             ax.plot(x, y, marker, color=colour, ms=9, mec="white", clip_on=False, zorder=3)
             text += f", at threshold {threshold:.2f} sensitivity {y:.2f}, specificity {1 - x:.2f}"
-        labels.append(titled(name, f"AUC {area:.2f}"))
+        labels.append(_titled(name, f"AUC {area:.2f}"))
         words.append(text)
     handles += ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
     key(ax, handles, [*labels, "chance"], loc="lower right", handlelength=3.5)
@@ -145,7 +150,7 @@ def precision_recall_curve(truth, scores) -> Drawing:
     truth, scores = _checked(truth, scores)
     precision, recall, _ = sk.precision_recall_curve(truth, scores)
     average, share = sk.average_precision_score(truth, scores), truth.mean()
-    ax, (colour, *_) = new_ax(size=SQUARE), model_look(0, 1)
+    ax, (colour, *_) = new_ax(SQUARE), model_look(0, 1)
     handles = ax.step(recall, precision, where="post", lw=2, color=colour)
     handles += [ax.axhline(share, color=FAINT, ls=":", lw=1)]
     key(ax, handles, [f"average precision {average:.2f}", f"chance {share:.2f}"], above=True, ncols=2, handlelength=3.5)
@@ -165,7 +170,7 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
     """
     truth, scores = _checked(truth, scores)
     strip, ax = new_axes(2, 1, size=(WIDTH, 4.6), sharex=True, height_ratios=(1, 2))[:, 0]
-    score_histogram(strip, truth, scores, threshold)
+    _histograms(strip, truth, scores, threshold)
     cuts = np.unique(np.concatenate([[0, threshold, 1], scores, np.nextafter(scores, 2)]))
     at, words, handles = int(np.searchsorted(cuts, threshold)), [], []
     below = [np.searchsorted(np.sort(scores[kind]), cuts) / kind.sum() for kind in (truth, ~truth)]
@@ -181,17 +186,31 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
     return drawing([ax, strip], f"At threshold {threshold:.2f}: {', '.join(words)}, on {counts}.")
 
 
-def score_histogram(ax: Axes, truth: np.ndarray, scores: np.ndarray, threshold: float, **text) -> None:
-    """Histograms of the positive class's probability, of the images of either class; a line at the threshold."""
+def _histograms(ax: Axes, truth: np.ndarray, scores: np.ndarray, threshold: float, **text) -> None:
+    """Of the positive class's probability, of the images of either class; a line at the threshold."""
     handles, edges = [], np.linspace(0, 1, 21)
     for kind, colour, hatch in ((~truth, NEGATIVE, ""), (truth, POSITIVE, "///")):
         look = {"fc": (colour, 0.35), "ec": colour, "lw": 1.5, "hatch": hatch, "fill": True}
         handles.append(ax.stairs(np.histogram(scores[kind], edges)[0], edges, **look))
-    ax.axvline(threshold, color=FAINT, ls=":", lw=1.5)
+    handles.append(ax.axvline(threshold, color=FAINT, ls=":", lw=1.5))
     words = [f"negative ({(~truth).sum()})", f"positive ({truth.sum()})", f"threshold {threshold:.2f}"]
-    handles += [ax.lines[-1]]
     key(ax, handles, words, above=True, columnspacing=1.2, **{"ncols": 3, **text})
     ax.set(xlim=(0, 1), ylabel="images", xlabel="")
+
+
+@styled
+def operating_point(report, scored, *, threshold: float) -> Drawing:
+    """The confusion matrix at a threshold and, beside it, the probabilities of both classes and the threshold.
+
+    Args:
+        report: anything with `confusion`, int (2, 2), and `classes`.
+        scored: labels (bool) and scores (float) of the images, (n,) each.
+    """
+    left, right = new_axes(1, 2, size=(WIDTH, 3.6))[0]
+    sentence = confusion_matrix(report, ax=left).sentence
+    _histograms(right, *map(np.asarray, scored), threshold, fontsize=9, ncols=2)
+    right.set_xlabel("probability of the positive class")
+    return drawing((left, right), sentence)
 
 
 @styled
@@ -210,7 +229,7 @@ def reliability_diagram(predictions) -> Drawing:
         error = float(calibration_error(one.labels, one.probabilities)[0])
         colour, marker, line = model_look(place, len(several))
         handles += ax.plot(confidence, accuracy, marker + line, color=colour, lw=1.5, ms=8, mec="white")
-        labels.append(titled(name, f"calibration error {error:.2f}"))
+        labels.append(_titled(name, f"calibration error {error:.2f}"))
         width = 0.8 / BINS / len(several)
         bins = (np.minimum(np.floor(confidence * BINS), BINS - 1) + 0.5) / BINS
         bins += width * (place - (len(several) - 1) / 2)

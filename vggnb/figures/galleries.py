@@ -1,4 +1,4 @@
-"""Figures made of many images: contact sheet, duplicates, batches, predictions."""
+"""Figures made of images: contact sheet, duplicates, batches, predictions, two ways to resize, heat maps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from vggnb.figures.canvas import FAINT, WIDTH, WRONG, Drawing, drawing, empty, label, styled
+from vggnb.figures.canvas import FAINT, INK, PALE, WIDTH, WRONG, Drawing, drawing, empty, label, new_axes, styled
 from vggnb.folders import counted, shown
-from vggnb.images import read_image
+from vggnb.images import read_image, resize_image
 from vggnb.storage import VggnbError
 
 THUMBNAIL = 200  # pixels of a tile's longer side
@@ -20,6 +22,7 @@ LARGEST_TILE = 2.0  # inches
 LINE = 0.155  # inches of a line of caption
 MOST_GROUPS = 12
 MOST_PAIRS = 6
+MOST_BARS, MOST_IMAGES = 8, 4  # classes with a bar, and images with bars
 NOTHING = "There is no image to show."
 
 
@@ -89,7 +92,7 @@ def _draw_tile(ax: Axes, tile: Tile, x: float, y: float, tall: float) -> None:
     ax.text(x + 0.5, y + tall + 0.04, tile.caption, ha="center", va="top", fontsize=8, linespacing=1.15)
 
 
-def thumbnail(read: Callable[[], np.ndarray]) -> np.ndarray | None:
+def _thumbnail(read: Callable[[], np.ndarray]) -> np.ndarray | None:
     """A small copy of an image, its shape kept, uint8; None if it cannot be read."""
     try:
         image = Image.fromarray(np.asarray(read()))
@@ -101,11 +104,12 @@ def thumbnail(read: Callable[[], np.ndarray]) -> np.ndarray | None:
 
 def _tile(file: Path, *lines: str, right: bool | None = None, limit: int = 20) -> Tile:
     """The image in a file with its name and these lines under it."""
-    return Tile(thumbnail(lambda: read_image(file)), "\n".join([label(file.name, limit), *lines]), right)
+    return Tile(_thumbnail(lambda: read_image(file)), "\n".join([label(file.name, limit), *lines]), right)
 
 
-def _wrap(tiles: list[Tile], columns: int) -> list[list[Tile]]:
-    return [tiles[at : at + columns] for at in range(0, len(tiles), columns)]
+def _gallery(tiles: list[Tile], columns: int, sentence: str, **layout) -> Drawing:
+    rows = [tiles[at : at + columns] for at in range(0, len(tiles), columns)]
+    return drawing(draw_tiles(rows, **layout), sentence, photos=True)
 
 
 @styled
@@ -138,7 +142,7 @@ def images(data, rows: Sequence) -> Drawing:
         return empty(NOTHING)
     tiles = [_tile(data.dataset / row.path, row.split, label(row.class_name, 18)) for row in rows]
     text = f"{counted(len(rows), 'image')}: {', '.join(shown(row.path) for row in rows)}."
-    return drawing(draw_tiles(_wrap(tiles, 6)), text, photos=True)
+    return _gallery(tiles, 6, text)
 
 
 @styled
@@ -148,29 +152,21 @@ def duplicate_pairs(census) -> Drawing:
     Args:
         census: anything with `pairs` (first, second, kind, distance) and `dataset`.
     """
-    pairs = sorted(census.pairs, key=lambda pair: (not _is_leak(pair), not _is_conflict(pair), pair.distance))
-    if not pairs:
+    found = []
+    for pair in census.pairs:
+        leak, conflict = pair.first.split != pair.second.split, pair.first.class_name != pair.second.class_name
+        kind = "duplicate" if pair.kind == "exact" else f"near-duplicate ({pair.distance} bits)"
+        flags = ", ".join([*["leak"] * leak, *["conflict"] * conflict, kind])
+        found.append((not leak, not conflict, pair.distance, len(found), flags, (pair.first, pair.second)))
+    if not found:
         return empty(f"There are no duplicates among {counted(len(census.rows), 'image')}.")
     tiles, above, words = [], [], []
-    for number, pair in enumerate(pairs[:MOST_PAIRS], 1):
-        both = (pair.first, pair.second)
-        kind = "duplicate" if pair.kind == "exact" else f"near-duplicate ({pair.distance} bits)"
-        flags = [*["leak"] * _is_leak(pair), *["conflict"] * _is_conflict(pair), kind]
-        above.append(f"{number}. {', '.join(flags)}")
+    for number, (*_, flags, both) in enumerate(sorted(found)[:MOST_PAIRS], 1):
+        above.append(f"{number}. {flags}")
         tiles += [_tile(census.dataset / row.path, f"{row.split}/{label(row.class_name, 14)}") for row in both]
-        words.append(f"{shown(pair.first.path)} and {shown(pair.second.path)} ({', '.join(flags)})")
-    text = f"{len(words)} of {counted(len(pairs), 'pair')}: {'; '.join(words)}."
-    return drawing(draw_tiles(_wrap(tiles, 4), pairs=above), text, photos=True)
-
-
-def _is_leak(pair) -> bool:
-    """Whether an image is in two splits."""
-    return pair.first.split != pair.second.split
-
-
-def _is_conflict(pair) -> bool:
-    """Whether an image has two labels."""
-    return pair.first.class_name != pair.second.class_name
+        words.append(f"{' and '.join(shown(row.path) for row in both)} ({flags})")
+    text = f"{len(words)} of {counted(len(found), 'pair')}: {'; '.join(words)}."
+    return _gallery(tiles, 4, text, pairs=above)
 
 
 @styled
@@ -187,10 +183,10 @@ def batch_grid(images, labels, classes: Sequence[str], *, most: int = 32) -> Dra
     labels = labels.argmax(axis=1) if labels.ndim == 2 else labels.astype(int)
     pixels = np.clip(images * (255 if images.max() <= 1 else 1), 0, 255).round().astype(np.uint8)
     pairs = list(zip(pixels, labels, strict=True))[:most]
-    tiles = [Tile(thumbnail(lambda one=one: one), label(classes[k], 14)) for one, k in pairs]
+    tiles = [Tile(_thumbnail(lambda one=one: one), label(classes[k], 14)) for one, k in pairs]
     number = ", ".join(f"{shown(name)} {(labels == k).sum()}" for k, name in enumerate(classes))
     span = f"{images.shape[2]} x {images.shape[1]} pixels, values {images.min():.3g} to {images.max():.3g}"
-    return drawing(draw_tiles(_wrap(tiles, 8)), f"{counted(len(labels), 'image')} of {span}: {number}.", photos=True)
+    return _gallery(tiles, 8, f"{counted(len(labels), 'image')} of {span}: {number}.")
 
 
 @styled
@@ -215,12 +211,11 @@ def prediction_gallery(predictions, data, *, most: int = 12) -> Drawing:
         answer = f"predicted: {label(classes[predicted[k]], 12)} {confidence[k]:.2f}"
         tiles.append(_tile(data.dataset / predictions.paths[k], truth, answer, right=bool(right[k])))
     text = f"{counted(len(wrong), 'mistake')} among {counted(len(right), 'image')}"
-    names = [
+    text += "; the most confident: " * bool(len(wrong)) + ", ".join(
         f"{shown(predictions.paths[k])} (predicted {shown(classes[predicted[k]])} {confidence[k]:.2f})"
         for k in wrong[:3]
-    ]
-    text += f"; the most confident: {', '.join(names)}." if names else "."
-    return drawing(draw_tiles(_wrap(tiles, 4)), text, photos=True)
+    )
+    return _gallery(tiles, 4, f"{text}.")
 
 
 @styled
@@ -240,4 +235,116 @@ def predictions(predictions, *, most: int = 12) -> Drawing:
             tiles.append(_tile(Path(one.path), text, *[warning] * bool(warning)))
         answer = one.error or f"{shown(one.class_name)} {one.probability:.2f} {warning}".rstrip()
         words.append(f"{shown(PurePosixPath(one.path).name)}: {answer}")
-    return drawing(draw_tiles(_wrap(tiles, 4)), "; ".join(words).rstrip(".") + ".", photos=True)
+    return _gallery(tiles, 4, "; ".join(words).rstrip(".") + ".")
+
+
+@styled
+def probability_bars(predictions: Sequence, *, truths: Sequence[str] = ()) -> Drawing:
+    """Images, and under each a bar for every class.
+
+    Args:
+        predictions: of `predict.predict_files`; files that could not be read are left out.
+        truths: the true class of each, where it is known; its bar is marked.
+    """
+    truth = dict(zip((one.path for one in predictions), truths, strict=bool(truths)))
+    drawn = [one for one in predictions if not one.error][:MOST_IMAGES]
+    if not drawn:
+        return empty(NOTHING)
+    highest: dict[str, float] = {}
+    for one in drawn:
+        highest |= {name: max(p, highest.get(name, 0.0)) for name, p in one.probabilities.items()}
+    names = sorted(sorted(highest, key=highest.get)[-MOST_BARS:])
+    heights = (1.5, 0.27 * len(names))
+    axes = new_axes(2, len(drawn), size=(WIDTH, 0.6 + sum(heights)), sharey="row", height_ratios=heights)
+    words = []
+    for (above, below), one in zip(axes.T, drawn, strict=False):
+        pixels = _thumbnail(lambda one=one: read_image(one.path))
+        if pixels is not None:
+            above.imshow(pixels, extent=(0, pixels.shape[1] / pixels.shape[0], 1, 0))
+        above.set_title(label(PurePosixPath(one.path).name, 20), fontsize=10, loc="center")
+        for row, name in enumerate(names):  # the predicted class has a dark bar, the true one is named
+            p, true = one.probabilities.get(name, 0.0), name == truth.get(one.path)
+            below.barh(row, p, 0.72, color=INK if name == one.class_name else PALE)
+            text, weight = (f"{p:.2f} true", "bold") if true else (f"{p:.2f}", "normal")
+            below.text(p + 0.03, row, text, va="center", fontsize=9, fontweight=weight)
+        below.set(xlim=(0, 1.75), ylim=(len(names) - 0.5, -0.5), xticks=[])
+        below.spines[["bottom"]].set_visible(False)
+        below.tick_params(left=False)
+        ranked = ", ".join(f"{shown(name)} {p:.2f}" for name, p in list(one.probabilities.items())[:3])
+        known = f" (true: {shown(truth[one.path])})" if one.path in truth else ""
+        words.append(f"{shown(PurePosixPath(one.path).name)}{known}: {ranked}")
+    axes[1, 0].set_yticks(range(len(names)), [label(name, 16) for name in names])
+    for ax in axes[0]:
+        ax.set_axis_off()
+    more = " and less for the others" if len(highest) > 3 else ""
+    return drawing([*axes.flat], "; ".join(words) + f"{more}.", photos=True)
+
+
+@styled
+def resize_comparison(image: np.ndarray, *, size: int = 96) -> Drawing:
+    """One image resized in the article's way and in ours, enlarged where they differ most.
+
+    Args:
+        image: uint8 (h, w, 3), larger than `size`.
+    """
+    small = {kind: resize_image(image, size, kind) for kind in ("nearest", "bilinear")}
+    difference = np.abs(small["nearest"].astype(int) - small["bilinear"].astype(int)).mean(axis=2)
+    side = max(8, size // 4)
+    sums = np.lib.stride_tricks.sliding_window_view(difference, (side, side)).sum(axis=(2, 3))
+    y, x = np.unravel_index(int(sums.argmax()), sums.shape)
+    axes = new_axes(1, 3, size=(WIDTH, 2.6))[0]
+    for ax, (kind, pixels) in zip(axes, small.items(), strict=False):
+        ax.imshow(pixels[y : y + side, x : x + side], interpolation="nearest")
+        ax.set_title(kind)
+    drawn = axes[2].imshow(difference, cmap="cividis", vmin=0)
+    axes[2].add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fc="none", ec="white", lw=2))
+    axes[2].set_title("difference; framed: left")
+    axes[2].figure.colorbar(drawn, ax=axes[2], shrink=0.8).set_label("levels of 255", fontsize=10)
+    for ax in axes:
+        ax.set_axis_off()
+    text = f"{image.shape[1]} x {image.shape[0]} pixels resized to {size} x {size}: nearest and bilinear differ by "
+    text += f"{difference.mean():.1f} of 255 levels on average and {difference.max():.0f} at most; "
+    text += f"{100 * (difference > 10).mean():.0f} % of the pixels differ by more than 10."
+    return drawing(axes, text, photos=True)
+
+
+@styled
+def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
+    """An image and, beside it, heat maps; the line encloses what is at least half as hot as the hottest place.
+
+    Args:
+        image: uint8 (h, w, 3).
+        heat: float (h, w), larger is hotter and below 0 counts as 0; or {name: such a map}.
+    """
+    maps = heat if isinstance(heat, dict) else {"heat": heat}
+    side = (WIDTH - 0.8) / max(3, len(maps) + 1)
+    shape = np.shape(image)[0] / np.shape(image)[1]
+    size = (side * (len(maps) + 1) + 0.8, 0.4 + side * min(shape, 1.5))
+    axes = new_axes(1, len(maps) + 1, size=size)[0]
+    axes[0].imshow(image)
+    size = 12 if len(axes) <= 4 else 10
+    limit = int(WIDTH / len(axes) / (0.0088 * size))  # letters above an image
+    axes[0].set_title("image", fontsize=size)
+    grey, words = np.asarray(image).mean(axis=2), []
+    for ax, (name, values) in zip(axes[1:], maps.items(), strict=True):
+        values = np.maximum(np.asarray(values, float), 0)
+        hottest = values.max()
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
+        ax.set_title(label(name, limit), fontsize=size, parse_math=False)
+        if not hottest:
+            words.append(f"{shown(name)}: no heat anywhere")
+            continue
+        values = values / hottest
+        ax.imshow(values, cmap="cividis", alpha=0.8 * values, vmin=0, vmax=1)
+        ax.contour(values, [0.5], colors="white", linewidths=1.5)
+        y, x = np.argwhere(values > 0.999).mean(axis=0)
+        ax.plot(x, y, "+", color="black", ms=12, mew=2)
+        place = f"{100 * x / values.shape[1]:.0f} % from the left, {100 * y / values.shape[0]:.0f} % from the top"
+        share = f"{100 * (values >= 0.5).mean():.0f} % of the image is at least half as hot"
+        words.append(f"{shown(name)}: hottest ({hottest:.2f}, +) {place}; {share}")
+    for ax in axes:
+        ax.set_axis_off()
+    bar = axes[0].figure.colorbar(ScalarMappable(Normalize(0, 1), "cividis"), ax=list(axes), shrink=0.8, pad=0.01)
+    bar.set_label("heat (1: hottest)", fontsize=9)
+    bar.set_ticks([0, 0.5, 1])
+    return drawing(axes, ". ".join(words) + ".", photos=True)

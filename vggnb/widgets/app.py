@@ -16,7 +16,7 @@ import ipywidgets
 from vggnb.folders import shown
 from vggnb.paths import python_path
 from vggnb.storage import VggnbError
-from vggnb.widgets.explorers import threshold_explorer
+from vggnb.widgets.controls import threshold_explorer
 from vggnb.widgets.uploads import try_your_own
 
 HOST = "127.0.0.1"
@@ -99,5 +99,4 @@ def show() -> None:
 
 
 def _words(words: object, tag: str = "p"):
-    """Text of the page, escaped."""
     return ipywidgets.HTML(f"<{tag}>{escape(shown(str(words)))}</{tag}>")

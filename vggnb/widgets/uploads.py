@@ -1,7 +1,14 @@
-"""Try the model on your own images: ranked classes with a heat map, or one sentence if a file is not an image."""
+"""Try the model on your own images: ranked classes with a heat map, or one sentence if a file is not an image.
+
+Colab's own upload control loses files of more than 1 MB without a message (jupyter-widgets/ipywidgets#3452), so that
+the browser sends a file in parts there, each by a call of the kernel.
+"""
 
 import base64
 import io
+import itertools
+from collections.abc import Callable
+from html import escape
 
 import ipywidgets
 from PIL import Image
@@ -10,8 +17,7 @@ from vggnb import figures, predict
 from vggnb.folders import shown
 from vggnb.images import decode, read_image
 from vggnb.paths import environment
-from vggnb.widgets.colab import Upload
-from vggnb.widgets.panel import Panel, View
+from vggnb.widgets.controls import Panel, View
 
 MOST_CLASSES = 10  # with a bar
 MOST_MAPS = 4  # images with a heat map: each takes about a second at 224 pixels
@@ -31,9 +37,35 @@ PAGE = """{% for one in images %}{% if one.error %}<p><b>{{ one.name }}</b>: {{ 
 </figure>{% endif %}</div>{% endif %}{% endfor %}
 {% if rule %}<p>Predicted: {{ rule }}.</p>{% endif %}
 {% if more %}<p>Heat maps are shown for the first {{ most }} images.</p>{% endif %}"""
+PART = 600_000  # bytes of a file in one call
+NUMBERS = itertools.count()
+BUTTON = """
+<input type="file" id="{name}" accept="image/*" multiple><div id="{name}-shown">{text}</div>
+<script>(() => {{
+  const input = document.getElementById("{name}"), shown = document.getElementById("{name}-shown");
+  const call = (...values) => google.colab.kernel.invokeFunction("{name}", values, {{}});
+  input.onchange = async () => {{
+    try {{
+      for (const file of input.files) {{
+        const bytes = new Uint8Array(await file.arrayBuffer());
+        for (let start = 0; start === 0 || start < bytes.length; start += {part}) {{
+          shown.textContent = `Uploading ${{file.name}}: ${{Math.round(100 * start / (bytes.length || 1))}} %`;
+          let text = "";
+          for (const byte of bytes.subarray(start, start + {part})) text += String.fromCharCode(byte);
+          await call(file.name, btoa(text));
+        }}
+      }}
+      shown.textContent = "Predicting ...";
+      shown.innerHTML = (await call()).data["application/json"].html;
+    }} catch (error) {{
+      shown.textContent = `The upload failed (${{error}}). Run this cell again.`;
+    }}
+    input.value = "";
+  }};
+}})()</script>"""
 
 
-def try_your_own(model, *, hint: str = HINT) -> Panel | Upload:
+def try_your_own(model, *, hint: str = HINT) -> "Panel | Upload":
     """Upload images and see their ranked classes. Nothing leaves this session and nothing is kept.
 
     Args:
@@ -53,18 +85,50 @@ def try_your_own(model, *, hint: str = HINT) -> Panel | Upload:
         predictions = predict.predict_images(bundle, files, threshold=threshold)
         return View("\n".join(map(str, predictions)), html=_html(bundle, files, predictions))
 
-    def draw(upload) -> View:
-        return show(uploaded(upload))
-
     if environment() == "colab":
         return Upload(show)
-    return Panel(draw, upload=ipywidgets.FileUpload(accept="image/*", multiple=True))
+    chooser = ipywidgets.FileUpload(accept="image/*", multiple=True)
+    return Panel(lambda upload: show(uploaded(upload)), upload=chooser)
 
 
 def uploaded(value) -> list[tuple[str, bytes]]:
     """(name, bytes) of each file: ipywidgets 7 gives a dict by name, 8 a tuple of dicts. A name is never a path."""
     items = value.items() if isinstance(value, dict) else [(file["name"], file) for file in value]
     return [(name, bytes(file["content"])) for name, file in items]
+
+
+class Upload:
+    """An upload button for Colab: files chosen in the browser -> what `draw` makes of them, shown below the button.
+
+    Args:
+        draw: from [(name, bytes)] to a View.
+    """
+
+    def __init__(self, draw: Callable[[list[tuple[str, bytes]]], View]):
+        self.draw, self.name, self.files = draw, f"vggnb-upload-{next(NUMBERS)}", {}
+        self.shown = View("Choose one or several images.")
+
+    def receive(self, name: str | None = None, part: str = ""):
+        """A part of a file, in base64; without a name, all files are there."""
+        from IPython.display import JSON
+
+        if name is not None:
+            self.files.setdefault(name, bytearray()).extend(base64.b64decode(part))
+            return JSON({})
+        files, self.files = [(name, bytes(data)) for name, data in self.files.items()], {}
+        self.shown = self.draw(files)
+        return JSON({"html": self.shown.html or escape(self.shown.text)})
+
+    def __str__(self) -> str:
+        return self.shown.text
+
+    def _ipython_display_(self) -> None:
+        from google.colab import output
+        from IPython.display import display
+
+        output.register_callback(self.name, self.receive)
+        html = BUTTON.format(name=self.name, part=PART, text=escape(str(self)))
+        display({"text/html": html, "text/plain": str(self)}, raw=True)
 
 
 def _html(bundle, files, predictions) -> str:

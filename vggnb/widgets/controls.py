@@ -1,26 +1,94 @@
-"""Dataset browser, batch preview and threshold explorer."""
+"""Controls in a notebook: dataset browser, batch preview, threshold explorer, and the progress of a training."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from types import SimpleNamespace
 
+import ipywidgets
 import numpy as np
 from ipywidgets import BoundedIntText, Dropdown, FloatSlider
 
 from vggnb import figures
 from vggnb.census.layout import UNSPLIT
-from vggnb.folders import counted, shown
+from vggnb.folders import counted, duration, shown
 from vggnb.metrics import positive_class, predicted_classes
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError
-from vggnb.widgets.panel import Panel, View
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 PAGE = 12  # images
 ROTATIONS = ("no rotation", "rotated 90° left", "rotated 180°", "rotated 90° right")
 TRANSFORMS = (*ROTATIONS, *(f"mirrored, {rotation}" for rotation in ROTATIONS))  # as in `flip_rotate`
 RANDOM = len(TRANSFORMS)  # a random transform for each image, another one in each epoch
 FLAGS = {"duplicate": "pairs", "leak": "leaks", "conflict": "conflicts"}  # word -> attribute of a census
+CURVE_SHARE = 0.1  # drawing takes at most about this share of the training's time
+SHOWN = {"loss": "loss", "accuracy": "accuracy", "val_accuracy": "validation accuracy"}
+
+
+@dataclass(frozen=True)
+class View:
+    """What a panel shows for the values of its controls.
+
+    Attributes:
+        text: plain text; a saved page shows it in place of the controls.
+        image: PNG or JPEG bytes; empty for none.
+        html: instead of the text, while the page is running; whoever makes it escapes what comes from data.
+    """
+
+    text: str
+    image: bytes = b""
+    html: str | None = None
+
+
+class Panel:
+    """Controls, and below them what `draw` returns for their values. Core controls only (ipywidgets 7.7 and 8).
+
+    Args:
+        draw: gets the value of each control under its name.
+        controls: ipywidgets.
+    """
+
+    def __init__(self, draw: Callable[..., View], **controls):
+        self.draw, self.controls = draw, controls
+        self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(layout={"max_width": "100%"})
+        row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
+        self.view = ipywidgets.VBox([row, self.words, self.image])
+        for control in controls.values():
+            control.observe(lambda change: self.refresh(), names="value")
+        self.refresh()
+
+    def set(self, **values) -> None:
+        """Move controls from code."""
+        for name, value in values.items():
+            self.controls[name].value = value
+
+    def refresh(self) -> None:
+        """Draw for the present values."""
+        self.shown = self.draw(**{name: control.value for name, control in self.controls.items()})
+        self.image.value = self.shown.image  # first: it takes longest to arrive
+        self.image.layout.display = None if self.shown.image else "none"
+        self.words.value = escape(self.shown.text) if self.shown.html is None else self.shown.html
+
+    def __str__(self) -> str:
+        return self.shown.text
+
+    def _ipython_display_(self) -> None:
+        _display(self.view, str(self))
+
+
+def _display(view, text: str) -> None:
+    """Show controls in a notebook, with a text for the saved page; where there is no notebook, print the text."""
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if getattr(get_ipython(), "kernel", None) is None:
+        print(text)
+    else:
+        live = {"version_major": 2, "version_minor": 0, "model_id": view.model_id}
+        display({VIEW: live, "text/plain": text}, raw=True)
 
 
 def dataset_browser(data) -> Panel:
@@ -92,9 +160,7 @@ def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
         draw,
         epoch=BoundedIntText(value=1, min=1, max=9999, description="epoch"),
         batch=BoundedIntText(value=1, min=1, max=batches, description="batch"),
-        transform=Dropdown(
-            options=list(zip(choices, range(RANDOM + 1), strict=True)), value=0, description="transform"
-        ),
+        transform=Dropdown(options=[(name, k) for k, name in enumerate(choices)], value=0, description="transform"),
     )
 
 
@@ -135,3 +201,56 @@ def threshold_explorer(predictions, classes: Sequence[str], positive: str | None
         threshold=FloatSlider(value=0.5, min=0.0, max=1.0, step=0.01, description="threshold", **slider),
         cost=FloatSlider(value=1.0, min=1.0, max=50.0, step=1.0, description="cost of a miss", **slider),
     )
+
+
+class TrainingProgress:
+    """Live curves while Keras trains: `fit(run, features, progress=TrainingProgress)`.
+
+    A Keras callback by its methods alone, so that this module does not need TensorFlow. The notebook's stop button
+    (■) ends the training.
+    """
+
+    def __init__(self, epochs: int):
+        self.epochs, self.done, self.line, self.rows = epochs, 0, "", []
+        self.start, self.first, self.next_s = time.monotonic(), 0, 0.0
+        self.bar, self.words = ipywidgets.IntProgress(max=epochs), ipywidgets.HTML()
+        self.image = ipywidgets.Image(layout={"display": "none", "max_width": "100%"})
+        self.view = ipywidgets.VBox([ipywidgets.HBox([self.bar, self.words]), self.image])
+
+    def __str__(self) -> str:
+        return f"Training for {self.epochs} epochs. The stop button of the notebook (■) ends it."
+
+    def __getattr__(self, name: str):
+        """Keras's other hooks do nothing."""
+        if name.startswith("on_") or name in ("set_params", "set_model"):
+            return lambda *arguments, **named: None
+        raise AttributeError(name)
+
+    def on_train_begin(self, logs=None) -> None:
+        """Show the view."""
+        self.start = time.monotonic()
+        _display(self.view, str(self))
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """Show the epoch's numbers and the time left; from time to time, draw the curves."""
+        self.first, self.done = self.first if self.rows else epoch, epoch + 1
+        self.rows.append({"epoch": self.done, **(logs or {})})
+        parts = [f"{words} {self.rows[-1][name]:.2f}" for name, words in SHOWN.items() if name in self.rows[-1]]
+        self.line = ", ".join([f"epoch {self.done} of {self.epochs}", *parts])
+        left = (time.monotonic() - self.start) / (self.done - self.first) * (self.epochs - self.done)
+        self.bar.value, self.words.value = self.done, f"{self.line}, {duration(left)} left"
+        if time.monotonic() >= self.next_s:
+            self._draw()
+
+    def on_train_end(self, logs=None) -> None:
+        """Leave the last numbers and the whole curves."""
+        self.bar.bar_style = "success" if self.done == self.epochs else "warning"
+        self.words.value = f"{self.line}, {duration(time.monotonic() - self.start)} in all"
+        self._draw()
+
+    def _draw(self) -> None:
+        if len(self.rows) > 1 and {"loss", "accuracy"} <= self.rows[0].keys():
+            start = time.monotonic()
+            self.image.value = figures.learning_curves(SimpleNamespace(rows=self.rows)).image()
+            self.image.layout.display = None
+            self.next_s = time.monotonic() + max(0.5, (time.monotonic() - start) / CURVE_SHARE)
