@@ -301,21 +301,21 @@ def _sizes(census: Census) -> Iterator[str]:
 
 def _looks(census: Census) -> Iterator[str]:
     """How many images look odd or are left out."""
-    notes, enough, skipped = [row.notes for row in census.rows], max(3, 0.1 * len(census.rows)), census.skipped
-    masks = sum(row.path.rpartition(".")[0].casefold().endswith(("_mask", "_segmentation")) for row in census.rows)
+    enough, rows, skipped = max(3, 0.1 * len(census.rows)), census.rows, census.skipped
+    dark, bright = int((census.brightness < DARK).sum()), int((census.brightness > BRIGHT).sum())
+    flat = sum("too plain" in row.notes for row in rows)
+    odd = sum("tiny (" in row.notes or "extreme shape (" in row.notes for row in rows)
+    new = sum(item.reason == _NO_COPY for item in skipped)
+    loose = sum(item.reason == OUTSIDE and is_named_like_an_image(item.path) for item in skipped)
+    masks = sum(row.path.rpartition(".")[0].casefold().endswith(("_mask", "_segmentation")) for row in rows)
     for n, least, noun, text in (
-        ((census.brightness < DARK).sum(), enough, "image",
-         f"Very dark: {{}} with a mean below {DARK} of 255. See whether a viewer shows more."),
-        ((census.brightness > BRIGHT).sum(), enough, "image", f"Very bright: {{}} with a mean above {BRIGHT} of 255."),
-        (sum("too plain" in note for note in notes), enough, "image",
-         "Almost without contrast: {}. See whether they are what you expect."),
-        (sum("tiny (" in note or "extreme shape (" in note for note in notes), 1, "image",
-         "Tiny or of extreme shape: {}; resizing will distort."),
-        (sum(item.reason == _NO_COPY for item in skipped), 1, "file",
-         "Second copy: {} in it with bytes that no used file has; skipped."),
-        (sum(item.reason == OUTSIDE and is_named_like_an_image(item.path) for item in skipped), 1, "image",
-         "Outside the class folders: {}, not used."),
+        (dark, enough, "image", f"Very dark: {{}} with a mean below {DARK} of 255. See whether a viewer shows more."),
+        (bright, enough, "image", f"Very bright: {{}} with a mean above {BRIGHT} of 255."),
+        (flat, enough, "image", "Almost without contrast: {}. See whether they are what you expect."),
+        (odd, 1, "image", "Tiny or of extreme shape: {}; resizing will distort."),
+        (new, 1, "file", "Second copy: {} in it with bytes that no used file has; skipped."),
+        (loose, 1, "image", "Outside the class folders: {}, not used."),
         (masks, 1, "file", "Named like masks: {}, used as images. Move them out if they are masks."),
-    ):  # fmt: skip
+    ):
         if n >= least:
             yield text.format(counted(n, noun))
