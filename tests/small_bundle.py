@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 
-from vggnb.metrics.temperature import Calibration
+from vggnb.metrics.calibration import Calibration
 from vggnb.recipe import BLOCKS, Recipe
 
 WIDTHS = {1: 4, 2: 6, 3: 6, 4: 8, 5: 8}
@@ -29,24 +29,24 @@ def small_vgg():
         yield
 
 
-def save_small(folder, *, seed=0, formats=("keras",), classes=("cat", "dog"), precision="float32"):
+def save_small(folder, *, seed=0, formats=("keras",), name=None):
     """A whole bundle with random numbers, as `save_bundle` writes it; inside `small_vgg`."""
     from vggnb.model import empty_base, empty_classifier
     from vggnb.save import save_bundle
     from vggnb.save.bundle import weighted
 
-    model, random = empty_classifier(empty_base(RECIPE.image_size), RECIPE, len(classes)), np.random.default_rng(seed)
+    model, random = empty_classifier(empty_base(RECIPE.image_size), RECIPE, 2), np.random.default_rng(seed)
     for weight in (weight for layer in weighted(model) for weight in layer.weights):
         fan_in = np.prod(weight.shape[:-1]) or 1
         weight.assign(random.standard_normal(weight.shape, np.float32) / np.sqrt(fan_in))
     run = SimpleNamespace(
-        classes=classes,
+        classes=("cat", "dog"),
         folder=Path(folder),
-        source=SimpleNamespace(precision=precision),
+        source=SimpleNamespace(precision="float32"),
         recipe=RECIPE,
         manifest=SimpleNamespace(dataset=Path("pets")),
         ranges=lambda: None,
         calibration=Calibration,
         model_sha256=lambda: str(seed),
     )
-    return save_bundle(run, folder, formats=formats, model=model)
+    return save_bundle(run, folder, name=name, formats=formats, model=model)

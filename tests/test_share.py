@@ -17,7 +17,7 @@ from vggnb import share
 from vggnb.cli import main
 from vggnb.evaluate import evaluate
 from vggnb.generators import read_row
-from vggnb.metrics.ood import share_outside
+from vggnb.metrics.calibration import share_outside
 from vggnb.predict import Rule
 from vggnb.save import check_images
 from vggnb.share import pages, share_page

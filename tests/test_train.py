@@ -22,7 +22,7 @@ from scipy.special import softmax
 
 from vggnb.features import Features
 from vggnb.generators import epoch_order
-from vggnb.metrics.temperature import at_temperature
+from vggnb.metrics.predictions import at_temperature
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sha256_file

@@ -82,7 +82,7 @@ def evaluate_folder(
 
     Near-duplicates in it count as one group; images whose files the run was trained or chosen on are leaks. Classes
     that the folder lacks are not evaluated; those that the model does not know are counted. Names may differ from those
-    in training in case, spaces at the ends and the composition of letters.
+    in training in case, spaces at the ends and the composition of letters. For the options see `evaluate`.
 
     Raises:
         VggnbError: the folder has no image of a class that the model knows, or an option does not fit.
@@ -107,17 +107,17 @@ def evaluate_folder(
         raise VggnbError("No image of a class that the model knows can be read.", census.dataset, "Add some.")
     seen = {row.sha256 for row in run.manifest.rows if row.split != "test"}
     report = _with_and_without(known, {row.path for row in rows if row.sha256 in seen}, run.classes, options)
-    return replace(report, unknown_classes=_unknown(everything, names, len(run.classes)))
+    predicted, unknown = everything.probabilities.argmax(axis=1), {}
+    for label in range(len(run.classes), len(names)):
+        if answers := Counter(names[k] for k in predicted[everything.labels == label]):
+            unknown[names[label]] = {"n": answers.total(), "predicted": dict(answers.most_common())}
+    return replace(report, unknown_classes=unknown)
 
 
 def compare(
     first: Run, second: Run, split: str = "test", *, positive: str | None = None, draws: int = DRAWS, progress=True
 ) -> Comparison:
-    """Two runs on the same split of the same dataset, by a paired bootstrap.
-
-    Raises:
-        VggnbError: the runs have other classes, or the split holds other images.
-    """
+    """Two runs on the same split of the same dataset, by a paired bootstrap; see `compare_predictions`."""
     if first.classes != second.classes:
         what = f"The first run has the classes {list(first.classes)}, the second {list(second.classes)}."
         raise VggnbError(what, second.folder, "Compare runs on the same dataset.")
@@ -130,9 +130,6 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
 
     Those for validation were made in training; of a head that was fitted on train and validation they are out-of-fold
     predictions of all images of both.
-
-    Raises:
-        VggnbError: the split has no image that can be read, or the run is not trained.
     """
     if split == "validation":
         found = run.validation()
@@ -158,9 +155,6 @@ def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str
 
     Args:
         what: name of the rows, for messages.
-
-    Raises:
-        VggnbError: none of the images can be read.
     """
     unreadable: list[tuple[str, str]] = []
     kept, probabilities, size = [], [], batch_size(run.recipe.image_size)
@@ -189,9 +183,8 @@ def _options(run: Run, positive, sensitivity, cost_ratio, prevalence, progress: 
     check_prevalence(prevalence)
     point = None
     if sensitivity is not None or cost_ratio is not None:
-        found = predict_split(run, "validation", progress=progress)
-        aim = {"sensitivity": sensitivity, "cost_ratio": cost_ratio}
-        point = choose_threshold(found, run.classes.index(positive), **aim)
+        found, index = predict_split(run, "validation", progress=progress), run.classes.index(positive)
+        point = choose_threshold(found, index, sensitivity=sensitivity, cost_ratio=cost_ratio)
         # The run keeps it, and its bundle uses it in prediction.
         document = {**asdict(point), "positive": positive, "model_sha256": run.model_sha256()}
         write_json(run.folder / THRESHOLD, document)
@@ -199,15 +192,9 @@ def _options(run: Run, positive, sensitivity, cost_ratio, prevalence, progress: 
 
 
 def chosen_threshold(run: Run) -> dict | None:
-    """The operating point that was last chosen for this model: threshold, positive, aim, images; None if there is none.
-
-    Raises:
-        VggnbError: its file is damaged.
-    """
+    """The operating point last chosen for this model: threshold, positive, aim, images; None if there is none."""
     path = run.folder / THRESHOLD
-    if not path.is_file():
-        return None
-    found = read_json(path, "Choose it again: vggnb evaluate RUN --sensitivity S.")
+    found = read_json(path, "Choose it again: vggnb evaluate RUN --sensitivity S.") if path.is_file() else None
     is_of_this_model = isinstance(found, dict) and found.get("model_sha256") == run.model_sha256()
     return {name: found[name] for name in ("threshold", "positive", "aim", "images")} if is_of_this_model else None
 
@@ -233,15 +220,6 @@ def _matched(found: tuple[str, ...], known: tuple[str, ...]) -> dict[str, str]:
         close = [one for one in known if plain(one) == plain(name)]
         match[name] = close[0] if len(close) == 1 and name not in known else name
     return match
-
-
-def _unknown(predictions: Predictions, names: tuple[str, ...], known: int) -> dict[str, dict]:
-    """For each class that the model does not know, the number of images and as what they were predicted."""
-    predicted, table = predictions.probabilities.argmax(axis=1), {}
-    for label in np.unique(predictions.labels[predictions.labels >= known]):
-        answers = Counter(names[k] for k in predicted[predictions.labels == label])
-        table[names[label]] = {"n": answers.total(), "predicted": dict(answers.most_common())}
-    return table
 
 
 def _fits(predictions: Predictions, rows: Sequence[Row], classes: int) -> bool:

@@ -181,7 +181,7 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe, *, te
     layers are Keras's own, so that the files made of this model open where vggnb is not installed.
 
     Args:
-        temperature: divides what enters the softmax (see `metrics.temperature`).
+        temperature: divides what enters the softmax (see `metrics.calibration`).
     """
     model = empty_classifier(base, recipe, head.output_shape[-1])
     weights = {"hidden": head.get_layer("hidden").get_weights()} if recipe.hidden else {}

@@ -5,7 +5,7 @@ import codecs
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,7 +54,7 @@ class Prediction:
 
     Attributes:
         probabilities: class -> probability, the predicted class first, then from most to least probable.
-        out_of_distribution: see `metrics.ood`; None: unknown.
+        out_of_distribution: see `metrics.calibration`; None: unknown.
     """
 
     path: str
@@ -105,7 +105,7 @@ class PredictionList(list):
 
 
 def _thumbnail(path: Path) -> Markup:
-    """A small copy of an image; nothing if it cannot be read."""
+    """A small copy of an image; nothing where it cannot be read."""
     try:
         image, data = Image.fromarray(read_image(path)), io.BytesIO()
     except VggnbError:
@@ -116,11 +116,7 @@ def _thumbnail(path: Path) -> Markup:
 
 
 def open_model(path: Path, *, engine: str = "tensorflow", precision: str | None = None) -> Bundle:
-    """Open a bundle; or a run, of which the bundle in it is used if it is of the run's present model.
-
-    Args:
-        engine, precision: see `load_bundle`.
-    """
+    """Open a bundle, as `load_bundle` does, or a run: its bundle is used if it is of the run's present model."""
     path = Path(path)
     with storage_errors(path):
         is_run = (path / "run.json").is_file() and not (path / MANIFEST).is_file()
@@ -166,20 +162,30 @@ def choose_rule(bundle: Bundle, threshold: float | str | None = None) -> Rule:
 
 
 def predict_files(
-    bundle: Bundle, paths: Path | Iterable[Path], *, threshold: float | str | None = None, progress: bool = False
+    bundle: Bundle,
+    paths: Path | Iterable[Path],
+    *,
+    threshold: float | str | None = None,
+    missing: str = "refuse",
+    progress: bool = False,
 ) -> PredictionList:
-    """Predict files, and every file in folders; a file that cannot be read is a row with its reason.
+    """Predict files, and every file in folders; what cannot be read is a row with its reason.
 
     Args:
         threshold: see `choose_rule`.
+        missing: "refuse", or "list" for a row with the reason also where a path itself does not exist or is empty.
 
     Raises:
         VggnbError: a path is empty or does not exist, or a folder holds no file.
     """
-    paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    if "" in paths:  # an unset variable of the shell; as a path it would be the current folder
-        raise VggnbError("A path is empty.", "''", "Name a file or a folder; the current folder is a dot.")
-    sources = [(str(path), path) for given in paths for path in files_of(Path(given))]
+    sources: list[tuple[str, Path | str]] = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        try:
+            sources += _files(path)
+        except VggnbError as error:
+            if missing == "refuse":
+                raise
+            sources.append((str(path), f"{error.what} {error.remedy}"))
     return PredictionList(_predict(bundle, sources, choose_rule(bundle, threshold), progress))
 
 
@@ -190,19 +196,6 @@ def predict_images(
     return _predict(bundle, list(images), choose_rule(bundle, threshold))
 
 
-def predict_listed(
-    bundle: Bundle, names: Iterable[str], *, threshold: float | str | None = None, progress: bool = False
-) -> PredictionList:
-    """Predict the names of a list (see `read_names`); one that does not exist is a row with its reason."""
-    sources: list[tuple[str, Path | VggnbError]] = []
-    for name in names:
-        try:
-            sources += [(str(path), path) for path in files_of(Path(name))]
-        except VggnbError as error:
-            sources.append((name, error))
-    return PredictionList(_predict(bundle, sources, choose_rule(bundle, threshold), progress))
-
-
 def read_names(data: bytes) -> list[str]:
     """The names in a list: one per line, or ended by zero bytes as `find -print0` does."""
     pieces = data.split(b"\0") if b"\0" in data else data.removeprefix(codecs.BOM_UTF8).splitlines()
@@ -211,20 +204,27 @@ def read_names(data: bytes) -> list[str]:
     return names
 
 
-def files_of(path: Path) -> list[Path]:
-    """The file itself, or every file in a folder at any depth, in order, without system files."""
+def _files(path: Path | str) -> list[tuple[str, Path | str]]:
+    """The file itself, or every file in a folder at any depth, in order, without system files: name and path.
+
+    What cannot be opened (a broken link, a pipe) has a reason instead of a path.
+    """
+    if path == "":  # an unset variable of the shell; as a path it would be the current folder
+        raise VggnbError("A path is empty.", "''", "Name a file or a folder; the current folder is a dot.")
+    path = Path(path)
     if not os.path.lexists(path):
         raise VggnbError("There is no such file or folder.", path, "Check the name.")
     if not path.is_dir():
         if path.exists() and not path.is_file():  # reading from a pipe could wait for ever
             what = "This is not a regular file (a pipe, a socket or a device)."
             raise VggnbError(what, path, "Name an image, or a folder of images.")
-        return [path]
+        return [(str(path), path)]
     root, strays, _ = walk(path)
-    inside = [path / name for name in (*root.all_files(), *(stray.path for stray in strays))]
-    if not (files := sorted(name for name in inside if name.is_file())):  # a link to a file is one
+    found = {path / name: path / name for name in root.all_files()}
+    found |= {path / stray.path: stray.reason for stray in strays}
+    if not found:
         raise VggnbError("There are no files in this folder.", path, "Name a folder that holds images.")
-    return files
+    return [(str(one), found[one]) for one in sorted(found)]
 
 
 def to_csv(predictions: Iterable[Prediction], classes: Sequence[str]) -> str:
@@ -236,22 +236,19 @@ def to_csv(predictions: Iterable[Prediction], classes: Sequence[str]) -> str:
     rows = [[*names, *(plain_cell(f"p({name})") for name in classes)]]
     for one in predictions:
         outside = {True: "yes", False: "no", None: ""}[one.out_of_distribution]
-        cells = [one.path, one.class_name or "", _number(one.probability), outside, one.error or ""]
-        rows.append([*map(plain_cell, cells), *(_number(one.probabilities.get(name)) for name in classes)])
+        shares = ["" if p is None else f"{p:.6f}" for p in (one.probability, *map(one.probabilities.get, classes))]
+        cells = [one.path, one.class_name or "", shares[0], outside, one.error or ""]
+        rows.append([*map(plain_cell, cells), *shares[1:]])
     return csv_text(rows).encode("utf-8", "backslashreplace").decode()
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
+def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | str]], rule: Rule, progress: bool = False):
+    """Predict a batch at a time, in order, while threads decode the next images; a source that is a str is a reason."""
 
-
-def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | VggnbError]], rule: Rule, progress=False):
-    """Predict a batch at a time, in order, while threads decode the next images."""
-
-    def read(source: Path | bytes | VggnbError) -> np.ndarray | str:
+    def read(source: Path | bytes | str) -> np.ndarray | str:
+        if isinstance(source, str):
+            return source
         try:
-            if isinstance(source, VggnbError):
-                raise source
             return read_image(source, size=bundle.recipe.image_size, resize=bundle.recipe.resize)
         except VggnbError as error:
             return f"{error.what} {error.remedy}"
@@ -261,21 +258,17 @@ def _predict(bundle: Bundle, sources: Sequence[tuple[str, Path | bytes | VggnbEr
     found = zip((name for name, _ in sources), decoded, strict=True)
     with tqdm(total=len(sources), desc="Predicting", unit="image", disable=not progress) as bar:
         while batch := list(islice(found, BATCH)):
-            rows = iter(_rows(bundle, [pixels for _, pixels in batch if not isinstance(pixels, str)]))
+            answers = iter(())
+            if images := [pixels for _, pixels in batch if not isinstance(pixels, str)]:
+                probabilities, features = bundle.forward(np.stack(images))
+                outside = bundle.ranges.out_of_distribution(features) if bundle.ranges else [None] * len(images)
+                answers = zip(probabilities.tolist(), outside, strict=True)
             for name, pixels in batch:
                 if isinstance(pixels, str):
                     predictions.append(Prediction(name, {}, pixels))
                 else:
-                    probabilities, outside = next(rows)
-                    predictions.append(Prediction(name, rule.ranked(probabilities), None, outside, rule))
+                    row, flag = next(answers)
+                    ranked = rule.ranked(dict(zip(bundle.classes, row, strict=True)))
+                    predictions.append(Prediction(name, ranked, None, flag, rule))
             bar.update(len(batch))
     return predictions
-
-
-def _rows(bundle: Bundle, images: list[np.ndarray]) -> Iterator[tuple[dict[str, float], bool | None]]:
-    """Probabilities by class, and whether an image is out-of-distribution."""
-    if images:
-        probabilities, features = bundle.forward(np.stack(images))
-        outside = bundle.ranges.out_of_distribution(features) if bundle.ranges else [None] * len(images)
-        for row, flag in zip(probabilities, outside, strict=True):
-            yield dict(zip(bundle.classes, row.tolist(), strict=True)), flag

@@ -149,24 +149,20 @@ def save(options) -> None:
 
 def predict(options) -> None:
     """Predict the class of images."""
-    from vggnb.predict import choose_rule, open_model, predict_files, predict_listed, read_names, to_csv
+    from vggnb.predict import choose_rule, open_model, predict_files, read_names, to_csv
 
     if options.csv and options.json:
         raise VggnbError("stdout can hold one document only.", "--csv and --json", "Give one of the two options.")
     for path in options.paths:
         check_no_address(path, "An image", "PATH")
-    names = None
-    if options.paths == ["-"]:
-        names = read_names(sys.stdin.buffer.read() if sys.stdin else b"")  # none where it is closed
+    paths, missing = options.paths, "refuse"
+    if paths == ["-"]:
+        paths, missing = read_names(sys.stdin.buffer.read() if sys.stdin else b""), "list"  # b"" where it is closed
     if options.engine == "tensorflow":
         start_tensorflow()
     bundle = open_model(options.bundle, engine=options.engine, precision=options.precision)
-    settings = {"threshold": options.threshold, "progress": not options.quiet and sys.stderr.isatty()}
-    rule = choose_rule(bundle, options.threshold)
-    if names is None:
-        predictions = predict_files(bundle, options.paths, **settings)
-    else:
-        predictions = predict_listed(bundle, names, **settings)
+    rule, progress = choose_rule(bundle, options.threshold), not options.quiet and sys.stderr.isatty()
+    predictions = predict_files(bundle, paths, threshold=options.threshold, missing=missing, progress=progress)
     if rule.threshold is not None or bundle.threshold:
         unused = "" if rule.threshold is not None else "; a threshold was chosen: --threshold chosen uses it"
         note(options, f"Predicted: {rule}{unused}.")

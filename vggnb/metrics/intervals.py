@@ -24,8 +24,7 @@ class Interval:
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def within_01(value: float, low: float, high: float) -> Interval:
-    """An interval within 0 and 1 that holds its value, whatever rounding does."""
+def _within_01(value: float, low: float, high: float) -> Interval:
     return Interval(value, min(max(0.0, float(low)), value), max(min(1.0, float(high)), value))
 
 
@@ -34,10 +33,10 @@ def wilson(hits: float, n: float) -> Interval:
     share, spread = hits / n, Z**2 / n
     centre = (share + spread / 2) / (1 + spread)
     half = Z * np.sqrt(max(0.0, share * (1 - share)) / n + spread / (4 * n)) / (1 + spread)
-    return within_01(share, centre - half, centre + half)
+    return _within_01(share, centre - half, centre + half)
 
 
-def proportion(hits: np.ndarray, codes: np.ndarray | None = None) -> Interval:
+def proportion(hits: np.ndarray, codes: np.ndarray | None = None, *, among: np.ndarray | slice = np.s_[:]) -> Interval:
     """The share of hits with Wilson's interval; grouped images count as fewer, by how much they agree.
 
     The effective number of images is that of cluster samples (Kish 1965; Korn and Graubard 1998); where all are hits,
@@ -46,22 +45,19 @@ def proportion(hits: np.ndarray, codes: np.ndarray | None = None) -> Interval:
     Args:
         hits: bool (n,).
         codes: of `group_codes`; None: no groups.
+        among: bool (n,), the images that count; default all.
     """
+    hits = hits[among]
     n, share = len(hits), float(np.mean(hits))
     if codes is None:
         return wilson(int(np.sum(hits)), n)
-    names, codes = np.unique(codes, return_inverse=True)
+    names, codes = np.unique(codes[among], return_inverse=True)
     effective = len(names)
     if 0 < share < 1 and effective > 1:
         residuals = np.bincount(codes, hits - share)
         variance = effective / (effective - 1) * (residuals @ residuals) / n**2
         effective = min(n, share * (1 - share) / variance) if variance else n
     return wilson(share * effective, effective)
-
-
-def share_right(right: np.ndarray, members: np.ndarray, codes: np.ndarray | None = None) -> Interval:
-    """The share of some images (bool, n) that are right, as `proportion`."""
-    return proportion(right[members], None if codes is None else codes[members])
 
 
 def independent(members: np.ndarray, codes: np.ndarray | None = None) -> int:
@@ -133,21 +129,20 @@ def logit_interval(value: float, draws: np.ndarray, *, n: float) -> Interval:
     if error < 1e-12 or not 0 < value < 1:
         return wilson(value * n, n)
     half = Z * error / (value * (1 - value))
-    return within_01(value, *expit(logit(value) + [-half, half]))
+    return _within_01(value, *expit(logit(value) + [-half, half]))
 
 
 def mean_of(parts: Sequence[Interval]) -> Interval:
     """The mean of independent scores: distances to their own ends, added as squares (Zou and Donner 2008)."""
     value = float(np.mean([part.value for part in parts]))
     down, up = (np.linalg.norm([getattr(one, end) - one.value for one in parts]) for end in ("low", "high"))
-    return within_01(value, value - down / len(parts), value + up / len(parts))
+    return _within_01(value, value - down / len(parts), value + up / len(parts))
 
 
 def predictive_value(recall: float, false_alarms: float, prevalence: float, sizes: tuple[int, int]) -> Interval | None:
     """The share of one class's predictions that are right at a prevalence; None where it is never predicted.
 
-    The interval is the adjusted logit interval of Mercaldo et al. 2007 (doi 10.1002/sim.2677), which keeps a width
-    where a share is 0 or 1.
+    The interval is the adjusted logit interval of Mercaldo et al. 2007 (doi 10.1002/sim.2677).
 
     Args:
         recall, false_alarms: share of the class, and of the other class, that is predicted as the class.
@@ -160,4 +155,4 @@ def predictive_value(recall: float, false_alarms: float, prevalence: float, size
     a, b = ((share * k + Z**2 / 2) / (k + Z**2) for share, k in zip((recall, false_alarms), sizes, strict=True))
     middle = np.log(a * prevalence) - np.log(b * (1 - prevalence))
     half = Z * np.sqrt((1 - a) / (a * n) + (1 - b) / (b * m))
-    return within_01(recall * prevalence / predicted, expit(middle - half), expit(middle + half))
+    return _within_01(recall * prevalence / predicted, expit(middle - half), expit(middle + half))

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import softmax
 
 from vggnb.folders import plain_cell, shown
 from vggnb.metrics.intervals import group_codes
-from vggnb.metrics.temperature import at_temperature
 from vggnb.storage import VggnbError, csv_text
+
+TINY = 1e-30  # in place of a probability that came out as 0
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,11 @@ class Predictions:
         """Path, label and one probability per class; an unreadable file has a reason instead."""
         images = zip(self.paths, self.labels, self.probabilities, strict=True)
         rows = ([path, int(label), *map(repr, row.tolist())] for path, label, row in images)
-        return csv_text([["path", "label", *classes], *rows, *self.unreadable]).encode("utf-8", "surrogateescape")
+        return _table([["path", "label", *classes], *rows, *self.unreadable])
 
     @classmethod
     def from_csv(cls, data: bytes) -> "Predictions":
-        """The predictions that `to_csv` gave, without groups.
-
-        Raises:
-            ValueError: it is something else.
-        """
+        """The predictions that `to_csv` gave, without groups; anything else is a ValueError."""
         try:
             header, *lines = csv.reader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
         except csv.Error as error:
@@ -69,6 +67,15 @@ class Predictions:
     def uncalibrated(self, temperature: float) -> "Predictions":
         """The same without temperature scaling by this temperature (`run.calibration().temperature`)."""
         return replace(self, probabilities=at_temperature(self.probabilities, 1 / temperature))
+
+
+def _table(rows: Sequence[Sequence]) -> bytes:
+    return csv_text(rows).encode("utf-8", "surrogateescape")
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (n, classes) with their logits divided by `temperature`; by 1 / T undoes a temperature T."""
+    return softmax(np.log(np.maximum(probabilities, TINY)) / temperature, axis=1)
 
 
 def positive_class(classes: Sequence[str], wanted: str | None = None) -> str | None:
@@ -130,4 +137,4 @@ def relabel_list(predictions: Predictions, classes: Sequence[str]) -> bytes:
         [*map(plain_cell, (one.path, one.class_name, one.predicted)), f"{one.probability:.4f}"]
         for one in find_mistakes(predictions, classes)
     ]
-    return csv_text([["path", "class", "predicted", "probability"], *rows]).encode("utf-8", "surrogateescape")
+    return _table([["path", "class", "predicted", "probability"], *rows])

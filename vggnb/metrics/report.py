@@ -1,4 +1,4 @@
-"""The report on a model's predictions: every metric with its interval and baseline, and what cannot be concluded."""
+"""What a model's predictions show, and what they do not: the report on one model, the comparison of two."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -6,17 +6,16 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from vggnb.folders import counted, html_table, shown
-from vggnb.metrics.intervals import DRAWS, Interval, share_right
+from vggnb.metrics.calibration import OperatingPoint
+from vggnb.metrics.intervals import DRAWS, Interval, bootstrap, percentile_interval, proportion, wilson
 from vggnb.metrics.predictions import Predictions, positive_class, predicted_classes
-from vggnb.metrics.scores import METRICS, baselines, expected_calibration_error, measure
-from vggnb.metrics.threshold import OperatingPoint
+from vggnb.metrics.scores import LOWER_IS_BETTER, METRICS, baselines, expected_calibration_error, measure, scores_of
 from vggnb.storage import VggnbError
 
 FEW = 100  # images of a class; with fewer, one image is more than a point
 
 
-def number(value: float | None) -> str:
-    """Two decimals; "-" where there is no value."""
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
@@ -67,36 +66,28 @@ class Report:
     def __str__(self) -> str:
         lines = [self.summary(), "", f"{'':28}{'value (95 % interval)':26}most frequent class"]
         for name, value in self.metrics.items():
-            lines.append(f"{METRICS[name]:28}{value!s:26}{number(self.baselines.get(name))}")
+            lines.append(f"{METRICS[name]:28}{value!s:26}{_number(self.baselines.get(name))}")
         if self.not_evaluated:
-            lines.append("")
-        for name, one in self.per_class.items() if self.not_evaluated else ():
-            if one["n"]:
-                lines.append(f"{f'recall of {shown(name)}':28}{Interval(**one['recall'])} of {one['n']}")
+            found = {name: one for name, one in self.per_class.items() if one["n"]}
+            recalls = {name: f"{Interval(**one['recall'])} of {one['n']}" for name, one in found.items()}
+            lines += ["", *(f"{f'recall of {shown(name)}':28}{recall}" for name, recall in recalls.items())]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes())])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """What a notebook shows; with more than two classes, a table of the classes, too."""
         rows = [
-            (METRICS[name], number(one.value), f"{one.low:.2f} to {one.high:.2f}", number(self.baselines.get(name)))
+            (METRICS[name], _number(one.value), f"{one.low:.2f} to {one.high:.2f}", _number(self.baselines.get(name)))
             for name, one in self.metrics.items()
         ]
         header = ("metric", "value", "95 % interval", "most frequent class")
         table = html_table(header, rows, title=self.summary(), notes=self.notes())
         if len(self.classes) == 2 and not self.not_evaluated:
             return table
-        rows = [
-            (
-                name,
-                one["n"],
-                Interval(**one["recall"]) if one["n"] else "-",
-                number(one["precision"]),
-                number(one["f1"]),
-            )
-            for name, one in self.per_class.items()
-        ]
+        rows = []
+        for name, one in self.per_class.items():
+            recall = Interval(**one["recall"]) if one["n"] else "-"
+            rows.append((name, one["n"], recall, _number(one["precision"]), _number(one["f1"])))
         return html_table(("class", "images", "recall (95 % interval)", "precision", "F1"), rows) + table
 
     def summary(self) -> str:
@@ -119,15 +110,13 @@ class Report:
         if self.operating_point is not None:
             notes.append(f"The {self.operating_point}.")
         if self.leaks:
-            notes.append(f"Leak: {self.leaks} of these images are in train, too. {self._leak_effect()}")
+            effect = "Without them no image is left: these numbers say nothing about new images."
+            if self.without_leaks:
+                found = self.without_leaks.metrics
+                parts = [f"{METRICS[name]} {found[name]}" for name in ("accuracy", "auc", "macro_f1") if name in found]
+                effect = f"Without them: {', '.join(parts)}."
+            notes.append(f"Leak: {self.leaks} of these images are in train, too. {effect}")
         return [*notes, *self.limits()]
-
-    def _leak_effect(self) -> str:
-        if self.without_leaks is None:
-            return "Without them no image is left: these numbers say nothing about new images."
-        found = self.without_leaks.metrics
-        parts = [f"{METRICS[name]} {found[name]}" for name in ("accuracy", "auc", "macro_f1") if name in found]
-        return f"Without them: {', '.join(parts)}."
 
     def limits(self) -> list[str]:
         """What is not evaluated, and what so few images cannot show, in sentences."""
@@ -193,11 +182,11 @@ def report_on(
     predicted = predicted_classes(predictions.probabilities, index, threshold)
     confusion = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion, (labels, predicted), 1)
-    metrics = measure(predictions, positive=index, threshold=threshold, prevalence=prevalence, draws=draws)
+    metrics = measure(predictions, index, threshold, prevalence, draws)
     guesses, per_class = baselines(labels, list(metrics), index, prevalence), {}
     for k, name in enumerate(classes):
         n, hits, called = int(confusion[k].sum()), int(confusion[k, k]), int(confusion[:, k].sum())
-        recall = asdict(share_right(predicted == labels, labels == k, codes)) if n else None
+        recall = asdict(proportion(predicted == labels, codes, among=labels == k)) if n else None
         precision, f1 = hits / called if called else None, 2 * hits / (n + called) if n else None
         per_class[name] = {"n": n, "recall": recall, "precision": precision, "f1": f1}
     return Report(
@@ -219,11 +208,84 @@ def report_on(
 
 
 def check_prevalence(prevalence: float | None) -> None:
-    """Refuse a prevalence that is out of range.
-
-    Raises:
-        VggnbError: it is not between 0 and 1.
-    """
+    """Refuse a prevalence that is not between 0 and 1."""
     if prevalence is not None and not 0 < prevalence < 1:
         remedy = "Use a share between 0 and 1, such as 0.05."
         raise VggnbError(f"A prevalence of {prevalence} is out of range.", "--prevalence", remedy)
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Second minus first for each metric, with its 95 % interval; where that holds 0, it is not significant.
+
+    Attributes:
+        only_first, only_second: images that only this one of the two predicted correctly.
+    """
+
+    n: int
+    only_first: int
+    only_second: int
+    differences: dict[str, Interval]
+
+    def verdict(self, metric: str, names: tuple[str, str] = ("the first", "the second")) -> str:
+        """Which of the two is better, if the difference is significant."""
+        one, sign = self.differences[metric], -1 if metric in LOWER_IS_BETTER else 1
+        if one.low <= 0 <= one.high:
+            return "not significant"
+        return f"{names[sign * one.value > 0]} is better"
+
+    def _summary(self) -> str:
+        text = f"{self.n} images; right with the first alone {self.only_first}"
+        return f"{text}, with the second alone {self.only_second}"
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (METRICS[name], f"{one.value:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}", self.verdict(name))
+            for name, one in self.differences.items()
+        ]
+
+    def __str__(self) -> str:
+        lines = [f"{name:28}{value} ({ends})  {verdict}" for name, value, ends, verdict in self._rows()]
+        return "\n".join([self._summary(), "", f"{'second minus first':28}difference (95 % interval)", *lines])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(("metric", "second minus first", "95 % interval", ""), self._rows(), title=self._summary())
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {**vars(self), "differences": {name: vars(one) for name, one in self.differences.items()}}
+
+
+def compare_predictions(
+    first: Predictions, second: Predictions, classes: Sequence[str], *, positive: str | None = None, draws: int = DRAWS
+) -> Comparison:
+    """A paired bootstrap, which draws the same images for both; images that one of them lacks are left out.
+
+    Raises:
+        VggnbError: the two have no image in common, or not the same labels.
+    """
+    places = {path: index for index, path in enumerate(second.paths)}
+    shared = [index for index, path in enumerate(first.paths) if path in places]
+    first, second = first.take(shared), second.take([places[first.paths[index]] for index in shared])
+    if not shared or not np.array_equal(first.labels, second.labels):
+        what = "The two models did not predict the same images."
+        raise VggnbError(what, "the comparison", "Compare runs on the same split of the same dataset.")
+    name = positive_class(classes, positive)
+    index, threshold = (None, None) if name is None else (classes.index(name), 0.5)
+
+    def difference(weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        old, new = (scores_of(one, index, threshold, weights) for one in (first, second))
+        return {metric: new[metric] - old[metric] for metric in new}
+
+    drawn = bootstrap(first.labels, difference, draws=draws, codes=first.codes)
+    # Where no image tells the two apart, their number still limits how far apart they may be.
+    least = wilson(0, len(first.labels)).high
+    differences = {}
+    for metric, (value,) in difference().items():
+        one = percentile_interval(float(value), drawn[metric])
+        known = one.high - one.low > 1e-12
+        differences[metric] = one if known else Interval(one.value, one.value - least, one.value + least)
+    old, new = (predicted_classes(one.probabilities, index, threshold) == one.labels for one in (first, second))
+    return Comparison(len(shared), int((old & ~new).sum()), int((new & ~old).sum()), differences)

@@ -5,19 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.sparse import csr_array
 
-from vggnb.metrics.intervals import (
-    DRAWS,
-    Interval,
-    bootstrap,
-    group_codes,
-    independent,
-    logit_interval,
-    mean_of,
-    percentile_interval,
-    predictive_value,
-    proportion,
-    share_right,
-)
+from vggnb.metrics import intervals
+from vggnb.metrics.intervals import DRAWS, Interval, group_codes, independent, proportion
 from vggnb.metrics.predictions import Predictions, predicted_classes
 
 METRICS = {  # name in JSON -> name for people, in the order of every table
@@ -35,6 +24,7 @@ METRICS = {  # name in JSON -> name for people, in the order of every table
     "brier": "Brier score",
 }
 LOWER_IS_BETTER = ("ece", "brier")
+RECALLS = {True: "sensitivity", False: "specificity"}  # of the positive class, of the other
 BINS = 10  # of confidence, of equal width (Guo et al. 2017, doi 10.48550/arXiv.1706.04599)
 WORK = 100_000_000  # images x classes x draws; many classes on many images get fewer draws
 FEWEST_DRAWS = 100
@@ -49,11 +39,13 @@ def bootstrap_auc(labels, scores, *, draws: int = DRAWS, seed: int = 0, groups: 
         groups: n names of what belongs together (a patient, a lesion), "" for an image alone; empty: no groups.
     """
     positive, scores, codes = np.asarray(labels).astype(bool), np.asarray(scores, float), group_codes(groups)
-    drawn = bootstrap(
-        positive.astype(int), lambda w: {"auc": auc(positive, scores, w)}, draws=draws, seed=seed, codes=codes
-    )
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"auc": auc(positive, scores, weights)}
+
+    drawn = intervals.bootstrap(positive.astype(int), score, draws=draws, seed=seed, codes=codes)["auc"]
     smallest = min(independent(positive == kind, codes) for kind in (False, True))
-    return logit_interval(float(auc(positive, scores)[0]), drawn["auc"], n=smallest)
+    return intervals.logit_interval(float(auc(positive, scores)[0]), drawn, n=smallest)
 
 
 # Of each draw: weights (draws, n) in, how often each image is in each draw (None: each once); float64 (draws,) out.
@@ -136,7 +128,7 @@ def scores_of(
     recalls = hits / are
     values = {"accuracy": weights @ right / total}
     if positive is not None:
-        values |= {_recall_name(c, positive): recalls[:, at] for at, c in enumerate(present)}
+        values |= {RECALLS[c == positive]: recalls[:, at] for at, c in enumerate(present)}
     if len(present) > 1:
         values["balanced_accuracy"] = recalls.mean(axis=1)
         if positive is None:
@@ -153,47 +145,36 @@ def scores_of(
     return {name: values[name] for name in METRICS if name in values}
 
 
-def _recall_name(label: int, positive: int) -> str:
-    return "sensitivity" if label == positive else "specificity"
-
-
 def measure(
-    predictions: Predictions,
-    *,
-    positive: int | None,
-    threshold: float | None,
-    prevalence: float | None,
-    draws: int = DRAWS,
+    predictions: Predictions, positive: int | None, threshold: float | None, prevalence: float | None, draws: int
 ) -> dict[str, Interval]:
-    """All metrics of two classes, or of more, with their intervals.
+    """All metrics with their intervals; see `scores_of` and, for the arguments, `report_on`.
 
     Proportions get Wilson's interval, balanced accuracy one made of these, the others a bootstrap within each class.
-
-    Args:
-        positive: index of the positive class, None for more than two classes.
-        prevalence: share of the positive class that the predictive values are for.
     """
     labels, codes, (n, k) = predictions.labels, predictions.codes, predictions.probabilities.shape
     draws = max(min(draws, FEWEST_DRAWS), min(draws, WORK // (n * k)))
-    drawn = bootstrap(labels, lambda w: scores_of(predictions, positive, threshold, w), draws=draws, codes=codes)
-    right = predicted_classes(predictions.probabilities, positive, threshold) == labels
-    recalls = {c: share_right(right, labels == c, codes) for c in np.unique(labels)}
+    options = positive, threshold
+    drawn = intervals.bootstrap(labels, lambda w: scores_of(predictions, *options, w), draws=draws, codes=codes)
+    right = predicted_classes(predictions.probabilities, *options) == labels
+    recalls = {c: proportion(right, codes, among=labels == c) for c in np.unique(labels)}
     sizes = {c: independent(labels == c, codes) for c in recalls}
-    metrics = {"accuracy": proportion(right, codes), "balanced_accuracy": mean_of(list(recalls.values()))}
+    metrics = {"accuracy": proportion(right, codes)}
+    if len(recalls) > 1:
+        metrics["balanced_accuracy"] = intervals.mean_of(list(recalls.values()))
     if positive is not None:
-        metrics |= {_recall_name(c, positive): one for c, one in recalls.items()}
+        metrics |= {RECALLS[c == positive]: one for c, one in recalls.items()}
     images = {"macro_f1": sum(sizes.values()), "average_precision": sizes.get(positive)}
-    for name, (value,) in scores_of(predictions, positive, threshold).items():
+    for name, (value,) in scores_of(predictions, *options).items():
         if name in LOWER_IS_BETTER:
-            metrics[name] = percentile_interval(float(value), drawn[name])
+            metrics[name] = intervals.percentile_interval(float(value), drawn[name])
         elif name not in metrics:
-            metrics[name] = logit_interval(float(value), drawn[name], n=images.get(name, min(sizes.values())))
-    if len(recalls) < 2:
-        del metrics["balanced_accuracy"]
-    elif positive is not None:
+            n = images.get(name, min(sizes.values()))
+            metrics[name] = intervals.logit_interval(float(value), drawn[name], n=n)
+    if positive is not None and len(recalls) > 1:
         for name, c, share in (("ppv", positive, prevalence), ("npv", 1 - positive, 1 - prevalence)):
             pair = (sizes[c], sizes[1 - c])
-            metrics[name] = predictive_value(recalls[c].value, 1 - recalls[1 - c].value, share, pair)
+            metrics[name] = intervals.predictive_value(recalls[c].value, 1 - recalls[1 - c].value, share, pair)
     return {name: metrics[name] for name in METRICS if metrics.get(name) is not None}
 
 

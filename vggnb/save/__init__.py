@@ -1,11 +1,5 @@
 """A bundle: a trained model in a folder, with exports for other programs that open without vggnb.
 
-- `bundle`: `load_bundle`; what is in a bundle and what it states about itself
-- `saving`: `save_bundle`, `verify`
-- `exports`: Keras's formats, SavedModel, ONNX and LiteRT, each verified in a fresh process
-- `runtimes`: each export with its own plain loader; the program of that fresh process
-- `card`: the model card
-
 What needs Keras is imported when it is first used: `predict` in onnxruntime starts without it.
 """
 

@@ -1,8 +1,8 @@
-"""A bundle: a folder with a trained model and everything that it needs.
+"""What is in a bundle and what it states about itself; `load_bundle`.
 
-`load_bundle` builds the network here and reads only numbers: `model.safetensors` (weights and out-of-distribution
-ranges) and `bundle.json`, which is written last and holds the hash of every file. All other files are exports for other
-programs. With the engine onnxruntime neither TensorFlow nor Keras is imported.
+The network is built here; read are only numbers, `model.safetensors` (weights and out-of-distribution ranges) and
+`bundle.json`, which is written last and holds the hash of every file. All other files are exports for other programs.
+With the engine onnxruntime neither TensorFlow nor Keras is imported.
 """
 
 import importlib.util
@@ -18,11 +18,11 @@ from safetensors.numpy import load as load_tensors
 
 from vggnb.folders import shown
 from vggnb.images import DECODER_VERSION, resize_image
-from vggnb.metrics.ood import FeatureRanges
+from vggnb.metrics.calibration import FeatureRanges
 from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 from vggnb.save import runtimes
-from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file, storage_errors
+from vggnb.storage import VggnbError, read_json, sha256_bytes, storage_errors
 
 if TYPE_CHECKING:
     from vggnb.device import keras
@@ -31,7 +31,6 @@ FORMAT = 1  # of bundle.json and of the names in model.safetensors
 MANIFEST, NUMBERS, LABELS, CARD = "bundle.json", "model.safetensors", "labels.json", "card.json"
 KEYS = {"format", "name", "classes", "recipe", "decoder", "precision", "threshold", "model_sha256", "files"}
 RANGES = "out_of_distribution"
-CHECK_IMAGES = 8
 MEDICAL = re.compile(
     r"isic|ham.?10000|skin|derm|melano|malignan|benign|naev|nevus|nevi|lesion|tumou?r|cancer|carcino", re.IGNORECASE
 )
@@ -69,7 +68,7 @@ class Bundle:
 
     @property
     def purpose(self) -> str:
-        """What the model is for; see `purpose_of`."""
+        """What the model is for."""
         return purpose_of(self.name, *self.classes)
 
 
@@ -84,9 +83,6 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
     Args:
         engine: "tensorflow", or "onnxruntime", which needs the bundle's ONNX file.
         precision: of the arithmetic in TensorFlow, "float32", "bfloat16" or "float16"; default that of the training.
-
-    Raises:
-        VggnbError: no such engine, not a bundle, or a file that is needed is missing or damaged.
     """
     if engine not in ENGINES:
         raise VggnbError(f"There is no engine '{engine}'.", "--engine", f"Use {' or '.join(ENGINES)}.")
@@ -95,9 +91,16 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
     classes, recipe = tuple(document["classes"]), Recipe.from_dict(document["recipe"])
     # "<layer>/kernel", "<layer>/bias", "out_of_distribution/low" and "/high"
     tensors = load_tensors(read_checked(folder, document, NUMBERS))
-    ranges, model = _ranges(tensors, document, recipe, folder), None
+    ranges = model = None
+    if facts := document.get(RANGES):
+        ranges = FeatureRanges(*(tensors.pop(f"{RANGES}/{end}") for end in ("low", "high")), **facts)
     if engine == "onnxruntime":
-        forward = _in_onnxruntime(folder, document)
+        file = next((file for file, about in document["files"].items() if about["format"] == "onnx"), None)
+        if file is None:
+            remedy = "Save the run again with --formats all, or predict with --engine tensorflow."
+            raise VggnbError("This bundle holds no ONNX file.", folder, remedy)
+        read_checked(folder, document, file)
+        forward = load_export("onnx", folder / file)
     else:
         model = _filled(tensors, recipe, len(classes), precision or document["precision"], folder)
         forward = forward_of(model, recipe)
@@ -105,7 +108,7 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
 
 
 def read_manifest(folder: Path) -> dict:
-    """What `bundle.json` states, checked as far as that is possible without opening another file than `labels.json`."""
+    """What `bundle.json` states, checked against `labels.json`."""
     folder, path = Path(folder), Path(folder) / MANIFEST
     with storage_errors(folder):
         there, old, is_file = path.is_file(), (folder / "manifest.json").is_file(), folder.is_file()
@@ -141,16 +144,7 @@ def read_checked(folder: Path, document: dict, file: str) -> bytes:
     return data
 
 
-def _ranges(tensors: dict, document: dict, recipe: Recipe, folder: Path) -> FeatureRanges | None:
-    """The out-of-distribution ranges, which are taken out of the tensors."""
-    if not isinstance(facts := document.get(RANGES), dict):
-        return None
-    ends = {name: tensors.pop(f"{RANGES}/{name}", ()) for name in ("low", "high")}
-    return FeatureRanges.from_dict({**facts, **ends}, width=recipe.width, where=folder / NUMBERS)
-
-
 def _filled(tensors: dict, recipe: Recipe, classes: int, precision: str, folder: Path) -> "keras.Model":
-    """The network, built here, with these weights."""
     from vggnb.device import decide_precision
     from vggnb.model import empty_base, empty_classifier
 
@@ -180,25 +174,13 @@ def forward_of(model: "keras.Model", recipe: Recipe) -> Callable:
     return lambda pixels: tuple(np.split(run(pixels), [classes], axis=1))
 
 
-def _in_onnxruntime(folder: Path, document: dict) -> Callable:
-    file = next((file for file, about in document["files"].items() if about.get("format") == "onnx"), None)
-    if file is None:
-        remedy = "Save the run again with --formats all, or predict with --engine tensorflow."
-        raise VggnbError("This bundle holds no ONNX file.", folder, remedy)
-    return load_export("onnx", folder / file, sha256=document["files"][file]["sha256"])
-
-
-def load_export(kind: str, path: Path, *, sha256: str | None = None) -> Callable:
+def load_export(kind: str, path: Path) -> Callable:
     """An export in its own runtime, as a function; see `runtimes.load`."""
     module = runtimes.MODULES[kind]
     if importlib.util.find_spec(module) is None:
         raise VggnbError(f"{module} is not installed.", path, INSTALL)
-    with storage_errors(path):
-        if sha256 is not None and (not path.is_file() or sha256_file(path) != sha256):
-            raise VggnbError("The file is missing, damaged or of another saving: its hash differs.", path, AGAIN)
-    count = threads() or cores()
     try:
-        return runtimes.load(kind, path, threads=count)
+        return runtimes.load(kind, path, threads=threads() or cores())
     except Exception as error:  # each runtime raises its own kinds; all mean the same to the reader
         first = (str(error).strip() or repr(error)).splitlines()[0][:300]
         raise VggnbError(f"{module} refuses the file: {first}", path, "Save the run again.") from error
@@ -206,5 +188,5 @@ def load_export(kind: str, path: Path, *, sha256: str | None = None) -> Callable
 
 def check_images(size: int) -> np.ndarray:
     """The same smooth random images everywhere, float32 (8, size, size, 3), 0 to 255: for comparing models."""
-    small = np.random.default_rng(0).integers(0, 256, (CHECK_IMAGES, 8, 8, 3), np.uint8)
+    small = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
     return np.stack([resize_image(image, size, "bilinear") for image in small]).astype(np.float32)

@@ -22,7 +22,11 @@ REPORT_KEYS = {"n", "metrics", "baselines", "positive", "threshold", "prevalence
 
 def build_card(run: Run, name: str) -> dict:
     """The card of a run, plain values for JSON; its results are the reports that are in the run's folder."""
-    reports = _reports(run)
+    paths = {split: run.folder / f"report-{split}.json" for split in SPLITS}
+    reports = {split: read_json(path) for split, path in paths.items() if path.is_file()}
+    for split, report in reports.items():
+        if not isinstance(report, dict) or not REPORT_KEYS <= report.keys():
+            raise VggnbError("This file is not a report.", paths[split], "Remove it and evaluate the run again.")
     tuned = run.fine_tuned()
     words = f"fine-tuned from {tuned['from_block']} on" if tuned else "frozen"
     rows = sorted((row.sha256, row.split, row.label) for row in run.manifest.rows)
@@ -45,21 +49,11 @@ def build_card(run: Run, name: str) -> dict:
         "model_sha256": run.model_sha256(),
         "training": {key: run.training().get(key) for key in ("timing", "left_out", "choice")},
         "fine_tune": tuned and {key: tuned[key] for key in TUNING},
-        "calibration": run.calibration().to_dict(),
+        "calibration": vars(run.calibration()),
         "results": reports,
         "versions": {**versions(), "decoder": DECODER_VERSION},
         "limits": [LIMITS, *(sentence for report in reports.values() for sentence in report["limits"])],
     }
-
-
-def _reports(run: Run) -> dict[str, dict]:
-    """Split -> what `evaluate` found on it."""
-    paths = {split: run.folder / f"report-{split}.json" for split in SPLITS}
-    reports = {split: read_json(path) for split, path in paths.items() if path.is_file()}
-    for split, report in reports.items():
-        if not isinstance(report, dict) or not REPORT_KEYS <= report.keys():
-            raise VggnbError("This file is not a report.", paths[split], "Remove it and evaluate the run again.")
-    return reports
 
 
 def card_markdown(card: dict) -> str:

@@ -30,6 +30,7 @@ from vggnb.storage import VggnbError
 FORMATS = {"json": ".json", "h5": ".h5", "weights": ".weights.h5", "keras": ".keras"}  # Keras's
 EXPORTS = {"savedmodel": ".savedmodel", "onnx": ".onnx", "litert": ".tflite"}
 ENDINGS = FORMATS | EXPORTS
+KERAS_NAMES = {"savedmodel": "tf_saved_model", "litert": "litert"}
 ARTICLE = ("json", "h5", "weights")
 ALIASES = {"weights.h5": "weights", "tflite": "litert", "tf": "savedmodel", "hdf5": "h5", "safetensors": ""}
 NEEDS = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}  # modules, of the extra `export`
@@ -38,10 +39,10 @@ TOLERANCE = dict.fromkeys(FORMATS, 1e-5) | dict.fromkeys(EXPORTS, 1e-4)  # betwe
 
 def available() -> tuple[list[str], dict[str, str]]:
     """The formats that can be written here, and of each other one why it cannot."""
-    lacking = {
-        kind: [name for name in names if importlib.util.find_spec(name) is None] for kind, names in NEEDS.items()
-    }
-    reasons = {kind: f"{', '.join(names)} not installed. {INSTALL}" for kind, names in lacking.items() if names}
+    reasons = {}
+    for kind, modules in NEEDS.items():
+        if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
+            reasons[kind] = f"{', '.join(missing)} not installed. {INSTALL}"
     return [kind for kind in ENDINGS if kind not in reasons], reasons
 
 
@@ -72,18 +73,15 @@ def write_exports(model: keras.Model, recipe: Recipe, folder: Path, name: str, k
             model.save_weights(path)
         else:
             with _silence():
-                _write(model, recipe, kind, path)
+                if kind in FORMATS:
+                    model.save(path)
+                elif kind == "onnx":
+                    both = keras.Model(model.input, [model.output, features_of(model, recipe)], name=model.name)
+                    both(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
+                    both.export(str(path), format="onnx", verbose=False)
+                else:
+                    model.export(str(path), format=KERAS_NAMES[kind], verbose=False)
     return paths
-
-
-def _write(model: keras.Model, recipe: Recipe, kind: str, path: Path) -> None:
-    if kind in FORMATS:
-        return model.save(path)
-    if kind == "onnx":
-        model = keras.Model(model.input, [model.output, features_of(model, recipe)], name=model.name)
-        model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
-    form = {"savedmodel": "tf_saved_model", "onnx": "onnx", "litert": "litert"}[kind]
-    return model.export(str(path), format=form, verbose=False)
 
 
 @contextlib.contextmanager
@@ -110,7 +108,7 @@ def verify_exports(files: dict[str, Path], model: keras.Model, images: np.ndarra
 
     Args:
         files: kind -> path.
-        model: the classifier they were made of; `probabilities` (b, classes) are its answers for `images`.
+        model: the classifier that they were made of; `probabilities` are its predictions for `images`.
 
     Returns:
         kind -> the largest difference of a probability.

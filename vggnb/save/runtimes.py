@@ -24,11 +24,7 @@ Forward = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
 def load(kind: str, path: Path, *, threads: int) -> Forward:
-    """SavedModel, ONNX or LiteRT as a function.
-
-    Returns:
-        pixels (b, size, size, 3), 0 to 255 -> probabilities, and in ONNX also what enters the head.
-    """
+    """A function: pixels (b, size, size, 3), 0 to 255 -> probabilities, and in ONNX also what enters the head."""
     return {"savedmodel": _saved_model, "onnx": _onnx, "litert": _litert}[kind](Path(path), threads)
 
 
@@ -68,14 +64,12 @@ def _saved_model(path: Path, threads: int) -> Forward:
     return lambda images: (model.serve(tf.constant(images, tf.float32)).numpy(), None)
 
 
-def load_keras(kind: str, files: dict[str, str], architecture: str):
-    """A Keras model from one of its files; weights come with the architecture, an architecture with the weights."""
+def _keras(kind: str, files: dict[str, str], architecture: str) -> Callable:
     import keras
 
     if kind in ("h5", "keras"):
         return keras.models.load_model(files[kind], compile=False)
-    text = Path(files["json"]).read_text("utf-8") if kind == "json" else architecture
-    model = keras.models.model_from_json(text)
+    model = keras.models.model_from_json(Path(files[kind]).read_text("utf-8") if kind == "json" else architecture)
     model.load_weights(files["weights"])
     return model
 
@@ -85,7 +79,7 @@ def compare(job: dict) -> dict[str, float]:
     files, check, found = job["files"], np.load(job["check"]), {}
     for kind in job["kinds"]:
         if MODULES[kind] == "keras":
-            model = load_keras(kind, files, job["architecture"])
+            model = _keras(kind, files, job["architecture"])
             found[kind] = np.asarray(model(check["images"], training=False))
         else:
             found[kind] = load(kind, files[kind], threads=job["threads"])(check["images"])[0]

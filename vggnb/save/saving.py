@@ -4,13 +4,12 @@
 """
 
 import contextlib
-import json
 import re
 import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -41,7 +40,16 @@ from vggnb.save.bundle import (
 from vggnb.save.card import build_card
 from vggnb.save.exports import FORMATS, available, choose_formats, verify_exports, write_exports
 from vggnb.staging import check_apart
-from vggnb.storage import TEMPORARY_PREFIX, VggnbError, replacing, resolved, sha256_file, storage_errors, write_json
+from vggnb.storage import (
+    TEMPORARY_PREFIX,
+    VggnbError,
+    read_json,
+    replacing,
+    resolved,
+    sha256_file,
+    storage_errors,
+    write_json,
+)
 from vggnb.train import Run
 
 DECODING = (
@@ -50,7 +58,7 @@ DECODING = (
     "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
     "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
-OURS = re.compile(r"(labels|card)\.json|model\.safetensors|VGG_[\w-]+\.[\w./-]+")  # files that a saving writes
+EXPORT = re.compile(r"VGG_[\w-]+\.[\w.]+")  # what a saving writes under other names than the next one
 
 
 @dataclass(frozen=True)
@@ -72,22 +80,21 @@ class SavedFile:
 class SavedFiles(list):
     """The files of a bundle; shown with a line for each format."""
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Name, size and largest difference of each format that holds a model; a SavedModel is several files."""
+    def _rows(self) -> list[tuple[str, str, str]]:
         table = []
         for kind in dict.fromkeys(file.format for file in self if file.max_difference is not None):
-            group = [file for file in self if file.format == kind]
+            group = [file for file in self if file.format == kind]  # a SavedModel is several files
             size = f"{sum(file.bytes for file in group) / 1e6:.2f} MB"
             table.append((group[0].path.partition("/")[0], size, f"{group[0].max_difference:.1e}"))
         return table
 
     def __repr__(self) -> str:
-        lines = [f"  {name:32} {size:>10}  largest difference {difference}" for name, size, difference in self.rows()]
+        lines = [f"  {name:32} {size:>10}  largest difference {difference}" for name, size, difference in self._rows()]
         return "\n".join(["Saved, and verified in a fresh process:", *lines])
 
     def _repr_html_(self) -> str:
         title = "Saved, and verified in a fresh process"
-        return html_table(("file", "size", "largest difference of a probability"), self.rows(), title=title)
+        return html_table(("file", "size", "largest difference of a probability"), self._rows(), title=title)
 
 
 def save_bundle(
@@ -112,18 +119,28 @@ def save_bundle(
     """
     kinds = choose_formats(formats)
     check_apart(folder, run.manifest.dataset, "The bundle", "--to")
-    folder, name = resolved(folder), _safe_name(name or run.manifest.dataset.name)
-    old = _written_before(folder)
+    name = re.sub(r"[^A-Za-z0-9-]+", "_", name or run.manifest.dataset.name).strip("_")[:40] or "model"
+    folder = resolved(folder)
+    old = _exports_in(folder)
     model = in_float32(run.classifier() if model is None else model)  # so are all files, whatever it was trained in
     with storage_errors(folder), tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
         place = Path(scratch)
         document = _facts(run, name, model, place)
-        paths = _write(model, run, place, name, kinds)
+        try:
+            paths = write_exports(model, run.recipe, place, name, kinds)
+        except (RuntimeError, tf.errors.OpError) as error:  # what HDF5 and TensorFlow make of a full disk
+            what = f"The model could not be written: {(str(error).splitlines() or [''])[0][:200]}"
+            raise VggnbError(what, place, "Free some space; what was there before is untouched.") from error
         about = _listed(place, {path: kind for kind, path in paths.items()} | {place / NUMBERS: "safetensors"})
         write_json(place / MANIFEST, document | {"files": about})
         differences = _verified(place, model, paths, run.recipe.image_size)
         _put_in_place(place, folder, about)
-    _remove(folder, old - about.keys())
+        killed = folder.rglob(f"{TEMPORARY_PREFIX}*")  # what a saving that was killed left
+        for path in [*killed, *(folder / name for name in old - {path.name for path in paths.values()})]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     return _saved(about, differences)
 
 
@@ -134,7 +151,7 @@ def _saved(files: dict[str, dict], differences: dict[str, float]) -> SavedFiles:
 
 
 def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
-    """Write the numbers and the texts; give what `bundle.json` says of them."""
+    """Write the numbers and the texts; give what `bundle.json` states."""
     tensors = {f"{layer.name}/{weight.name}": np.array(weight) for layer in weighted(model) for weight in layer.weights}
     ranges = run.ranges()
     if ranges is not None:
@@ -158,16 +175,7 @@ def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
     }
 
 
-def _write(model: keras.Model, run: Run, place: Path, name: str, kinds: list[str]) -> dict[str, Path]:
-    try:
-        return write_exports(model, run.recipe, place, name, kinds)
-    except (RuntimeError, tf.errors.OpError) as error:  # what HDF5 and TensorFlow make of a full disk
-        what = f"The model could not be written: {(str(error).splitlines() or [''])[0][:200]}"
-        raise VggnbError(what, place, "Free some space; what was there before is untouched.") from error
-
-
 def _listed(place: Path, formats: dict[Path, str]) -> dict[str, dict]:
-    """Format, hash and size of every file, those inside a SavedModel too."""
     about = {}
     for path in sorted(path for path in place.rglob("*") if path.is_file()):
         kind = next((kind for model, kind in formats.items() if path.is_relative_to(model)), "facts")
@@ -194,24 +202,15 @@ def _put_in_place(place: Path, folder: Path, files: Iterable[str]) -> None:
             shutil.copyfile(place / file, temporary)
 
 
-def _remove(folder: Path, files: Iterable[str]) -> None:
-    """Remove what an earlier saving wrote and this one did not."""
-    with storage_errors(folder):
-        for path in [*(folder / file for file in files), *folder.rglob(f"{TEMPORARY_PREFIX}*")]:
-            path.unlink(missing_ok=True)
-        for path in sorted({folder / parent for file in files for parent in PurePath(file).parents}, reverse=True):
-            with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
-
-
-def _written_before(folder: Path) -> set[str]:
-    """The files of the bundle in this folder; none in a new or empty one, or of a saving that was interrupted."""
+def _exports_in(folder: Path) -> set[str]:
+    """The exports of the bundle in this folder; none in a new or empty one, or of a saving that was interrupted."""
     with storage_errors(folder):
         names = [path.name for path in folder.iterdir() if not is_system(path.name)] if folder.exists() else []
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        document = json.loads((folder / MANIFEST).read_bytes())
-        if document.keys() >= KEYS:
-            return {file for file in document["files"] if OURS.fullmatch(file) and ".." not in file}
+    with contextlib.suppress(VggnbError):
+        document = read_json(folder / MANIFEST)
+        if isinstance(document, dict) and document.keys() >= KEYS:
+            listed = {file.partition("/")[0] for file in document["files"]}
+            return set(filter(EXPORT.fullmatch, listed))
     with contextlib.suppress(OSError, SafetensorError), safe_open(folder / NUMBERS, "np") as numbers:
         if (numbers.metadata() or {}).get("made_by") == "vggnb":
             return set()
@@ -225,9 +224,10 @@ def open_or_save(run: Run, folder: Path | None = None, *, name: str | None = Non
     """The bundle in this folder, `bundle` in the run's; if there is none of the present model, it is saved first."""
     folder = run.folder / "bundle" if folder is None else Path(folder)
     if not update_threshold(run, folder):
-        there = (folder / MANIFEST).is_file()
-        print(f"The bundle '{folder.name}' is of an earlier training: saving it again." if there
-              else f"No bundle '{folder.name}' yet: saving it now.")  # fmt: skip
+        if (folder / MANIFEST).is_file():
+            print(f"The bundle '{folder.name}' is of an earlier training: saving it again.")
+        else:
+            print(f"No bundle '{folder.name}' yet: saving it now.")
         save_bundle(run, folder, name=name)
     return load_bundle(folder)
 
@@ -246,11 +246,7 @@ def update_threshold(run: Run, folder: Path) -> bool:
 
 
 def bundle_of(run: Run, *, precision: str | None = None) -> Bundle:
-    """A run, ready to predict without having been saved.
-
-    Args:
-        precision: see `load_bundle`.
-    """
+    """A run, ready to predict without having been saved; for the precision see `load_bundle`."""
     model, recipe = run.classifier(), run.recipe
     precision, _ = decide_precision(precision or run.source.precision)
     if precision_of(model) != precision:
@@ -266,9 +262,6 @@ def verify(folder: Path) -> SavedFiles:
 
     An export whose runtime is not installed is not opened. An export is a program: only for bundles from people whom
     you trust.
-
-    Raises:
-        VggnbError: not a bundle, a hash that differs, or a file that does not open or gives other probabilities.
     """
     folder, document = Path(folder), read_manifest(folder)
     paths: dict[str, Path] = {}
@@ -281,8 +274,3 @@ def verify(folder: Path) -> SavedFiles:
     bundle = load_bundle(folder, precision="float32")
     differences = _verified(folder, bundle.model, paths, bundle.recipe.image_size)
     return _saved(document["files"], differences)
-
-
-def _safe_name(name: str) -> str:
-    """A name that every file system takes."""
-    return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")[:40] or "model"

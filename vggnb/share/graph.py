@@ -11,7 +11,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from vggnb.device import keras
-from vggnb.metrics.ood import TOLERANCE, FeatureRanges
+from vggnb.metrics.calibration import TOLERANCE, FeatureRanges
 from vggnb.model import LAYERS
 from vggnb.recipe import Recipe
 
@@ -115,7 +115,7 @@ def _dense(graph: _Graph, layer: keras.layers.Layer, x: str) -> str:
 
 
 def _outside(graph: _Graph, features: str, ranges: FeatureRanges | None) -> None:
-    """The share of features outside their range in training (see `metrics.ood.share_outside`)."""
+    """The share of features outside their range in training (see `metrics.calibration.share_outside`)."""
     low, high = (ranges.low, ranges.high) if ranges else (np.float32(-np.inf), np.float32(np.inf))
     slack = TOLERANCE * (high - low) if ranges else np.float32(0)
     enough = graph.node("GreaterOrEqual", "enough", features, low - slack)

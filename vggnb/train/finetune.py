@@ -14,7 +14,7 @@ import numpy as np
 from vggnb.device import keras
 from vggnb.features import Features
 from vggnb.folders import counted, duration
-from vggnb.metrics.ood import fit_ranges
+from vggnb.metrics.calibration import fit_ranges
 from vggnb.model import build_head, empty_base, empty_classifier, features_of, pool_columns, spread_of
 from vggnb.recipe import CONVOLUTIONS, Recipe
 from vggnb.storage import sha256_bytes

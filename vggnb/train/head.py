@@ -10,8 +10,8 @@ import numpy as np
 from vggnb.census import Manifest, Row
 from vggnb.device import decide_precision, keras
 from vggnb.features import Features, extract
-from vggnb.metrics.ood import fit_ranges
-from vggnb.metrics.temperature import TINY
+from vggnb.metrics.calibration import fit_ranges
+from vggnb.metrics.predictions import TINY
 from vggnb.model import build_base, build_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, csv_text, make_folder, sha256_bytes

@@ -14,9 +14,8 @@ from scipy.special import softmax
 
 from vggnb.census import Row
 from vggnb.device import keras
-from vggnb.metrics.ood import FeatureRanges
+from vggnb.metrics.calibration import FeatureRanges, calibrate
 from vggnb.metrics.predictions import Predictions
-from vggnb.metrics.temperature import calibrate
 from vggnb.paths import SPLITS
 from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file, storage_errors, write_bytes, write_json
 
@@ -83,7 +82,7 @@ def model_files(
         VALIDATION: Predictions(tuple(row.path for row in rows), labels, probabilities).to_csv(classes),
     }
     about = {"limit": ranges.limit, "images": ranges.images, "reason": ranges.reason}
-    return {"calibration": calibration.to_dict(), "feature_ranges": about}, files
+    return {"calibration": vars(calibration), "feature_ranges": about}, files
 
 
 def checked_bytes(path: Path, sha256: str | None) -> bytes:

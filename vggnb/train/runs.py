@@ -9,10 +9,9 @@ from safetensors.numpy import load
 from vggnb.census import Manifest
 from vggnb.device import keras
 from vggnb.folders import duration, html_table, shown
-from vggnb.metrics.ood import FeatureRanges
+from vggnb.metrics.calibration import Calibration, FeatureRanges
 from vggnb.metrics.predictions import Predictions
-from vggnb.metrics.temperature import Calibration
-from vggnb.model import build_base, build_classifier, build_head, pool_columns
+from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, make_folder, read_json, write_json
 from vggnb.train.lock import run_lock
@@ -172,8 +171,7 @@ class Run:
         """The ranges of the features in training, for telling out-of-distribution images."""
         tuned = self.fine_tuned()
         facts, arrays = (tuned or self.training())["feature_ranges"], self.arrays(FINE_TUNED if tuned else HEAD)
-        found = {**facts, "low": arrays["ranges/low"], "high": arrays["ranges/high"]}
-        return FeatureRanges.from_dict(found, width=len(pool_columns(self.recipe)), where=self.folder / RUN_FILE)
+        return FeatureRanges(arrays["ranges/low"], arrays["ranges/high"], **facts)
 
     def validation(self) -> Predictions:
         """Calibrated predictions for images that the predicting model was not fitted on.
