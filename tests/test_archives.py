@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vggnb.staging import is_archive, unpack
+from vggnb.archives import is_archive, unpack
 from vggnb.storage import VggnbError
 
 FILES = {
@@ -81,6 +81,7 @@ def out_of(path, **options):
 
 KINDS = {
     "packed.zip": zip_file,
+    "without_ending": zip_file,
     "lzma.zip": lambda path, files: zip_file(path, files, zipfile.ZIP_LZMA),
     "a.tar": tar_file,
     "a.tar.gz": lambda path, files: tar_file(path, files, pack="gz"),
@@ -91,7 +92,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_good_archives_come_out_whole_without_system_files(tmp_path, kind):
     files = FILES | {"deep/" + "long" * 30 + "/" + "name" * 40 + ".png": b"long"}
-    folder = ("train/", b"") if kind.endswith("zip") else (tar_info("train", type=tarfile.DIRTYPE), b"")
+    folder = ("train/", b"") if "tar" not in kind else (tar_info("train", type=tarfile.DIRTYPE), b"")
     path = KINDS[kind](tmp_path / kind, [folder, *files.items(), *SYSTEM.items()])
     assert is_archive(path) and out_of(path) == files
     assert sorted(os.listdir(tmp_path)) == sorted([kind, "out"])

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from zoo import build_zoo, encoded, good_files, photo, save
 
+from vggnb import staging
 from vggnb.census import scan, take_census
 from vggnb.images import read_image
-from vggnb.staging import disk
 from vggnb.storage import VggnbError
 
 
@@ -360,7 +360,7 @@ def failing(monkeypatch, bad: Path, number: int, *, times: int) -> None:
             raise OSError(number, os.strerror(number))
         return read(path)
 
-    monkeypatch.setattr(disk, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(staging, "PAUSES", (0.01, 0.01))
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
 
 

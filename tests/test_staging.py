@@ -12,13 +12,13 @@ import pytest
 from faults import inject, killed_at
 from zoo import encoded, photo
 
-from vggnb import paths
+from vggnb import paths, staging
+from vggnb.archives import Names
 from vggnb.census import take_census
 from vggnb.cli import main
 from vggnb.datasets import flawed_sample
 from vggnb.paths import sample_folder
-from vggnb.staging import check_apart, copying, disk, is_archive, stage_if_remote
-from vggnb.staging.disk import Names
+from vggnb.staging import check_apart, stage_if_remote
 from vggnb.storage import VggnbError, read_json
 
 IMAGES = ["test/benign/1.jpg", "test/malignant/2.jpg", "train/benign/odd '\n[1].jpg", "train/malignant/IMG 4.JPG"]
@@ -27,7 +27,7 @@ SYSTEM = [".DS_Store", "__MACOSX/train/._1.jpg", "train/benign/._1.jpg", "train/
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(disk, "PAUSES", (0, 0))
+    monkeypatch.setattr(staging, "PAUSES", (0, 0))
 
 
 @pytest.fixture
@@ -64,6 +64,14 @@ def wanted(root):
     return {name: (root / name).read_bytes() for name in IMAGES if (root / name).exists()}
 
 
+def zipped(*names):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    return buffer.getvalue()
+
+
 def stage(dataset, tmp_path):
     return stage_if_remote(dataset, tmp_path / "near", progress=False)
 
@@ -88,24 +96,16 @@ def test_a_folder_of_drive_is_copied_once_under_its_own_names_and_a_change_is_fo
     assert files(stage(drive, tmp_path)) == wanted(drive) and len(wanted(drive)) == 3
 
 
-def test_of_a_table_its_folder_is_copied_and_its_paths_still_hold(drive, draw, tmp_path):
-    import numpy as np
-
-    for label, name in enumerate(("a", "b")):
-        draw(np.random.default_rng(label), label).save(drive / f"{name}.png")
-    (drive / "labels.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
-    table = stage(drive / "labels.csv", tmp_path)
-    assert table.is_relative_to(tmp_path / "near") and table.name == "labels.csv"
-    assert [row.path for row in take_census(table, progress=False).rows] == ["a.png", "b.png"]
-
-
-def test_a_table_alone_in_its_folder_on_drive_is_copied_and_names_images_elsewhere(drive, photos, tmp_path):
-    found = sorted(photos.rglob("*.jpg"))[:2]
-    (drive.parent / "tables").mkdir()
-    (table := drive.parent / "tables" / "cells.csv").write_text(f"path,label\n{found[0]},cat\n{found[1]},dog\n")
-    copy = stage(table, tmp_path)
-    assert copy.is_relative_to(tmp_path / "near") and copy.read_bytes() == table.read_bytes()
-    assert len(take_census(copy, progress=False).rows) == 2
+def test_of_a_table_its_folder_is_copied_and_its_paths_still_hold(drive, photos, tmp_path):
+    images = [sorted((photos / "train" / name).iterdir())[0] for name in ("cat", "dog")]
+    for image in images:
+        shutil.copy(image, drive)
+    (drive.parent / "alone").mkdir()
+    for folder, (cat, dog) in ((drive, [image.name for image in images]), (drive.parent / "alone", images)):
+        (folder / "labels.csv").write_text(f"path,label\n{cat},cat\n{dog},dog\n")
+        table = stage(folder / "labels.csv", tmp_path)
+        assert table.is_relative_to(tmp_path / "near") and table.name == "labels.csv"
+        assert len(take_census(table, progress=False).rows) == 2
 
 
 def test_an_archive_names_the_users_own_files(tmp_path, capsys):
@@ -124,24 +124,24 @@ def test_an_archive_names_the_users_own_files(tmp_path, capsys):
 
 def test_an_archive_is_unpacked_once_and_again_when_it_changes(tmp_path):
     archive = tmp_path / "skin.v2.tar.gz"
-    make = lambda folder: shutil.make_archive(str(tmp_path / "skin.v2"), "gztar", folder)  # noqa: E731
-    make(sample_folder())
+    shutil.make_archive(str(tmp_path / "skin.v2"), "gztar", sample_folder())
     copy = stage(archive, tmp_path)
     assert copy.name == "skin.v2" and files(copy) == files(sample_folder())
+    assert {path.stat().st_mtime_ns for path in copy.rglob("*.jpg")} == {archive.stat().st_mtime_ns}, "always the same"
     os.utime(copy, (1, 1))
     assert stage(archive, tmp_path) == copy and copy.stat().st_mtime == 1
-    make(sample_folder() / "train")
+    shutil.make_archive(str(tmp_path / "skin.v2"), "gztar", sample_folder() / "train")
     assert files(stage(archive, tmp_path)) == files(sample_folder() / "train")
     assert files(copy) == files(sample_folder()), "a run that was made from it still finds its images"
 
 
-def test_a_folder_that_holds_one_archive_is_that_archive(tmp_path):
+def test_a_folder_that_holds_one_archive_is_that_archive_and_archives_beside_images_are_no_obstacle(tmp_path):
     holder = tmp_path / "dataset"
     (holder / "train").mkdir(parents=True)
-    with zipfile.ZipFile(holder / "skin.zip", "w") as archive:
-        archive.writestr("a/1.jpg", b"1")
-    assert files(stage(holder, tmp_path)) == {"a/1.jpg": b"1"}
-    (holder / "train" / "1.jpg").write_bytes(b"")
+    (holder / "skin.zip").write_bytes(zipped("a/1.jpg"))
+    assert files(stage(holder, tmp_path)) == {"a/1.jpg": b"a/1.jpg"}
+    (holder / "train" / "without_ending").write_bytes(b"")
+    (holder / "more.zip").write_bytes(b"x")
     assert stage(holder, tmp_path) == holder
 
 
@@ -159,11 +159,11 @@ def test_nothing_is_written_into_the_dataset_that_was_copied(drive, tmp_path):
 
 
 def test_an_error_about_a_copy_names_what_was_copied(tmp_path):
-    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        archive.writestr("a/1.jpg", b"no image")
-    with pytest.raises(VggnbError) as caught:
-        take_census(stage(tmp_path / "set.zip", tmp_path), progress=False).check_trainable()
-    assert caught.value.where.startswith(str(tmp_path / "set.zip"))
+    for names in (["a/1.jpg"], ["__MACOSX/._1.jpg", "train/"]):
+        (tmp_path / "set.zip").write_bytes(zipped(*names))
+        with pytest.raises(VggnbError) as caught:
+            take_census(stage(tmp_path / "set.zip", tmp_path), progress=False).check_trainable()
+        assert caught.value.where.startswith(str(tmp_path / "set.zip"))
 
 
 def test_names_that_the_disk_cannot_hold_get_a_suffix(tmp_path):
@@ -183,18 +183,7 @@ def test_changed_names_are_listed(drive, tmp_path, capsys):
     os.rename(os.fsencode(drive / IMAGES[0]), os.fsencode(drive / "test" / "benign") + b"/caf\xe9.jpg")
     copy = stage(drive, tmp_path)
     assert os.listdir(copy / "test" / "benign") == ["café.jpg"] and "1 name changed" in capsys.readouterr().out
-    assert list(read_json(copy.parent / copying.ABOUT)["renamed"].values()) == ["test/benign/caf\udce9.jpg"]
-
-
-# what is no dataset: each is called by its name, with what to do
-
-
-def zipped(*names):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in names:
-            archive.writestr(name, name)
-    return buffer.getvalue()
+    assert list(read_json(copy.parent / staging.ABOUT)["renamed"].values()) == ["test/benign/caf\udce9.jpg"]
 
 
 PART = "Unpack all parts"
@@ -232,16 +221,12 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names",
-    [
-        ["set-001.zip", "set-002.zip"],
-        ["deep/er/train.tar.gz", "deep/test.RAR", "README.md"],
-        ["set.zip.001", "set.zip.002", "desktop.ini"],
-        ["set.z01", "set.zip", "__MACOSX/._set.zip", ".DS_Store"],
-    ],
+    "packed",
+    ["set-1.zip set-2.zip", "deep/er/train.tar.gz deep/test.RAR", "set.zip.001 set.zip.002", "set.z01 set.zip"],
 )
-def test_several_and_nested_archives_are_named(tmp_path, names):
-    packed = [name for name in names if not name.endswith((".md", ".csv", ".ini", "._set.zip", ".DS_Store"))]
+def test_several_and_nested_archives_are_named(tmp_path, packed):
+    packed = packed.split()
+    names = [*packed, "README.md", "desktop.ini", "__MACOSX/._set.zip", ".DS_Store"]
     for name in names:
         (tmp_path / "dataset" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "dataset" / name).write_bytes(b"x")
@@ -254,34 +239,11 @@ def test_several_and_nested_archives_are_named(tmp_path, names):
             assert "into one folder" in caught.value.remedy
 
 
-def test_archives_beside_images_are_no_obstacle(tmp_path):
-    for name in ("a/1.jpg", "b/without_ending", "set.zip", "more.zip"):
-        (tmp_path / "dataset" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "dataset" / name).write_bytes(b"x")
-    assert stage(tmp_path / "dataset", tmp_path) == tmp_path / "dataset"
-
-
-@pytest.mark.parametrize("name", ["set.zip", "download", "comic.cbz"])
-def test_an_archive_is_known_by_its_first_bytes(tmp_path, name):
-    (tmp_path / name).write_bytes(zipped("a/1.jpg"))
-    assert is_archive(tmp_path / name)
-
-
-def test_an_archive_without_files_is_named_itself(tmp_path):
-    (tmp_path / "empty.zip").write_bytes(zipped("__MACOSX/._1.jpg", "train/"))
-    with pytest.raises(VggnbError, match="holds no files") as caught:
-        stage(tmp_path / "empty.zip", tmp_path)
-    assert caught.value.where == str(tmp_path / "empty.zip")
-
-
 def test_the_limit_of_files_is_an_option_of_the_command_line(tmp_path, capsys):
     (tmp_path / "set.zip").write_bytes(zipped(*(f"{kind}/{n}.jpg" for kind in "ab" for n in range(3))))
     for most, code in ((5, 2), (6, 0)):
         assert main(["census", str(tmp_path / "set.zip"), "--max-archive-files", str(most), "--quiet"]) == code
     assert "more than 5 files" in capsys.readouterr().err
-
-
-# what fails
 
 
 def test_a_read_that_fails_now_and_then_is_tried_again(drive, tmp_path):
@@ -318,7 +280,7 @@ def test_a_kill_in_the_middle_is_made_good_by_the_next_call(drive, tmp_path):
         assert killed_at(lambda: stage(dataset, tmp_path), "write", 3, under=tmp_path / "near")  # noqa: B023
         copy = stage(dataset, tmp_path)
         assert files(copy) == whole
-        assert sorted(os.listdir(copy.parent)) == sorted([copy.name, copying.ABOUT])
+        assert sorted(os.listdir(copy.parent)) == sorted([copy.name, staging.ABOUT])
 
 
 @pytest.mark.torture
@@ -367,12 +329,3 @@ def test_files_that_a_census_knows_are_linked_and_a_later_copy_replaces_the_link
     (drive / IMAGES[0]).write_bytes(b"another")
     stage_if_remote(drive, tmp_path / "near", known=True, progress=False)
     assert (copy / IMAGES[0]).read_bytes() == b"another" and not (copy / IMAGES[1]).is_symlink()
-
-
-def test_an_archive_gives_the_same_times_whenever_it_is_unpacked(own_photos, tmp_path):
-    archive = shutil.make_archive(str(tmp_path / "pets"), "zip", own_photos)
-    stamps = []
-    for name in ("one", "two"):
-        copy = stage_if_remote(archive, tmp_path / name, progress=False)
-        stamps.append({path.name: path.stat().st_mtime_ns for path in copy.rglob("*.jpg")})
-    assert stamps[0] == stamps[1]

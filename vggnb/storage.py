@@ -45,11 +45,12 @@ def sha256_file(path: Path) -> str:
 FULL = "Free some space or choose another folder; what was there before is untouched."
 ELSEWHERE = "You lack the permission: choose another folder. Folders that you did not name are in VGGNB_HOME."
 NO_FOLDER = "A file stands where a folder is needed: rename it or choose another place."
+GONE = {errno.ENOTCONN, errno.ETIMEDOUT, errno.ESTALE}  # the mount itself has died: trying again is no use
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ELSEWHERE),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), NO_FOLDER),
-    errno.ENOTCONN: "Google Drive is disconnected: run the mount cell again, then this cell.",
+    **dict.fromkeys(GONE, "Google Drive is disconnected: run the mount cell again, then this cell."),
     errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file again.",
 }
 

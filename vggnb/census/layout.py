@@ -4,13 +4,13 @@ import contextlib
 import os
 from pathlib import Path, PurePosixPath
 
+from vggnb.archives import SPREADSHEETS, TABLES, check_unpacked, is_archive, no_archive
 from vggnb.census import rules
 from vggnb.census.rules import UNSPLIT, Entry, Layout
 from vggnb.census.tables import read_table
 from vggnb.folders import Folder, Skipped, counted, is_named_like_an_image, listed, shown, walk
 from vggnb.paths import SPLITS
 from vggnb.staging import name_source
-from vggnb.staging.kinds import SPREADSHEETS, TABLES, check_unpacked, is_archive, no_archive
 from vggnb.storage import VggnbError
 
 OUTSIDE = "It lies outside the class folders. Move it into one if it is an image to use; else leave it."

@@ -16,8 +16,8 @@ from PIL import Image, ImageStat
 from vggnb import images
 from vggnb.census.near_duplicates import HASH_VERSION, hash_of
 from vggnb.folders import IMAGE_FORMATS, read_ahead
-from vggnb.staging.disk import GONE, read_patiently
-from vggnb.storage import VggnbError, mendable, sha256_bytes, write_bytes
+from vggnb.staging import with_retries
+from vggnb.storage import GONE, VggnbError, mendable, sha256_bytes, write_bytes
 
 VERSION = f"{images.DECODER_VERSION}.{HASH_VERSION}.3"
 
@@ -51,7 +51,7 @@ def scan_file(path: Path) -> Scan:
         size = os.stat(path).st_size
         if size > images.MAX_BYTES:
             return Scan(f"{size / 1e6:.0f} MB; the limit is {images.MAX_BYTES // 10**6} MB. Make it smaller.")
-        data = read_patiently(path)
+        data = with_retries(path.read_bytes)
     except OSError as error:
         if error.errno in GONE:
             raise mendable(error, path) from error

@@ -8,9 +8,9 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from vggnb.archives import TABLES
 from vggnb.paths import WEIGHTS, Workspace, check_outside, check_writable, open_workspace
 from vggnb.recipe import Recipe
-from vggnb.staging.kinds import TABLES
 from vggnb.storage import VggnbError, make_folder, mendable
 from vggnb.workflow import Dataset, is_same, open_dataset, train
 

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vggnb.archives import is_archive, unpack
 from vggnb.folders import read_ahead
-from vggnb.staging import is_archive, unpack
 from vggnb.storage import (
     VggnbError,
     csv_text,

@@ -8,15 +8,17 @@ import errno
 import os
 import re
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from vggnb import paths
+from vggnb.archives import MAX_FILES, TABLES, Names, check_unpacked, is_archive, no_archive, unpack
 from vggnb.folders import counted, is_system, read_ahead, shown, walk
 from vggnb.paths import check_outside
-from vggnb.staging.archives import MAX_FILES, unpack
-from vggnb.staging.disk import GONE, Names, with_retries
-from vggnb.staging.kinds import TABLES, check_unpacked, is_archive, no_archive
+from vggnb.progress import tqdm
 from vggnb.storage import (
+    GONE,
     TEMPORARY_PREFIX,
     VggnbError,
     make_folder,
@@ -29,8 +31,9 @@ from vggnb.storage import (
 
 ABOUT = "about.json"  # beside the copy: where it comes from, and which names differ
 AT_ONCE = 8  # files under way; Drive answers slowly, but several at a time
-CLOCK_NS = 2_000_000_000  # some disks keep times in steps of two seconds
 SHOWN = 5  # names in a message
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before the second to the sixth attempt: Drive fails now and then
+_TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EBUSY}
 
 
 def stage_if_remote(
@@ -53,37 +56,35 @@ def stage_if_remote(
     """
     dataset = Path(os.path.abspath(dataset))
     with storage_errors(dataset):
-        return _stage(dataset, Path(os.path.abspath(folder)), max_files, known, progress)
-
-
-def _stage(dataset: Path, folder: Path, max_files: int, known: bool, progress: bool) -> Path:
-    is_table = dataset.suffix.lower() in TABLES and not dataset.is_dir()
-    archive = None if is_table or not dataset.exists() else _archive(dataset)
-    if archive is None and dataset.is_dir():
-        check_unpacked(dataset, dataset)
-    if archive is None and not (dataset.exists() and dataset.is_relative_to(paths.CONTENT / "drive")):
-        return dataset  # if there is none, who reads it says so
-    source = archive or (dataset.parent if is_table else dataset)
-    status, name = source.stat(), source.name
-    key = os.fsencode(source)
-    if archive:  # unpacked once, unless it changes
-        key, name = key + f" {status.st_size} {status.st_mtime_ns}".encode(), re.sub(r"(\.tar)?\.\w+$", "", name)
-    target = folder / sha256_bytes(key)[:8] / name
-    check_outside(target, source, "The copy of the dataset", "VGGNB_HOME")
-    if not (archive and target.is_dir()):
-        about = {"source": str(dataset.parent if is_table else dataset)}
-        write_json(make_folder(target.parent) / ABOUT, about)
-        if archive:
-            renamed = with_retries(lambda: unpack(archive, target, max_files=max_files, progress=progress))
+        if not dataset.exists():
+            return dataset  # who reads it says so
+        is_table = dataset.suffix.lower() in TABLES and not dataset.is_dir()
+        source = dataset.parent if is_table else dataset
+        if archive := None if is_table else _archive(dataset):
+            status = archive.stat()  # unpacked once, unless it changes
+            version, name = f" {status.st_size} {status.st_mtime_ns}", re.sub(r"(\.tar)?\.\w+$", "", archive.name)
         else:
-            renamed = _copy_folder(source, target, known, progress)
-        write_json(target.parent / ABOUT, about | {"renamed": renamed})
-        if renamed:
-            first = ", ".join(f"{shown(old)} -> {shown(new)}" for new, old in list(renamed.items())[:SHOWN])
-            print(f"{counted(len(renamed), 'name')} changed in the copy (all in {target.parent / ABOUT}): {first}")
-    if archive:
-        check_unpacked(target, dataset)
-    return target / dataset.name if is_table else target
+            if not is_table:
+                check_unpacked(dataset, dataset)
+            if not dataset.is_relative_to(paths.CONTENT / "drive"):
+                return dataset
+            version, name = "", source.name
+        key = sha256_bytes(os.fsencode(archive or source) + version.encode())[:8]
+        target = Path(os.path.abspath(folder)) / key / name
+        check_outside(target, archive or source, "The copy of the dataset", "VGGNB_HOME")
+        if not (archive and target.is_dir()):
+            write_json(make_folder(target.parent) / ABOUT, about := {"source": str(source)})
+            if archive:
+                renamed = with_retries(lambda: unpack(archive, target, max_files=max_files, progress=progress))
+            else:
+                renamed = _copy_folder(source, target, known, progress)
+            write_json(target.parent / ABOUT, about | {"renamed": renamed})
+            if renamed:
+                first = ", ".join(f"{shown(old)} -> {shown(new)}" for new, old in list(renamed.items())[:SHOWN])
+                print(f"{counted(len(renamed), 'name')} changed in the copy (all in {target.parent / ABOUT}): {first}")
+        if archive:
+            check_unpacked(target, dataset)
+        return target / dataset.name if is_table else target
 
 
 def check_apart(path: Path, dataset: Path, what: str, option: str) -> None:
@@ -106,6 +107,23 @@ def _source_of(copy: Path) -> Path | None:
     return None
 
 
+def with_retries(call: Callable, *args):
+    """`call(*args)`, tried again after a pause where the storage did not answer.
+
+    Raises:
+        OSError, VggnbError: what the last attempt raised.
+    """
+    for pause in PAUSES:
+        try:
+            return call(*args)
+        except (OSError, VggnbError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if getattr(cause, "errno", None) not in _TRANSIENT:
+                raise
+        time.sleep(pause)
+    return call(*args)
+
+
 def _archive(dataset: Path) -> Path | None:
     """The archive that the dataset is or, alone but for empty folders, holds."""
     if not dataset.is_dir():
@@ -119,8 +137,6 @@ def _archive(dataset: Path) -> Path | None:
 
 def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dict[str, str]:
     """Make `target` hold what `source` holds now; gives path in the copy -> path in the source where they differ."""
-    from vggnb.progress import tqdm
-
     tree, strays, _ = with_retries(walk, source)
     names = Names()
     folders = [names.place(inside.path, is_folder=True) for inside in tree.all_folders() if inside.path]
@@ -133,19 +149,23 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dic
         print(f"Copying {counted(len(files), 'file')} from Google Drive to this machine's disk, once:")
     for path in ("", *folders):
         (target / path).mkdir(parents=True, exist_ok=True)
+
+    def transfer(path: str) -> OSError | None:
+        """Copy or link one file; gives the error that was in the way."""
+        try:
+            with_retries(_link if known else _copy, source / files[path], target / path)
+        except OSError as error:
+            return error
+
+    bar = tqdm(files, "linking" if known else "copying", unit=" files", disable=not progress)
     failed = []
-    transfer = _link_file if known else _copy_file
-    copied = read_ahead(lambda path: transfer(source / files[path], target / path), files, workers=AT_ONCE)
-    bar = tqdm(copied, "linking" if known else "copying", len(files), unit=" files", disable=not progress)
-    for path, error in zip(files, bar, strict=True):
-        if error is None:
-            continue
-        if error.errno in GONE:
-            remedy = "Run the mount cell again, then this cell; files already copied are kept."
-            raise VggnbError("Google Drive is disconnected.", source, remedy) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    for path, error in zip(bar, read_ahead(transfer, files, workers=AT_ONCE), strict=True):
+        if error and error.errno in GONE:
+            raise mendable(error, source) from error
+        if error and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise mendable(error, target) from error
-        failed.append(f"{shown(files[path])} ({error.strerror})")
+        if error:
+            failed.append(f"{shown(files[path])} ({error.strerror})")
     if failed:
         what = f"{len(failed)} of {counted(len(files), 'file')} could not be copied: {', '.join(failed[:SHOWN])}."
         raise VggnbError(what, source, "Run this again: copied files are kept. If it persists, copy those again.")
@@ -154,39 +174,29 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dic
     return names.renamed
 
 
-def _copy_file(source: Path, target: Path) -> OSError | None:
-    """Copy one file under a temporary name, which then becomes its own; give the error that was in the way."""
+def _copy(source: Path, target: Path) -> None:
+    """Copy one file under a temporary name, which then becomes its own."""
+    status = os.stat(source)
+    if _is_done(target, status):
+        return
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{sha256_bytes(os.fsencode(target.name))[:16]}")
-
-    def copy() -> None:
-        status = os.stat(source)
-        if _is_done(target, status):
-            return
-        with open(source, "rb") as reader, open(temporary, "wb") as writer:
-            shutil.copyfileobj(reader, writer, 1 << 20)
-        if os.stat(temporary).st_size != status.st_size:
-            raise OSError(errno.EBUSY, "it changed while it was copied")
-        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.replace(temporary, target)
-
-    try:
-        return with_retries(copy)
-    except OSError as error:
-        return error
+    with open(source, "rb") as reader, open(temporary, "wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+    if os.stat(temporary).st_size != status.st_size:
+        raise OSError(errno.EBUSY, "it changed while it was copied")
+    os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(temporary, target)
 
 
-def _link_file(source: Path, target: Path) -> OSError | None:
-    """Link to a file that was not copied before; give the error that was in the way."""
-    try:
-        if not target.is_symlink() and not _is_done(target, os.stat(source)):
-            target.unlink(missing_ok=True)
-            target.symlink_to(source)
-    except OSError as error:
-        return error
+def _link(source: Path, target: Path) -> None:
+    """Link to a file that was not copied before."""
+    if not target.is_symlink() and not _is_done(target, os.stat(source)):
+        target.unlink(missing_ok=True)
+        target.symlink_to(source)
 
 
 def _is_done(target: Path, source: os.stat_result) -> bool:
     with contextlib.suppress(FileNotFoundError):
         done = os.lstat(target)
-        return done.st_size == source.st_size and abs(done.st_mtime_ns - source.st_mtime_ns) <= CLOCK_NS
+        return (done.st_size, done.st_mtime_ns) == (source.st_size, source.st_mtime_ns)
     return False
