@@ -19,8 +19,7 @@ from zoo import png_header, turned  # noqa: E402
 
 from vggnb.images import read_image  # noqa: E402
 from vggnb.predict import open_model, predict_files  # noqa: E402
-from vggnb.share import LIMITS, share_page  # noqa: E402
-from vggnb.share.pages import CODE, FILES, RUNTIME, WASM  # noqa: E402
+from vggnb.share import CODE, FILES, LIMITS, RUNTIME, WASM, share_page  # noqa: E402
 
 MISSING = [name for name in (CODE, WASM) if not (RUNTIME / name).is_file()]
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason="needs npm: make web")]

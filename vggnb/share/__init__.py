@@ -1,48 +1,57 @@
 """A trained model as a web page that runs in the reader's browser: nothing is installed, and no image is sent anywhere.
 
-- `graph`: the classifier as an ONNX graph with small weights
-- `pages`: the files of a page, and serving them on this machine
-- `page/`: the template of a page, its style and its scripts
-- `runtime/`: ONNX Runtime Web, which `make web` fetches and every wheel holds
-
-`share_page` compares the graph with the model on images of the dataset before anything is written.
+`page/` is the template with its style and scripts; `runtime/` is ONNX Runtime Web, which `make web` fetches and every
+wheel holds. Everything that comes from a run (names of classes, sentences) is escaped by the template; the scripts set
+text, never HTML. The Content-Security-Policy lets the page run its own scripts and load its own files, nothing else.
 """
 
+import base64
+import contextlib
+import hashlib
+import http.server
 import importlib.util
 import math
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from vggnb.folders import counted, is_system, shown
-from vggnb.images import read_image
+from vggnb.images import MAX_BYTES, MAX_PIXELS, read_image
+from vggnb.metrics import METRICS
 from vggnb.paths import check_no_address, environment
 from vggnb.predict import Rule, choose_rule, open_model
 from vggnb.progress import tqdm
-from vggnb.save.bundle import CARD, INSTALL, Bundle, check_images, load_export, read_manifest
-from vggnb.share.pages import BEGINNING, FILES, GRAPH, page_files, read_runtime, serve_page
+from vggnb.save.bundle import CARD, INSTALL, NOT_A_DEVICE, Bundle, check_images, load_export, read_manifest
 from vggnb.staging import check_apart
-from vggnb.storage import (
-    TEMPORARY_PREFIX,
-    VggnbError,
-    make_folder,
-    read_json,
-    replacing,
-    sha256_bytes,
-    storage_errors,
-    write_bytes,
-)
+from vggnb.storage import VggnbError, make_folder, read_json, replacing, sha256_bytes, storage_errors
 
-__all__ = ["SharedPage", "serve_page", "share_page"]
+HERE = Path(__file__).parent
+RUNTIME = HERE / "runtime"
+CODE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"  # of the npm package onnxruntime-web
+GRAPH, NOTICES = "model.onnx", "notices.txt"
+TEXTS = ("page.css", "pixels.js", "page.js")
+FILES = {"index.html", *TEXTS, CODE, WASM, GRAPH, NOTICES}  # of a page; nothing else is ever overwritten
+BEGINNING = "<!DOCTYPE html>\n<!-- A page that vggnb share wrote -->"
+CREDITS = """The ImageNet weights of VGG-16: Karen Simonyan and Andrew Zisserman, Visual Geometry Group, Oxford;
+Creative Commons Attribution 4.0 (https://creativecommons.org/licenses/by/4.0/); retrained and rounded here.
+
+The page: vggnb, MIT licence.
+
+ONNX Runtime Web, and what it contains:
+
+"""
 LIMITS = {"int8": 0.05, "float16": 0.005, "float32": 0.0005}  # of the change of a probability
 MOST_IMAGES = 120  # that are compared
 BATCH = 16
+HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,8 @@ def share_page(
 ) -> SharedPage:
     """Write a web page that runs a model in the browser, offline.
 
+    The page's model is compared with the one in Python before anything is written.
+
     Args:
         run_or_bundle: folder of a trained run, or of a bundle; only a run (or a bundle in one) knows the images of its
             dataset, with which the page's model is verified.
@@ -104,7 +115,9 @@ def share_page(
         raise VggnbError(f"There are no weights '{weights}'.", "--weights", f"Use {', '.join(LIMITS)}.")
     check_no_address(folder, "The page", "--to")
     folder, path = Path(folder).absolute(), Path(run_or_bundle)
-    runtime = read_runtime()
+    if not all((RUNTIME / name).is_file() for name in (CODE, WASM)):
+        what = "ONNX Runtime Web, which runs the model in a browser, is not in this copy of vggnb."
+        raise VggnbError(what, RUNTIME, "Run make web in the checkout (it needs npm), or install a wheel of vggnb.")
     _need_onnx()
     from vggnb.share.graph import classifier_graph
 
@@ -116,18 +129,23 @@ def share_page(
     rule = choose_rule(bundle, "chosen" if bundle.threshold else None)
     graph = classifier_graph(bundle.model, bundle.recipe, bundle.ranges, weights=weights).SerializeToString()
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
-        write_bytes(Path(scratch) / GRAPH, graph)
+        (Path(scratch) / GRAPH).write_bytes(graph)
         found = _compared(bundle, rule, load_export("onnx", Path(scratch) / GRAPH), run, progress)
     if not found["max_difference"] <= LIMITS[weights]:  # nan is wrong, too
-        what = (
-            f"With weights in {weights}, a probability changes by {found['max_difference']:.3f}; nothing was written."
-        )
+        change = f"With weights in {weights}, a probability changes by {found['max_difference']:.3f}"
         remedy = "Use --weights float16, which is twice as large." if weights == "int8" else "Please report this."
-        raise VggnbError(what, path, remedy)
+        raise VggnbError(f"{change}; nothing was written.", path, remedy)
+    if run:
+        from vggnb.save.card import build_card
+
+        card = build_card(run, run.manifest.dataset.name.strip("_"))  # with its latest results
+    else:
+        card = read_json(bundle.folder / CARD)
     page = SharedPage(str(folder), (), weights, 0, **found)
-    files = page_files(bundle, rule, _card(bundle, run), page, runtime | {GRAPH: graph}, single_file)
+    binaries = {name: (RUNTIME / name).read_bytes() for name in (CODE, WASM)} | {GRAPH: graph}
+    files = page_files(bundle, rule, card, page, binaries, single_file)
     make_folder(folder)
-    with ExitStack() as together:  # a full disk leaves the earlier page; index.html, entered last, is replaced first
+    with contextlib.ExitStack() as together:  # a full disk leaves the earlier page; index.html is replaced first
         for name, data in reversed(files.items()):
             with storage_errors(folder / name):
                 together.enter_context(replacing(folder / name)).write_bytes(data)
@@ -167,10 +185,9 @@ def _check_replaceable(folder: Path) -> None:
     """Refuse a folder that holds anything but a page."""
     with storage_errors(folder):
         names = [one.name for one in folder.iterdir() if not is_system(one.name)] if folder.exists() else []
-        names = [name for name in names if not name.startswith(TEMPORARY_PREFIX)]
         index = folder / "index.html"
         ours = index.is_file() and index.read_bytes()[: len(BEGINNING)] == BEGINNING.encode()
-    if other := names if not ours else sorted(set(names) - FILES):
+    if other := sorted(set(names) - FILES) if ours else names:
         what = f"This folder holds something else than a page: {shown(other[0])}."
         raise VggnbError(what, folder, f"Name a new folder, such as --to {folder / 'page'}.")
 
@@ -180,11 +197,9 @@ def _compared(bundle: Bundle, rule: Rule, forward: Callable, run, progress: bool
     rows = [row for row in run.manifest.rows if row.split != "train"] if run else []
     images, words = [], "images of the dataset's validation and test splits"
     for row in rows[:: math.ceil(len(rows) / MOST_IMAGES) or 1]:
-        try:
+        with contextlib.suppress(VggnbError):
             path = run.manifest.dataset / row.path
             images.append(read_image(path, size=bundle.recipe.image_size, resize=bundle.recipe.resize))
-        except VggnbError:
-            continue
     if not images:
         images, words = list(check_images(bundle.recipe.image_size)), "random images (the dataset is not here)"
     pairs = []
@@ -206,10 +221,72 @@ def _compared(bundle: Bundle, rule: Rule, forward: Callable, run, progress: bool
     }
 
 
-def _card(bundle: Bundle, run) -> dict:
-    """The card of the run with its latest results; else the one in the bundle."""
-    if run:
-        from vggnb.save.card import build_card
+def page_files(
+    bundle: Bundle, rule: Rule, card: dict, page: SharedPage, binaries: dict[str, bytes], single_file: bool
+) -> dict[str, bytes]:
+    """Name -> bytes of all files of a page, `index.html` first; `binaries` are the runtime and the graph, by name."""
+    import onnxruntime
 
-        return build_card(run, run.manifest.dataset.name.strip("_"))
-    return read_json(bundle.folder / CARD)
+    licences = (Path(onnxruntime.__file__).parent / name for name in ("LICENSE", "ThirdPartyNotices.txt"))
+    notices = CREDITS + "\n\n".join(path.read_text("utf-8", "replace") for path in licences if path.is_file())
+    texts = {name: (HERE / "page" / name).read_text("utf-8") for name in TEXTS}
+    parts = {"code": CODE, "wasm": WASM, "graph": GRAPH}
+    about = {  # what the scripts must know of the model
+        "classes": list(map(shown, bundle.classes)),
+        "size": bundle.recipe.image_size,
+        "resize": bundle.recipe.resize,
+        "limit": bundle.ranges.limit if bundle.ranges else None,
+        "rule": rule.threshold and {"positive": shown(rule.positive), "threshold": rule.threshold},
+        "most": {"bytes": MAX_BYTES, "pixels": MAX_PIXELS},
+        "files": {kind: {"name": name, "integrity": _integrity(binaries[name])} for kind, name in parts.items()},
+    }
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else shown(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = templates.get_template("index.html").render(
+        beginning=Markup(BEGINNING),
+        name=card["name"],
+        card=card,
+        medical=card["purpose"] == NOT_A_DEVICE,
+        rule=rule,
+        about=about,
+        page=page,
+        metric_names=METRICS,
+        megabytes=round(sum(map(len, binaries.values())) / 1e6),
+        single_file=single_file,
+        texts={name: Markup(text) for name, text in texts.items()},
+        hashes={name: _integrity(text.encode()) for name, text in texts.items()},
+        inside={name: base64.b64encode(data).decode() for name, data in binaries.items()},
+        notices=notices,
+    )
+    index = {"index.html": html.encode("utf-8", "surrogateescape")}
+    beside = {name: text.encode() for name, text in texts.items()} | binaries | {NOTICES: notices.encode()}
+    return index if single_file else index | beside
+
+
+def _integrity(data: bytes) -> str:
+    """A hash as the web writes it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(data).digest()).decode()}"
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {  # whatever this machine takes these endings for
+        ".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript",
+        ".wasm": "application/wasm", ".txt": "text/plain; charset=utf-8", "": "application/octet-stream",
+    }  # fmt: skip
+
+    def log_message(self, *_):
+        pass
+
+
+def serve_page(folder: Path, tell: Callable[[str], None]) -> None:
+    """Serve a page on this machine only, at a free port, until interrupted; `tell` gets a sentence with the address."""
+    with http.server.ThreadingHTTPServer((HOST, 0), partial(_Handler, directory=str(folder))) as server:
+        tell(f"Open http://{HOST}:{server.server_port}/ in a browser on this machine. Ctrl+C ends it.")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()

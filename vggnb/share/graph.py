@@ -5,8 +5,6 @@ of one scale per channel (Krishnamoorthi 2018, doi 10.48550/arXiv.1806.08342). T
 loads the graph.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -15,7 +13,6 @@ from vggnb.metrics.calibration import TOLERANCE, FeatureRanges
 from vggnb.model import LAYERS
 from vggnb.recipe import Recipe
 
-WEIGHTS = ("int8", "float16", "float32")
 OPSET, IR_VERSION = 17, 8  # of 2022: older runtimes read them, too
 BLOCK = 64  # numbers that share a scale; it divides VGG-16's channels
 SMALL = 100_000  # numbers: below, a tensor is stored in float32, which costs next to nothing
@@ -91,15 +88,11 @@ def _features(graph: _Graph, model: keras.Model, recipe: Recipe) -> str:
             x = graph.node("Relu", f"{name}_relu", _convolution(graph, model.get_layer(name), x))
         else:
             x = ends[block] = graph.node("MaxPool", name, x, kernel_shape=[2, 2], strides=[2, 2])
-    return graph.node("Concat", "features", *_pools(graph, recipe.pools, ends), axis=1)
-
-
-def _pools(graph: _Graph, pools: Iterable[tuple[int, str]], ends: dict[int, str]) -> list[str]:
-    kinds = {"average": "GlobalAveragePool", "max": "GlobalMaxPool"}
-    return [
-        graph.node("Flatten", f"block{block}_{kind}", graph.node(kinds[kind], f"block{block}_{kind}_map", ends[block]))
-        for block, kind in pools
-    ]
+    pools = []
+    for block, kind in recipe.pools:
+        pooling = {"average": "GlobalAveragePool", "max": "GlobalMaxPool"}[kind]
+        pools.append(graph.node("Flatten", f"block{block}_{kind}", graph.node(pooling, f"{kind}_{block}", ends[block])))
+    return graph.node("Concat", "features", *pools, axis=1)
 
 
 def _convolution(graph: _Graph, layer: keras.layers.Layer, x: str) -> str:
