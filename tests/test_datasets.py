@@ -13,7 +13,6 @@ from misbehaving_server import serving
 from zoo import encoded, photo
 
 from vggnb import datasets
-from vggnb.datasets import downloads
 from vggnb.storage import VggnbError
 
 
@@ -21,7 +20,7 @@ from vggnb.storage import VggnbError
 def impatient(monkeypatch):
     pooch = pytest.importorskip("pooch")
     monkeypatch.setattr(pooch.core.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(downloads, "TIMEOUT_S", 1)
+    monkeypatch.setattr(datasets, "TIMEOUT_S", 1)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
@@ -91,7 +90,7 @@ def test_url_refuses_in_one_sentence(server, skin, tmp_path, monkeypatch):
 def test_kaggle_gives_the_folder_or_refuses_in_one_sentence(tmp_path, monkeypatch, code, message):
     kagglehub = types.SimpleNamespace(dataset_download=lambda slug: str(tmp_path / slug))
     monkeypatch.setitem(sys.modules, "kagglehub", kagglehub)
-    assert datasets.kaggle() == tmp_path / downloads.ARTICLE_SET
+    assert datasets.kaggle() == tmp_path / datasets.ARTICLE_SET
     error = OSError("boom")
     error.response = types.SimpleNamespace(status_code=code)
     kagglehub.dataset_download = lambda slug: (_ for _ in ()).throw(error)
@@ -119,8 +118,8 @@ def record(server, number, licence="CC-0", **clinical):
 
 @pytest.fixture
 def archive(server, monkeypatch):
-    monkeypatch.setattr(downloads, "ISIC", server.address + "/isic")
-    benign, malignant = downloads.DERMOSCOPY.values()
+    monkeypatch.setattr(datasets, "ISIC", server.address + "/isic")
+    benign, malignant = datasets.DERMOSCOPY.values()
     licence = {5: "CC-BY-NC", 10: "CC-BY-NC"}
     server.records[benign] = [record(server, n, licence.get(n, "CC-0"), lesion_id=f"IL_{n // 2}") for n in range(1, 12)]
     server.records[malignant] = [record(server, n, patient_id=f"IP_{n}") for n in range(100, 104)]

@@ -7,7 +7,6 @@ import pytest
 
 from vggnb import datasets
 from vggnb.census import assign_splits, take_census
-from vggnb.datasets import patterns, samples
 from vggnb.images import read_image
 from vggnb.paths import sample_folder
 from vggnb.storage import VggnbError, sha256_file
@@ -38,20 +37,20 @@ def test_the_same_seed_gives_the_same_images_and_another_seed_others(small, tmp_
 
 def test_what_the_page_uses_is_whole_and_leaks_nothing(tmp_path):
     census = take_census(datasets.textures(tmp_path / "textures"), progress=False)
-    assert census.classes == tuple(sorted(patterns.CLASSES)) and len(census.classes) == 6
-    assert Counter(row.class_name for row in census.rows) == dict.fromkeys(patterns.CLASSES, 50)
+    assert census.classes == tuple(sorted(datasets.PATTERNS)) and len(census.classes) == 6
+    assert Counter(row.class_name for row in census.rows) == dict.fromkeys(datasets.PATTERNS, 50)
     assert not census.pairs and not census.skipped and not census.warnings
     manifest = assign_splits(census)
     for split, number in (("train", 32), ("validation", 8), ("test", 10)):
-        assert manifest.counts()[split] == dict.fromkeys(patterns.CLASSES, number)
-    assert {(row.width, row.height) for row in census.rows} == {patterns.SIZE}
+        assert manifest.counts()[split] == dict.fromkeys(datasets.PATTERNS, number)
+    assert {(row.width, row.height) for row in census.rows} == {datasets.SIZE}
 
 
 def test_colour_and_light_tell_nothing():
     """Twelve images of each class: mean colours differ far less between classes than within one."""
     means = np.zeros((6, 12, 3))
     for k, i in np.ndindex(6, 12):
-        image = patterns.draw_texture(np.random.default_rng([5, k, i]), patterns.CLASSES[k])
+        image = datasets.draw_texture(np.random.default_rng([5, k, i]), datasets.PATTERNS[k])
         means[k, i] = np.asarray(image).mean(axis=(0, 1))
     assert means.mean(axis=1).std(axis=0).max() < means.std(axis=1).mean()
 
@@ -59,7 +58,7 @@ def test_colour_and_light_tell_nothing():
 def test_a_second_call_finds_what_is_there_and_another_request_replaces_it(tmp_path, monkeypatch):
     folder = datasets.textures(tmp_path / "textures", each=1)
     assert len(hashes(datasets.textures(folder, each=2))) == 12
-    monkeypatch.setattr(patterns, "draw_texture", lambda *_: pytest.fail("it was drawn again"))
+    monkeypatch.setattr(datasets, "draw_texture", lambda *_: pytest.fail("it was drawn again"))
     assert datasets.textures(folder, each=2) == folder
 
 
@@ -77,7 +76,7 @@ def test_a_drawing_that_fails_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        samples.made_once(tmp_path / "new", {"request": 1}, stop)
+        datasets._made_once(tmp_path / "new", {"request": 1}, stop)
     assert not list(tmp_path.iterdir())
 
 

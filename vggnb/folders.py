@@ -1,7 +1,6 @@
 """The files and folders of a dataset, text for messages, and reading ahead."""
 
 import heapq
-import itertools
 import math
 import os
 import stat
@@ -35,7 +34,6 @@ HTML_TABLE = """<div style="line-height: 1.4; overflow-x: auto">{% if title %}<p
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
 INSTEAD = "Put the files themselves in its place, or remove it."
 REPEATED = f"It is a link in a circle, or to what is counted already. {INSTEAD}"
-MOST_LOOKED_AT = 20_000  # entries of a linked folder
 SPECIAL = "It is not a regular file (a pipe, a socket or a device). Remove it."
 
 
@@ -52,7 +50,7 @@ class Skipped:
 
 @dataclass(eq=False)
 class Folder:
-    """A folder in the tree; `path` is POSIX and relative to the dataset; `links` are the `files` that are links."""
+    """A folder in the tree; `path` is POSIX and relative to the dataset, as those of its `links` to files are."""
 
     name: str
     path: str
@@ -74,7 +72,7 @@ class Folder:
 
     def is_filled(self) -> bool:
         """Whether there is a file at any depth."""
-        return any(True for _ in self.all_files())
+        return any(folder.files for folder in self.all_folders())
 
     def filled(self) -> list["Folder"]:
         """Sub-folders with a file at any depth."""
@@ -161,10 +159,10 @@ def is_named_like_an_image(name: str) -> bool:
 
 
 def walk(dataset: Path) -> tuple[Folder, list[Skipped], list[str]]:
-    """The tree of regular files; what is not a regular file; and the system files.
+    """The tree of regular files; what is not a regular file; and the system files. Nothing is opened.
 
-    Nothing is opened. Links are followed to files, and to folders of images that lie elsewhere (Drive shortcuts,
-    another disk); not to what is in the tree already, which would count it twice or never end. All others are listed.
+    Links are followed to files, and to folders of images that lie elsewhere (Drive shortcuts, another disk); not to
+    what is in the tree already, which would count it twice or never end. All others are listed.
 
     Raises:
         VggnbError: a folder cannot be listed, so that its files cannot be accounted for.
@@ -182,7 +180,9 @@ def walk(dataset: Path) -> tuple[Folder, list[Skipped], list[str]]:
                 strays.append(Skipped(path, found))
             continue
         folder, in_system = waiting.pop()
-        for item in _listing(dataset / folder.path):
+        with storage_errors(dataset / folder.path), os.scandir(dataset / folder.path) as listing:
+            items = sorted(listing, key=lambda item: item.name)
+        for item in items:
             path, theirs = _join(folder.path, item.name), in_system or is_system(item.name)
             if item.is_symlink() and not theirs:
                 heapq.heappush(links, (path, folder))
@@ -220,8 +220,7 @@ def _follow(dataset: Path, path: str, folder: Folder, known: set[tuple[int, int]
         os.listdir(place)
     except OSError as error:
         return f"It is a link that cannot be followed ({error.strerror}). {INSTEAD}"
-    within = (name for _, folders, files in os.walk(place) for name in (*files, *("" for _ in folders)))
-    if not any(map(is_named_like_an_image, itertools.islice(within, MOST_LOOKED_AT))):
+    if not any(is_named_like_an_image(file) for _, _, files in os.walk(place) for file in files):
         return f"It is a link to a folder without images. {INSTEAD}"
     known.add(identity)
     folder.folders[name] = Folder(name, path)
@@ -233,12 +232,6 @@ def _identity(folder: Path) -> tuple[int, int]:
     with storage_errors(folder):
         status = os.stat(folder)
     return status.st_dev, status.st_ino
-
-
-def _listing(folder: Path) -> list[os.DirEntry]:
-    """A folder's entries by name."""
-    with storage_errors(folder), os.scandir(folder) as listing:
-        return sorted(listing, key=lambda item: item.name)
 
 
 def _join(folder: str, name: str) -> str:

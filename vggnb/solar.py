@@ -19,6 +19,7 @@ NAME = "solar-cells"  # of the table
 DEFECTIVE = 0.5  # stated probability from which on a cell counts as defective; there are 0, 1/3, 2/3 and 1
 TEST_SHARE = 0.25
 PUBLISHED = {"SVM, hand-made features (paper)": 0.8244, "fine-tuned VGG-19 (paper)": 0.8842}  # arXiv 1807.02894
+HEADER = ("model", "accuracy", "AUC", "without near-duplicates", "training")
 LICENCE = """Images: ELPV dataset, CC BY-NC-SA 4.0 (not for commercial use). If you publish, cite:
   Deitsch, Christlein, Berger, Buerhop-Lutz, Maier, Gallwitz, Riess: Automatic classification of defective photovoltaic
   module cells in electroluminescence images. Solar Energy 185, 2019, 455-468. doi 10.1016/j.solener.2019.02.067
@@ -42,24 +43,23 @@ def solar_cells(folder: Path, *, seed: int = 0, most: int | None = None) -> Path
     """
     from sklearn.model_selection import train_test_split
 
+    def drawn(cells: list, **size) -> list:
+        return train_test_split(
+            cells, random_state=seed, stratify=[f"{cell[1]:.2f} {cell[2]}" for cell in cells], **size
+        )
+
     cells, name = _cells(), NAME
     if most is not None and most < len(cells):
-        chosen = train_test_split(cells, train_size=most, random_state=seed, stratify=_strata(cells))[0]
-        cells, name = sorted(chosen), f"{NAME}-{most}"
-    chosen = train_test_split(range(len(cells)), test_size=TEST_SHARE, random_state=seed, stratify=_strata(cells))[1]
-    test, rows = set(chosen), [("path", "label", "split")]
-    for index, (path, probability, _) in enumerate(cells):
-        label = "defective" if probability >= DEFECTIVE else "functional"
-        rows.append((str(path), label, "test" if index in test else "train"))
+        cells, name = sorted(drawn(cells, train_size=most)[0]), f"{NAME}-{most}"
+    test, rows = set(drawn(cells, test_size=TEST_SHARE)[1]), [("path", "label", "split")]
+    for cell in cells:
+        label = "defective" if cell[1] >= DEFECTIVE else "functional"
+        rows.append((str(cell[0]), label, "test" if cell in test else "train"))
     table, data = make_folder(Path(folder).absolute()) / f"{name}.csv", csv_text(rows).encode()
     if not table.is_file() or table.read_bytes() != data:
         write_bytes(table, data)
     print(LICENCE)
     return table
-
-
-def _strata(cells: list[tuple[Path, float, str]]) -> list[str]:
-    return [f"{probability:.2f} {kind}" for _, probability, kind in cells]
 
 
 def _cells() -> list[tuple[Path, float, str]]:
@@ -69,21 +69,16 @@ def _cells() -> list[tuple[Path, float, str]]:
         files = importlib.metadata.files(PACKAGE) or []
         labels = Path(next(file for file in files if file.name == "labels.csv").locate())
         lines = [line.split() for line in labels.read_text("utf-8").splitlines() if line.strip()]
-        cells = [(labels.parent / path, float(probability), kind) for path, probability, kind in lines]
+        return sorted((labels.parent / path, float(probability), kind) for path, probability, kind in lines)
     except importlib.metadata.PackageNotFoundError:
         raise VggnbError(f"The dataset needs the package {PACKAGE} (91 MB).", PACKAGE, remedy) from None
     except (StopIteration, OSError, ValueError) as error:
         raise VggnbError(f"The package {PACKAGE} is incomplete ({error}).", PACKAGE, remedy) from error
-    return sorted(cells)
 
 
 @dataclass(frozen=True, repr=False)
 class FullResults:
-    """The results of `benchmarks/solar_cells.py` on all images, with the published accuracies.
-
-    Attributes:
-        document: its JSON; empty if it was not run.
-    """
+    """What `benchmarks/solar_cells.py` measured on all images (its JSON; may be empty), beside the published scores."""
 
     document: dict
 
@@ -111,12 +106,10 @@ class FullResults:
         return html_table(HEADER, self.rows(), title=self.title)
 
 
-HEADER = ("model", "accuracy", "AUC", "without near-duplicates", "training")
-
-
 def full_results() -> FullResults:
     """The committed results on all solar cells."""
     package = Path(__file__).absolute().parent
-    places = (package / "_results", package.parent / "benchmarks" / "results")
-    files = [folder / "solar_cells.json" for folder in places if (folder / "solar_cells.json").is_file()]
-    return FullResults(read_json(files[0]) if files else {})
+    for folder in (package / "_results", package.parent / "benchmarks" / "results"):
+        if (folder / "solar_cells.json").is_file():
+            return FullResults(read_json(folder / "solar_cells.json"))
+    return FullResults({})
