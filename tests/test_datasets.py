@@ -1,4 +1,4 @@
-"""Real datasets, from a local server that speaks their language and misbehaves."""
+"""Datasets: from a local server that speaks their language and misbehaves; and drawn by a program, always the same."""
 
 import csv
 import hashlib
@@ -7,16 +7,20 @@ import os
 import sys
 import types
 import zipfile
+from collections import Counter
 
+import numpy as np
 import pytest
 from misbehaving_server import serving
 from zoo import encoded, photo
 
 from vggnb import datasets
-from vggnb.storage import VggnbError
+from vggnb.census import assign_splits, take_census
+from vggnb.images import read_image
+from vggnb.storage import VggnbError, sha256_file
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def impatient(monkeypatch):
     pooch = pytest.importorskip("pooch")
     monkeypatch.setattr(pooch.core.time, "sleep", lambda seconds: None)
@@ -26,7 +30,7 @@ def impatient(monkeypatch):
 
 
 @pytest.fixture
-def server():
+def server(impatient):
     with serving() as running:
         yield running
 
@@ -67,13 +71,11 @@ def test_url_whose_archive_has_arrived_is_not_fetched_again(server, skin, tmp_pa
 def test_url_refuses_in_one_sentence(server, skin, tmp_path, monkeypatch):
     server.files["/text"], server.files["/wrong"] = b"text", SKIN[:-1]
     (tmp_path / "mine").mkdir()
-    text = hashlib.sha256(b"text").hexdigest()
     for address, folder, sha256, words in (
         (server.address + "/nothing", "a", SHA256, "404"),
         (server.address + "/wrong", "a", SHA256, "checksum"),
         ("file:///etc/passwd", "a", SHA256, "download failed"),
-        ("http://127.0.0.1:9/x", "b", SHA256, "download failed"),
-        (f"{server.address}/text", "c", text, "not a .zip"),
+        (f"{server.address}/text", "c", hashlib.sha256(b"text").hexdigest(), "not a .zip"),
         (skin, "mine", SHA256, "holds something else"),
     ):
         with pytest.raises(VggnbError, match=words):
@@ -146,13 +148,90 @@ def test_isic_gives_a_table_with_groups_and_an_attribution_and_fetches_what_is_m
 
 def test_isic_refuses_in_one_sentence(archive, tmp_path):
     archive.records["nevus"] = [record(archive, 300, "CC-BY-NC")]
+    archive.faults["/full/ISIC_0000001.jpg"] = ["500"] * 9
     for queries, words in (
         ({"nevus": "nevus"}, "no image for nevus under CC-0"),
         ({"a": "benign OR OR"}, "download failed .400"),
+        (datasets.DERMOSCOPY, "download failed .500"),
     ):
         with pytest.raises(VggnbError, match=words):
             datasets.isic(tmp_path / "isic", queries=queries, progress=False)
-    archive.faults["/full/ISIC_0000001.jpg"] = ["500"] * 9
-    with pytest.raises(VggnbError, match="download failed .500"):
-        datasets.isic(tmp_path / "isic", progress=False)
     assert not (tmp_path / "isic" / "labels.csv").exists()
+
+
+def hashes(folder):
+    """Relative path -> sha256 of every image."""
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(folder.rglob("*.jpg"))}
+
+
+def test_the_same_seed_gives_the_same_images_and_another_seed_others(tmp_path):
+    small = hashes(datasets.textures(tmp_path / "small", each=4))
+    assert hashes(datasets.textures(tmp_path / "again", each=4)) == small
+    others = hashes(datasets.textures(tmp_path / "others", each=4, seed=1))
+    assert len(others) == 24 and not set(others.values()) & set(small.values())
+
+
+def test_what_the_page_uses_is_whole_and_leaks_nothing(tmp_path):
+    census = take_census(datasets.textures(tmp_path / "textures"), progress=False)
+    assert census.classes == tuple(sorted(datasets.PATTERNS)) and len(census.classes) == 6
+    assert Counter(row.class_name for row in census.rows) == dict.fromkeys(datasets.PATTERNS, 50)
+    assert not census.pairs and not census.skipped and not census.warnings
+    manifest = assign_splits(census)
+    for split, number in (("train", 32), ("validation", 8), ("test", 10)):
+        assert manifest.counts()[split] == dict.fromkeys(datasets.PATTERNS, number)
+    assert {(row.width, row.height) for row in census.rows} == {datasets.SIZE}
+
+
+def test_colour_and_light_tell_nothing():
+    """Twelve images of each class: mean colours differ far less between classes than within one."""
+    means = np.zeros((6, 12, 3))
+    for k, i in np.ndindex(6, 12):
+        image = datasets.draw_texture(np.random.default_rng([5, k, i]), datasets.PATTERNS[k])
+        means[k, i] = np.asarray(image).mean(axis=(0, 1))
+    assert means.mean(axis=1).std(axis=0).max() < means.std(axis=1).mean()
+
+
+def test_a_second_call_finds_what_is_there_and_another_request_replaces_it(tmp_path, monkeypatch):
+    folder = datasets.textures(tmp_path / "textures", each=1)
+    assert len(hashes(datasets.textures(folder, each=2))) == 12
+    monkeypatch.setattr(datasets, "draw_texture", lambda *_: pytest.fail("it was drawn again"))
+    assert datasets.textures(folder, each=2) == folder
+
+
+@pytest.mark.parametrize("make", [datasets.textures, datasets.flawed_sample, datasets.marked_sample])
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, make):
+    (tmp_path / "diary.txt").write_text("dear")
+    with pytest.raises(VggnbError, match="holds something else"):
+        make(tmp_path)
+    assert os.listdir(tmp_path) == ["diary.txt"]
+
+
+def test_a_drawing_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "draw_texture", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        datasets.textures(tmp_path / "new", each=1)
+    assert not os.listdir(tmp_path)
+
+
+def test_the_sticker_is_all_that_changed(tmp_path):
+    stickers, corners = datasets.marked_sample(tmp_path / "sample"), set()
+    for path in sorted(datasets.sample().rglob("*.jpg"))[::6]:
+        before = read_image(path)
+        after = read_image((stickers / path.relative_to(datasets.sample())).with_suffix(".png"))
+        changed = (before != after).any(axis=2)
+        assert changed.any() == (path.parent.name == "benign")
+        if changed.any():
+            y, x = np.nonzero(changed)
+            side = before.shape[0] // 5
+            assert np.ptp(y) < side and np.ptp(x) < side and changed.mean() > 0.01
+            corners.add((y.mean() > before.shape[0] / 2, x.mean() > before.shape[1] / 2))
+    assert len(corners) == 4  # the place tells nothing
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    for make, options, what in (
+        (datasets.marked_sample, {"marked": "oak"}, "no class 'oak'"),
+        (datasets.textures, {"each": 0}, "cannot be drawn"),
+    ):
+        with pytest.raises(VggnbError, match=what):
+            make(tmp_path / "new", **options)

@@ -4,7 +4,7 @@ What is no image, and formats by content: the zoo in `test_census`.
 """
 
 import base64
-import io
+import contextlib
 import os
 from pathlib import Path
 
@@ -32,22 +32,12 @@ def test_a_lossless_file_gives_its_pixels(kind, colours, tmp_path):
     assert image.format == kind and image.notes == ()
 
 
-def test_a_jpeg_is_decoded_as_pillow_does(draw):
-    data = encoded(draw(np.random.default_rng(0), 0), "JPEG")
-    assert np.array_equal(read_image(data), np.asarray(Image.open(io.BytesIO(data))))
-
-
 # How a camera stored an upright image, by EXIF orientation (CIPA DC-008, 4.6.4).
 STORED = {
-    1: lambda p: p,
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.transpose(1, 0, 2),
-    6: lambda p: np.rot90(p, 1),
-    7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
+    1: lambda p: p, 2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1],
+    5: lambda p: p.transpose(1, 0, 2), 6: lambda p: np.rot90(p, 1), 7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
     8: lambda p: np.rot90(p, -1),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -157,11 +147,9 @@ def test_only_the_first_frame_of_an_animation_counts(kind):
 def test_what_is_no_file_is_refused_before_it_is_read(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     for path, words in (
-        (tmp_path / "a.png", "not a file"),
-        (Path("/dev/zero"), "not a file"),
-        (tmp_path, "not a file"),
+        (tmp_path / "a.png", "not a file"), (Path("/dev/zero"), "not a file"), (tmp_path, "not a file"),
         (tmp_path / "none.jpg", "no such file"),
-    ):
+    ):  # fmt: skip
         assert words in read_unchanged(path, "0" * 64, size=8, resize="bilinear")
         with pytest.raises(VggnbError, match=words) as caught:
             read_image(path)
@@ -181,20 +169,14 @@ def test_the_photo_of_a_telephone_is_decoded_at_a_fraction(monkeypatch):
     monkeypatch.setattr(images, "MAX_JPEG_PIXELS", {False: 400 * 320, True: 300 * 240})
     photo = np.zeros((240, 300, 3), np.uint8)
     photo[:, 150:] = 250
-    data = encoded(photo, "JPEG", quality=95)
-    image = decode(data)
-    assert image.pixels.shape == (60, 75, 3) and image.notes == (
-        "300 x 240 pixels, decoded at 1/4 of width and height",
-    )
+    image = decode(encoded(photo, "JPEG", quality=95))
+    assert image.pixels.shape == (60, 75, 3)
+    assert image.notes == ("300 x 240 pixels, decoded at 1/4 of width and height",)
     assert image.pixels[30, 10].max() < 20 and image.pixels[30, 60].min() > 230
-    assert read_image(data, size=16).shape == (16, 16, 3)
     assert decode(encoded(photo, "JPEG", progressive=True)).pixels.shape == (60, 75, 3)
-    for large in (
-        encoded(Image.new("L", (420, 320)), "JPEG"),
-        encoded(Image.new("L", (310, 240)), "JPEG", progressive=True),
-    ):
+    for size, progressive in (((420, 320), False), ((310, 240), True)):
         with pytest.raises(VggnbError, match="the limit is"):
-            decode(large)
+            decode(encoded(Image.new("L", size), "JPEG", progressive=progressive))
 
 
 def test_pillows_own_limit_does_not_stop_us():
@@ -223,11 +205,8 @@ def test_damage_of_any_kind_gives_pixels_or_a_sentence(kind, draw):
         spoilt = bytearray(data[: random.integers(1, len(data))] if random.random() < 0.3 else data)
         for at in random.integers(0, min(len(spoilt), random.choice([64, 256, 10**6])), random.choice([1, 3, 10])):
             spoilt[at] = random.choice([0, 255, random.integers(256)])
-        try:
+        with contextlib.suppress(VggnbError):
             pixels = decode(bytes(spoilt)).pixels
-        except VggnbError as caught:
-            assert caught.where == "the uploaded bytes"
-        else:
             assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
 
 
@@ -255,38 +234,26 @@ def large(tmp_path_factory):
     return path
 
 
-def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(large):
+def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(large, tmp_path):
     assert decode(large, enough=128).pixels.shape == (150, 200, 3)
     assert decode(large, enough=448).pixels.shape == (600, 800, 3)
     assert decode(large, enough=601).pixels.shape == decode(large).pixels.shape == (1200, 1600, 3)
-    ours = read_image(large, size=64).astype(int)
-    full = resize_image(decode(large).pixels, 64, "bilinear").astype(int)
-    assert 0 < np.abs(ours - full).mean() < 2
-
-
-def test_the_articles_pixels_are_never_decoded_at_a_fraction(large):
-    """ImageDataGenerator picks single pixels of the full image."""
-    expected = np.asarray(Image.open(large).resize((64, 64), Image.Resampling.NEAREST))
-    assert np.array_equal(read_image(large, size=64, resize="nearest"), expected)
-
-
-def test_small_and_lossless_images_are_decoded_as_a_whole(large, tmp_path):
-    Image.open(large).save(tmp_path / "large.png")
-    Image.open(large).resize((255, 255)).save(tmp_path / "small.jpg")
-    for path in (tmp_path / "large.png", tmp_path / "small.jpg"):
-        assert np.array_equal(read_image(path, size=128), resize_image(decode(path).pixels, 128, "bilinear"))
-
-
-def test_a_turned_grey_or_cut_large_jpeg_is_what_it_was(large, tmp_path):
-    image, turned, grey = Image.open(large), tmp_path / "turned.jpg", tmp_path / "grey.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
-    image.save(turned, exif=exif, quality=92)
-    assert decode(turned, enough=128).pixels.shape == (200, 150, 3)
-    upright = resize_image(decode(turned).pixels, 64, "bilinear").astype(int)
-    assert np.abs(read_image(turned, size=64).astype(int) - upright).mean() < 2
-    image.convert("L").save(grey)
-    assert np.ptp(read_image(grey, size=64), axis=2).max() == 0
-    cut = large.read_bytes()[:-5000]
+    Image.open(large).save(tmp_path / "turned.jpg", exif=exif, quality=92)
+    assert decode(tmp_path / "turned.jpg", enough=128).pixels.shape == (200, 150, 3)
+    for path in (large, tmp_path / "turned.jpg"):
+        full = resize_image(decode(path).pixels, 64, "bilinear").astype(int)
+        assert 0 < np.abs(read_image(path, size=64) - full).mean() < 2
     with pytest.raises(VggnbError, match="cut short"):
-        read_image(cut, size=64)
+        read_image(large.read_bytes()[:-5000], size=64)
+
+
+def test_the_articles_pixels_and_small_or_lossless_images_are_never_decoded_at_a_fraction(large, tmp_path):
+    image = Image.open(large)
+    expected = np.asarray(image.resize((64, 64), Image.Resampling.NEAREST))  # ImageDataGenerator picks single pixels
+    assert np.array_equal(read_image(large, size=64, resize="nearest"), expected)
+    image.save(tmp_path / "large.png")
+    image.resize((255, 255)).save(tmp_path / "small.jpg")
+    for path in (tmp_path / "large.png", tmp_path / "small.jpg"):
+        assert np.array_equal(read_image(path, size=128), resize_image(decode(path).pixels, 128, "bilinear"))

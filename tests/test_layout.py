@@ -1,13 +1,10 @@
 """What folder the user has -> classes, splits, and what is left over. Files are empty: nothing here opens one."""
 
-import inspect
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from vggnb.census import layout as layout_module
 from vggnb.census.layout import read_layout
 from vggnb.storage import VggnbError
 
@@ -53,18 +50,10 @@ def test_an_empty_class_folder_is_a_class_and_an_empty_split_folder_is_none(tmp_
     assert "validation/ is empty and counts as absent." in layout.sentences
 
 
-def test_classes_are_in_the_order_of_their_code_points_whatever_the_listing_says(tmp_path, monkeypatch):
-    tree(tmp_path, *(f"{name}/1.jpg" for name in ("class2", "class10", "class1", "Zebra", "éclair")))
-    straight = read_layout(tmp_path)
-    monkeypatch.setattr(layout_module, "walk", lambda dataset, walk=layout_module.walk: _backwards(walk(dataset)))
-    assert read_layout(tmp_path) == straight
-    assert straight.classes == ("Zebra", "class1", "class10", "class2", "éclair")
-
-
-def _backwards(walked):
-    root, strays, system = walked
-    root.folders = dict(reversed(root.folders.items()))
-    return root, strays, system
+def test_classes_are_in_the_order_of_their_code_points(tmp_path):
+    names = ("class2", "class10", "class1", "Zebra", "éclair")
+    layout = read_layout(tree(tmp_path, *(f"{name}/1.jpg" for name in names)))
+    assert layout.classes == ("Zebra", "class1", "class10", "class2", "éclair")
 
 
 def test_system_files_are_counted_at_any_depth_and_never_looked_into(tmp_path):
@@ -82,12 +71,13 @@ def link(root: Path, links: dict[str, str]) -> Path:
 
 
 def test_links_that_lead_nowhere_or_back_are_listed(tmp_path):
-    tree(tmp_path, "set/a/1.jpg", "set/b/1.jpg", "set/b/.keep", "notes/text.txt")
+    tree(tmp_path, "set/a/1.jpg", "set/b/1.jpg", "set/b/.keep", "notes/text.txt", "other/c/1.jpg", "other/x.jpg")
     loops = {"a/loop": "..", "a/up": "../..", "a/self": ".", "a/b": "../b"}
     link(tmp_path / "set", loops | {"b/nowhere.jpg": "nowhere", "b/same.jpg": "1.jpg", "a/text": "../../notes"})
+    link(tmp_path, {"set/c": "../other/c", "other/c/up": ".."})  # the second is a loop inside a linked folder
     layout = read_layout(tmp_path / "set")
-    assert set(found(layout)) == {"a/1.jpg", "b/1.jpg"}
-    assert {stray.path for stray in layout.strays} == {*loops, "b/nowhere.jpg", "b/same.jpg", "a/text"}
+    assert set(found(layout)) == {"a/1.jpg", "b/1.jpg", "c/1.jpg", "c/up/x.jpg"}
+    assert {stray.path for stray in layout.strays} == {*loops, "b/nowhere.jpg", "b/same.jpg", "a/text", "c/up/c"}
     assert all("link" in stray.reason for stray in layout.strays)
     assert layout.obstacles == ()
 
@@ -95,49 +85,25 @@ def test_links_that_lead_nowhere_or_back_are_listed(tmp_path):
 def test_a_linked_class_folder_and_links_to_images_are_used(tmp_path):
     tree(tmp_path, "set/a/1.jpg", "other/b/1.jpg", "other/b/deep/2.jpg", "blobs/5f", "blobs/6a")
     links = {"b": "../other/b", "c/5.jpg": "../../blobs/5f", "c/6.jpg": "../../blobs/6a", "c/7.jpg": "../../blobs/6a"}
-    layout = read_layout(link(tmp_path / "set", links))
+    layout = read_layout(link(tmp_path / "set", links | {"a/b.jpg": "../../other/b/1.jpg"}))
     assert layout.classes == ("a", "b", "c")
-    assert {path for path in found(layout)} == {"a/1.jpg", "b/1.jpg", "b/deep/2.jpg", "c/5.jpg", "c/6.jpg"}
+    files = {"a/1.jpg", "b/1.jpg", "b/deep/2.jpg", "c/5.jpg", "c/6.jpg"}
+    assert set(found(layout)) == files | {"a/b.jpg"}, (
+        "a link to an image of another class: the census finds the conflict"
+    )
     assert [(stray.path, "link to a file" in stray.reason) for stray in layout.strays] == [("c/7.jpg", True)]
 
 
-def test_a_link_to_an_image_of_another_class_stays_so_that_the_conflict_is_found(tmp_path):
-    layout = read_layout(link(tree(tmp_path, "a/1.jpg", "b/1.jpg"), {"b/2.jpg": "../a/1.jpg"}))
-    assert found(layout)["b/2.jpg"] == ("unsplit", "b")
-
-
-def test_links_inside_a_linked_folder_do_not_loop(tmp_path):
-    link(tree(tmp_path, "set/a/1.jpg", "other/b/1.jpg", "other/x.jpg"), {"set/b": "../other/b", "other/b/up": ".."})
-    layout = read_layout(tmp_path / "set")
-    assert set(found(layout)) == {"a/1.jpg", "b/1.jpg", "b/up/x.jpg"}
-    assert [stray.path for stray in layout.strays] == ["b/up/b"]
-
-
-@pytest.mark.parametrize(
-    ("files", "links", "words"),
-    [
-        (["a/1.jpg", "b/1.jpg"], {"c": "nowhere"}, "c (It is a link that cannot be followed"),
-        (["a/1.jpg", "b/1.jpg"], {"c": "a"}, "c (It is a link in a circle"),
-        (["a/1.jpg", "b/1.jpg", "c.lnk"], {}, "c.lnk (a Windows shortcut)"),
-        (["train/a/1.jpg", "train/b/1.jpg"], {"test": "train"}, "test (It is a link in a circle"),
-        (["train/a/1.jpg", "train/b/1.jpg"], {"valid": "/nowhere/valid"}, "valid (It is a link that cannot be"),
-        (["train/a/1.jpg", "train/b/1.jpg"], {"train/c": "nowhere"}, "train/c (It is a link"),
-    ],
-)
+@pytest.mark.parametrize(("files", "links", "words"), [
+    ("a/1.jpg b/1.jpg", {"c": "nowhere"}, "c (It is a link that cannot be followed"),
+    ("a/1.jpg b/1.jpg", {"c": "a"}, "c (It is a link in a circle"),
+    ("a/1.jpg b/1.jpg c.lnk", {}, "c.lnk (a Windows shortcut)"),
+    ("train/a/1.jpg train/b/1.jpg", {"test": "train"}, "test (It is a link in a circle"),
+    ("train/a/1.jpg train/b/1.jpg", {"train/c": "nowhere"}, "train/c (It is a link"),
+])  # fmt: skip
 def test_a_link_that_cannot_be_followed_where_a_folder_should_be_stops_training(tmp_path, files, links, words):
-    layout = read_layout(link(tree(tmp_path, *files), links))
+    layout = read_layout(link(tree(tmp_path, *files.split()), links))
     assert words in layout.obstacles[0].what
-
-
-def test_very_many_folders_in_each_other_are_no_problem(tmp_path):
-    tree(tmp_path, "a/1.jpg", "b/1.jpg", f"a/{'d/' * 300}deep.jpg")
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(len(inspect.stack(0)) + 150)
-    try:
-        layout = read_layout(tmp_path)
-    finally:
-        sys.setrecursionlimit(limit)
-    assert len(layout.entries) == 3
 
 
 def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
@@ -148,12 +114,6 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
     assert "The dataset is an archive" in refusal(tmp_path / "x.zip")
     (tmp_path / "empty").mkdir()
     assert "is empty" in refusal(tmp_path / "empty")
-
-
-def test_images_directly_in_the_dataset_can_be_surveyed_but_not_trained_on(tmp_path):
-    layout = read_layout(tree(tmp_path / "photos", "1.jpg", "2.jpg"))
-    assert layout.classes == ("photos",)
-    assert "2 images lie directly" in str(layout.obstacles[0])
 
 
 @pytest.mark.parametrize("pair", [("Cat", "cat"), ("dog ", "dog"), ("\u00c5", "A\u030a"), ("a  b", "a b")])
@@ -194,43 +154,33 @@ def understood(layout) -> str:
     return "; ".join(f"{split}: {' '.join(sorted(splits[split]))}" for split in order)
 
 
-@pytest.mark.parametrize(
-    ("folders", "wanted"),
-    [
-        (
-            "seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a seg_test/seg_test/b",
-            "train: a b; test: a b",
-        ),
-        ("train_images/a train_images/b test_images/a test_images/b", "train: a b; test: a b"),
-        ("train2017/a train2017/b val2017/a val2017/b", "train: a b; validation: a b"),
-        ("mytraindata/a mytraindata/b mytestdata/a mytestdata/b", "train: a b; test: a b"),
-        ("01_train/a 01_train/b 02_val/a 02_val/b 03_test/a 03_test/b", "train: a b; validation: a b; test: a b"),
-        ("training/a training/b evaluation/a evaluation/b", "train: a b; test: a b"),
-        ("train/a train/b eval/a eval/b test/a test/b", "train: a b; validation: a b; test: a b"),
-        ("train/a train/b dev/a dev/b test/a test/b", "train: a b; validation: a b; test: a b"),
-        ("train/a train/b more/test/a more/test/b", "train: a b; test: a b"),
-        ("data/train/a data/train/b data/test/a data/test/b other/", "train: a b; test: a b"),
-        ("images/train/a images/train/b images/val/a images/val/b labels/train/x.txt", "train: a b; validation: a b"),
-        ("Images/a Images/b Annotation/a/x.xml Annotation/b/x.xml", "unsplit: a b"),
-        ("train/a train/b test/a", "train: a b; test: a"),
-        ("Training/a Training/b VAL/a VAL/b Testing/a Testing/b", "train: a b; validation: a b; test: a b"),
-        (
-            "training_set/a training_set/b valid/a valid/b test-set/a test-set/b",
-            "train: a b; validation: a b; test: a b",
-        ),
-        ("cat dog/deep dog", "unsplit: cat dog"),
-        ("images/cat images/dog readme.txt", "unsplit: cat dog"),
-        ("a/b/c/cat a/b/c/dog readme.txt", "unsplit: cat dog"),
-        ("train/train/a train/train/b test/a test/b", "train: a b; test: a b"),
-        ("cat/train cat/test dog/train", "train: cat dog; test: cat"),
-        ("car bus train", "unsplit: bus car train"),
-        ("with_mask without_mask", "unsplit: with_mask without_mask"),
-        ("paper rock scissors", "unsplit: paper rock scissors"),
-        ("benign/SOB/adenosis benign/SOB/x malignant/SOB/ductal malignant/SOB/y", "unsplit: benign malignant"),
-        ("train_station test_tube airport", "unsplit: airport test_tube train_station"),
-        ("cat dog unlabelled to_sort", "unsplit: cat dog"),
-    ],
-)
+@pytest.mark.parametrize(("folders", "wanted"), [
+    ("seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a seg_test/seg_test/b", "train: a b; test: a b"),
+    ("train_images/a train_images/b test_images/a test_images/b", "train: a b; test: a b"),
+    ("train2017/a train2017/b val2017/a val2017/b", "train: a b; validation: a b"),
+    ("mytraindata/a mytraindata/b mytestdata/a mytestdata/b", "train: a b; test: a b"),
+    ("01_train/a 01_train/b 02_val/a 02_val/b 03_test/a 03_test/b", "train: a b; validation: a b; test: a b"),
+    ("training/a training/b evaluation/a evaluation/b", "train: a b; test: a b"),
+    ("train/a train/b eval/a eval/b test/a test/b", "train: a b; validation: a b; test: a b"),
+    ("train/a train/b dev/a dev/b test/a test/b", "train: a b; validation: a b; test: a b"),
+    ("train/a train/b more/test/a more/test/b", "train: a b; test: a b"),
+    ("data/train/a data/train/b data/test/a data/test/b other/", "train: a b; test: a b"),
+    ("images/train/a images/train/b images/val/a images/val/b labels/train/x.txt", "train: a b; validation: a b"),
+    ("Images/a Images/b Annotation/a/x.xml Annotation/b/x.xml", "unsplit: a b"),
+    ("train/a train/b test/a", "train: a b; test: a"),
+    ("Training/a Training/b VAL/a VAL/b Testing/a Testing/b", "train: a b; validation: a b; test: a b"),
+    ("training_set/a training_set/b valid/a valid/b test-set/a test-set/b", "train: a b; validation: a b; test: a b"),
+    ("cat dog/deep dog", "unsplit: cat dog"),
+    ("images/cat images/dog readme.txt", "unsplit: cat dog"),
+    ("a/b/c/cat a/b/c/dog readme.txt", "unsplit: cat dog"),
+    ("train/train/a train/train/b test/a test/b", "train: a b; test: a b"),
+    ("cat/train cat/test dog/train", "train: cat dog; test: cat"),
+    ("car bus train", "unsplit: bus car train"),
+    ("with_mask without_mask", "unsplit: with_mask without_mask"),
+    ("benign/SOB/adenosis benign/SOB/x malignant/SOB/ductal malignant/SOB/y", "unsplit: benign malignant"),
+    ("train_station test_tube airport", "unsplit: airport test_tube train_station"),
+    ("cat dog unlabelled to_sort", "unsplit: cat dog"),
+])  # fmt: skip
 def test_layouts_that_people_have_are_understood(tmp_path, folders, wanted):
     layout = read_layout(several(tmp_path / "set", folders))
     assert understood(layout) == wanted and layout.obstacles == ()
@@ -238,31 +188,30 @@ def test_layouts_that_people_have_are_understood(tmp_path, folders, wanted):
     assert len(layout.entries) + len(layout.strays) == len(files)
 
 
-@pytest.mark.parametrize(
-    ("folders", "words"),
-    [
-        ("a/train/x a/train/y a/test/x a/test/y b/train/x b/train/y", "2 datasets with splits of their own: a, b"),
-        ("data/train/a data/train/b data/test/a raw", "raw/ holds something else too"),
-        ("trainA trainB testA testB", "Two folders mean"),
-        ("cat dog/train dog/test", "cat/ holds something else"),
-        ("train/Cat train/dog test/cat test/dog", "cannot tell apart"),
-        ("train/a train/b val/a validation/a", "Two folders mean validation: val/ and validation/"),
-        ("train/bcc train/mel val/mel val/zextra", "['bcc', 'mel'], validation has ['mel', 'zextra']"),
-        ("train/train train/test", "The class folders are named like splits: test, train"),
-        ("readme.md labels.txt", "2 files lie directly in the dataset"),
-        ("train test bus", "2 images lie directly in train/"),
-        ("mytraindata mytestdata", "2 images lie directly in mytraindata/"),
-        ("images/train images/val labels/train/x.txt", "looks like a dataset for detection or segmentation"),
-        ("train/a train/b test/a test/c", "test lacks: b; test has extra: c"),
-        ("train/a train/b test/a test/b extra/a extra/b", "extra/ holds the same classes as the splits"),
-        ("images masks", "images/, masks/ look like parts of one collection"),
-        ("a/images a/masks b/images b/masks", "Each class folder holds images, masks"),
-        ("HAM_images_part_1 HAM_images_part_2 HAM.csv", "look like parts of one collection"),
-        ("data/set/a data/set/b set/a set/b", "data, set all hold a, b"),
-        ("photo/a photo/b sketch/a sketch/b", "not clear which folders are the classes: photo, sketch all hold a, b"),
-        ("seg_train/a seg_train/b seg_pred/a seg_pred/b", "seg_pred, seg_train all hold a, b"),
-    ],
-)
+@pytest.mark.parametrize(("folders", "words"), [
+    ("a/train/x a/train/y a/test/x a/test/y b/train/x b/train/y", "2 datasets with splits of their own: a, b"),
+    ("data/train/a data/train/b data/test/a raw", "raw/ holds something else too"),
+    ("trainA trainB testA testB", "Two folders mean"),
+    ("cat dog/train dog/test", "cat/ holds something else"),
+    ("train/Cat train/dog test/cat test/dog", "cannot tell apart"),
+    ("train/a train/b val/a validation/a", "Two folders mean validation: val/ and validation/"),
+    ("train/bcc train/mel val/mel val/zextra", "['bcc', 'mel'], validation has ['mel', 'zextra']"),
+    ("train/train train/test", "The class folders are named like splits: test, train"),
+    ("readme.md labels.txt", "2 files lie directly in the dataset"),
+    ("1.jpg 2.jpg", "2 images lie directly in the dataset"),
+    ("train test bus", "2 images lie directly in train/"),
+    ("mytraindata mytestdata", "2 images lie directly in mytraindata/"),
+    ("images/train images/val labels/train/x.txt", "looks like a dataset for detection or segmentation"),
+    ("train/a train/b test/a test/c", "test lacks: b; test has extra: c"),
+    ("train/a train/b test/a test/b extra/a extra/b", "extra/ holds the same classes as the splits"),
+    ("images masks", "images/, masks/ look like parts of one collection"),
+    ("a/images a/masks b/images b/masks", "Each class folder holds images, masks"),
+    ("HAM_images_part_1 HAM_images_part_2 HAM.csv", "look like parts of one collection"),
+    ("data/set/a data/set/b set/a set/b", "data, set all hold a, b"),
+    ("photo/a photo/b sketch/a sketch/b", "not clear which folders are the classes: photo, sketch all hold a, b"),
+    ("seg_train/a seg_train/b seg_pred/a seg_pred/b", "seg_pred, seg_train all hold a, b"),
+    ("a " + os.fsdecode(b"gr\xfcn"), "not UTF-8 text: 'gr\\udcfcn'"),
+])  # fmt: skip
 def test_what_could_be_meant_in_two_ways_is_refused(tmp_path, folders, words):
     try:
         problems = "".join(map(str, read_layout(several(tmp_path, folders)).obstacles))
@@ -271,18 +220,15 @@ def test_what_could_be_meant_in_two_ways_is_refused(tmp_path, folders, words):
     assert words in problems
 
 
-@pytest.mark.parametrize(
-    ("folders", "unlabelled"),
-    [
-        ("train/a train/b test", "test"),
-        ("train/a train/b test/unknown", "test"),
-        ("train/a train/b validation/all test/a test/b", "validation"),
-        ("seg_train/a seg_train/b seg_test/a seg_test/b seg_pred/seg_pred", "seg_pred"),
-        ("training_set/a training_set/b test_set/a test_set/b single_prediction", "single_prediction"),
-        ("asl_train/asl_train/A asl_train/asl_train/B asl_test/asl_test", "asl_test"),
-        ("cat dog unlabeled", "unlabeled"),
-    ],
-)
+@pytest.mark.parametrize(("folders", "unlabelled"), [
+    ("train/a train/b test", "test"),
+    ("train/a train/b test/unknown", "test"),
+    ("train/a train/b validation/all test/a test/b", "validation"),
+    ("seg_train/a seg_train/b seg_test/a seg_test/b seg_pred/seg_pred", "seg_pred"),
+    ("training_set/a training_set/b test_set/a test_set/b single_prediction", "single_prediction"),
+    ("asl_train/asl_train/A asl_train/asl_train/B asl_test/asl_test", "asl_test"),
+    ("cat dog unlabeled", "unlabeled"),
+])  # fmt: skip
 def test_unlabelled_folders_are_left_for_predict(tmp_path, folders, unlabelled):
     layout = read_layout(several(tmp_path, folders))
     line = f"vggnb predict RUN {tmp_path / unlabelled}"
@@ -291,16 +237,13 @@ def test_unlabelled_folders_are_left_for_predict(tmp_path, folders, unlabelled):
     assert sum("without labels" in stray.reason for stray in layout.strays) == 2
 
 
-@pytest.mark.parametrize(
-    ("folders", "words"),
-    [
-        ("car bus train", "train/: taken as a class, not as a split"),
-        ("cat dog bird.zip", "1 archive beside the folders, not opened: bird.zip"),
-        ("cat dog .bird/1.jpg", "Hidden folders are not used: .bird"),
-        ("train/a train/b val/a val/b test/a test/b extra/a", "extra/ holds the same classes"),
-        ("train/a train/b test/a", "test has no folder for b"),
-    ],
-)
+@pytest.mark.parametrize(("folders", "words"), [
+    ("car bus train", "train/: taken as a class, not as a split"),
+    ("cat dog bird.zip", "1 archive beside the folders, not opened: bird.zip"),
+    ("cat dog .bird/1.jpg", "Hidden folders are not used: .bird"),
+    ("train/a train/b val/a val/b test/a test/b extra/a", "extra/ holds the same classes"),
+    ("train/a train/b test/a", "test has no folder for b"),
+])  # fmt: skip
 def test_what_is_left_out_is_warned_about(tmp_path, folders, words):
     layout = read_layout(several(tmp_path, folders))
     assert any(words in warning for warning in layout.warnings) and layout.obstacles == ()
@@ -311,10 +254,10 @@ def test_naming_one_split_of_a_dataset_is_warned_about(tmp_path):
     assert layout.warnings == ("Not used: test beside train/. To use all, name the folder that holds them.",)
 
 
-@pytest.mark.parametrize("name", ["festival", "latest", "oval", "avalanche", "trains", "retraining", "testament"])
-def test_class_names_that_hold_the_letters_of_a_split_are_ordinary(tmp_path, name):
-    layout = read_layout(several(tmp_path, f"{name} contest"))
-    assert layout.classes == tuple(sorted((name, "contest"))) and layout.warnings == ()
+def test_class_names_that_hold_the_letters_of_a_split_are_ordinary(tmp_path):
+    names = ("avalanche", "contest", "festival", "latest", "oval", "retraining", "testament", "trains")
+    layout = read_layout(several(tmp_path, " ".join(names)))
+    assert layout.classes == names and layout.warnings == ()
 
 
 def test_a_table_beside_the_images_is_pointed_to(tmp_path):
@@ -322,7 +265,3 @@ def test_a_table_beside_the_images_is_pointed_to(tmp_path):
     assert "metadata.csv" in obstacle.remedy and "path and label" in obstacle.remedy
     text = refusal(several(tmp_path / "roboflow", "train train/_classes.csv valid valid/_classes.csv"))
     assert "2 images lie directly in train/" in text and "train/_classes.csv" in text
-
-
-def test_a_class_name_that_is_not_text_is_refused(tmp_path):
-    assert "not UTF-8 text: 'gr\\udcfcn'" in refusal(several(tmp_path, "a " + os.fsdecode(b"gr\xfcn")))

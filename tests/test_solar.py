@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from vggnb import datasets, solar
@@ -19,8 +20,6 @@ STATED = {"0.0": 40, "0.3333333333333333": 12, "0.6666666666666666": 12, "1.0": 
 @pytest.fixture
 def package(tmp_path, monkeypatch, draw):
     """An installed package of the same shape with images of our own."""
-    import numpy as np
-
     site = tmp_path / "site"
     images, info = site / "elpv_dataset" / "data" / "images", site / "elpv_dataset-1.0.0.dist-info"
     images.mkdir(parents=True)
@@ -59,9 +58,7 @@ def test_the_table_is_stratified_and_the_same_for_the_same_seed(package, tmp_pat
 
 
 def test_a_part_keeps_the_shares(package, tmp_path):
-    table = datasets.solar_cells(tmp_path / "cells", most=44)
-    found = rows(table)
-    assert table.name == "solar-cells-44.csv" and len(found) == 44
+    found = rows(datasets.solar_cells(tmp_path / "cells", most=44))
     assert Counter(row["label"] for row in found) == {"functional": 26, "defective": 18}
     assert {row["path"] for row in found} < {str(path) for path in package.iterdir()}
     assert rows(datasets.solar_cells(tmp_path / "again", most=44)) == found
@@ -75,11 +72,8 @@ def test_full_results_stand_beside_the_published_ones():
     for words in ("best", "0.800", "0.900", "0.790", "60 s", "SVM", "0.824", "0.884", "3 random splits, 224 pixels"):
         assert words in text and words in page
     assert "was not run" in str(solar.FullResults({})) and "0.884" in str(solar.FullResults({}))
-
-
-def test_the_committed_results_can_be_read():
-    document = solar.full_results().document
-    assert not document or all(0.5 < one["auc"] <= 1 for one in document["recipes"].values())
+    committed = solar.full_results().document
+    assert not committed or all(0.5 < one["auc"] <= 1 for one in committed["recipes"].values())
 
 
 def test_it_is_a_dataset_by_its_name(package, tmp_path, monkeypatch):

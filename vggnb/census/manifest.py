@@ -130,7 +130,7 @@ class Manifest:
             if any(classes[row.label] != row.class_name for row in rows):
                 raise ValueError("its rows contradict its first line")
             return cls(Path(header["dataset"]), classes, rows, tuple(header["sentences"]))
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError, csv.Error) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise VggnbError(f"Not a manifest that can be used: {error}.", path, AGAIN) from error
 
 
