@@ -76,7 +76,7 @@ def test_url_refuses_in_one_sentence(server, skin, tmp_path, monkeypatch):
         (server.address + "/wrong", "a", SHA256, "checksum"),
         ("file:///etc/passwd", "a", SHA256, "download failed"),
         (f"{server.address}/text", "c", hashlib.sha256(b"text").hexdigest(), "not a .zip"),
-        (skin, "mine", SHA256, "holds something else"),
+        (skin, "mine", SHA256, "holds other files"),
     ):
         with pytest.raises(VggnbError, match=words):
             datasets.url(address, tmp_path / folder, sha256=sha256, progress=False)
@@ -201,7 +201,7 @@ def test_a_second_call_finds_what_is_there_and_another_request_replaces_it(tmp_p
 @pytest.mark.parametrize("make", [datasets.textures, datasets.flawed_sample, datasets.marked_sample])
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, make):
     (tmp_path / "diary.txt").write_text("dear")
-    with pytest.raises(VggnbError, match="holds something else"):
+    with pytest.raises(VggnbError, match="holds other files"):
         make(tmp_path)
     assert os.listdir(tmp_path) == ["diary.txt"]
 

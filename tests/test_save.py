@@ -275,7 +275,7 @@ def test_a_users_own_file_under_one_of_our_names_is_refused(name, tmp_path):
     else:
         (tmp_path / name).write_text('{"files": {}}' if name == "bundle.json" else "mine")
     before = hashes(tmp_path)
-    with small_vgg(), pytest.raises(VggnbError, match=f"something else than a bundle: {name}"):
+    with small_vgg(), pytest.raises(VggnbError, match=f"something other than a bundle: {name}"):
         save_small(tmp_path)
     assert hashes(tmp_path) == before
 

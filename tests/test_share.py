@@ -147,11 +147,11 @@ def test_what_is_no_page_is_never_overwritten(best_run, runtime, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "index.html").write_text("<!DOCTYPE html> my own")
-    refused(best_run[0], mine, "something else than a page: index.html")
+    refused(best_run[0], mine, "something other than a page: index.html")
     assert (mine / "index.html").read_text() == "<!DOCTYPE html> my own"
     (mine / "index.html").write_text(share.BEGINNING)
     (mine / "diary.txt").touch()
-    refused(best_run[0], mine, "something else than a page: diary.txt")
+    refused(best_run[0], mine, "something other than a page: diary.txt")
     refused(best_run[0], best_run[0].manifest.dataset / "page", "dataset")
 
 

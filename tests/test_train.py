@@ -294,7 +294,7 @@ def test_a_class_without_training_images_is_refused(best_run, own_run):
             fit(own_run, part, progress=False)
 
 
-@pytest.mark.parametrize("content, words", [("photos", "something else than a run"), (None, "A file stands")])
+@pytest.mark.parametrize("content, words", [("photos", "something other than a run"), (None, "A file stands")])
 def test_a_folder_of_other_things_and_a_file_are_refused(content, words, tmp_path, manifest, best, base):
     place = tmp_path / "run"
     if content:

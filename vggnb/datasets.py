@@ -83,13 +83,13 @@ def url(address: str, target: Path, *, sha256: str, progress: bool = True) -> Pa
         sha256: its checksum in hex, from where you have the address.
 
     Raises:
-        VggnbError: the download failed, the checksum differs, the archive is refused, or `target` holds something else.
+        VggnbError: the download failed, the checksum differs, the archive is refused, or `target` holds other files.
     """
     target, sha256 = Path(target).absolute(), sha256.lower().removeprefix("sha256:")
     if target.exists():
         if (target / _SOURCE).exists() and read_json(target / _SOURCE)["sha256"] == sha256:
             return target
-        raise VggnbError("The target holds something else.", target, "Name a folder that does not exist yet.")
+        raise VggnbError("The target holds other files.", target, "Name a folder that does not exist yet.")
     work = make_folder(target.with_name(target.name + ".partial"))
     archive = _download(address, work / "archive", progress=progress)
     with storage_errors(target):
@@ -228,7 +228,7 @@ def marked_sample(folder: Path, *, marked: str = "benign") -> Path:
         marked: the class.
 
     Raises:
-        VggnbError: no such class, or the folder holds something else.
+        VggnbError: no such class, or the folder holds other files.
     """
     source = sample()
     paths = sorted(path.relative_to(source) for path in source.rglob("*.jpg"))
@@ -268,7 +268,7 @@ def textures(folder: Path, *, each: int = 50, seed: int = 0) -> Path:
         each: images of each class.
 
     Raises:
-        VggnbError: fewer than one image, or the folder holds something else.
+        VggnbError: fewer than one image, or the folder holds other files.
     """
     if each < 1:
         raise VggnbError(f"{each} images of each class cannot be drawn.", "each", "Use 1 or more.")
@@ -335,7 +335,7 @@ def _made_once(folder: Path, about: dict, make: Callable[[Path], None]) -> Path:
             return folder
     with storage_errors(folder):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / _MADE).is_file():
-            raise VggnbError("The folder holds something else.", folder, "Name a folder that does not exist yet.")
+            raise VggnbError("The folder holds other files.", folder, "Name a folder that does not exist yet.")
         new = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(new, ignore_errors=True)  # of a killed call
         try:

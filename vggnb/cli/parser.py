@@ -1,7 +1,6 @@
 """Which verbs there are, and what options each takes."""
 
 import argparse
-import contextlib
 import os
 import re
 from pathlib import Path
@@ -22,115 +21,111 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vggnb", description="Retrain VGG-16 on your own images.", epilog=EPILOG)
     table = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(function, *add_options) -> argparse.ArgumentParser:
+    def verb(function, *add_options):
+        """Add a verb; returns a function that adds an option or an argument of its own."""
         sub = table.add_parser(function.__name__, help=function.__doc__, description=function.__doc__, epilog=EPILOG)
         sub.set_defaults(verb=function)
-        for add in (*add_options, _common):
-            add(sub)
-        return sub
+        for add_to in (*add_options, _common):
+            add_to(sub.add_argument)
+        return sub.add_argument
 
     verb(verbs.paths)
     verb(verbs.census, _dataset)
-    run = verb(verbs.run, _features, _training)
-    run.add_argument("dataset", nargs="?", metavar="DATASET", help="default: the sample")
-    run.add_argument("--out", type=_path, metavar="RUN", help="folder of the run (default: a new one under VGGNB_HOME)")
-    train = verb(verbs.train, _dataset, _features, _training)
-    train.add_argument("--out", type=_path, required=True, metavar="RUN", help="folder of the run")
-    extract = verb(verbs.extract, _features)
-    extract.add_argument("dataset", metavar="DATASET|MANIFEST", help="a dataset, or the manifest.csv of a run")
-    extract.add_argument("--engine", default="local", help="local (default) or ray")
-    extract.add_argument("--address", help="address of a Ray cluster: host:port, or auto (default: start one here)")
-    extract.add_argument("--gpus-per-worker", type=int, metavar="N", help="default: 1 where there are GPUs, else 0")
-    evaluate = verb(verbs.evaluate, _run, _evaluation)
-    evaluate.add_argument("--dataset", metavar="DATASET", help="evaluate on these images instead of the test split")
-    report = verb(verbs.report, _run, _evaluation)
-    report.add_argument("--to", type=_path, metavar="FILE", help="the page (default: report.html in the run's folder)")
-    compare = verb(verbs.compare)
-    compare.add_argument("runs", nargs=2, type=_path, metavar="RUN", help="two runs on the same dataset")
-    _positive(compare)
-    save = verb(verbs.save, _run)
-    save.add_argument("--to", type=_path, required=True, metavar="DIR", help="folder of the bundle")
-    save.add_argument("--formats", default="all", help="article, all (default), or a list such as keras,h5")
-    predict = verb(verbs.predict)
-    predict.add_argument("bundle", type=_path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
-    predict.add_argument("paths", nargs="+", metavar="PATH", help="files or folders; - reads their names from stdin")
-    predict.add_argument("--csv", action="store_true", help="print CSV on stdout and nothing else")
-    predict.add_argument("--engine", default="tensorflow", help="tensorflow (default) or onnxruntime")
-    predict.add_argument(
-        "--threshold",
-        type=_threshold,
-        metavar="chosen|T",
-        help="predict the positive class from this probability on, or from the one that evaluate --sensitivity chose "
-        "(two classes; default: the most probable class)",
-    )
-    predict.add_argument("--precision", choices=PRECISIONS, help="of the convolutions (default: that of the training)")
-    share = verb(verbs.share)
-    share.add_argument("bundle", type=_path, metavar="RUN|BUNDLE", help="what `vggnb run` or `vggnb save` wrote")
-    share.add_argument("--to", type=_path, required=True, metavar="DIR", help="folder of the page")
-    share.add_argument(
-        "--weights", default="int8", metavar="W", help="how they are stored: int8 (default), float16 or float32"
-    )
-    share.add_argument("--single-file", action="store_true", help="one index.html, which opens by double click, too")
-    share.add_argument("--serve", action="store_true", help="then serve the page, on this machine only")
-    app = verb(verbs.app)
-    app.add_argument("run", type=_path, metavar="RUN", help="folder of a trained run")
-    app.add_argument("--port", type=_whole_number, default=8866, metavar="N", help="default: 8866")
+    add = verb(verbs.run, _features, _training)
+    add("dataset", nargs="?", metavar="DATASET", help="default: the sample")
+    add("--out", type=_path, metavar="RUN", help="folder for the run (default: a new folder in VGGNB_HOME)")
+    add = verb(verbs.train, _dataset, _features, _training)
+    add("--out", type=_path, required=True, metavar="RUN", help="folder for the run")
+    add = verb(verbs.extract, _features)
+    add("dataset", metavar="DATASET|MANIFEST", help="a dataset, or the manifest.csv of a run")
+    add("--engine", default="local", help="where to compute: local (default) or ray")
+    add("--address", help="Ray cluster to connect to: host:port, or auto (default: start a local one)")
+    add("--gpus-per-worker", type=int, metavar="N", help="GPUs per Ray worker (default: 1 if there are any, else 0)")
+    add = verb(verbs.evaluate, _run, _evaluation)
+    add("--dataset", metavar="DATASET", help="evaluate on these images instead of the test split")
+    add = verb(verbs.report, _run, _evaluation)
+    add("--to", type=_path, metavar="FILE", help="output file (default: report.html in the run's folder)")
+    add = verb(verbs.compare, _positive)
+    add("runs", nargs=2, type=_path, metavar="RUN", help="folders of two runs on the same dataset")
+    add = verb(verbs.save, _run)
+    add("--to", type=_path, required=True, metavar="DIR", help="folder for the bundle")
+    add("--formats", default="all", help="export formats: all (default), article, or a list such as keras,h5")
+    add = verb(verbs.predict, _model)
+    add("paths", nargs="+", metavar="PATH", help="image files or folders; - reads their names from stdin")
+    add("--csv", action="store_true", help="print CSV on stdout and nothing else")
+    add("--engine", default="tensorflow", help="inference engine: tensorflow (default) or onnxruntime")
+    rule = "decision threshold, two classes only: a probability of the positive class, or chosen, the one that "
+    rule += "evaluate chose (default: predict the most probable class)"
+    add("--threshold", type=_threshold, metavar="chosen|T", help=rule)
+    add("--precision", choices=PRECISIONS, help="precision of the convolutions (default: as in training)")
+    add = verb(verbs.share, _model)
+    add("--to", type=_path, required=True, metavar="DIR", help="folder for the page")
+    add("--weights", default="int8", metavar="W", help="number format: int8 (default), float16 or float32")
+    add("--single-file", action="store_true", help="write one index.html that also opens with a double-click")
+    add("--serve", action="store_true", help="serve the page when it is written, on this machine only")
+    add = verb(verbs.app)
+    add("run", type=_path, metavar="RUN", help="folder of a trained run")
+    add("--port", type=_whole_number, default=8866, metavar="N", help="port (default: 8866)")
     return parser
 
 
-def _common(sub) -> None:
-    sub.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
-    sub.add_argument("--quiet", action="store_true", help="show no progress bars")
-    sub.add_argument("--threads", type=_whole_number, metavar="N", help="number of CPU threads")
+def _common(add) -> None:
+    add("--json", action="store_true", help="print one JSON document on stdout and nothing else")
+    add("--quiet", action="store_true", help="hide progress bars")
+    add("--threads", type=_whole_number, metavar="N", help="number of CPU threads")
     archive = "maximum number of files in an archive (default: 100000)"
-    sub.add_argument("--max-archive-files", type=_whole_number, metavar="N", help=archive)
+    add("--max-archive-files", type=_whole_number, metavar="N", help=archive)
 
 
-def _dataset(sub) -> None:
-    sub.add_argument("dataset", metavar="DATASET", help="folder, archive or table of images")
+def _dataset(add) -> None:
+    add("dataset", metavar="DATASET", help="folder, archive or table of images")
 
 
-def _run(sub) -> None:
-    sub.add_argument("run", type=_path, metavar="RUN", help="folder of a trained run")
-    sub.add_argument("--weights", metavar="W", help="where the base's weights are now, if they have moved")
+def _model(add) -> None:
+    add("bundle", type=_path, metavar="RUN|BUNDLE", help="folder of a run or of a bundle")
 
 
-def _features(sub) -> None:
+def _run(add) -> None:
+    add("run", type=_path, metavar="RUN", help="folder of a trained run")
+    add("--weights", metavar="W", help="weights of the base, if the file has moved since training")
+
+
+def _features(add) -> None:
     """Options of everything that runs the base."""
-    sub.add_argument("--recipe", default="best", help="article, best (default) or fine")
-    sub.add_argument("--image-size", type=_side, metavar="N", help="pixels a side (default: 224; the sample: 96)")
-    sub.add_argument("--batch-size", type=_whole_number, metavar="N", help="images a step")
-    sub.add_argument("--seed", type=int, metavar="N", help="of the split, the initial weights and the order")
-    sub.add_argument("--weights", metavar="W", help="weights of the base: imagenet, offline, none, or a file")
-    sub.add_argument("--precision", choices=PRECISIONS, help="of the convolutions (default: auto; the sample: float32)")
-    sub.add_argument("--store", type=_path, metavar="S", help="feature store (default: under VGGNB_HOME)")
+    add("--recipe", default="best", help="article, best (default) or fine")
+    add("--image-size", type=_side, metavar="N", help="side length in pixels (default: 224; for the sample, 96)")
+    add("--batch-size", type=_whole_number, metavar="N", help="images per training step")
+    add("--seed", type=int, metavar="N", help="random seed for the split, the initial weights and the shuffling")
+    add("--weights", metavar="W", help="weights of the base: imagenet, offline, none, or a file")
+    precision = "precision of the convolutions (default: auto; for the sample, float32)"
+    add("--precision", choices=PRECISIONS, help=precision)
+    add("--store", type=_path, metavar="S", help="folder of the feature store (default: in VGGNB_HOME)")
 
 
-def _training(sub) -> None:
-    sub.add_argument(
-        "--epochs", type=_whole_number, metavar="N", help="passes over the images (of fine-tuning, if any)"
-    )
-    sub.add_argument("--learning-rate", type=_number, metavar="R", help="learning rate (of fine-tuning, if any)")
-    sub.add_argument("--class-weights", action="store_true", help="give each class the same weight in the loss")
-    sub.add_argument("--hold-out", action="store_true", help="keep validation out of the fit")
-    sub.add_argument("--patience", type=_whole_number, metavar="N", help="stop after N epochs without improvement")
-    sub.add_argument("--fine-tune", metavar="BLOCK", help="then train the layers from here on, such as block3_conv1")
-    sub.add_argument("--augment", metavar="KINDS", help="in fine-tuning: none, or a list of " + ",".join(AUGMENTATIONS))
-    sub.add_argument("--fresh", action="store_true", help="start again instead of continuing an unfinished training")
-    _positive(sub)
+def _training(add) -> None:
+    add("--epochs", type=_whole_number, metavar="N", help="number of epochs (of fine-tuning, if there is any)")
+    add("--learning-rate", type=_number, metavar="R", help="learning rate (of fine-tuning, if there is any)")
+    add("--class-weights", action="store_true", help="give every class the same total weight in the loss")
+    add("--hold-out", action="store_true", help="do not fit the model on validation images")
+    add("--patience", type=_whole_number, metavar="N", help="stop after N epochs without improvement")
+    add("--fine-tune", metavar="BLOCK", help="then fine-tune the base from this layer on, such as block3_conv1")
+    kinds = f"augmentation in fine-tuning: none, or a list of {','.join(AUGMENTATIONS)}"
+    add("--augment", metavar="KINDS", help=kinds)
+    add("--fresh", action="store_true", help="start over instead of resuming an unfinished training")
+    _positive(add)
 
 
-def _evaluation(sub) -> None:
-    _positive(sub)
-    sub.add_argument(
-        "--sensitivity", type=_number, metavar="S", help="choose the threshold for it on validation (0 to 1)"
-    )
-    sub.add_argument("--cost-ratio", type=_number, metavar="R", help="or where a miss costs R times a false alarm")
-    sub.add_argument("--prevalence", type=_number, metavar="P", help="share of positives in the field, 0 to 1")
+def _evaluation(add) -> None:
+    _positive(add)
+    reach = "choose the threshold on validation images so that it reaches this sensitivity, 0 to 1"
+    add("--sensitivity", type=_number, metavar="S", help=reach)
+    cost = "choose the threshold on validation images for a miss that costs R times a false alarm"
+    add("--cost-ratio", type=_number, metavar="R", help=cost)
+    add("--prevalence", type=_number, metavar="P", help="share of positives where the model will be used, 0 to 1")
 
 
-def _positive(sub) -> None:
-    sub.add_argument("--positive", metavar="CLASS", help="the positive class of two (default: the last by name)")
+def _positive(add) -> None:
+    add("--positive", metavar="CLASS", help="positive class of two (default: the last in alphabetical order)")
 
 
 def _path(text: str) -> Path:
@@ -149,17 +144,14 @@ def _number(text: str) -> float:
 
 def _whole_number(text: str) -> int:
     if not re.fullmatch(r"[0-9]+", text) or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def _threshold(text: str) -> float | str:
-    """chosen, or a number."""
-    if text.strip() == "chosen":
-        return "chosen"
-    with contextlib.suppress(argparse.ArgumentTypeError):
-        if 0 < (value := _number(text)) < 1:
-            return value
+    """A number, or "chosen"."""
+    if (text := text.strip()) == "chosen" or 0 < _number(text) < 1:
+        return text if text == "chosen" else _number(text)
     raise argparse.ArgumentTypeError(f"{text!r} is neither chosen nor a probability between 0 and 1")
 
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 from vggnb.archives import TABLES
 from vggnb.paths import WEIGHTS, Workspace, check_outside, check_writable, open_workspace
-from vggnb.recipe import Recipe
+from vggnb.recipe import AUGMENTATIONS, CONVOLUTIONS, Recipe
 from vggnb.storage import VggnbError, make_folder, mendable
 from vggnb.workflow import Dataset, is_same, open_dataset, train
 
-CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out fine_tune".split()
+CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out fine_tune augment".split()
+REMEDIES = {  # where the recipe's own name Python values
+    "fine_tune": f"Use one of {', '.join(CONVOLUTIONS)}.",
+    "augment": f"Use none, or a list of {', '.join(AUGMENTATIONS)}, separated by commas.",
+}
 
 
 def show(options, document: object, text: object) -> None:
@@ -40,11 +44,7 @@ def write(text: object, file, end: str = "\n") -> None:
 
 
 def start_tensorflow() -> None:
-    """Import TensorFlow without the messages of its start; VGGNB_THREADS is its number of threads.
-
-    Raises:
-        VggnbError: it is not installed.
-    """
+    """Import TensorFlow without the messages of its start; VGGNB_THREADS is its number of threads."""
     sys.stderr.flush()
     kept = os.dup(2)  # the messages come from C++, below Python's sys.stderr
     try:
@@ -63,11 +63,12 @@ def start_tensorflow() -> None:
 
 def run_folder(path: Path) -> Path:
     """The folder of a run; where the bundle in it is named, the run's."""
-    is_bundle = (path / "bundle.json").is_file() and not (path / "run.json").is_file()
-    if is_bundle and not (path.parent / "run.json").is_file():
+    if (path / "run.json").is_file() or not (path / "bundle.json").is_file():
+        return path
+    if not (path.parent / "run.json").is_file():
         remedy = "Name the folder of the run from which it was saved: its run.json, manifest.csv and images are needed."
         raise VggnbError("This is a bundle, not a run.", path, remedy)
-    return path.parent if is_bundle else path
+    return path.parent
 
 
 def opened_run(path: Path, weights: str | None = None):
@@ -86,37 +87,62 @@ def opened(options, workspace: Workspace, recipe: Recipe) -> Dataset:
 
 
 def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
-    """The chosen recipe, with the choices that were given."""
-    changes = {name: getattr(options, name, None) for name in CHOICES}
-    changes = {name: value for name, value in changes.items() if value is not None and value is not False}
-    if sample:
-        changes.setdefault("image_size", workspace.image_size)
-    if "patience" in changes:
-        changes["decay"] = False  # the validation loss lowers the learning rate instead
-    if getattr(options, "augment", None):
-        changes["augment"] = tuple(options.augment.split(",")) if options.augment != "none" else ()
+    """The chosen recipe, with the choices that were given.
+
+    Raises:
+        VggnbError: one of them is out of range; its option is named.
+    """
     recipe = Recipe.named(options.recipe)
-    if recipe.fine_tune or "fine_tune" in changes:  # then it is fine-tuning that takes the time
-        for name, fine in (("epochs", "fine_tune_epochs"), ("learning_rate", "fine_tune_rate")):
-            if name in changes:
-                changes[fine] = changes.pop(name)
-    return recipe.with_(**changes)
-
-
-def _check_outside(options, workspace: Workspace, out: Path | None) -> None:
-    """Refuse to write where the images are, or where nothing can be written, before the census."""
-    table = workspace.dataset.suffix.lower() in TABLES
-    images = workspace.dataset.parent if table else workspace.dataset
-    check_outside(out or workspace.runs, images, "The run's folder", "--out")
-    check_outside(options.store or workspace.features, images, "The feature store", "--store")
-    check_writable(out or workspace.runs)
-    check_writable(options.store or workspace.features)
+    if sample:
+        recipe = recipe.with_(image_size=workspace.image_size)
+    if getattr(options, "patience", None):
+        recipe = recipe.with_(decay=False)  # the validation loss lowers the learning rate instead
+    given = {name: getattr(options, name, None) for name in CHOICES}
+    given = {name: value for name, value in given.items() if value is not None and value is not False}
+    names = {}
+    if recipe.fine_tune or "fine_tune" in given:  # then it is fine-tuning that takes the time
+        names = {"epochs": "fine_tune_epochs", "learning_rate": "fine_tune_rate"}
+    for name, value in given.items():
+        chosen = tuple(value.split(",")) * (value != "none") if name == "augment" else value
+        try:
+            recipe = recipe.with_(**{names.get(name, name): chosen})
+        except VggnbError as error:
+            option = f"--{name.replace('_', '-')}"
+            raise VggnbError(f"{option} cannot be {value}.", option, REMEDIES.get(name, error.remedy)) from None
+    return recipe
 
 
 def weights_of(options, workspace: Workspace) -> str:
     """The chosen weights; a file by its absolute path, so that the run can be opened from anywhere."""
     weights = options.weights or workspace.weights
-    return weights if weights in WEIGHTS else str(Path(os.path.expanduser(weights)).absolute())
+    if weights in WEIGHTS:
+        return weights
+    path = Path(os.path.expanduser(weights)).absolute()
+    if not path.is_file():
+        raise VggnbError("There is no such weights file.", path, "Check the name, or use imagenet or offline.")
+    return str(path)
+
+
+def _check_places(options, workspace: Workspace, recipe: Recipe) -> None:
+    """Refuse, before the census, to write where the images are, where nothing can be written, or into another run."""
+    from vggnb.train.runs import check_empty, check_same, open_run
+
+    table = workspace.dataset.suffix.lower() in TABLES
+    images = workspace.dataset.parent if table else workspace.dataset
+    for path, what, option in (
+        (options.out or workspace.runs, "The run's folder", "--out"),
+        (options.store or workspace.features, "The feature store", "--store"),
+    ):
+        check_outside(path, images, what, option)
+        check_writable(path)
+    if options.out and not (options.out / "run.json").is_file():
+        check_empty(options.out)
+    elif options.out:
+        run = open_run(options.out)
+        check_same(run, run.manifest, recipe)
+        if images.is_dir() and not table and not any((images / row.path).is_file() for row in run.manifest.rows[:20]):
+            what = f"This folder holds a run on other images, those of {run.manifest.dataset}."
+            raise VggnbError(what, options.out, "Name a new folder for this run with --out.")
 
 
 def _unfinished_run(runs: Path, dataset: Dataset, weights: str) -> Path | None:
@@ -146,17 +172,17 @@ def trained(options):
     """Census, split and training: (run, the JSON keys of train)."""
     workspace = open_workspace(dataset=options.dataset)
     recipe = recipe_of(options, workspace, options.dataset in (None, "sample"))
-    _check_outside(options, workspace, options.out)
+    weights, out = weights_of(options, workspace), options.out
     start_tensorflow()
     from vggnb.metrics import positive_class
     from vggnb.train import History
 
+    _check_places(options, workspace, recipe)
     unused = [f"--{name.replace('_', '-')}" for name in ("epochs", "learning_rate") if getattr(options, name)]
     if unused and recipe.is_solved_exactly and not recipe.fine_tune:
         note(options, f"{' and '.join(unused)}: no effect, since the head of this recipe is solved exactly.")
     dataset = opened(options, workspace, recipe)
     positive_class(dataset.manifest.classes, options.positive)  # wrong? better now than after an hour
-    weights, out = weights_of(options, workspace), options.out
     if out is None and not options.fresh and (out := _unfinished_run(workspace.runs, dataset, weights)):
         note(options, f"Continuing the unfinished run in {out}")
     out = make_folder(out) if out else _new_run_folder(workspace.runs, recipe.name)

@@ -12,7 +12,7 @@ from vggnb.workflow import census_text
 
 
 def paths(options) -> None:
-    """Show where things are, and which versions and device would be used."""
+    """Show the folders, weights, versions and device that would be used."""
     workspace = open_workspace()
     document = {**workspace.to_dict(), "versions": versions(), "device": device_words()}
     lines = {**document, "versions": ", ".join(f"{name} {v or 'absent'}" for name, v in document["versions"].items())}
@@ -20,7 +20,7 @@ def paths(options) -> None:
 
 
 def census(options) -> None:
-    """Survey every file of a dataset."""
+    """Survey every file of a dataset: classes, splits, duplicates, leaks, unusable files."""
     census = _survey(options)
     show(options, census.to_dict(), census_text(census))
 
@@ -32,14 +32,15 @@ def _survey(options):
 
 
 def extract(options) -> None:
-    """Compute features and store them, on this machine or on a Ray cluster."""
+    """Compute and store features, on this machine or on a Ray cluster."""
+    workspace = open_workspace(dataset=options.dataset)
+    recipe, store = recipe_of(options, workspace, options.dataset == "sample"), options.store or workspace.features
+    weights = steps.weights_of(options, workspace)
     if options.engine == "local":  # Ray's workers each start their own
         start_tensorflow()
     from vggnb.census.manifest import Manifest, is_manifest
     from vggnb.features import fill_store
 
-    workspace = open_workspace(dataset=options.dataset)
-    recipe, store = recipe_of(options, workspace, options.dataset == "sample"), options.store or workspace.features
     if is_manifest(workspace.dataset):
         manifest = Manifest.read(workspace.dataset)
     else:
@@ -47,7 +48,7 @@ def extract(options) -> None:
     features = fill_store(
         manifest,
         recipe,
-        weights=steps.weights_of(options, workspace),
+        weights=weights,
         store=store,
         precision=options.precision or workspace.precision,
         engine=options.engine,
@@ -59,13 +60,13 @@ def extract(options) -> None:
 
 
 def train(options) -> None:
-    """Train the head on a dataset."""
+    """Train a classifier on a dataset."""
     run, document = trained(options)
     show(options, document, f"The run is in {run.folder}")
 
 
 def run(options) -> None:
-    """Train, evaluate and save: everything from census to bundle."""
+    """Train, evaluate and save a classifier: everything from census to bundle."""
     run, document = trained(options)
     from vggnb.evaluate import evaluate as evaluate_run
     from vggnb.predict import predict_files
@@ -91,7 +92,7 @@ def run(options) -> None:
 
 
 def evaluate(options) -> None:
-    """Evaluate a run on its test split, or on other images."""
+    """Evaluate a run on its test split or on another dataset."""
     run = opened_run(options.run, options.weights)
     from vggnb.evaluate import evaluate as evaluate_run
     from vggnb.evaluate import evaluate_folder
@@ -109,7 +110,6 @@ def evaluate(options) -> None:
 
 
 def _evaluation(options) -> dict:
-    """What `evaluate` and `report` take."""
     names = ("positive", "sensitivity", "cost_ratio", "prevalence")
     return {name: getattr(options, name) for name in names} | {"progress": not options.quiet}
 
@@ -133,22 +133,19 @@ def compare(options) -> None:
 
 
 def save(options) -> None:
-    """Save a bundle with its exports, each verified in a fresh process."""
+    """Save a run as a bundle; each exported file is verified in a fresh process."""
     run = opened_run(options.run, options.weights)
     from vggnb.save import available, save_bundle
 
     files = save_bundle(run, options.to, formats=options.formats)
     missing = available()[1] if "all" in options.formats else {}
     words = "".join(f"\n  skipped {kind}: {reason}" for kind, reason in missing.items())
-    show(
-        options,
-        {"files": [vars(file) for file in files], "left_out": missing},
-        f"{files}{words}\nThe bundle is in {options.to}",
-    )
+    document = {"files": [vars(file) for file in files], "left_out": missing}
+    show(options, document, f"{files}{words}\nThe bundle is in {options.to}")
 
 
 def predict(options) -> None:
-    """Predict the class of images."""
+    """Predict the classes of images."""
     from vggnb.predict import choose_rule, open_model, predict_files, read_names, to_csv
 
     if options.csv and options.json:
@@ -190,7 +187,7 @@ def share(options) -> None:
 
 
 def app(options) -> None:
-    """Try a run in the browser, on this machine only."""
+    """Try a trained model in the browser, on this machine only."""
     start_tensorflow()
     from vggnb.widgets.app import HOST, serve
 

@@ -39,7 +39,7 @@ def write_report(run: Run, path: Path | None = None, *, progress: bool = True, *
         where the page is, and the report.
 
     Raises:
-        VggnbError: the path is a folder, something else than a report or cannot be written to, or the run cannot be
+        VggnbError: the path is a folder, something other than a report or cannot be written to, or the run cannot be
             evaluated.
     """
     path = run.folder / "report.html" if path is None else Path(path)

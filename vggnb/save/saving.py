@@ -215,7 +215,7 @@ def _exports_in(folder: Path) -> set[str]:
         if (numbers.metadata() or {}).get("made_by") == "vggnb":
             return set()
     if names:
-        what = f"This folder holds something else than a bundle: {shown(min(names))}."
+        what = f"This folder holds something other than a bundle: {shown(min(names))}."
         raise VggnbError(what, folder, f"Name a new folder, such as --to {folder / 'bundle'}.")
     return set()
 

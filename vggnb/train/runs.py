@@ -236,14 +236,20 @@ def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str,
     if (folder / RUN_FILE).is_file():
         check_same(found := open_run(folder), manifest, recipe, source)
         facts = found.training()
-    elif folder.is_dir() and any(not (p.name in OURS or p.name.startswith(".vggnb-")) for p in folder.iterdir()):
-        raise VggnbError("This folder holds something else than a run.", folder, "Name a new folder for the run.")
+    else:
+        check_empty(folder)
     with run_lock(make_folder(folder)):
         manifest.write(folder / "manifest.csv")  # the dataset may have been moved
         write_json(folder / "recipe.json", recipe.to_dict())
         if facts:
             record(run, facts, {}, extend=True)
     return run
+
+
+def check_empty(folder: Path) -> None:
+    """Refuse a folder that holds anything but what an interrupted training leaves."""
+    if folder.is_dir() and any(not (p.name in OURS or p.name.startswith(".vggnb-")) for p in folder.iterdir()):
+        raise VggnbError("This folder holds something other than a run.", folder, "Name a new folder for the run.")
 
 
 def check_same(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSource | None = None) -> None:
