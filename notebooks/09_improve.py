@@ -49,8 +49,8 @@ from vggnb.census import open_manifest
 from vggnb.recipe import Recipe
 
 recipe = Recipe.best().with_(image_size=ws.image_size)
-if ws.profile == "quick":  # half of the epochs, and no second training with validation
-    recipe = recipe.with_(fine_tune_epochs=4, hold_out=True)
+if ws.profile == "quick":  # fewer epochs, and no second training with validation
+    recipe = recipe.with_(fine_tune_epochs=3, hold_out=True)
 manifest = open_manifest(ws, recipe)
 
 # %% [markdown]

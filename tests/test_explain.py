@@ -100,12 +100,6 @@ def test_the_score_is_the_one_before_the_softmax(tiny):
     np.testing.assert_allclose(grad_cam(sure, image, class_index=1), before, atol=1e-5)
 
 
-def test_there_is_no_evidence_for_a_class(tiny):
-    grey = np.full((SIZE, SIZE, 3), 128, np.uint8)
-    assert not grad_cam(tiny, grey, class_index=1).any()
-    assert np.abs(occlusion(tiny, grey, class_index=1)).max() < 1e-6
-
-
 def test_occlusion_is_the_fall_of_the_probability(tiny):
     image = planted(PLACES[0], PLACES[1])
     covered = image.astype(np.float32)
@@ -115,12 +109,13 @@ def test_occlusion_is_the_fall_of_the_probability(tiny):
     heat = occlusion(tiny, image, class_index=1, patch=64, stride=64)
     np.testing.assert_allclose(heat[:64, :64], before - after, atol=1e-6)
     assert heat.min() < 0  # without the blue patch class 1 is more probable
+    grey = np.full((SIZE, SIZE, 3), 128, np.uint8)  # no evidence for any class
+    assert not grad_cam(tiny, grey, class_index=1).any() and np.abs(occlusion(tiny, grey, class_index=1)).max() < 1e-6
 
 
-@pytest.mark.parametrize("recipe", [Recipe.article(), Recipe.best()], ids=["article", "best"])
-@pytest.mark.parametrize("unfrozen", [False, True])
+@pytest.mark.parametrize("recipe, unfrozen", [(Recipe.article(), False), (Recipe.best(), True)])
 def test_maps_of_the_assembled_vgg16(recipe, unfrozen):
-    """Every recipe, frozen or fine-tuned: preprocessing inside, the base's layers also in use elsewhere."""
+    """Frozen or fine-tuned: preprocessing inside, the base's layers also in use elsewhere."""
     recipe = recipe.with_(image_size=32)
     base, _ = build_base(recipe, "none")
     model = build_classifier(base, build_head(recipe, 3), recipe)
@@ -164,18 +159,13 @@ def test_several_images_are_each_as_alone(tiny):
 
 
 def test_shuffled_keeps_the_numbers_and_what_comes_before(tiny):
-    before = {layer.name: layer.get_weights() for layer in tiny.layers if layer.weights}
-    copy = shuffled(tiny, from_layer="block4_conv3", seed=1)
-    for name, weights in before.items():
-        now = copy.get_layer(name).get_weights()
-        assert all(
-            np.array_equal(np.sort(a, axis=None), np.sort(b, axis=None)) for a, b in zip(weights, now, strict=True)
-        )
-        same = all(np.array_equal(a, b) for a, b in zip(weights, now, strict=True))
-        assert same == (name < "block4")
-        assert all(np.array_equal(a, b) for a, b in zip(weights, tiny.get_layer(name).get_weights(), strict=True))
-    again = shuffled(tiny, from_layer="block4_conv3", seed=1)
-    assert all(np.array_equal(a, b) for a, b in zip(copy.get_weights(), again.get_weights(), strict=True))
+    before = tiny.get_weights()
+    copy, again = (shuffled(tiny, from_layer="block4_conv3", seed=1) for _ in range(2))
+    names = [weight.path for weight in tiny.weights]
+    for name, old, new, same in zip(names, before, copy.get_weights(), again.get_weights(), strict=True):
+        assert np.array_equal(np.sort(old, axis=None), np.sort(new, axis=None)) and np.array_equal(new, same)
+        assert np.array_equal(old, new) == (name < "block4" or not old.any()), name
+    assert all(map(np.array_equal, before, tiny.get_weights()))
 
 
 def test_similarity_is_of_ranks_and_0_for_a_flat_map():

@@ -15,9 +15,11 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from vggnb import figures
-from vggnb.figures import canvas, charts, galleries
+from vggnb.figures import canvas, galleries
 from vggnb.metrics import Predictions, calibration_error, compare_predictions, reliability, report_on
+from vggnb.model import build_head, empty_base
 from vggnb.predict import Prediction
+from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
 
 HOSTILE = [
@@ -25,11 +27,8 @@ HOSTILE = [
 ]  # fmt: skip
 TWO = ("cat", "dog")
 SIX = ("cardboard", "glass", "metal", "paper", "plastic", "trash")
+NEAR, LEAK = (1, "near", 7), (-1, "exact", 0)  # other image, kind, distance
 LONG = tuple(f"{name} from the street, washed" for name in SIX)
-
-
-def row(path, split="train", class_name="cat", label=0, width=60, height=40):
-    return Thing(path=path, split=split, class_name=class_name, label=label, width=width, height=height)
 
 
 def noise(path="", size=(40, 60)):
@@ -40,20 +39,15 @@ def census_of(classes):
     """Of two classes in three splits, with a leak and a near-duplicate."""
     sizes = {"train": 9, "validation": 3, "test": 4}
     rows = [
-        row(f"{split}/{name}/{name}_{i}.jpg", split, name, label, 60 + i, 40)
+        Thing(path=f"{split}/{kind}/{kind}_{i}.jpg", split=split, class_name=kind, label=k, width=60 + i, height=40)
         for split, n in sizes.items()
-        for label, name in enumerate(classes)
+        for k, kind in enumerate(classes)
         for i in range(n)
     ]
-    pairs = [
-        Thing(first=rows[0], second=rows[1], kind="near", distance=7),
-        Thing(first=rows[0], second=rows[-1], kind="exact", distance=0),
-    ]
+    near, leak = (Thing(first=rows[0], second=rows[k], kind=kind, distance=d) for k, kind, d in (NEAR, LEAK))
     counts = {split: dict.fromkeys(classes, n) for split, n in sizes.items()}
-    brightness = np.arange(len(rows), dtype=np.float32)
-    return Thing(
-        dataset=Path("/x"), classes=classes, rows=rows, pairs=pairs, brightness=brightness, counts=lambda: counts
-    )
+    facts = {"pairs": [near, leak], "brightness": np.arange(len(rows), dtype=np.float32), "counts": lambda: counts}
+    return Thing(dataset=Path("/x"), classes=classes, rows=rows, **facts)
 
 
 @pytest.fixture
@@ -83,11 +77,10 @@ def scored():
 
 
 def history(n=5, validation=True, first=1):
-    values = {"loss": np.linspace(0.91, 0.42, n), "accuracy": np.linspace(0.52, 0.87, n)}
+    values = {"epoch": np.arange(n) + first, "loss": np.linspace(0.91, 0.42, n), "accuracy": np.linspace(0.52, 0.87, n)}
     if validation:
         values |= {"val_loss": np.linspace(0.83, 0.55, n), "val_accuracy": 0.7 + 0.1 * np.sin(np.arange(n))}
-    rows = tuple({"epoch": k + first, **{name: float(v[k]) for name, v in values.items()}} for k in range(n))
-    return Thing(rows=rows)
+    return Thing(rows=[{name: column[k].item() for name, column in values.items()} for k in range(n)])
 
 
 def files_predicted(classes):
@@ -101,32 +94,29 @@ def files_predicted(classes):
 def every_figure(classes):
     """A figure of each kind, of two classes or more."""
     found, report, data = predictions_of(len(classes)), report_of(classes), census_of(classes[:2])
-    maps = {f"for {name}": np.random.default_rng(2).random((40, 60)) for name in classes[:3]}
-    curves = (found.labels == 1, found.probabilities[:, 1])
+    both, curves = classes[:2], (found.labels == 1, found.probabilities[:, 1])
     comparison = compare_predictions(found, predictions_of(len(classes), right=3), classes, draws=20)
-    return [
-        figures.sizes_and_brightness(data),
-        figures.contact_sheet(data),
-        figures.images(data, data.rows[:3]),
-        figures.duplicate_pairs(data),
-        figures.batch_grid(np.zeros((2, 8, 8, 3)), [0, 1], classes),
-        figures.preprocessing_histograms({"rescale": noise()[None] / 255, "caffe": noise()[None] - 100.0}),
-        figures.learning_curves({classes[0]: history(), classes[1]: history(20, first=0)}),
-        figures.confusion_matrix(report),
-        figures.class_results(report),
-        figures.metric_intervals({classes[0]: report, classes[1]: report}),
-        figures.differences(comparison, names=classes[:2]),
-        figures.roc_curve({classes[0]: curves, classes[1]: curves}),
-        figures.precision_recall_curve(*curves),
-        figures.threshold_curves(*curves, threshold=0.07),
-        figures.operating_point(report_of(TWO), curves, threshold=0.4),
-        figures.reliability_diagram({classes[0]: found, classes[1]: found}),
-        figures.prediction_gallery(found, Thing(dataset=Path("/x"), classes=classes)),
-        figures.predictions([*files_predicted(classes), Prediction("b.jpg", {}, "It is empty.")]),
-        figures.probability_bars(files_predicted(classes), truths=classes[:1] * 4),
-        figures.heatmap_overlay(noise(), maps),
-        figures.resize_comparison(noise(size=(200, 300))),
-    ]
+    yield figures.sizes_and_brightness(data)
+    yield figures.contact_sheet(data)
+    yield figures.images(data, data.rows[:3])
+    yield figures.duplicate_pairs(data)
+    yield figures.batch_grid(np.zeros((2, 8, 8, 3)), [0, 1], classes)
+    yield figures.preprocessing_histograms({"rescale": noise()[None] / 255, "caffe": noise()[None] - 100.0})
+    yield figures.learning_curves(dict(zip(both, (history(), history(20, first=0)), strict=True)))
+    yield figures.confusion_matrix(report)
+    yield figures.class_results(report)
+    yield figures.metric_intervals(dict.fromkeys(both, report))
+    yield figures.differences(comparison, names=both)
+    yield figures.roc_curve(dict.fromkeys(both, curves))
+    yield figures.precision_recall_curve(*curves)
+    yield figures.threshold_curves(*curves, threshold=0.07)
+    yield figures.operating_point(report_of(TWO), curves, threshold=0.4)
+    yield figures.reliability_diagram(dict.fromkeys(both, found))
+    yield figures.prediction_gallery(found, Thing(dataset=Path("/x"), classes=classes))
+    yield figures.predictions([*files_predicted(classes), Prediction("b.jpg", {}, "It is empty.")])
+    yield figures.probability_bars(files_predicted(classes), truths=classes[:1] * 4)
+    yield figures.heatmap_overlay(noise(), {f"for {name}": np.eye(40, 60) for name in classes[:3]})
+    yield figures.resize_comparison(noise(size=(200, 300)))
 
 
 def texts(drawing):
@@ -159,8 +149,7 @@ def test_preprocessing_histograms_name_the_channels_as_they_come():
     for ax in drawing.axes:
         assert [sum(line.get_data().values) for line in ax.patches] == pytest.approx([100] * 3)  # % of the pixels
     red, blue = raw[..., 0].mean(), raw[..., 2].mean()
-    assert f"red {red / 255:.2f}, green" in drawing.sentence and f"caffe: {raw.min() - 100:.2f}" in drawing.sentence
-    assert f"blue {blue - 100:.2f}, green" in drawing.sentence and f"red {red - 100:.2f}" in drawing.sentence
+    assert f"red {red / 255:.2f}, green" in drawing.sentence and f"blue {blue - 100:.2f}, green" in drawing.sentence
 
 
 @pytest.mark.parametrize("first", [0, 1])  # with or without the state before training
@@ -168,11 +157,9 @@ def test_learning_curves_draw_every_epoch(first):
     some = history(5, first=first)
     drawing = figures.learning_curves(some)
     loss, accuracy = ([r[name] for r in some.rows] for name in ("loss", "val_accuracy"))
-    for values in (loss, accuracy):
-        assert is_drawn(drawing, np.stack([np.arange(5) + first, values], axis=1))
+    assert all(is_drawn(drawing, np.stack([np.arange(5) + first, values], axis=1)) for values in (loss, accuracy))
     assert f"{4 + first} epochs: loss 0.91 to 0.42, training accuracy 0.52 to 0.87" in drawing.sentence
-    best = int(np.argmax(accuracy))
-    assert f"best {accuracy[best]:.2f} in epoch {best + first}" in drawing.sentence
+    assert f"best {max(accuracy):.2f} in epoch {np.argmax(accuracy) + first}" in drawing.sentence
 
 
 def test_learning_curves_of_several_of_keras_and_without_epochs():
@@ -183,7 +170,6 @@ def test_learning_curves_of_several_of_keras_and_without_epochs():
     assert "keras: 2 epochs: loss 1.00 to 0.50, training accuracy 0.50 to 0.75; best: solved" in drawing.sentence
     titles = [ax.get_title("left") for ax in drawing.axes]
     assert titles == ["_mine: loss", "_mine: accuracy", "keras: loss", "keras: accuracy"]
-    assert figures.learning_curves(history(1)).sentence.startswith("1 epoch:")
     assert figures.learning_curves(solved).sentence == "Solved exactly, without epochs."
 
 
@@ -191,33 +177,18 @@ def test_confusion_matrix_shows_counts_and_shares_of_the_true_class():
     report = Thing(confusion=np.array([[30, 10], [5, 35]]), classes=TWO)
     drawing = figures.confusion_matrix(report)
     assert texts(drawing) == ["30\n75 %", "10\n25 %", "5\n12 %", "35\n88 %"]
-    assert drawing.sentence == (
-        "65 of 80 images right (81 %): cat 30 of 40, dog 35 of 40; "
-        "most frequent mistake: cat predicted as dog, 10 times."
+    assert drawing.sentence.startswith(
+        "65 of 80 images right (81 %): cat 30 of 40, dog 35 of 40; most frequent mistake"
     )
     report = report_of(SIX)
     drawing = figures.confusion_matrix(report)
     (frame,) = drawing.axes[0].patches
     assert frame.get_xy() == (3.5, 4.5)  # trash, predicted as plastic
     assert f"trash predicted as plastic, {report.confusion[5, 4]} times" in drawing.sentence
-    assert not figures.confusion_matrix(Thing(confusion=np.diag([3, 4, 5]), classes="abc")).axes[0].patches
-
-
-@pytest.mark.parametrize("k", [2, 5, 40])
-def test_confusion_matrix_of_any_size(k):
-    counts = np.random.default_rng(0).integers(0, 9, (k, k))
-    counts[0] = 0  # a class without images
-    drawing = figures.confusion_matrix(Thing(confusion=counts, classes=[f"class number {i}" for i in range(k)]))
-    assert f"{np.trace(counts)} of {counts.sum()} images right" in drawing.sentence
-    assert len(drawing.image()) < 150_000
-
-
-def test_cells_can_be_read():
-    for share in np.linspace(0, 1, 101):
-        rgb = np.array(mpl.colormaps["Blues"](share)[:3])
-        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
-        text = 1.0 if share > charts.DARK else 0.0
-        assert (max(linear, text) + 0.05) / (min(linear, text) + 0.05) >= 4.5  # WCAG 2, AA
+    assert not figures.confusion_matrix(Thing(confusion=np.diag([3, 0, 5]), classes="abc")).axes[0].patches
+    counts = np.arange(1600).reshape(40, 40)
+    drawing = figures.confusion_matrix(Thing(confusion=counts, classes=[f"class number {i}" for i in range(40)]))
+    assert texts(drawing) == [] and f"{np.trace(counts)} of {counts.sum()} images right" in drawing.sentence
 
 
 def test_class_results():
@@ -234,7 +205,7 @@ def test_class_results():
     assert "precision - (never predicted)" in drawing.sentence and drawing.sentence.endswith("b: no images.")
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 2.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 2.0])
 def test_roc_curve_is_scikit_learns_and_the_mark_is_at_the_threshold(threshold, scored):
     truth, scores = scored
     drawing = figures.roc_curve({"best": scored}, threshold=threshold)
@@ -270,17 +241,12 @@ def test_curves_need_two_kinds(draw):
 def test_metric_intervals_draw_values_ends_and_baselines():
     reports = {"article": report_of(TWO, right=0.5), "best": report_of(TWO)}
     drawing = figures.metric_intervals(reports)
-    for report in reports.values():
-        one = report.metrics["auc"]
-        dots = [line.get_xydata()[:, 0] for line in drawing.axes[0].lines]
-        assert any(np.allclose(x, [one.value]) for x in dots if len(x) == 1)
-        assert any(np.allclose(x, [one.low, one.high]) for x in dots if len(x) == 2)
+    drawn = [line.get_xdata() for line in drawing.axes[0].lines]
+    for one in (report.metrics["auc"] for report in reports.values()):
+        assert all(any(np.array_equal(x, ends) for x in drawn) for ends in ([one.value], [one.low, one.high]))
     first, second = (report.metrics["accuracy"] for report in reports.values())
     assert drawing.sentence.startswith(f"accuracy: article {first}, best {second}; balanced accuracy: article")
     assert "most frequent class is right for 0.50" in drawing.sentence
-    alone = predictions_of(2)
-    alone = report_on(alone.take(np.flatnonzero(alone.labels == 1)), TWO, draws=5)
-    assert "most frequent" not in figures.metric_intervals(alone).sentence
 
 
 def test_differences_draw_each_interval_and_its_verdict():
@@ -290,27 +256,14 @@ def test_differences_draw_each_interval_and_its_verdict():
         assert is_drawn(drawing, [[one.low, row], [one.high, row]]) and is_drawn(drawing, [[one.value, row]])
         verdict = "not significant" if one.low <= 0 <= one.high else "significant"
         assert f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})\n{verdict}" in texts(drawing), name
-    assert drawing.sentence.startswith(
-        f"new minus old on 90 images: accuracy {found.differences['accuracy'].value:+.2f}"
-    )
-
-
-def test_operating_point_is_the_confusion_matrix_and_the_threshold(scored):
-    drawing = figures.operating_point(
-        Thing(confusion=np.array([[30, 10], [5, 35]]), classes=TWO), scored, threshold=0.4
-    )
-    assert texts(drawing)[0] == "30\n75 %" and drawing.sentence.startswith("65 of 80 images right")
-    assert list(drawing.axes[1].lines[0].get_xdata()) == [0.4, 0.4]
-    assert [sum(one.get_data().values) for one in drawing.axes[1].patches] == [45, 45]
+    assert drawing.sentence.startswith("new minus old on 90 images: accuracy +")
 
 
 def test_reliability_is_the_calibration_error_of_metrics():
     found = predictions_of(2)
     drawing = figures.reliability_diagram(found)
-    error = calibration_error(found.labels, found.probabilities)[0]
-    right, means = found.probabilities.argmax(axis=1) == found.labels, found.probabilities.max(axis=1).mean()
-    words = f"mean confidence {means:.2f}, accuracy {right.mean():.2f} (90 images)"
-    assert drawing.sentence == f"calibration error {error:.2f}, {words}."
+    error, mean = calibration_error(found.labels, found.probabilities)[0], found.probabilities.max(axis=1).mean()
+    assert drawing.sentence.startswith(f"calibration error {error:.2f}, mean confidence {mean:.2f}, accuracy ")
     confidence, accuracy, count = reliability(found.labels, found.probabilities)
     assert is_drawn(drawing, np.stack([confidence, accuracy], axis=1))
     assert [bar.get_height() for bar in drawing.axes[1].patches] == [*count]
@@ -334,12 +287,6 @@ def test_an_image_that_cannot_be_read_gets_a_tile_that_says_so(data, monkeypatch
 
     monkeypatch.setattr(galleries, "read_image", read)
     assert "cannot\nbe read" in texts(figures.contact_sheet(data))
-
-
-def test_figures_read_real_folders(manifest):
-    assert len(figures.contact_sheet(manifest, examples=2).axes[0].images) == 12
-    drawing = figures.images(manifest, manifest.of("test")[:3])
-    assert drawing.sentence.startswith("3 images: test/cat/cat_0.jpg") and len(drawing.axes[0].images) == 3
 
 
 def test_duplicate_pairs_name_leaks_and_conflicts(data, noisy_files):
@@ -381,14 +328,11 @@ def test_prediction_gallery_shows_the_most_confident_mistakes_then_the_least_con
     captions = [text for text in texts(drawing) if "predicted" in text]
     assert captions[0].startswith(f"{worst}.jpg") and captions[0].endswith(f"{confidence[worst]:.2f}")
     assert captions[4].endswith(f"{confidence[~wrong].min():.2f}")
-
-
-@pytest.mark.parametrize("mistakes", [0, 1, 6])
-def test_prediction_gallery_with_few_of_a_kind(data, mistakes, noisy_files):
-    probabilities = np.array([[0.3, 0.7]] * mistakes + [[0.8, 0.2]] * (6 - mistakes))
-    drawing = figures.prediction_gallery(Predictions(tuple("abcdef"), np.zeros(6, int), probabilities), data, most=4)
-    marks = [text for text in texts(drawing) if text in ("✗ wrong", "✓ right")]
-    assert len(marks) == 4 and marks.count("✗ wrong") == min(mistakes, 4 if mistakes == 6 else 2)
+    for mistakes, drawn in ((0, 0), (1, 1), (6, 4)):
+        probabilities = np.array([[0.3, 0.7]] * mistakes + [[0.8, 0.2]] * (6 - mistakes))
+        few = Predictions(tuple("abcdef"), np.zeros(6, int), probabilities)
+        marks = [text for text in texts(figures.prediction_gallery(few, data, most=4)) if text[0] in "✗✓"]
+        assert len(marks) == 4 and marks.count("✗ wrong") == drawn
 
 
 def test_predictions_say_what_is_wrong_with_a_file(noisy_files):
@@ -402,11 +346,8 @@ def test_bars_are_the_probabilities(noisy_files):
     some = files_predicted(SIX)
     drawing = figures.probability_bars(some, truths=SIX[:4])
     for below, one, truth in zip(drawing.axes[4:], some, SIX, strict=False):
-        widths = {SIX[round(bar.get_y() + bar.get_height() / 2)]: bar.get_width() for bar in below.patches}
-        assert widths == pytest.approx(one.probabilities)
-        assert [text.get_text() for text in below.texts if "true" in text.get_text()] == [
-            f"{one.probabilities[truth]:.2f} true"
-        ]
+        assert [bar.get_width() for bar in below.patches] == [one.probabilities[name] for name in SIX]
+        assert f"{one.probabilities[truth]:.2f} true" in [text.get_text() for text in below.texts]
     assert drawing.sentence.startswith("texture_0000.jpg (true: cardboard): cardboard 1.00")
     drawing = figures.probability_bars([Prediction("a.jpg", {}, "It is empty."), *some])
     assert "a.jpg" not in drawing.sentence and "true" not in drawing.sentence
@@ -426,17 +367,51 @@ def test_figures_of_nothing_say_so():
     """A census with no usable image, and an empty list of predictions."""
     nothing = Thing(dataset=Path("/x"), classes=("cat",), rows=(), pairs=(), brightness=np.zeros(0), counts=dict)
     none = Predictions((), np.zeros(0, int), np.zeros((0, 2)))
-    for drawing in (
-        figures.contact_sheet(nothing),
-        figures.sizes_and_brightness(nothing),
-        figures.duplicate_pairs(nothing),
-        figures.images(nothing, []),
-        figures.predictions([]),
-        figures.probability_bars([Prediction("a.jpg", {}, "It is empty.")]),
-        figures.prediction_gallery(none, nothing),
-        figures.batch_grid(np.zeros((0, 8, 8, 3)), np.zeros(0), ("cat",)),
-    ):
+    drawings = [getattr(figures, n)(nothing) for n in ("contact_sheet", "sizes_and_brightness", "duplicate_pairs")]
+    drawings += [figures.images(nothing, []), figures.prediction_gallery(none, nothing), figures.predictions([])]
+    drawings += [figures.probability_bars([Prediction("a.jpg", {}, "It is empty.")])]
+    drawings += [figures.batch_grid(np.zeros((0, 8, 8, 3)), np.zeros(0), ("cat",))]
+    for drawing in drawings:
         assert drawing.sentence.startswith(("There is no", "There are no")) and drawing.image()
+
+
+# Diagrams
+
+
+def test_the_pipeline_names_the_page_of_each_step():
+    drawing = figures.pipeline()
+    assert "census (page 2)" in str(drawing) and "bundle (pages 7, 8)" in str(drawing)
+
+
+@pytest.mark.parametrize("counts, words", [
+    ({"train": {"a": 3, "b": 1}, "test": {"a": 1, "b": 0}}, "the head learns from these; test, 1 image"),
+    ({"train": {"a": 3}, "validation": {"a": 0}}, "train, 3 images: the head learns from these."),
+    ({"unsplit": {"a": 3}}, "The images are not split."),
+])  # fmt: skip
+def test_splits_are_drawn_with_their_sizes_and_uses(counts, words):
+    assert words in str(figures.three_splits(Thing(counts=lambda: counts)))
+
+
+@pytest.mark.parametrize("name, classes, words", [
+    ("article", ("good", "bent"), "features 512, hidden 512, output 2. Output: probabilities of good, bent."),
+    ("best", ("a", "b", "c"), "features 2,944, standardise 2,944, output 3."),
+])  # fmt: skip
+def test_vgg16_is_drawn_from_the_model_itself(name, classes, words):
+    recipe = Recipe.named(name).with_(image_size=32)
+    drawing = figures.vgg16_with_head(empty_base(32), build_head(recipe, len(classes)), classes)
+    assert "block 1, 2 convolutions, 32 x 32 x 64; block 2, 2 convolutions, 16 x 16 x 128" in str(drawing)
+    assert words in str(drawing)
+
+
+@pytest.mark.parametrize("shape, words", [
+    ((120, 160, 3), "one side shrinks 1.33 times as much as the other; cropped, 25 % of it are lost; padded, 25 %"),
+    ((160, 40, 3), "4.00 times"),
+    ((50, 50, 3), "it is square already"),
+])  # fmt: skip
+def test_three_ways_to_a_square(shape, words):
+    drawing = figures.three_squares(np.zeros(shape, np.uint8), size=32)
+    assert words in str(drawing)
+    assert [ax.images[0].get_array().shape for ax in drawing.axes] == [shape, *[(32, 32, 3)] * 3]
 
 
 # Any name can be drawn, and all words can be read
@@ -451,42 +426,29 @@ def test_labels(name, text):
     assert canvas.label(name) == text
 
 
-def test_a_key_shows_names_that_begin_with_an_underscore(scored):
-    drawing = figures.roc_curve({"_mine": scored, "$x_$": scored})
-    labels = [text.get_text() for text in drawing.axes[0].get_legend().get_texts()]
-    assert labels[0].startswith("_mine: AUC") and labels[1].startswith("$x_$: AUC")
-
-
 def unreadable(drawing):
     """Pairs of texts that lie on each other, and texts that leave the figure."""
     agg = FigureCanvasAgg(drawing.figure)
     agg.draw()
-    renderer, found = agg.get_renderer(), []
+    some = []
     for ax in drawing.axes:
-        some = [*ax.texts, ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
+        some += [*ax.texts, ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
         for axis in (ax.xaxis, ax.yaxis) if ax.axison else ():
             low, high = sorted(axis.get_view_interval())
             some += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
         some += ax.get_legend().get_texts() if ax.get_legend() else []
-        found += [
-            (text.get_text(), text.get_window_extent(renderer), text.get_rotation())
-            for text in some
-            if text.get_visible() and text.get_text().strip()
-        ]
-    width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
-    problems = [
-        f"{text!r} leaves the figure"
-        for text, box, _ in found
-        if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
-    ]
+    some = [text for text in some if text.get_visible() and text.get_text().strip()]
+    found = [(text.get_text(), text.get_window_extent(agg.get_renderer()), text.get_rotation()) for text in some]
+    (width, height), dpi = drawing.figure.get_size_inches() * drawing.figure.dpi, drawing.figure.dpi
+    problems = [name for name, box, _ in found if min(box.x0, box.y0, width - box.x1, height - box.y1) < 0]
     for (one, first, turn), (other, second, turned) in itertools.combinations(found, 2):
         if turn and turn == turned and turn % 90:  # the boxes of rotated labels overlap, their lines need not
             apart = math.hypot(first.x1 - second.x1, first.y1 - second.y1) * math.sin(math.radians(turn))
-            overlap = apart < 11 * drawing.figure.dpi / 72
+            overlap = apart < 11 * dpi / 72
         else:
             overlap = min(first.x1, second.x1) - max(first.x0, second.x0) > 1
             overlap &= min(first.y1, second.y1) - max(first.y0, second.y0) > 1
-        problems += [f"{one!r} lies on {other!r}"] * bool(overlap)
+        problems += [(one, other)] * bool(overlap)
     return problems
 
 
@@ -496,13 +458,6 @@ def test_any_name_is_drawn_and_all_words_can_be_read(classes, noisy_files):
         assert unreadable(drawing) == [] and drawing.figure.get_size_inches()[0] <= 8
         assert drawing.sentence.isprintable() and drawing.sentence.endswith(".")
         assert drawing.image()[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0") and len(drawing.image()) < 300_000
-
-
-def test_words_on_each_other_are_noticed():
-    drawing = figures.confusion_matrix(report_of(SIX))
-    drawing.axes[0].text(0, 0, "here I am, too")
-    drawing.axes[0].text(9, 9, "and I am gone")
-    assert len(unreadable(drawing)) >= 2
 
 
 # How a drawing shows itself
@@ -522,14 +477,10 @@ def test_a_drawing_shows_the_figure_and_prints_the_sentence(monkeypatch, capsys)
     assert str(drawing) == repr(drawing) == drawing.sentence
 
 
-def test_drawings_are_always_the_same(data, noisy_files):
-    for make in (lambda: figures.contact_sheet(data), lambda: figures.learning_curves(history(50))):
-        assert make().image() == make().image()
-
-
 def test_figures_leave_your_settings(scored):
     with mpl.rc_context({"font.size": 33, "text.parse_math": True}):
-        drawing = figures.roc_curve({"$a_$": scored})
+        drawing = figures.roc_curve({"_$a_$": scored})
+        assert drawing.axes[0].get_legend().get_texts()[0].get_text().startswith("_$a_$: AUC")
         assert drawing.axes[0].title.get_size() == 12 and mpl.rcParams["font.size"] == 33
         drawing.figure.savefig("/dev/null", format="png")  # in the reader's own style, names still as they are
         assert mpl.rcParams["text.parse_math"]

@@ -13,7 +13,6 @@ from vggnb.evaluate import evaluate
 from vggnb.report import build_page, write_report
 from vggnb.save.card import build_card, card_markdown, plain
 from vggnb.storage import VggnbError
-from vggnb.train.run_files import record
 
 HOSTILE = "<img src=x onerror=alert(1)>$x_$\u202e"
 TAGS = "html head meta title style body h1 h2 h3 p strong ul li table thead tbody tr th td figure img"
@@ -55,25 +54,6 @@ def test_the_page_stands_alone(own):
     assert card["results"]["test"]["n"] == 12 and card["seed"] == 0 and len(card["data"]["sha256"]) == 64
     assert {"versions", "limits", "calibration", "recipe", "images"} <= set(card)
     assert path.with_name("report-relabel-test.csv").read_text().startswith("path,class,predicted")
-
-
-def test_hostile_names_are_only_shown(own):
-    report = evaluate(own, draws=20, progress=False)
-    classes = (HOSTILE, "dog")
-    rows = tuple(replace(row, class_name=classes[row.label]) for row in own.manifest.rows)
-    hostile = replace(own, manifest=replace(own.manifest, classes=classes, rows=rows))
-    hostile.manifest.write(hostile.folder / "manifest.csv")
-    record(hostile, own.training(), {}, extend=True)
-    named = {HOSTILE: report.per_class["cat"], "dog": report.per_class["dog"]}
-    report = replace(report, classes=classes, positive=HOSTILE, per_class=named)
-    card = build_card(hostile, HOSTILE)
-    page = build_page(hostile, report, card, progress=False)
-    seen = Page(page)
-    assert seen.tags <= set(TAGS.split()) and "onerror" not in seen.attributes
-    assert all(one["src"].startswith("data:") for one in seen.images)
-    assert "<img src=x" not in page and "\u202e" not in page and "&lt;img" in page
-    markdown = card_markdown(card)
-    assert "<img" not in markdown and "\u202e" not in markdown and "$x_$" not in markdown
 
 
 def test_hostile_names_on_the_disk_come_through_as_words(draw_photos, survey, fit_tiny, best, tmp_path, capsys):
@@ -124,7 +104,7 @@ def test_a_users_file_that_is_named_like_a_report_is_none(own):
 
 @pytest.mark.parametrize("name, there, words", [
     ("photo.jpg", "photo.jpg", "ends in .html"), ("mine.html", "mine.html", "not part of a report"),
-    ("mine.html", "mine-card.md", "not part of a report"), ("manifest.csv", "manifest.csv", "ends in .html"),
+    ("mine.html", "mine-card.md", "not part of a report"),
 ])  # fmt: skip
 def test_nothing_but_a_report_is_replaced_by_one(name, there, words, own, tmp_path):
     (tmp_path / there).write_text("mine")

@@ -63,12 +63,7 @@ def grad_cam(model: keras.Model, image: np.ndarray, *, class_index: int, layer: 
 def class_maps(
     model: keras.Model, image: np.ndarray, classes: Sequence[str], *, names: Iterable[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Grad-CAM of one image for several classes: {"for NAME": map}.
-
-    Args:
-        classes: all classes of the model, in the order of its outputs.
-        names: those to map; default the first three.
-    """
+    """Grad-CAM of one image for several classes, by default the first three: {"for NAME": map}."""
     chosen = dict.fromkeys(classes[:3] if names is None else names)
     return {f"for {name}": grad_cam(model, image, class_index=classes.index(name)) for name in chosen}
 
@@ -76,7 +71,7 @@ def class_maps(
 def occlusion(
     model: keras.Model, image: np.ndarray, *, class_index: int, patch: int | None = None, stride: int | None = None
 ) -> np.ndarray:
-    """Occlusion (Zeiler and Fergus 2014, doi 10.1007/978-3-319-10590-1_53): the loss of a class with a place covered.
+    """Occlusion (Zeiler and Fergus 2014, doi 10.1007/978-3-319-10590-1_53): the fall of a probability by covered place.
 
     Args:
         model: of `model.build_classifier`.
@@ -150,7 +145,7 @@ def hottest_inside(heats: np.ndarray, places: np.ndarray) -> int:
 
 
 def _names(model: keras.Model, kinds) -> list[str]:
-    """Of the model's layers of these kinds, but for the one that only prepares the pixels."""
+    """Of the model's layers of these kinds, without the preprocessing."""
     return [one.name for one in model.layers if isinstance(one, kinds) and one.name != "preprocessing"]
 
 
@@ -162,11 +157,7 @@ def _copied(model: keras.Model) -> keras.Model:
 
 
 def _checked(model: keras.Model, image: np.ndarray, class_index: int, *, most: int = 4) -> np.ndarray:
-    """One image or several as a batch, float32 (n, size, size, 3), if model, images and class fit together.
-
-    Args:
-        most: dimensions that are taken: 3 for a single image only.
-    """
+    """One image or several (`most` dimensions) as a batch, float32 (n, size, size, 3), if they and the class fit."""
     wanted, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
     if np.shape(image)[-3:] != wanted or np.ndim(image) > most:
         remedy = f"Read it with images.read_image(path, size={wanted[0]})."

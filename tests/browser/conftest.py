@@ -71,7 +71,7 @@ def lab(serve, tmp_path_factory):
 def trained(environment):
     """A run on the sample, where the pages look for it."""
     folder = Path(environment["VGGNB_HOME"]) / "runs" / "sample" / "best"
-    command = [sys.executable, "-m", "vggnb", "run", "--out", str(folder), "--quiet"]
+    command = [sys.executable, "-m", "vggnb", "train", "sample", "--out", str(folder), "--quiet"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder

@@ -1,4 +1,4 @@
-"""The site in Chromium, from its files and without a network: links, search, and whether everyone can read it."""
+"""The site in Chromium, from its files and without a network: errors, search, and whether everyone can read it."""
 
 import os
 import subprocess
@@ -10,10 +10,8 @@ from browsing import ROOT, SHOTS
 PAGES = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 READ = ("index", f"notebooks/{PAGES[2].stem}", f"notebooks/{PAGES[6].stem}", "docs/glossary", "docs/commands")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-LINKS = "() => [...document.querySelectorAll('a[href]')].map(a => a.href).filter(href => href.startsWith('file:'))"
 SQUEEZED = """() => [...document.querySelectorAll("article img")].filter(img =>
     Math.abs(img.naturalWidth / img.naturalHeight * img.height / img.width - 1) > 0.02).map(img => img.src)"""
-ANCHOR = "id => !!document.getElementById(id) || !!document.getElementsByName(id).length"
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +57,10 @@ def show(chromium, site):
     assert trouble == []
 
 
-def test_every_internal_link_and_anchor_resolves(show, site):
-    start = f"{site.as_uri()}/index.html"
-    waiting, anchors, seen = [start], {start: {""}}, set()
-    while waiting:
-        address = waiting.pop()
-        seen.add(address)
-        for link in show(address).evaluate(LINKS):
-            target, _, anchor = link.partition("#")
-            target = target.partition("?")[0]
-            anchors.setdefault(target, set()).add(anchor)
-            if target.endswith(".html") and target not in seen and target not in waiting:
-                waiting.append(target)
-    files = [target.removeprefix(f"{site.as_uri()}/") for target in anchors]
-    assert not [name for name in files if not (site / name).is_file()]
-    assert {f"notebooks/{page.stem}.html" for page in PAGES} <= set(files)
-    lost = []
-    for target in seen:
-        page = show(target)
-        lost += [f"{target}#{anchor}" for anchor in anchors[target] - {""} if not page.evaluate(ANCHOR, anchor)]
-    assert not lost, lost
+def test_every_page_opens_without_an_error(show, site):
+    """That links and anchors lead somewhere is seen without a browser, in test_site.py."""
+    for path in (path for path in site.rglob("*.html") if "_static" not in path.parts):
+        show(path.as_uri())
 
 
 @pytest.mark.parametrize("word", ["calibration", "leak", "augmentation"])
@@ -93,9 +75,9 @@ def test_search_finds(show, word):
 @pytest.mark.parametrize("name", READ)
 def test_everyone_can_read(show, name, scheme):
     sync_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser")
-    page = show(f"{name}.html")
+    page = show("about:blank")
     page.emulate_media(color_scheme=scheme)
-    page.reload()
+    show(f"{name}.html")
     page.add_style_tag(content="* { transition: none !important }")  # colours are compared when they have come to rest
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
     found = sync_playwright.Axe().run(page, options={"preload": False}).response["violations"]

@@ -76,7 +76,7 @@ def opened_run(path: Path, weights: str | None = None):
     start_tensorflow()
     from vggnb.train import open_run
 
-    return open_run(run_folder(path), weights=weights)
+    return open_run(run_folder(path), weights=weights and weights_of(weights))
 
 
 def opened(options, workspace: Workspace, recipe: Recipe) -> Dataset:
@@ -112,9 +112,8 @@ def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
     return recipe
 
 
-def weights_of(options, workspace: Workspace) -> str:
-    """The chosen weights; a file by its absolute path, so that the run can be opened from anywhere."""
-    weights = options.weights or workspace.weights
+def weights_of(weights: str) -> str:
+    """The weights; a file, which must be there, by its absolute path, so that the run can be opened from anywhere."""
     if weights in WEIGHTS:
         return weights
     path = Path(os.path.expanduser(weights)).absolute()
@@ -172,7 +171,7 @@ def trained(options):
     """Census, split and training: (run, the JSON keys of train)."""
     workspace = open_workspace(dataset=options.dataset)
     recipe = recipe_of(options, workspace, options.dataset in (None, "sample"))
-    weights, out = weights_of(options, workspace), options.out
+    weights, out = weights_of(options.weights or workspace.weights), options.out
     start_tensorflow()
     from vggnb.metrics import positive_class
     from vggnb.train import History

@@ -35,7 +35,7 @@ def extract(options) -> None:
     """Compute and store features, on this machine or on a Ray cluster."""
     workspace = open_workspace(dataset=options.dataset)
     recipe, store = recipe_of(options, workspace, options.dataset == "sample"), options.store or workspace.features
-    weights = steps.weights_of(options, workspace)
+    weights = steps.weights_of(options.weights or workspace.weights)
     if options.engine == "local":  # Ray's workers each start their own
         start_tensorflow()
     from vggnb.census.manifest import Manifest, is_manifest

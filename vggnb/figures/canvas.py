@@ -30,23 +30,12 @@ LETTERS = 90  # of a printed line, which a notebook would else break in the midd
 WIDTH = 8.0  # inches: the width of a notebook's page at 100 pixels an inch
 FONT = "DejaVu Sans"  # comes with matplotlib
 STYLE = {
-    "font.family": FONT,
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": False,
-    "axes.facecolor": "white",
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "savefig.dpi": "figure",
-    "savefig.bbox": None,
-    "hatch.linewidth": 0.8,
+    "font.family": FONT, "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "axes.facecolor": "white",
+    "figure.facecolor": "white", "savefig.facecolor": "white", "savefig.dpi": "figure", "savefig.bbox": None,
+    "hatch.linewidth": 0.8, "text.usetex": False, "text.color": INK,
     "text.parse_math": False,  # a file may be called cost_$5_and_$6.jpg
-    "text.usetex": False,
-    "text.color": INK,
-}
+}  # fmt: skip
 styled = mpl.rc_context(STYLE)  # a decorator: the function draws in this style and leaves the reader's settings alone
 
 

@@ -15,7 +15,7 @@ from vggnb.evaluate import evaluate, predict_split
 from vggnb.explain import grad_cam
 from vggnb.folders import shown
 from vggnb.images import read_image
-from vggnb.metrics import METRICS, Mistake, Predictions, Report, find_mistakes, relabel_list
+from vggnb.metrics import METRICS, Predictions, Report, find_mistakes, relabel_list
 from vggnb.save.card import build_card, card_markdown
 from vggnb.staging import check_apart
 from vggnb.storage import VggnbError, resolved, storage_errors, write_bytes, write_json
@@ -39,8 +39,7 @@ def write_report(run: Run, path: Path | None = None, *, progress: bool = True, *
         where the page is, and the report.
 
     Raises:
-        VggnbError: the path is a folder, something other than a report or cannot be written to, or the run cannot be
-            evaluated.
+        VggnbError: the path is not that of a report or cannot be written to, or the run cannot be evaluated.
     """
     path = run.folder / "report.html" if path is None else Path(path)
     with storage_errors(path):
@@ -59,8 +58,6 @@ def write_report(run: Run, path: Path | None = None, *, progress: bool = True, *
 
 def _check_place(path: Path, run: Run) -> None:
     """Refuse what would take the place of anything but an earlier report."""
-    if path.is_dir():
-        raise VggnbError("There is a folder of this name.", path, "Name a file, such as report.html.")
     if path.suffix.lower() not in (".html", ".htm"):
         raise VggnbError("The page is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
     check_apart(path, run.manifest.dataset, "The page", "--to")
@@ -83,20 +80,26 @@ def _write_list(path: Path, data: bytes) -> None:
 
 
 def build_page(run: Run, report: Report, card: dict, *, progress: bool = True) -> str:
-    """The page as text.
-
-    Args:
-        card: what `card.build_card` gave.
-    """
+    """The page as text; `card` is what `build_card` returns."""
     predictions = predict_split(run, "test", progress=progress)
     mistakes = find_mistakes(predictions, run.classes)
     drawings, unseen = [], ""
     try:
         gallery = figures.prediction_gallery(predictions, run.manifest)
         drawings = [("The most confident mistakes, then the least confident of the others", gallery)]
-        drawings += _heatmaps(run, mistakes[:HEATMAPS])
+        model = run.classifier() if mistakes else None
+        for one in mistakes[:HEATMAPS]:
+            pixels = read_image(run.manifest.dataset / one.path, size=run.recipe.image_size, resize=run.recipe.resize)
+            maps = {
+                f"{words} {name}": grad_cam(model, pixels, class_index=run.classes.index(name))
+                for words, name in (("for", one.predicted), ("for true", one.class_name))
+            }
+            drawings.append((f"Grad-CAM of {one}", figures.heatmap_overlay(pixels, maps)))
     except VggnbError as error:  # the dataset is elsewhere now; the predictions are kept in the run
         unseen = error.what
+    calibrated, temperature = predictions, run.calibration().temperature
+    if temperature != 1:
+        calibrated = {"before": predictions.uncalibrated(temperature), "calibrated": predictions}
     facts = {**card["recipe"], "model": card["model_sha256"], "images, splits, labels": card["data"]["sha256"]}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vggnb", "report"),
@@ -113,7 +116,7 @@ def build_page(run: Run, report: Report, card: dict, *, progress: bool = True) -
         card=card,
         metric_names=METRICS,
         decisions=_decisions(report, predictions, run.classes),
-        reliability=_reliability(run, predictions),
+        reliability=figures.reliability_diagram(calibrated),
         intervals=figures.metric_intervals(report),
         confusion=figures.confusion_matrix(report),
         learning=figures.learning_curves(run.history()) if run.history().rows else None,
@@ -137,24 +140,3 @@ def _decisions(report: Report, predictions: Predictions, classes: tuple[str, ...
         ("ROC curve", figures.roc_curve({"": (truth, scores)}, threshold=report.threshold)),
         ("Precision and recall", figures.precision_recall_curve(truth, scores)),
     ]
-
-
-def _reliability(run: Run, predictions: Predictions) -> figures.Drawing:
-    """Confidence against accuracy, without and with temperature scaling where there is any."""
-    temperature = run.calibration().temperature
-    if temperature == 1:
-        return figures.reliability_diagram(predictions)
-    return figures.reliability_diagram({"before": predictions.uncalibrated(temperature), "calibrated": predictions})
-
-
-def _heatmaps(run: Run, mistakes: list[Mistake]) -> list[tuple[str, figures.Drawing]]:
-    """Grad-CAM of mistakes: the evidence for the predicted class and for the true one."""
-    model, drawings = run.classifier() if mistakes else None, []
-    for one in mistakes:
-        pixels = read_image(run.manifest.dataset / one.path, size=run.recipe.image_size, resize=run.recipe.resize)
-        maps = {
-            f"{words} {name}": grad_cam(model, pixels, class_index=run.classes.index(name))
-            for words, name in (("for", one.predicted), ("for true", one.class_name))
-        }
-        drawings.append((f"Grad-CAM of {one}", figures.heatmap_overlay(pixels, maps)))
-    return drawings
