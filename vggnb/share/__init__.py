@@ -188,7 +188,7 @@ def _check_replaceable(folder: Path) -> None:
         index = folder / "index.html"
         ours = index.is_file() and index.read_bytes()[: len(BEGINNING)] == BEGINNING.encode()
     if other := sorted(set(names) - FILES) if ours else names:
-        what = f"This folder holds something else than a page: {shown(other[0])}."
+        what = f"This folder holds something other than a page: {shown(other[0])}."
         raise VggnbError(what, folder, f"Name a new folder, such as --to {folder / 'page'}.")
 
 
