@@ -2,15 +2,12 @@
 
 import csv
 import importlib.metadata
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from vggnb import datasets, solar
-from vggnb.census import take_census
 from vggnb.paths import open_workspace
 from vggnb.storage import VggnbError
 
@@ -68,12 +65,11 @@ def test_a_part_keeps_the_shares(package, tmp_path):
 def test_full_results_stand_beside_the_published_ones():
     one = {"accuracy": 0.8, "auc": 0.9, "accuracy_without_leaks": 0.79, "auc_without_leaks": 0.89, "seconds": 60.4}
     document = {"seeds": [0, 1, 2], "recipes": {"best": one}, "image_size": 224, "machine": "a GPU", "date": "today"}
-    text, page = str(solar.FullResults(document)), solar.FullResults(document)._repr_html_()
+    results = solar.full_results(document)
     for words in ("best", "0.800", "0.900", "0.790", "60 s", "SVM", "0.824", "0.884", "3 random splits, 224 pixels"):
-        assert words in text and words in page
-    assert "was not run" in str(solar.FullResults({})) and "0.884" in str(solar.FullResults({}))
-    committed = solar.full_results().document
-    assert not committed or all(0.5 < one["auc"] <= 1 for one in committed["recipes"].values())
+        assert words in str(results) and words in results._repr_html_()
+    assert "was not run" in str(solar.full_results({})) and "0.884" in str(solar.full_results({}))
+    assert "0.884" in str(solar.full_results()), "the committed results can be read"
 
 
 def test_it_is_a_dataset_by_its_name(package, tmp_path, monkeypatch):
@@ -95,22 +91,3 @@ def test_what_is_missing_is_said_with_what_to_install(package, tmp_path, monkeyp
     monkeypatch.setattr(solar, "PACKAGE", "no-such-package")
     with pytest.raises(VggnbError, match=r"(?s)needs the package no-such-package.*pip install"):
         datasets.solar_cells(tmp_path)
-
-
-def test_the_installed_package_holds_what_was_published(tmp_path):
-    try:
-        importlib.metadata.version(solar.PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip('needs the extra solar: pip install "vggnb[solar]"')
-    code = f"import sys; from vggnb.datasets import solar_cells; solar_cells({str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", f"{code}; assert 'elpv_dataset' not in sys.modules"], check=True)
-    found = rows(tmp_path / "solar-cells.csv")
-    assert Counter(row["label"] for row in found) == {"functional": 1803, "defective": 821}
-    assert Counter(row["split"] for row in found) == {"train": 1968, "test": 656}
-
-
-def test_the_census_reads_the_images_where_they_are_installed(package, tmp_path):
-    before = sorted(package.rglob("*"))
-    census = take_census(datasets.solar_cells(tmp_path / "cells"), progress=False)
-    assert census.classes == ("defective", "functional") and len(census.rows) == 88 and not census.skipped
-    assert {row.split for row in census.rows} == {"train", "test"} and sorted(package.rglob("*")) == before

@@ -22,7 +22,7 @@ IMAGE_FORMATS = {  # by ending; '' where this library reads no such file
     ".pbm": "PPM", ".pnm": "PPM", ".heic": "HEIF", ".heif": "HEIF", ".jp2": "", ".dng": "",
 }  # fmt: skip
 IMAGE_ENDINGS = tuple(IMAGE_FORMATS)
-TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"), (1, "s"))
+TIMES = ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "min"))
 HTML_ROWS = 50
 HTML_TABLE = """<div style="line-height: 1.4; overflow-x: auto">{% if title %}<p>{{ title }}</p>{% endif %}
 <table style="white-space: nowrap; text-align: left"><thead><tr>
@@ -143,9 +143,10 @@ def listed(names: Iterable[str], most: int = 10) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in words: '8 s', '24 min', '1.7 days'."""
-    length, unit = next((length, unit) for length, unit in TIMES if seconds >= 2 * length or length == 1)
-    number = seconds / length
-    return f"{math.ceil(number)} s" if length == 1 else f"{number:.{int(number < 10)}f} {unit}"
+    for length, unit in TIMES:
+        if (number := seconds / length) >= 2:
+            return f"{number:.{int(number < 10)}f} {unit}"
+    return f"{math.ceil(seconds)} s"
 
 
 def is_system(name: str) -> bool:

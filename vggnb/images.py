@@ -77,8 +77,7 @@ def read_image(source: Path | bytes, *, size: int | None = None, resize: str = "
 def read_unchanged(path: Path, sha256: str, *, size: int, resize: str) -> np.ndarray | str:
     """The pixels of a file that still is what it was, as `read_image` gives them; else a sentence with the reason.
 
-    Raises:
-        VggnbError: the storage is gone, which is no file's fault.
+    It raises only if the storage is gone, which is no file's fault.
     """
     try:
         data = _read(path)
@@ -99,22 +98,18 @@ def resize_image(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
 
 
 def decode(source: Path | bytes, *, enough: int | None = None) -> Decoded:
-    """Decode an image and describe its file.
+    """Decode an image and describe its file; errors are those of `read_image`.
 
     Args:
         enough: pixels of width and height that are enough: a JPEG of twice as many is decoded at a half, a quarter or
             an eighth of its size, which costs a fraction of the time. Without it, every pixel is decoded, up to
             MAX_PIXELS of them.
-
-    Raises:
-        VggnbError: empty, cut short, not an image, a format that is not read here, or too many pixels.
     """
     where = "the uploaded bytes" if isinstance(source, bytes) else source
     data = _read(source)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        notes = _reduce(image, enough, where)
-        return _upright_rgb(image, notes, where)
+        return _upright_rgb(image, _reduce(image, enough, where), where)
     except UnidentifiedImageError:
         what, remedy = _why_not(data)
         raise VggnbError(what, where, remedy) from None

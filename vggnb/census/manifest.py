@@ -98,7 +98,6 @@ class Manifest:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: images by class and split."""
         return html_counts(self.counts(), self.classes, notes=self.sentences)
 
     def write(self, path: Path) -> None:

@@ -60,7 +60,12 @@ def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: 
     own = {row.split for row in census.rows}
     missing = [split for split in ("test", "validation") if split not in own]
     free = [block for block in _blocks(census.rows, census) if all(row.split in ("train", UNSPLIT) for row in block)]
-    _check_sizes(census, free, missing)
+    blocks = Counter(label for block in free for label in {row.label for row in block})
+    small = [f"{shown(name)} {blocks[k]}" for k, name in enumerate(census.classes) if blocks[k] <= len(missing)]
+    if missing and small:
+        what = f"Too few distinct images to cut {' and '.join(missing)} from (near-duplicates and groups count once): "
+        remedy = f"Add images until each class has at least {len(missing) + 1}, remove the class, or bring your own "
+        raise VggnbError(f"{what}{', '.join(small)}.", census.dataset, f"{remedy}split folders.")
     free = [free[k] for k in np.random.default_rng(seed).permutation(len(free))]
     where = {row.path: "train" if row.split == UNSPLIT else row.split for row in census.rows}
     sentences: list[str] = []
@@ -71,7 +76,13 @@ def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: 
         source = "the unsplit images" if UNSPLIT in own else "train"
         cut_from = f"{sum(map(len, cut))} of {before} images were cut from {source}, by class, with seed {seed}"
         sentences.append(f"{split.capitalize()}: {cut_from}{'; test is unchanged' if 'test' in own else ''}.")
-    marks = _leak_marks(census)
+    earlier: dict[str, dict[str, str]] = defaultdict(dict)  # path -> earlier split -> path of the same image there
+    for first, last in census.leaks_in_order():
+        earlier[last.path].setdefault("train" if first.split == UNSPLIT else first.split, first.path)
+    marks = {
+        path: f"{LEAK} " + " and in ".join(f"{split} as {found[split]}" for split in SPLITS if split in found)
+        for path, found in earlier.items()
+    }
     if marks:
         sentences.append(f"Leaks: {counted(len(marks), 'image')} in an earlier split too, marked in the notes.")
     rows = tuple(
@@ -79,17 +90,6 @@ def assign_splits(census: Census, *, validation_share: float = 0.2, test_share: 
         for row in with_groups(census.rows, census)
     )
     return Manifest(census.dataset, census.classes, rows, tuple(sentences))
-
-
-def _leak_marks(census: Census) -> dict[str, str]:
-    """Path of the later row of each leak -> in which earlier splits its image is too, and as what."""
-    earlier: dict[str, dict[str, str]] = defaultdict(dict)
-    for first, last in census.leaks_in_order():
-        earlier[last.path].setdefault("train" if first.split == UNSPLIT else first.split, first.path)
-    return {
-        path: f"{LEAK} " + " and in ".join(f"{split} as {found[split]}" for split in SPLITS if split in found)
-        for path, found in earlier.items()
-    }
 
 
 def with_groups(rows: Sequence[Row], census: Census) -> list[Row]:
@@ -111,18 +111,8 @@ def _blocks(rows: Sequence[Row], census: Census) -> list[list[Row]]:
     return [[by_path[path] for path in block] for block in components(links)]
 
 
-def _check_sizes(census: Census, free: list[list[Row]], missing: list[str]) -> None:
-    """Refuse classes that have too few blocks for the splits that are to be cut."""
-    blocks = Counter(label for block in free for label in {row.label for row in block})
-    small = [f"{shown(name)} {blocks[k]}" for k, name in enumerate(census.classes) if blocks[k] <= len(missing)]
-    if missing and small:
-        what = f"Too few distinct images to cut {' and '.join(missing)} from (near-duplicates and groups count once): "
-        remedy = f"Add images until each class has at least {len(missing) + 1}, remove the class, or bring your own "
-        raise VggnbError(f"{what}{', '.join(small)}.", census.dataset, f"{remedy}split folders.")
-
-
 def _cut(blocks: list[list[Row]], share: float, *, keep: int) -> tuple[list[list[Row]], list[list[Row]]]:
-    """Take whole blocks until about `share` of each class is taken: at least one of them, and at least `keep` are left.
+    """Take whole blocks until about `share` of each class is taken: at least one; at least `keep` are left.
 
     Returns:
         The blocks that are left and those taken, in the order given.

@@ -151,7 +151,6 @@ class Census:
     __repr__ = __str__
 
     def _files(self) -> str:
-        """Where every file is accounted for."""
         used, skipped, system = len(self.rows), len(self.skipped), len(self.system_files)
         return f"{self.total_files} files = {used} used + {skipped} skipped + {system} system files"
 
@@ -170,7 +169,6 @@ class Census:
         ]
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: images by class and split, warnings, the first skipped files."""
         notes = [*self.warnings, *(f"skipped: {item}" for item in self.skipped[:SKIPPED_SHOWN])]
         more = len(self.skipped) - SKIPPED_SHOWN
         notes += [f"and {counted(more, 'more skipped file')}"] * (more > 0)
@@ -231,11 +229,8 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
 
 def _warnings(census: Census) -> Iterator[str]:
     """What to look at before training, the worst first."""
-    yield from _copied_splits(census)
-    yield from _pairs(census)
-    yield from _copied_classes(census)
-    yield from _sizes(census)
-    yield from _looks(census)
+    for kind in (_copied_splits, _pairs, _copied_classes, _sizes, _looks):
+        yield from kind(census)
 
 
 def _copied_splits(census: Census) -> Iterator[str]:

@@ -39,7 +39,11 @@ def read_table(file: Path) -> Layout:
     labels = Counter(line.label for line in lines)
     unlabelled = labels.pop("", 0)
     _check_labels(labels, file)
-    _check_splits(lines, file)
+    unknown = {line.split: line.number for line in reversed(lines) if line.split and not split_word(line.split)}
+    if unknown:
+        words = [f"'{shown(word)}' in line {unknown[word]}" for word in sorted(unknown, key=unknown.get)]
+        what = f"{', '.join(words[:5])} {'is not a split' if len(words) == 1 else 'are not splits'}."
+        raise VggnbError(what, file, "Write train, validation or test, or leave the cell empty.")
     files = _Files(file.parent, [line.path for line in lines])
     entries: dict[str, Entry] = {}
     strays, missing, others = [], [], defaultdict(set)
@@ -68,11 +72,11 @@ def read_table(file: Path) -> Layout:
     )
     warnings, obstacles = [], []
     if missing:
-        n = counted(len(missing), "line")
-        warnings.append(f"{n} of the table name files that are not there; the first: {shown(missing[0])}.")
+        what = f"{counted(len(missing), 'line')} of the table name files that are not there"
+        warnings.append(f"{what}; the first: {shown(missing[0])}.")
     if unlabelled:
-        n = counted(unlabelled, "line")
-        warnings.append(f"{n} of the table without a label, not used. After training: vggnb predict RUN FILE...")
+        what = f"{counted(unlabelled, 'line')} of the table without a label, not used."
+        warnings.append(f"{what} After training: vggnb predict RUN FILE...")
     if several := [f"{shown(path)} ({listed(sorted(names))})" for path, names in others.items() if len(names) > 1]:
         what = f"{counted(len(several), 'image')} with more than one label: {'; '.join(several[:5])}."
         remedy = "Give each image one line with one label: vggnb predicts one class for each image."
@@ -85,8 +89,20 @@ def read_table(file: Path) -> Layout:
 
 
 def _lines(file: Path) -> list[Line]:
-    """The rows of a table; absent cells are ''."""
-    text = _text(file)
+    """The rows of a table in UTF-8 with or without a mark, or UTF-16 with one; absent cells are ''."""
+    with storage_errors(file):
+        data = file.read_bytes()
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise VggnbError("This is a spreadsheet, not a table of text.", file, _AS_UTF8)
+    if not wide and b"\0" in data:
+        raise VggnbError("The file is not a table of text.", file, _AS_UTF8)
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = f"Line {line} of the table is not UTF-8 text (a letter such as é was saved in another encoding)."
+        raise VggnbError(what, file, _AS_UTF8) from None
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     if head.lower().startswith("sep="):  # Excel's own first line
@@ -103,24 +119,6 @@ def _lines(file: Path) -> list[Line]:
         raise _other_columns(names, [cells for _, cells in lines], file)
     rows = [(number, dict(zip(names, cells, strict=False))) for number, cells in lines]
     return [Line(n, row.get("path", ""), *(row.get(key, "").strip() for key in COLUMNS[1:])) for n, row in rows]
-
-
-def _text(file: Path) -> str:
-    """The text of a table: UTF-8 with or without a mark, or UTF-16 with one."""
-    with storage_errors(file):
-        data = file.read_bytes()
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-            what = "This is a spreadsheet, not a table of text."
-        elif not wide and b"\0" in data:
-            what = "The file is not a table of text."
-        else:
-            return data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        what = f"Line {line} of the table is not UTF-8 text (a letter such as é was saved in another encoding)."
-    raise VggnbError(what, file, _AS_UTF8)
 
 
 def _other_columns(names: list[str], rows: list[list[str]], file: Path) -> VggnbError:
@@ -161,17 +159,6 @@ def _check_labels(counts: Counter[str], file: Path) -> None:
         if any(part in counts or count > 1 and separator != "," for part, count in parts.items()):
             what = f"The column label holds several labels in one cell, such as {shown(several[0])!r}."
             raise VggnbError(what, file, "Give each image one label: vggnb predicts one class for each image.")
-
-
-def _check_splits(lines: list[Line], file: Path) -> None:
-    first_lines: dict[str, int] = {}
-    for line in lines:
-        if line.split and not split_word(line.split):
-            first_lines.setdefault(line.split, line.number)
-    if first_lines:
-        words = [f"'{shown(word)}' in line {number}" for word, number in first_lines.items()]
-        what = f"{', '.join(words[:5])} {'is not a split' if len(words) == 1 else 'are not splits'}."
-        raise VggnbError(what, file, "Write train, validation or test, or leave the cell empty.")
 
 
 class _Files:
