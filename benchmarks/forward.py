@@ -18,8 +18,8 @@ import tensorflow as tf
 from tell import main, parser, where
 
 import vggnb.generators  # noqa: F401 - it gives TensorFlow the threads of VGGNB_THREADS
+from vggnb.machine import cores, threads
 from vggnb.model import build_base, build_extractor, compiled
-from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 
 SIDE = 4096

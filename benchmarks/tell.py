@@ -9,7 +9,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from vggnb.paths import device_words, versions
+from vggnb.machine import device_words, versions
 
 
 def parser(doc: str, *, dataset: bool = False) -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-from vggnb.paths import versions
+from vggnb.machine import versions
 from vggnb.predict import predict_files
 from vggnb.save import load_bundle, save_bundle, verify
 from vggnb.train import open_run

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "vggnb"
-GROUND = "storage folders colab images recipe solar exercises progress archives".split()
+GROUND = "storage folders colab images recipe solar exercises machine archives".split()
 CAPTURE = {"capture_output": True, "text": True}
 WAY = (
     "paths staging datasets census metrics device generators weights model features train evaluate save predict share"

@@ -22,7 +22,7 @@ def test_the_article_is_to_the_letter():
 
 def test_the_best_sees_every_block_the_way_vgg_was_trained():
     recipe = Recipe.best()
-    assert {block for block, _ in recipe.pools} == set(BLOCKS) and {kind for _, kind in recipe.pools} == set(POOLINGS)
+    assert set(recipe.pools) == {(block, pooling) for block in BLOCKS for pooling in POOLINGS}
     assert recipe.preprocessing == "caffe" and recipe.standardise
     assert recipe.is_open and len(recipe.ridge) > 3 and not recipe.hidden
     assert recipe.activation(2) == "softmax" and not recipe.with_(ridge=60.0).is_open
@@ -33,20 +33,12 @@ def test_a_recipe_is_changed_only_by_making_another():
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipe.epochs = 50
     assert recipe.with_(epochs=50).epochs == 50 and recipe.epochs == 5
-    assert recipe.with_(epochs=5) == recipe
 
 
 @pytest.mark.parametrize("name", ["article", "best", "fine"])
 def test_a_recipe_survives_json(name):
     recipe = Recipe.named(name).with_(epochs=7, seed=3)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
-
-
-@pytest.mark.parametrize("name", ["worst", "", "Article", "with_"])
-def test_an_unknown_recipe_is_refused_with_those_there_are(name):
-    with pytest.raises(VggnbError, match="no recipe") as caught:
-        Recipe.named(name)
-    assert "article, best or fine" in caught.value.remedy
 
 
 @pytest.mark.parametrize("change", [
@@ -57,41 +49,33 @@ def test_an_unknown_recipe_is_refused_with_those_there_are(name):
     {"ridge": (0.0, 1.0)}, {"ridge": (1.0, float("nan"))}, {"ridge": {}}, {"learning_rate": 0.0},
     {"learning_rate": "1e-3"}, {"epochs": 0}, {"epochs": 2.5}, {"epochs": "5"}, {"patience": True},
     {"class_weights": {0: 1.0}}, {"decay": "no"}, {"validation_share": 0.0}, {"validation_share": 1.0},
-    {"fine_tune": "block9"}, {"augment": "flips"}, {"augment": ("blur",)}, {"augment": 5}, {"seed": -1},
+    {"fine_tune": "block9"}, {"augment": "blur"}, {"augment": ("blur",)}, {"augment": 5}, {"seed": -1},
     {"seed": 2**32},
 ], ids=str)  # fmt: skip
 def test_a_choice_that_is_not_allowed_is_refused_by_name_and_value_with_what_is(change):
     ((name, value),) = change.items()
     with pytest.raises(VggnbError) as caught:
         Recipe.best().with_(**change)
-    assert f"{name} = {value!r} is not" in caught.value.what and "best" in caught.value.where
+    assert f"{name} = {value!r} is not" in caught.value.what and caught.value.where == name
     assert caught.value.remedy.startswith("Use ") and (name != "image_size" or "32 to 1024" in caught.value.remedy)
     with pytest.raises(VggnbError):
         Recipe.from_dict(Recipe.best().to_dict() | change)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"ridge": (1.0, 10.0)}, "without hidden layer"),
-        ({"patience": 3, "decay": True}, "cannot be combined"),
-        ({"epoch": 5}, "no choice 'epoch'"),
-    ],
-)
-def test_choices_that_exclude_each_other_and_unknown_ones_are_refused(change, words):
+@pytest.mark.parametrize("call, words", [
+    (lambda: Recipe.article().with_(ridge=(1.0, 10.0)), "without hidden layer"),
+    (lambda: Recipe.article().with_(patience=3, decay=True), "cannot be combined"),
+    (lambda: Recipe.article().with_(epoch=5), "no choice 'epoch'"),
+    (lambda: Recipe.named("worst"), "(?s)no recipe 'worst'.*article, best or fine"),
+    (lambda: Recipe.from_dict(["article"]), "Not a recipe"), (lambda: Recipe.from_dict({"seed": 1}), "Not a recipe"),
+])  # fmt: skip
+def test_choices_that_exclude_each_other_and_unknown_ones_are_refused(call, words):
     with pytest.raises(VggnbError, match=words):
-        Recipe.article().with_(**change)
+        call()
 
 
-def test_numbers_of_numpy_and_lists_become_plain_values():
-    recipe = Recipe.best().with_(
-        epochs=np.int64(5), dropout=np.float32(0), ridge=[3, np.float64(1)], pools=[[5, "max"]]
-    )
+def test_numbers_of_numpy_lists_and_texts_become_plain_values():
+    numbers = {"epochs": np.int64(5), "dropout": np.float32(0), "ridge": [3, np.float64(1)], "pools": [[5, "max"]]}
+    recipe = Recipe.best().with_(**numbers, augment="flips, contrast")
     assert (recipe.epochs, recipe.ridge, recipe.pools) == (5, (3.0, 1.0), ((5, "max"),))
-    assert type(recipe.epochs) is int and json.loads(json.dumps(recipe.to_dict()))["ridge"] == [3.0, 1.0]
-
-
-@pytest.mark.parametrize("document", [[], "article", None, {}, {"surprise": 1}])
-def test_another_json_document_is_no_recipe(document):
-    with pytest.raises(VggnbError, match="Not a recipe"):
-        Recipe.from_dict(document)
+    assert type(recipe.epochs) is int and recipe.augment == ("flips", "contrast")

@@ -13,7 +13,7 @@ import pytest
 from other_stack import KERAS, answers, plain, weights_sha256
 from packaging.requirements import Requirement
 
-from vggnb.paths import versions
+from vggnb.machine import versions
 from vggnb.save import load_bundle
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vggnb.folders import counted, is_named_like_an_image, is_system, shown
-from vggnb.progress import tqdm
+from vggnb.machine import tqdm
 from vggnb.storage import (
     GONE,
     TEMPORARY_PREFIX,

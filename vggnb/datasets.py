@@ -127,7 +127,7 @@ def isic(
     Raises:
         VggnbError: a download failed, or the archive has no such image.
     """
-    from vggnb.progress import tqdm
+    from vggnb.machine import tqdm
 
     target, found = make_folder(Path(target).absolute()), {}
     for name, query in queries.items():

@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from vggnb.paths import PRECISIONS, threads
+from vggnb.machine import threads
+from vggnb.paths import PRECISIONS
 from vggnb.storage import VggnbError
 
 __all__ = ["batch_size", "cpu_flags", "cpu_precision", "decide_precision", "gpu_precision", "keras", "tf"]

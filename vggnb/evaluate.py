@@ -16,6 +16,7 @@ from vggnb.census.splits import with_groups
 from vggnb.device import batch_size
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
+from vggnb.machine import tqdm
 from vggnb.metrics import (
     Comparison,
     Predictions,
@@ -28,7 +29,6 @@ from vggnb.metrics import (
 from vggnb.metrics.intervals import DRAWS
 from vggnb.metrics.report import check_prevalence
 from vggnb.model import compiled
-from vggnb.progress import tqdm
 from vggnb.storage import VggnbError, read_json, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 

@@ -10,7 +10,7 @@ from vggnb.census.manifest import check_there
 from vggnb.device import tf
 from vggnb.folders import read_ahead
 from vggnb.images import read_image, read_unchanged
-from vggnb.paths import cores
+from vggnb.machine import cores
 from vggnb.recipe import Recipe
 
 

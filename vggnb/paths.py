@@ -2,12 +2,8 @@
 
 import dataclasses
 import difflib
-import errno
-import importlib.metadata
 import os
-import platform
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +11,20 @@ import platformdirs
 
 import vggnb
 from vggnb import colab
+from vggnb.machine import KAGGLE_WORKING, environment
 from vggnb.solar import PACKAGE, solar_cells
-from vggnb.storage import VggnbError, make_folder, read_json, resolved, sha256_bytes, storage_errors, write_json
+from vggnb.storage import (
+    VggnbError,
+    check_no_address,
+    check_outside,
+    check_writable,
+    make_folder,
+    read_json,
+    sha256_bytes,
+    write_json,
+)
 
 CONTENT = Path("/content")  # Colab's fast local disk; what is on it ends with the runtime
-KAGGLE_WORKING = Path("/kaggle/working")  # what Kaggle keeps of a session
 IMAGE_SIZES = {"quick": 96, "full": 224}
 WEIGHTS = ("imagenet", "offline", "none")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -28,7 +33,8 @@ LAST, SAMPLE, SOLAR, FOLDER, UPLOAD = SOURCES = (
     "as last time", "sample", "solar cells", "folder or zip on Drive", "upload a zip",
 )  # fmt: skip  # of the form in every page's setup cell
 CHOICE = "source.json"  # in the home folder: what was last chosen in the form
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # "s3://bucket" as a path has one slash; "C:/" is a disk
+_DRIVE = re.compile(r"/?(content/)?(drive/)?(My ?Drive/)?")  # how the path of a folder on Drive may begin
+_QUOTED = re.compile(r"""\s*(['"]?)(.*)\1\s*""", re.DOTALL)  # as "Copy as path" gives it
 
 
 @dataclass(frozen=True)
@@ -139,44 +145,6 @@ def kept_on_drive(folder: Path) -> Path | None:
     return drive / folder.relative_to(CONTENT)
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made, or cannot be written to.
-
-    Raises:
-        VggnbError: a file stands in its place, or the permission is lacking.
-    """
-    place = Path(folder).absolute()
-    while not os.path.lexists(place):
-        place = place.parent
-    with storage_errors(place):
-        if not place.is_dir():
-            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
-    """Refuse to write among a dataset's images, where it would be taken for one of its classes, or to an address.
-
-    Raises:
-        VggnbError: `path` is the dataset's folder or lies in it, or begins like s3://; `what` and `option` say what was
-            to be put there.
-    """
-    check_no_address(path, what, option)
-    if resolved(path).is_relative_to(resolved(dataset)):
-        raise VggnbError(f"{what} would lie inside the dataset.", path, f"Choose a location outside it with {option}.")
-
-
-def check_no_address(path: Path | str, what: str, option: str) -> None:
-    """Refuse an address such as s3://bucket or https://example.org/photos.zip where a file or folder is needed."""
-    if re.match("https?:/", os.fspath(path), re.IGNORECASE):
-        remedy = "Download it first and give the name of the file; an archive need not be unpacked."
-        raise VggnbError(f"{what} must be on a disk; this is a web address.", path, remedy)
-    if _ADDRESS.match(os.fspath(path)):
-        remedy = f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}."
-        raise VggnbError(f"{what} must be on a disk; this is an address.", path, remedy)
-
-
 def _choice(variable: str, default: str, choices) -> str:
     """The value of an environment variable, if it is one of the choices."""
     value = os.environ.get(variable) or default
@@ -206,8 +174,12 @@ def _chosen(where: str, home: Path, source: str, path: str) -> Path:
         raise VggnbError(f"There is no source '{source}'.", "SOURCE", f"Use one of: {', '.join(SOURCES)}.")
     named = os.environ.get("VGGNB_DATASET")
     if source == LAST and not named and (home / CHOICE).is_file():
-        last = read_json(home / CHOICE, "Choose another SOURCE in the setup cell.")
-        source, path = last["source"], last["dataset"]
+        remedy = "Choose another SOURCE in the setup cell."
+        try:
+            last = read_json(home / CHOICE, remedy)
+            source, path = last["source"], str(last["dataset"])
+        except (KeyError, TypeError) as error:
+            raise VggnbError("This file is damaged.", home / CHOICE, remedy) from error
     if source == SAMPLE:
         return sample_folder()
     if source == SOLAR:
@@ -217,48 +189,43 @@ def _chosen(where: str, home: Path, source: str, path: str) -> Path:
     if source == UPLOAD and where == "colab" and not path:
         return colab.upload(home / "uploads")
     if source in (FOLDER, UPLOAD):
-        return _named(where, home, path)
-    if named:
-        if not (dataset := _located(named, home)).exists():
-            raise VggnbError("There is no such dataset.", dataset, "Check the name in VGGNB_DATASET.")
-        return dataset
-    if os.environ.get("VGGNB_PROFILE") != "full":
-        return sample_folder()
-    if (home / "dataset").is_dir():
-        return home / "dataset"
-    remedy = "Set VGGNB_DATASET to the folder that holds train/ and test/, or VGGNB_PROFILE=quick for the sample."
-    raise VggnbError("The full profile needs your dataset.", "VGGNB_DATASET", remedy)
+        return _existing(where, home, path, "PATH in the setup cell")
+    if named or os.environ.get("VGGNB_PROFILE") == "full":
+        return _existing(where, home, named or "", "VGGNB_DATASET")
+    return sample_folder()
 
 
-def _named(where: str, home: Path, path: str) -> Path:
-    """The dataset that PATH in the form names; without a PATH, the project's own dataset folder."""
-    check_no_address(path.strip(), "The dataset", "PATH")
-    inside = re.sub(r"^/?(content/)?(drive/)?(My ?Drive/)?", "", path.strip())
-    found = Path(os.path.expanduser(path.strip())).absolute() if path.strip() else home / "dataset"
-    if where == "colab" and path.strip() and not found.exists():
+def _existing(where: str, home: Path, text: str, option: str) -> Path:
+    """The dataset of this name, on Colab also on Drive; without a name, the project's own dataset folder."""
+    found = _located(text, home, option) if text.strip() else home / "dataset"
+    if where == "colab" and text.strip() and not found.exists():
+        inside = _DRIVE.sub("", _unquoted(text), count=1)
         places = (CONTENT / "drive" / "MyDrive" / inside, CONTENT / "drive" / inside)  # the second: shared drives
         found = next(filter(Path.exists, places), places[0])
     if not found.exists():
         names = [one.name for one in found.parent.iterdir()] if found.parent.is_dir() else []
         close = ", ".join(difflib.get_close_matches(found.name, names, cutoff=0.5))
-        remedy = "Choose SOURCE and PATH in the setup cell" + (f"; there is {close}." if close else ".")
+        remedy = f"Set {option} to your folder, archive or table" + (f"; there is {close}." if close else ".")
         raise VggnbError("There is no such folder or file.", found, remedy)
     return found
 
 
+def _located(dataset: Path | str, home: Path, option: str = "DATASET") -> Path:
+    """The path of a dataset; `sample` and `solar-cells` are names, unless something here is called so."""
+    text = _unquoted(os.fspath(dataset))
+    check_no_address(text, "The dataset", option)
+    path = Path(os.path.expanduser(text)).absolute()
+    if os.path.lexists(path) or text not in ("sample", "solar-cells"):
+        return path
+    return sample_folder() if text == "sample" else solar_cells(home / "solar-cells")
+
+
+def _unquoted(text: str) -> str:
+    return _QUOTED.fullmatch(text)[2].strip()
+
+
 def _is_on_drive(path: Path | str) -> bool:
     return Path(path).is_relative_to(CONTENT / "drive")
-
-
-def _located(dataset: Path | str, home: Path) -> Path:
-    """The path of a dataset; `sample` and `solar-cells` are names, unless something here is called so."""
-    check_no_address(dataset, "The dataset", "DATASET or VGGNB_DATASET")
-    path = Path(os.path.expanduser(dataset)).absolute()
-    if str(dataset) == "sample" and not os.path.lexists(path):
-        return sample_folder()
-    if str(dataset) == "solar-cells" and not os.path.lexists(path):
-        return solar_cells(home / "solar-cells")
-    return path
 
 
 def _weights() -> str:
@@ -298,8 +265,8 @@ class ProjectFolders:
     dataset: Path
 
     def __str__(self) -> str:
-        inside = [path.name for path in self.dataset.iterdir() if path.is_dir() and path.name[:1] != "."]
-        inside.sort(key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
+        inside = sorted(path.name for path in self.dataset.iterdir() if path.is_dir() and path.name[:1] != ".")
+        inside.sort(key=lambda name: (*SPLITS, name).index(name))
         parts = self.project.parts
         top = "/".join(parts[parts.index("MyDrive") :]) if "MyDrive" in parts else "<project>"
         lines = [f"{top}/", f"  {self.dataset.name}/", *(f"    {name}/" for name in inside[:10])]
@@ -325,21 +292,6 @@ def make_project_folders(folder: Path | None = None, *, project: str = "vggnb") 
     return ProjectFolders(root, dataset)
 
 
-def environment() -> str:
-    """Where this code runs: "colab", "kaggle", "binder" or "local"."""
-    # Kaggle first: its machines are built on Colab's and carry Colab's variables.
-    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ or os.path.exists(KAGGLE_WORKING):
-        return "kaggle"
-    if "google.colab" in _running_shell() or "COLAB_RELEASE_TAG" in os.environ:
-        return "colab"
-    return "binder" if "BINDER_SERVICE_HOST" in os.environ else "local"
-
-
-def _running_shell() -> str:
-    """The repr of the IPython shell that this runs in, "" for none, without importing IPython."""
-    return str(sys.modules["IPython"].get_ipython() or "") if "IPython" in sys.modules else ""
-
-
 def mount_drive() -> Path | None:
     """Mount Google Drive on Colab and return its MyDrive folder; elsewhere print that there is none (article step 5).
 
@@ -352,47 +304,3 @@ def mount_drive() -> Path | None:
     colab.mount(CONTENT / "drive")
     print("Drive is mounted: your files are in MyDrive.")
     return CONTENT / "drive" / "MyDrive"
-
-
-def python_path() -> str:
-    """PYTHONPATH with which a fresh process finds this same library."""
-    home = str(Path(vggnb.__file__).resolve().parent.parent)
-    return os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
-def versions() -> dict[str, str | None]:
-    """Version of each package that matters, None where it is not installed; nothing is imported."""
-    found = {"python": platform.python_version(), "vggnb": vggnb.__version__}
-    for name in ("numpy", "pillow", "matplotlib", "tensorflow", "keras", "onnxruntime", "ipywidgets"):
-        found[name] = _version(name)
-    found["tensorflow"] = found["tensorflow"] or _version("tensorflow-cpu")
-    return found
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def device_words() -> str:
-    """The processor cores and the graphics card that can be seen without starting TensorFlow."""
-    devices = os.listdir("/dev") if os.path.isdir("/dev") else []
-    gpus = sum(name.startswith("nvidia") and name[6:].isdigit() for name in devices)
-    return f"{cores()} CPU cores, " + (f"{gpus} NVIDIA GPU" if gpus else "no GPU seen")
-
-
-def threads() -> int | None:
-    """Threads for TensorFlow, from VGGNB_THREADS; None leaves it to TensorFlow."""
-    text = os.environ.get("VGGNB_THREADS")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise VggnbError(f"Not a number of threads: '{text}'.", "VGGNB_THREADS", "Set it to a whole number from 1.")
-    return int(text)

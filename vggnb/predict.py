@@ -16,8 +16,7 @@ from PIL import Image
 
 from vggnb.folders import html_table, plain_cell, read_ahead, shown, walk
 from vggnb.images import read_image
-from vggnb.paths import cores
-from vggnb.progress import tqdm
+from vggnb.machine import cores, tqdm
 from vggnb.save.bundle import MANIFEST, Bundle, load_bundle, read_manifest
 from vggnb.storage import VggnbError, csv_text, read_json, storage_errors
 

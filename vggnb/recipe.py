@@ -1,7 +1,4 @@
-"""Every modelling choice in one frozen object: `Recipe.article()`, `Recipe.best()` and `Recipe.fine()`.
-
-All modelling choices are here.
-"""
+"""Every modelling choice in one frozen object: `Recipe.article()`, `Recipe.best()` and `Recipe.fine()`."""
 
 import contextlib
 import dataclasses
@@ -45,6 +42,10 @@ def _pools(value: Iterable) -> tuple[tuple[int, str], ...]:
     return tuple((index(block), pooling) for block, pooling in value)
 
 
+def _kinds(value: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(kind.strip() for kind in value.split(",")) if isinstance(value, str) else tuple(value)
+
+
 def _one_of(*allowed: str | None) -> tuple:
     return lambda value: value, lambda value: value in allowed, f"one of {', '.join(map(str, allowed))}"
 
@@ -72,9 +73,7 @@ _CHOICES = {  # how a value is converted, whether it is allowed, and what is
     "fine_tune": _one_of(None, *CONVOLUTIONS),
     "pools": (_pools, lambda pools: pools and all(b in BLOCKS and p in POOLINGS for b, p in pools),
               "pairs of a block, 1 to 5, and average or max, such as ((5, 'max'),)"),
-    "augment": (lambda kinds: kinds if isinstance(kinds, str) else tuple(kinds),
-                lambda kinds: isinstance(kinds, tuple) and set(kinds) <= set(AUGMENTATIONS),
-                f"several of {', '.join(AUGMENTATIONS)} in a tuple"),
+    "augment": (_kinds, lambda kinds: set(kinds) <= set(AUGMENTATIONS), f"some of {', '.join(AUGMENTATIONS)}"),
 }  # fmt: skip
 
 
@@ -160,11 +159,7 @@ class Recipe:
 
     @classmethod
     def named(cls, name: str) -> "Recipe":
-        """The recipe with this name.
-
-        Raises:
-            VggnbError: there is no such recipe.
-        """
+        """The recipe with this name: article, best or fine."""
         if name not in ("article", "best", "fine"):
             raise VggnbError(f"There is no recipe '{name}'.", "--recipe", "Use article, best or fine.")
         return getattr(cls, name)()
@@ -173,7 +168,7 @@ class Recipe:
         """The same recipe with some choices changed.
 
         Raises:
-            VggnbError: there is no such choice, or it is out of range.
+            VggnbError: there is no such choice, or it is out of range; `where` is its name.
         """
         known = [field.name for field in dataclasses.fields(self)]
         if unknown := [name for name in changes if name not in known]:
@@ -200,10 +195,7 @@ class Recipe:
 
     @property
     def is_solved_exactly(self) -> bool:
-        """Whether the head is a convex problem, which is solved without epochs: linear, with a ridge, no patience.
-
-        Batch size, learning rate, decay and epochs then have no effect.
-        """
+        """Whether the head is linear with a ridge and no patience: a convex problem, solved without epochs."""
         return not self.hidden and not self.dropout and self.ridge != 0 and self.patience is None
 
     @property
@@ -213,34 +205,27 @@ class Recipe:
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""
-        ridge = list(self.ridge) if self.is_open else self.ridge
-        pools, augment = [list(pool) for pool in self.pools], list(self.augment)
-        return {**dataclasses.asdict(self), "pools": pools, "ridge": ridge, "augment": augment}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
-        """The recipe that `to_dict` wrote.
-
-        Raises:
-            VggnbError: unknown or missing choices.
-        """
+        """The recipe that `to_dict` wrote."""
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != known:
             raise VggnbError("Not a recipe.", "recipe.json", "Train the run again with this version of vggnb.")
         return cls(**values)
 
     def __post_init__(self):
-        where = f"recipe '{self.name}'"
         for name, (convert, is_allowed, allowed) in _CHOICES.items():
             value, kept = getattr(self, name), False
             with contextlib.suppress(TypeError, ValueError):
                 object.__setattr__(self, name, convert(value))
                 kept = is_allowed(getattr(self, name))
             if not kept:
-                raise VggnbError(f"The choice {name} = {value!r} is not {allowed}.", where, f"Use {allowed}.")
+                raise VggnbError(f"The choice {name} = {value!r} is not {allowed}.", name, f"Use {allowed}.")
         if self.is_open and (self.hidden or self.dropout):  # only a convex problem has one solution
             what = "Several values of ridge are only for a head without hidden layer and dropout."
-            raise VggnbError(what, where, "Use one number, or with_(hidden=0, dropout=0, ...).")
+            raise VggnbError(what, "ridge", "Use one number, or with_(hidden=0, dropout=0, ...).")
         if self.patience and self.decay:
             what = "The choices patience and decay cannot be combined, because both lower the learning rate."
-            raise VggnbError(what, where, "Use with_(patience=..., decay=False).")
+            raise VggnbError(what, "patience", "Use with_(patience=..., decay=False).")

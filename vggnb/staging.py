@@ -15,12 +15,12 @@ from pathlib import Path
 from vggnb import paths
 from vggnb.archives import MAX_FILES, TABLES, Names, check_unpacked, is_archive, no_archive, unpack
 from vggnb.folders import counted, is_system, read_ahead, shown, walk
-from vggnb.paths import check_outside
-from vggnb.progress import tqdm
+from vggnb.machine import tqdm
 from vggnb.storage import (
     GONE,
     TEMPORARY_PREFIX,
     VggnbError,
+    check_outside,
     make_folder,
     mendable,
     read_json,
@@ -88,7 +88,7 @@ def stage_if_remote(
 
 
 def check_apart(path: Path, dataset: Path, what: str, option: str) -> None:
-    """`paths.check_outside` for a dataset and, if it is a copy, for the dataset that was copied."""
+    """`storage.check_outside` for a dataset and, if it is a copy, for the dataset that was copied."""
     for folder in filter(None, (dataset, _source_of(dataset))):
         check_outside(path, folder, what, option)
 

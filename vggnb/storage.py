@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,15 +71,6 @@ def storage_errors(path: object):
         raise mendable(error, path) from error
 
 
-def resolved(path: Path) -> Path:
-    """A path without links, whether or not anything is there."""
-    with storage_errors(path):
-        try:
-            return Path(path).resolve()
-        except RuntimeError:  # of Python before 3.13
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-
-
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents.
 
@@ -91,6 +83,39 @@ def make_folder(path: Path) -> Path:
         with tempfile.NamedTemporaryFile(dir=path, prefix=TEMPORARY_PREFIX):
             pass
     return path
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or cannot be written to; it is not made."""
+    place = Path(folder).absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    with storage_errors(place):
+        if not place.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
+    """Refuse to write among a dataset's images, where it would be taken for one of its classes, or to an address.
+
+    Args:
+        what, option: what is to be put there, and the option that says where.
+    """
+    check_no_address(path, what, option)
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(dataset)):
+        raise VggnbError(f"{what} would lie inside the dataset.", path, f"Choose a location outside it with {option}.")
+
+
+def check_no_address(path: Path | str, what: str, option: str) -> None:
+    """Refuse an address such as s3://bucket or https://example.org/photos.zip where a file or folder is needed."""
+    if re.match("https?:/", os.fspath(path), re.IGNORECASE):
+        remedy = "Download it first and give the name of the file; an archive need not be unpacked."
+        raise VggnbError(f"{what} must be on a disk; this is a web address.", path, remedy)
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):  # a path has one slash of s3://; C:/ is a disk
+        remedy = f"Mount the storage (gcsfuse, rclone mount) and name the folder where it is mounted with {option}."
+        raise VggnbError(f"{what} must be on a disk; this is an address.", path, remedy)
 
 
 @contextlib.contextmanager

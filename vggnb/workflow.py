@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from vggnb import colab
 from vggnb.census import Census, Manifest, assign_splits, open_census
 from vggnb.folders import counted, html_table, shown
-from vggnb.paths import SPLITS, Workspace, environment
+from vggnb.machine import environment
+from vggnb.paths import SPLITS, Workspace
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, read_json, replacing
 

@@ -83,7 +83,7 @@ def scan_files(dataset: Path, paths: Sequence[str], *, cache: Path | None = None
     Args:
         cache: a file that keeps the scans, so that the next call opens only the files that changed.
     """
-    from vggnb.progress import tqdm
+    from vggnb.machine import tqdm
 
     known = _read_cache(cache, dataset) if cache else {}
     stamps = {path: _stamp(dataset / path) for path in paths}  # taken before: a change while it is read shows next time

@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 from vggnb.archives import TABLES
-from vggnb.paths import WEIGHTS, Workspace, check_outside, check_writable, open_workspace
+from vggnb.paths import WEIGHTS, Workspace, open_workspace
 from vggnb.recipe import AUGMENTATIONS, CONVOLUTIONS, Recipe
-from vggnb.storage import VggnbError, make_folder, mendable
+from vggnb.storage import VggnbError, check_outside, check_writable, make_folder, mendable
 from vggnb.workflow import Dataset, is_same, open_dataset, train
 
 CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out fine_tune augment".split()

@@ -6,8 +6,9 @@ from vggnb.census import open_census
 from vggnb.cli import steps
 from vggnb.cli.steps import note, opened_run, recipe_of, show, start_tensorflow, trained
 from vggnb.folders import shown
-from vggnb.paths import check_no_address, device_words, open_workspace, versions
-from vggnb.storage import VggnbError
+from vggnb.machine import device_words, versions
+from vggnb.paths import open_workspace
+from vggnb.storage import VggnbError, check_no_address
 from vggnb.workflow import census_text
 
 

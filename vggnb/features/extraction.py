@@ -17,8 +17,8 @@ from vggnb.census import Manifest, Row
 from vggnb.features.store import Stored, keep, restore, write_shard
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
-from vggnb.paths import device_words, environment, kept_on_drive
-from vggnb.progress import tqdm
+from vggnb.machine import device_words, environment, tqdm
+from vggnb.paths import kept_on_drive
 from vggnb.recipe import Recipe
 from vggnb.staging import check_apart
 from vggnb.storage import VggnbError, make_folder, sha256_bytes

@@ -26,7 +26,7 @@ from vggnb.features.extraction import Done, Job
 from vggnb.features.store import write_shard
 from vggnb.folders import read_ahead
 from vggnb.images import read_unchanged
-from vggnb.paths import threads, versions
+from vggnb.machine import threads, versions
 from vggnb.storage import TEMPORARY_PREFIX, VggnbError, make_folder
 
 try:

@@ -5,6 +5,7 @@ The template is `page.html`. Every name is escaped, and a policy in the page's h
 
 import base64
 import itertools
+import os
 from pathlib import Path
 
 import jinja2
@@ -18,7 +19,7 @@ from vggnb.images import read_image
 from vggnb.metrics import METRICS, Predictions, Report, find_mistakes, relabel_list
 from vggnb.save.card import build_card, card_markdown
 from vggnb.staging import check_apart
-from vggnb.storage import VggnbError, resolved, storage_errors, write_bytes, write_json
+from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 
 HEATMAPS = 4  # of the most confident mistakes
@@ -61,7 +62,9 @@ def _check_place(path: Path, run: Run) -> None:
     if path.suffix.lower() not in (".html", ".htm"):
         raise VggnbError("The page is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
     check_apart(path, run.manifest.dataset, "The page", "--to")
-    ours = resolved(path) == resolved(run.folder / "report.html")  # whatever has these names in a run is its own
+    ours = os.path.realpath(path) == os.path.realpath(
+        run.folder / "report.html"
+    )  # whatever has these names in a run is its own
     if path.exists():
         with open(path, "rb") as file:
             ours = file.read(len(BEGINNING)) == BEGINNING.encode()

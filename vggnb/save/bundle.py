@@ -18,8 +18,8 @@ from safetensors.numpy import load as load_tensors
 
 from vggnb.folders import shown
 from vggnb.images import DECODER_VERSION, resize_image
+from vggnb.machine import cores, threads
 from vggnb.metrics.calibration import FeatureRanges
-from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 from vggnb.save import runtimes
 from vggnb.storage import VggnbError, read_json, sha256_bytes, storage_errors

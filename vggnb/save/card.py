@@ -10,7 +10,8 @@ from datetime import date
 
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
-from vggnb.paths import SPLITS, versions
+from vggnb.machine import versions
+from vggnb.paths import SPLITS
 from vggnb.save.bundle import purpose_of
 from vggnb.storage import VggnbError, read_json, sha256_bytes, sha256_file
 from vggnb.train import Run

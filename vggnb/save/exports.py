@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from vggnb.device import keras
+from vggnb.machine import cores, threads
 from vggnb.model import features_of
-from vggnb.paths import cores, threads
 from vggnb.recipe import Recipe
 from vggnb.save import runtimes
 from vggnb.save.bundle import INSTALL

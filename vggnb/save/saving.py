@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import os
 import re
 import shutil
 import tempfile
@@ -19,8 +20,8 @@ from vggnb.device import decide_precision, keras, tf
 from vggnb.evaluate import chosen_threshold
 from vggnb.folders import html_table, is_system, shown
 from vggnb.images import DECODER_VERSION
+from vggnb.machine import versions
 from vggnb.model import empty_base, empty_classifier, in_float32, precision_of
-from vggnb.paths import versions
 from vggnb.save.bundle import (
     CARD,
     FORMAT,
@@ -45,7 +46,6 @@ from vggnb.storage import (
     VggnbError,
     read_json,
     replacing,
-    resolved,
     sha256_file,
     storage_errors,
     write_json,
@@ -120,7 +120,7 @@ def save_bundle(
     kinds = choose_formats(formats)
     check_apart(folder, run.manifest.dataset, "The bundle", "--to")
     name = re.sub(r"[^A-Za-z0-9-]+", "_", name or run.manifest.dataset.name).strip("_")[:40] or "model"
-    folder = resolved(folder)
+    folder = Path(os.path.realpath(folder))
     old = _exports_in(folder)
     model = in_float32(run.classifier() if model is None else model)  # so are all files, whatever it was trained in
     with storage_errors(folder), tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:

@@ -25,13 +25,12 @@ from markupsafe import Markup
 
 from vggnb.folders import counted, is_system, shown
 from vggnb.images import MAX_BYTES, MAX_PIXELS, read_image
+from vggnb.machine import environment, tqdm
 from vggnb.metrics import METRICS
-from vggnb.paths import check_no_address, environment
 from vggnb.predict import Rule, choose_rule, open_model
-from vggnb.progress import tqdm
 from vggnb.save.bundle import CARD, INSTALL, NOT_A_DEVICE, Bundle, check_images, load_export, read_manifest
 from vggnb.staging import check_apart
-from vggnb.storage import VggnbError, make_folder, read_json, replacing, sha256_bytes, storage_errors
+from vggnb.storage import VggnbError, check_no_address, make_folder, read_json, replacing, sha256_bytes, storage_errors
 
 HERE = Path(__file__).parent
 RUNTIME = HERE / "runtime"

@@ -7,8 +7,8 @@ import numpy as np
 
 from vggnb.device import keras, tf
 from vggnb.generators import epoch_order
+from vggnb.machine import tqdm
 from vggnb.model import build_head, compile_head
-from vggnb.progress import tqdm
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
 from vggnb.train.ridge import sample_weights

@@ -9,7 +9,7 @@ from vggnb.census.manifest import check_there
 from vggnb.folders import read_ahead
 from vggnb.generators import epoch_order
 from vggnb.images import read_unchanged
-from vggnb.paths import cores
+from vggnb.machine import cores
 from vggnb.recipe import Recipe
 
 MEMORY = 2_000_000_000  # bytes of pixels that are kept decoded; more are read from the files in every epoch

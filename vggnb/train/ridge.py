@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from vggnb.census import Row
-from vggnb.progress import tqdm
+from vggnb.machine import tqdm
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
 

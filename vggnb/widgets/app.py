@@ -14,7 +14,7 @@ from pathlib import Path
 import ipywidgets
 
 from vggnb.folders import shown
-from vggnb.paths import python_path
+from vggnb.machine import python_path
 from vggnb.storage import VggnbError
 from vggnb.widgets.controls import threshold_explorer
 from vggnb.widgets.uploads import try_your_own

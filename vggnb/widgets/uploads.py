@@ -16,7 +16,7 @@ from PIL import Image
 from vggnb import figures, predict
 from vggnb.folders import shown
 from vggnb.images import decode, read_image
-from vggnb.paths import environment
+from vggnb.machine import environment
 from vggnb.widgets.controls import Panel, View
 
 MOST_CLASSES = 10  # with a bar
