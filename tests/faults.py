@@ -77,42 +77,22 @@ class Plan:
         return text == str(self.under) or text.startswith(str(self.under) + os.sep)
 
 
-class File:
-    """An open file whose reads and writes can fail."""
+def failing(file, path: object, plan: Plan):
+    """The open file, whose reads and writes can fail."""
+    read, readinto, write = (getattr(file, name, None) for name in ("read", "readinto", "write"))
 
-    def __init__(self, file, path, plan: Plan):
-        self._file, self._path, self._plan = file, path, plan
+    def write_or_half(data):
+        if plan.strike("write", path):
+            write(data[: len(data) // 2])
+            file.flush()
+            raise OSError(28, os.strerror(28), str(path))
+        return write(data)
 
-    def read(self, *args):
-        self._plan.strike("read", self._path)
-        return self._file.read(*args)
-
-    def readinto(self, buffer):
-        self._plan.strike("read", self._path)
-        return self._file.readinto(buffer)
-
-    def write(self, data):
-        if self._plan.strike("write", self._path):
-            self._file.write(data[: len(data) // 2])
-            self._file.flush()
-            raise OSError(28, os.strerror(28), str(self._path))
-        return self._file.write(data)
-
-    def __getattr__(self, name):
-        return getattr(self._file, name)
-
-    def __enter__(self):
-        self._file.__enter__()
-        return self
-
-    def __exit__(self, *exception):
-        return self._file.__exit__(*exception)
-
-    def __iter__(self):
-        return iter(self._file)
-
-    def __next__(self):
-        return next(self._file)
+    file.read = lambda *args: (plan.strike("read", path), read(*args))[1]
+    file.write = write_or_half
+    if readinto:
+        file.readinto = lambda buffer: (plan.strike("read", path), readinto(buffer))[1]
+    return file
 
 
 @contextlib.contextmanager
@@ -124,7 +104,7 @@ def inject(operation: str, nth: int, error: int | str, *, under: Path, forever: 
     def open_(path, *args, **kwargs):
         plan.strike("open", path)
         file = real_open(path, *args, **kwargs)
-        return File(file, path, plan) if plan.covers(path) else file
+        return failing(file, path, plan) if plan.covers(path) else file
 
     def os_open(path, *args, **kwargs):
         handle = real_os_open(path, *args, **kwargs)
@@ -133,8 +113,7 @@ def inject(operation: str, nth: int, error: int | str, *, under: Path, forever: 
 
     def wrapped(real):
         def call(path, *args, **kwargs):
-            of_handle = getattr(path, "_path", None) or handles.get(path, path) if operation == "fsync" else path
-            plan.strike(operation, of_handle)
+            plan.strike(operation, handles.get(path, getattr(path, "name", path)) if operation == "fsync" else path)
             return real(path, *args, **kwargs)
 
         return call
@@ -148,10 +127,7 @@ def inject(operation: str, nth: int, error: int | str, *, under: Path, forever: 
 
 
 def every(operation: str, error: int | str, *, under: Path, most: int = 2000) -> Iterator[Plan]:
-    """SQLite's loop: yield inside an injection of the 1st, 2nd, 3rd... operation, until one is never reached.
-
-    The body of the loop runs with the fault in place; it calls `plan.disarm()` before it looks at the result.
-    """
+    """SQLite's loop: yield inside an injection of the 1st, 2nd, 3rd... operation, until one is never reached."""
     for nth in range(1, most):
         with inject(operation, nth, error, under=under) as plan:
             yield plan
@@ -161,12 +137,7 @@ def every(operation: str, error: int | str, *, under: Path, most: int = 2000) ->
 
 
 def killed(function: Callable[[], object], *, after_s: float | None, sign: Path | None = None) -> bool:
-    """Whether the child had to be killed; False: it was done before.
-
-    Args:
-        after_s: seconds from the start to the kill; None: the child is left in peace.
-        sign: count from the moment that this file is there.
-    """
+    """Whether the child had to be killed `after_s` seconds (None: never) after its start, or after `sign` is there."""
     child = _fork(function)
     if after_s is not None:
         while sign and not sign.exists() and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):

@@ -22,8 +22,6 @@ LEAF_USERS = {  # who may import which leaves
     "cli": {"figures", "explain", "report", "widgets"},
 }
 HEAVY = {"tensorflow", "keras"}
-FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}
-FORBIDDEN_CALLS = {"eval", "exec", "builtins.eval", "builtins.exec", "yaml.load", "yaml.unsafe_load"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
@@ -54,28 +52,12 @@ def wrong_arrows(module, source):
         part = rest.partition(".")[0]
         if top in HEAVY and module in ORDER[: ORDER.index("device")]:
             problems.append(f"{module} imports {top}, which is allowed from device on")
-        if top != "vggnb" or part not in ORDER:
+        if top != "vggnb" or part not in ORDER or part == module:
             continue
-        if part == module:
-            continue  # inside one room
         if ORDER.index(part) > ORDER.index(module):
             problems.append(f"{module} imports {part}, which is not on its left")
         if part in LEAVES and part not in LEAF_USERS.get(module, set()):
             problems.append(f"{module} imports the leaf {part}")
-    return problems
-
-
-def unsafe_code(source):
-    """Where a source could run what it reads."""
-    problems = [f"imports {name}" for name in imports(source) if name.partition(".")[0] in FORBIDDEN_MODULES]
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
-        name = ast.unparse(node.func)
-        if name in FORBIDDEN_CALLS:
-            problems.append(f"line {node.lineno}: {name}")
-        if any(word.arg == "allow_pickle" and getattr(word.value, "value", True) for word in node.keywords):
-            problems.append(f"line {node.lineno}: {name} with allow_pickle")
     return problems
 
 
@@ -84,19 +66,12 @@ def test_modules_import_only_from_their_left():
     for path in FILES:
         source = (PACKAGE / path).read_text("utf-8")
         if path == Path("__init__.py"):
-            problems += [
-                f"vggnb/__init__.py imports {name}: importing the package imports nothing" for name in imports(source)
-            ]
+            problems += [f"vggnb/__init__.py imports {name}, and should import nothing" for name in imports(source)]
         elif room(path) not in ORDER:
             problems.append(f"Say in ORDER where vggnb/{path} stands, and in CONTRIBUTING.md")
         else:
             problems += [f"{path}: {problem}" for problem in wrong_arrows(room(path), source)]
     assert not problems, "\n".join(problems)
-
-
-def test_no_module_runs_what_it_reads():
-    problems = {str(path): unsafe_code((PACKAGE / path).read_text("utf-8")) for path in FILES}
-    assert not any(problems.values()), problems
 
 
 def test_wrong_arrows_are_seen_and_right_ones_let_through():
@@ -120,13 +95,6 @@ def test_wrong_arrows_are_seen_and_right_ones_let_through():
     ]
     assert all(wrong_arrows(*case) for case in wrong)
     assert not any(wrong_arrows(*case) for case in right)
-
-
-def test_unsafe_code_is_seen_and_safe_code_let_through():
-    unsafe = ["exec(text)", "import builtins\nbuiltins.eval(text)", "import pickle", "from pickle import loads"]
-    unsafe += ["import yaml\nyaml.load(text)", "import numpy as np\nnp.load(path, allow_pickle=True)"]
-    assert all(unsafe_code(source) for source in unsafe)
-    assert not unsafe_code("import re, json\nre.compile('a')\njson.loads(text)\nnp.load(path, allow_pickle=False)")
 
 
 def test_what_a_benchmark_imports_is_still_there():

@@ -55,24 +55,19 @@ class Runtime:
     content: Path
     python: Path
 
-    @property
-    def drive(self):
-        return self.content / "drive" / "MyDrive"
-
     def packages(self):
         """The names of what pip sees there."""
         listed = subprocess.run([self.python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True)
         return {one["name"] for one in json.loads(listed.stdout)}
 
-    def run(self, page, *, cells=None, mydrive=None, **form):
-        """Run the first cells, or all; gives the notebook with its outputs.
+    def run(self, page, *, mydrive=None, **form):
+        """Run a page; gives the notebook with its outputs.
 
         Args:
             mydrive: the folder that mounting shows.
             form: SOURCE and PATH of the setup cell.
         """
         notebook = nbformat.read(page, as_version=4)
-        notebook.cells = notebook.cells[:cells]
         for cell in notebook.cells:
             cell.metadata["tags"] = []  # nothing may fail on purpose
         setup = notebook.cells[1]
@@ -82,15 +77,13 @@ class Runtime:
         resources = {"metadata": {"path": str(self.content)}}
         client = NotebookClient(notebook, timeout=900, kernel_name="colab", resources=resources)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("VGGNB_")}
-        client.execute(env=kept | COLAB | self._own(mydrive))
-        return notebook
-
-    def _own(self, mydrive):
-        return {
+        own = {
             "IPYTHONDIR": str(self.content.parent / "ipython"),
             "VGGNB_STUB_MYDRIVE": str(mydrive or ""),
             "VGGNB_STUB_DOWNLOADS": str(self.content / "downloads.txt"),
         }
+        client.execute(env=kept | COLAB | own)
+        return notebook
 
 
 @pytest.fixture(scope="module")
@@ -146,15 +139,6 @@ def text(notebook):
     return "".join(output.get("text", "") or str(output.get("data", {}).get("text/plain", "")) for output in outputs)
 
 
-def test_setup_adds_exactly_one_package(runtime, wheel):
-    put_wheel(wheel, runtime.content, runtime.content)
-    before = runtime.packages()
-    shown = text(runtime.run(PAGES[0], cells=2))
-    assert runtime.packages() - before == {"vggnb"}
-    assert "environment  colab" in shown and "ends with this runtime" in shown
-    assert not (runtime.content / "drive").exists(), "Drive is asked for only where the wheel or the data lie there"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_runs_from_the_wheel_on_drive(page, runtime, wheel, drive):
     put_wheel(wheel, drive / "vggnb", runtime.content)
@@ -172,10 +156,13 @@ def test_page_runs_from_the_wheel_on_drive(page, runtime, wheel, drive):
         assert list(drive.glob("vggnb/features/*/index.json")), "features are kept on Drive"
 
 
-def test_the_quickstart_from_a_wheel_in_content_asks_for_nothing(runtime, wheel):
+def test_the_quickstart_from_a_wheel_in_content_adds_exactly_one_package_and_asks_for_nothing(runtime, wheel):
     put_wheel(wheel, runtime.content, runtime.content)
+    before = runtime.packages()
     shown = text(runtime.run(PAGES[0]))
-    assert not (runtime.content / "drive").exists() and "Mount" not in shown
+    assert runtime.packages() - before == {"vggnb"}
+    assert "environment  colab" in shown and "ends with this runtime" in shown
+    assert not (runtime.content / "drive").exists() and "Mount" not in shown, "the data do not lie on Drive"
     assert (runtime.content / "vggnb/runs/sample/best/report.html").is_file()
 
 

@@ -67,8 +67,8 @@ def test_full_profile_asks_for_a_dataset_and_takes_it(monkeypatch, tmp_path):
     ws = paths.open_workspace()
     assert (ws.dataset, ws.image_size) == (mine, 224)
     monkeypatch.delenv("VGGNB_DATASET")
-    folders = paths.make_project_folders()
-    assert paths.open_workspace().dataset == folders.dataset
+    paths.make_project_folders()
+    assert paths.open_workspace().dataset == paths.open_workspace().home / "dataset"
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,13 @@ def test_a_home_that_cannot_be_written_to_is_refused_at_once(sample, monkeypatch
 
 
 def test_project_folders_are_made_once_and_left_alone_after(tmp_path):
-    folders = paths.make_project_folders(tmp_path / "skin")
-    assert sorted(path.name for path in folders.dataset.iterdir()) == ["test", "train", "validation"]
-    assert str(folders) == "<project>/\n  dataset/\n    train/\n    validation/\n    test/"
+    splits = "<project>/\n  dataset/\n    train/\n    validation/\n    test/"
+    assert paths.make_project_folders(tmp_path / "skin") == splits
+    assert len(list((tmp_path / "skin" / "dataset").iterdir())) == 3
     own = tmp_path / "own" / "dataset" / "cats"
     own.mkdir(parents=True)
     (own / "1.jpg").write_bytes(b"image")
-    folders = paths.make_project_folders(tmp_path / "own")
-    assert [path.name for path in folders.dataset.iterdir()] == ["cats"], "an unsplit dataset stays unsplit"
+    assert paths.make_project_folders(tmp_path / "own") == "<project>/\n  dataset/\n    cats/", "it stays unsplit"
     assert (own / "1.jpg").read_bytes() == b"image"
 
 

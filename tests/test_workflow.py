@@ -1,7 +1,6 @@
 """The quickstart's calls, on a small dataset with faults: what they show, what they reuse, what one takes home."""
 
 import base64
-import importlib.util
 import io
 import shutil
 import sys
@@ -62,8 +61,7 @@ def test_take_home_writes_report_and_model_and_in_colab_downloads_both(own_run, 
     downloads = []
     monkeypatch.setattr(workflow, "environment", lambda: where)
     monkeypatch.setattr(colab, "download", downloads.append)
-    if importlib.util.find_spec("vggnb.share"):
-        monkeypatch.setattr("vggnb.share.share_page", _page)
+    monkeypatch.setattr("vggnb.share.share_page", _page)
     monkeypatch.setattr("vggnb.save.saving._verified", lambda *_: {})
     results, run = workflow.take_home(own_run, progress=False), own_run.folder
     report, archive = results.files

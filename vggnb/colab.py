@@ -9,27 +9,23 @@ from pathlib import Path
 
 from vggnb.storage import VggnbError, make_folder
 
-MOUNT_S = 120  # seconds to wait for Drive
 WITHOUT_DRIVE = "To work without Drive, choose another SOURCE in the setup cell, such as 'upload a zip'."
 GPU = "In Colab, a GPU is much faster: Runtime > Change runtime type > T4 GPU."
 FAILURES = {  # part of the error's text -> what happened, what to do
     "credential propagation was unsuccessful": (
         "Drive refused: the permission was not given.",
         "Run the cell again, choose the account whose Drive holds your images and tick every box; allow pop-ups and "
-        "third-party cookies for colab.research.google.com.",
-    ),
+        "third-party cookies for colab.research.google.com."),
     "must not already contain files": (
         "The mount folder holds files, so Drive cannot be mounted on it.",
-        "Runtime > Disconnect and delete runtime, then run the pages from the top; nothing on Drive is lost.",
-    ),
+        "Runtime > Disconnect and delete runtime, then run the pages from the top; nothing on Drive is lost."),
     "timeout": (
         "Drive did not answer in time.",
-        "Run the cell again. If it persists, My Drive holds too many files at its top: move them into folders.",
-    ),
-    "notimplementederror": ("This runtime cannot mount Drive.", "Use a hosted Colab runtime in the browser."),
-    "importerror": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
-    "modulenotfounderror": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
-}
+        "Run the cell again. If it persists, My Drive holds too many files at its top: move them into folders."),
+    "NotImplementedError": ("This runtime cannot mount Drive.", "Use a hosted Colab runtime in the browser."),
+    "ModuleNotFoundError": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
+    "": ("Drive could not be mounted ({text}).", "Run the cell again and allow access in its window."),
+}  # fmt: skip
 
 
 def mount_state(mountpoint: Path) -> str:
@@ -42,34 +38,25 @@ def mount_state(mountpoint: Path) -> str:
 
 
 def mount(mountpoint: Path) -> None:
-    """Mount Google Drive, unless it is mounted.
-
-    Raises:
-        VggnbError: it could not be mounted; the text says what to do.
-    """
+    """Mount Google Drive, unless it is mounted."""
     if (state := mount_state(mountpoint)) == "mounted":
         return
     print("Mount with the account whose Drive holds your images.")
     try:
         from google.colab import drive
 
-        drive.mount(str(mountpoint), force_remount=state == "dropped", timeout_ms=MOUNT_S * 1000)
+        drive.mount(str(mountpoint), force_remount=state == "dropped", timeout_ms=120_000)
     except Exception as error:  # Colab's own MessageError has no public name
         text = f"{type(error).__name__}: {error}"
-        default = f"Drive could not be mounted ({text}).", "Run the cell again and allow access in its window."
-        what, remedy = next((words for part, words in FAILURES.items() if part in text.lower()), default)
-        raise VggnbError(what, mountpoint, f"{remedy} {WITHOUT_DRIVE}") from error
+        what, remedy = next(words for part, words in FAILURES.items() if part.lower() in text.lower())
+        raise VggnbError(what.format(text=text), mountpoint, f"{remedy} {WITHOUT_DRIVE}") from error
     if mount_state(mountpoint) != "mounted":
         remedy = f"Runtime > Restart session, then mount again. {WITHOUT_DRIVE}"
         raise VggnbError("Drive was mounted but its MyDrive folder is not there.", mountpoint, remedy)
 
 
 def upload(folder: Path) -> Path:
-    """Upload a file from the user's computer into a folder.
-
-    Raises:
-        VggnbError: the upload was cancelled.
-    """
+    """Upload a file from the user's computer into a folder."""
     from google.colab import files
 
     print("Choose a .zip with one folder for each class.")

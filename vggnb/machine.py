@@ -1,8 +1,10 @@
 """What this code runs on: Colab or a laptop, a notebook or a terminal, cores and versions; and the progress bar."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -39,16 +41,11 @@ def versions() -> dict[str, str | None]:
     """Version of each package that matters, None where it is not installed; nothing is imported."""
     found = {"python": platform.python_version(), "vggnb": vggnb.__version__}
     for name in ("numpy", "pillow", "matplotlib", "tensorflow", "keras", "onnxruntime", "ipywidgets"):
-        found[name] = _version(name)
-    found["tensorflow"] = found["tensorflow"] or _version("tensorflow-cpu")
+        found[name] = None
+        for distribution in (name, f"{name}-cpu"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = found[name] or importlib.metadata.version(distribution)
     return found
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def cores() -> int:
@@ -65,12 +62,10 @@ def device_words() -> str:
 
 def threads() -> int | None:
     """Threads for TensorFlow, from VGGNB_THREADS; None leaves it to TensorFlow."""
-    text = os.environ.get("VGGNB_THREADS")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+    text = os.environ.get("VGGNB_THREADS", "")
+    if text and not re.fullmatch("0*[1-9][0-9]*", text):
         raise VggnbError(f"Not a number of threads: '{text}'.", "VGGNB_THREADS", "Set it to a whole number from 1.")
-    return int(text)
+    return int(text) if text else None
 
 
 class tqdm(std.tqdm):  # noqa: N801

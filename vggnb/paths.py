@@ -1,4 +1,4 @@
-"""Where things are on Colab, Kaggle, Binder and a laptop: profile, folders, Google Drive, cores, versions."""
+"""Where things are on Colab, Kaggle, Binder and a laptop: the dataset, the folders for runs and features, Drive."""
 
 import dataclasses
 import difflib
@@ -230,13 +230,11 @@ def _is_on_drive(path: Path | str) -> bool:
 
 def _weights() -> str:
     weights = os.environ.get("VGGNB_WEIGHTS") or "imagenet"
-    if weights in WEIGHTS:
-        return weights
     path = Path(os.path.expanduser(weights)).absolute()
-    if not path.is_file():
+    if weights not in WEIGHTS and not path.is_file():
         remedy = "Set VGGNB_WEIGHTS to imagenet, offline, none, or an existing weights file."
         raise VggnbError("There is no such weights file.", f"VGGNB_WEIGHTS={weights}", remedy)
-    return str(path)
+    return weights if weights in WEIGHTS else str(path)
 
 
 def _samples() -> tuple[Path, Path]:
@@ -246,36 +244,14 @@ def _samples() -> tuple[Path, Path]:
 
 
 def sample_folder() -> Path:
-    """The dataset folder that comes with vggnb.
-
-    Raises:
-        VggnbError: it is missing.
-    """
+    """The dataset folder that comes with vggnb."""
     for folder in _samples():
         if (folder / "train").is_dir():
             return folder
     raise VggnbError("The sample is missing.", _samples()[1], "Install vggnb again, or run python data/make_sample.py.")
 
 
-@dataclass(frozen=True)
-class ProjectFolders:
-    """The folders of a project (article steps 1 and 2)."""
-
-    project: Path
-    dataset: Path
-
-    def __str__(self) -> str:
-        inside = sorted(path.name for path in self.dataset.iterdir() if path.is_dir() and path.name[:1] != ".")
-        inside.sort(key=lambda name: (*SPLITS, name).index(name))
-        parts = self.project.parts
-        top = "/".join(parts[parts.index("MyDrive") :]) if "MyDrive" in parts else "<project>"
-        lines = [f"{top}/", f"  {self.dataset.name}/", *(f"    {name}/" for name in inside[:10])]
-        return "\n".join(lines + ["    ..."] * (len(inside) > 10))
-
-    __repr__ = __str__
-
-
-def make_project_folders(folder: Path | None = None, *, project: str = "vggnb") -> ProjectFolders:
+def make_project_folders(folder: Path | None = None, *, project: str = "vggnb") -> str:
     """Make the project folder, `dataset` in it, and train, validation and test in that (article steps 1 and 2).
 
     A dataset folder that holds anything is left exactly as it is.
@@ -283,21 +259,24 @@ def make_project_folders(folder: Path | None = None, *, project: str = "vggnb") 
     Args:
         folder: the project folder; by default `MyDrive/<project>` on Colab, VGGNB_HOME elsewhere.
         project: its name, where none is given.
+
+    Returns:
+        The folders as an indented list.
     """
     root = make_folder(Path(os.path.expanduser(folder)).absolute() if folder else _home(environment(), project))
     dataset = make_folder(root / "dataset")
     if not any(dataset.iterdir()):
         for split in SPLITS:
             make_folder(dataset / split)
-    return ProjectFolders(root, dataset)
+    inside = sorted(path.name for path in dataset.iterdir() if path.is_dir() and path.name[:1] != ".")
+    inside.sort(key=lambda name: (*SPLITS, name).index(name))
+    top = "/".join(root.parts[root.parts.index("MyDrive") :]) if "MyDrive" in root.parts else "<project>"
+    inside[10:] = ["..."] * (len(inside) > 10)
+    return "\n".join([f"{top}/", "  dataset/", *(f"    {name}/" for name in inside)])
 
 
 def mount_drive() -> Path | None:
-    """Mount Google Drive on Colab and return its MyDrive folder; elsewhere print that there is none (article step 5).
-
-    Raises:
-        VggnbError: Drive could not be mounted; the text says what to do.
-    """
+    """Mount Google Drive on Colab and give its MyDrive folder; elsewhere print that there is none (article step 5)."""
     if environment() != "colab":
         print("Not on Colab: there is no Drive to mount.")
         return None

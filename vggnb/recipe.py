@@ -170,9 +170,8 @@ class Recipe:
         Raises:
             VggnbError: there is no such choice, or it is out of range; `where` is its name.
         """
-        known = [field.name for field in dataclasses.fields(self)]
-        if unknown := [name for name in changes if name not in known]:
-            raise VggnbError(f"A recipe has no choice '{unknown[0]}'.", "with_", f"There are {', '.join(known)}.")
+        if unknown := [name for name in changes if name not in ("name", *_CHOICES)]:
+            raise VggnbError(f"A recipe has no choice '{unknown[0]}'.", "with_", f"There are {', '.join(_CHOICES)}.")
         return dataclasses.replace(self, **changes)
 
     def activation(self, classes: int) -> str:
@@ -210,8 +209,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
         """The recipe that `to_dict` wrote."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or set(values) != known:
+        if not isinstance(values, dict) or set(values) != {"name", *_CHOICES}:
             raise VggnbError("Not a recipe.", "recipe.json", "Train the run again with this version of vggnb.")
         return cls(**values)
 

@@ -108,11 +108,7 @@ def _source_of(copy: Path) -> Path | None:
 
 
 def with_retries(call: Callable, *args):
-    """`call(*args)`, tried again after a pause where the storage did not answer.
-
-    Raises:
-        OSError, VggnbError: what the last attempt raised.
-    """
+    """`call(*args)`, tried again after a pause where the storage did not answer; the last error is raised."""
     for pause in PAUSES:
         try:
             return call(*args)

@@ -72,11 +72,7 @@ def storage_errors(path: object):
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and its parents.
-
-    Raises:
-        VggnbError: it cannot be made, or a file cannot be written in it (tried at once, not after an hour).
-    """
+    """Make a folder and its parents, and try at once, not after an hour, whether a file can be written in it."""
     path = Path(path)
     with storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,10 @@
 The third is `evaluate.evaluate`. What needs TensorFlow is imported when it is called.
 """
 
-import importlib.util
 import itertools
 import os
 import zipfile
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,11 +45,11 @@ class Dataset:
         rows = [(name, *(found := [counts[split][name] for split in SPLITS]), sum(found)) for name in census.classes]
         rows.append(("total", *(sum(counts[split].values()) for split in SPLITS), len(self.manifest.rows)))
         title = f"{self.workspace.runs.name}: {counted(len(census.rows), 'image')} in {len(census.classes)} classes"
-        notes = [f"skipped: {item}" for item in census.skipped[:MOST_IN_TABLE]]
         more = len(census.skipped) - MOST_IN_TABLE
+        notes = [f"skipped: {item}" for item in census.skipped[:MOST_IN_TABLE]]
         notes += [f"and {counted(more, 'more skipped file')}: print(dataset) lists them"] * (more > 0)
-        notes += [*census.warnings, *map(str, [*census.conflicts, *census.leaks][:MOST_IN_TABLE])]
-        return html_table(("class", *SPLITS, "total"), rows, title=title, notes=[*notes, *self.manifest.sentences])
+        notes += [*census.warnings, *[*census.conflicts, *census.leaks][:MOST_IN_TABLE], *self.manifest.sentences]
+        return html_table(("class", *SPLITS, "total"), rows, title=title, notes=notes)
 
 
 def census_text(census: Census) -> str:
@@ -102,30 +100,18 @@ def train(
         weights, store, precision: by default the workspace's.
         fresh: train again.
         choices: of the recipe, such as `class_weights=True`; see `Recipe.with_`.
-
-    Raises:
-        VggnbError: as for `train.train`.
     """
-    from vggnb.train import open_run
-    from vggnb.train import train as train_run
+    from vggnb import train as training
 
     workspace, recipe = dataset.workspace, dataset.recipe.with_(**choices)
-    weights = weights or workspace.weights
+    settings = {"weights": weights or workspace.weights, "store": store or workspace.features, "fresh": fresh}
     if folder is None:
-        folder = _folder_for(workspace.runs, dataset.manifest, recipe, weights)
-        if not fresh and (folder / "run.json").is_file() and (run := open_run(folder)).is_trained():
+        folder = _folder_for(workspace.runs, dataset.manifest, recipe, settings["weights"])
+        if not fresh and (folder / "run.json").is_file() and (run := training.open_run(folder)).is_trained():
             print(f"Trained before, with the same images and choices: the run '{folder.name}' is opened.")
             return run
-    run, features = train_run(
-        dataset.manifest,
-        recipe,
-        folder,
-        weights=weights,
-        store=store or workspace.features,
-        precision=precision or workspace.precision,
-        progress=progress,
-        fresh=fresh,
-    )
+    settings |= {"precision": precision or workspace.precision, "progress": progress}
+    run, features = training.train(dataset.manifest, recipe, folder, **settings)
     print(f"{run.source}\n{features}")
     return run
 
@@ -171,12 +157,11 @@ class Results:
 
         rows = []
         for path in self.files:
-            inside = path.is_relative_to(Path.cwd()) and environment() != "colab"
-            name = escape(shown(path.name))
-            link = (
-                f'<a href="{escape(path.relative_to(Path.cwd()).as_posix())}" download>{name}</a>' if inside else name
-            )
-            rows.append((Markup(link), f"{path.stat().st_size / 1e6:.1f} MB", path.parent))  # noqa: S704  escaped above
+            name = shown(path.name)
+            if path.is_relative_to(Path.cwd()) and environment() != "colab":
+                link = Markup('<a href="{}" download>{}</a>')  # its format() escapes
+                name = link.format(path.relative_to(Path.cwd()).as_posix(), name)
+            rows.append((name, f"{path.stat().st_size / 1e6:.1f} MB", path.parent))
         return html_table(("file", "size", "folder"), rows, notes=self.notes)
 
 
@@ -184,34 +169,27 @@ def take_home(run: "Run", *, progress: bool = True) -> Results:
     """Write the files to keep of a run beside it: report.html, and a .zip of the bundle with its web page.
 
     In Colab the browser downloads both; elsewhere they are listed with their folder.
-
-    Raises:
-        VggnbError: as for `write_report` and `save_bundle`.
     """
     from vggnb.report import write_report
     from vggnb.save import save_bundle, update_threshold
+    from vggnb.share import share_page
 
     report, _ = write_report(run, progress=progress)
     bundle, notes = run.folder / "bundle", []
     if not update_threshold(run, bundle):
         save_bundle(run, bundle, formats="keras")
     folders = {"bundle": bundle}
-    if importlib.util.find_spec("vggnb.share"):
-        from vggnb.share import share_page
-
-        for weights in ("int8", "float16"):  # where int8 is too coarse, its page is refused
-            try:
-                share_page(run.folder, run.folder / "page", weights=weights, single_file=True, progress=progress)
-            except VggnbError as error:
-                failure = f"Without the web page: {error.what} {error.remedy}"
-            else:
-                folders["page"] = run.folder / "page"
-                break
-        else:
-            notes.append(failure)
+    for weights in ("int8", "float16"):  # where int8 is too coarse, its page is refused
+        try:
+            share_page(run.folder, run.folder / "page", weights=weights, single_file=True, progress=progress)
+            folders["page"] = run.folder / "page"
+            break
+        except VggnbError as error:
+            failure = f"Without the web page: {error.what} {error.remedy}"
+    else:
+        notes.append(failure)
     name = read_json(bundle / "bundle.json")["name"]
-    archive = _zipped(folders, run.folder / f"{name}-model.zip", name)
-    files = (report, archive)
+    files = (report, _zipped(folders, run.folder / f"{name}-model.zip", name))
     if environment() == "colab":
         for path in files:
             colab.download(path)

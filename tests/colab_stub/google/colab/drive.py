@@ -1,7 +1,6 @@
 """Stub of google.colab.drive with the failures that people meet (texts from colabtools, 2026-04)."""
 
 import os
-import shutil
 
 behaviour = None  # a test may set it; else the environment variable decides
 calls = []
@@ -37,12 +36,3 @@ def mount(mountpoint, force_remount=False, timeout_ms=120000, readonly=False):
     elif mode != "empty":
         os.makedirs(os.path.join(mountpoint, "MyDrive"), exist_ok=True)
     print(f"Mounted at {mountpoint}")
-
-
-def flush_and_unmount(timeout_ms=24 * 60 * 60 * 1000):
-    """Nothing to flush."""
-
-
-def wipe(mountpoint):
-    """Not Colab's: what a fresh machine looks like."""
-    shutil.rmtree(mountpoint, ignore_errors=True)
