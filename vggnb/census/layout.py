@@ -35,8 +35,10 @@ def read_layout(dataset: Path) -> Layout:
             return read_table(dataset)
         if dataset.exists() and not is_archive(dataset):
             raise no_archive(dataset)
-        what, remedy = rules.PROBLEMS["archive" if dataset.exists() else "missing"]
-        raise VggnbError(what, dataset, remedy)
+        if dataset.exists():
+            remedy = "Unpack it first: page 2 and the command line do so, or stage_if_remote(dataset, folder)."
+            raise VggnbError("The dataset is an archive.", dataset, remedy)
+        raise VggnbError("There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first.")
     except VggnbError as error:
         raise name_source(error, dataset) from error
 
@@ -52,11 +54,16 @@ class _Reader:
         self.obstacles: list[VggnbError] = []
         near = (path for path in self.root.all_files() if path.count("/") < 2)
         self.tables = sorted(path for path in near if path.lower().endswith(TABLES + SPREADSHEETS))
+        self.or_table = "Or name a table: a .csv file with the columns path,label."
+        if self.tables:
+            self.or_table = f"Or, if {listed(self.tables, 3)} lists the label of each image: name its columns path and "
+            self.or_table += f"label (.csv, UTF-8) and give this file as the dataset, as in {dataset / self.tables[0]}"
 
     def layout(self) -> Layout:
         if not self.root.is_filled():
             links = f" It holds only links or pipes: {listed(s.path for s in self.strays)}." if self.strays else ""
-            raise self._problem("empty", links=links)
+            what, remedy = f"The dataset folder is empty.{links}", "Put one folder of images for each class in it."
+            raise VggnbError(what, self.dataset, remedy)
         top = rules.unwrap(self.root)
         self._wrapped(self.root, top)
         splits = rules.splits_of(top)
@@ -76,22 +83,15 @@ class _Reader:
         lists = (self.strays, inner, self.system, self.warnings, self.obstacles)
         return Layout(self.dataset, tuple(self.sentences), classes, tuple(entries), *map(tuple, lists))
 
-    def _problem(self, rule: str, path: str = "", /, **facts) -> VggnbError:
-        table = "Or name a table: a .csv file with the columns path,label."
-        if self.tables:
-            table = f"Or, if {listed(self.tables, 3)} lists the label of each image: name its columns path and label "
-            table += f"(.csv, UTF-8) and give this file as the dataset, as in {self.dataset / self.tables[0]}"
-        what, remedy = (text.format(table=table, **facts) for text in rules.PROBLEMS[rule])
-        return VggnbError(what, self.dataset / path, remedy.strip())
-
     def _flat(self, folder: Folder) -> VggnbError:
         count, noun = (n, "image") if (n := folder.images()) else (len(folder.files), "file")
-        images, boxes = f"{counted(count, noun)} lie{'s' * (count == 1)}", ""
-        if any(rules.is_annotation(other.name) for other in (*self.root.folders.values(), *folder.folders.values())):
-            boxes = " With folders of labels or masks beside them this looks like a dataset for detection or "
-            boxes += "segmentation; vggnb predicts the class of a whole image."
         place = f"{shown(folder.path)}/" if folder.path else "the dataset"
-        return self._problem("flat", folder.path, images=images, place=place, boxes=boxes)
+        what = f"{counted(count, noun)} lie{'s' * (count == 1)} directly in {place}, in no class folder."
+        if any(rules.is_annotation(other.name) for other in (*self.root.folders.values(), *folder.folders.values())):
+            what += " With folders of labels or masks beside them this looks like a dataset for detection or "
+            what += "segmentation; vggnb predicts the class of a whole image."
+        remedy = f"Move them into one folder for each class, for example cat/ and dog/. {self.or_table}"
+        return VggnbError(what, self.dataset / folder.path, remedy)
 
     def _wrapped(self, outer: Folder, inner: Folder) -> None:
         if outer is not inner:
@@ -126,12 +126,12 @@ class _Reader:
             if folder in taken or any(inside is other or other in inside.folders.values() for other in taken):
                 continue
             if known & {inner.name for inner in inside.filled()} and folder.holds_images():
-                missing = " or ".join(split for split in SPLITS if split not in table)
-                problem = self._problem("same classes", folder.path, name=shown(folder.path), missing=missing)
-                if missing:
-                    self.obstacles.append(problem)
+                what = f"{shown(folder.path)}/ holds the same classes as the splits; its name is not that of a split."
+                if missing := " or ".join(split for split in SPLITS if split not in table):
+                    remedy = f"Rename it to {missing}, merge it into a split, or move it out of the dataset."
+                    self.obstacles.append(VggnbError(what, self.dataset / folder.path, remedy))
                 else:
-                    self.warnings.append(f"{problem.what} It is not used.")
+                    self.warnings.append(f"{what} It is not used.")
             elif folder.holds_images():
                 self._unlabelled(folder)
 
@@ -157,12 +157,17 @@ class _Reader:
         if len(classes) > 1 and all(
             part and all(len(rules.unwrap(split).filled()) > 1 for split in part.values()) for part in parts.values()
         ):
-            raise self._problem("several datasets", n=len(classes), names=listed(classes))
+            what = f"There are {len(classes)} datasets with splits of their own: {listed(classes)}."
+            remedy = "Name one of them, or merge them: train with train, test with test."
+            raise VggnbError(what, self.dataset, remedy)
         for name, folder in classes.items():
             odd = [other for other in folder.filled() if other not in parts[name].values()]
             if folder.is_filled() and (folder.images() or odd or not parts[name]):
+                what = f"Some class folders hold split folders (train, test); {shown(name)}/ holds something else too."
                 split = next(shown(other.path) for other in classes.values() if parts[other.name])
-                raise self._problem("splits in some", folder.path, name=shown(name), split=split)
+                remedy = "Give every class folder the same split folders, or none. "
+                remedy += f"If {split}/ is the whole dataset, name {split}/."
+                raise VggnbError(what, self.dataset / folder.path, remedy)
         self.sentences.append("Each class folder holds its own split folders.")
         present = [split for split in SPLITS if any(split in found for found in parts.values())]
         return {split: {name: found.get(split, Folder("", "")) for name, found in parts.items()} for split in present}
@@ -175,14 +180,24 @@ class _Reader:
         )
         inside, images = listed(sorted(shared)), sum(folder.images() for folder in filled)
         if len(shared) > 1 and rules.are_pieces(shared):
-            self.obstacles.append(self._problem("masks", names=inside))
+            what = f"Each class folder holds {inside}: masks or labels would be used as images."
+            remedy = "Move files that are not training images out of the dataset."
         elif len(filled) > 1 and len(shared) > 1 and not images:
-            self.obstacles.append(self._problem("unclear", names=listed(classes), inside=inside))
+            what = f"It is not clear which folders are the classes: {listed(classes)} all hold {inside}."
+            remedy = (
+                f"If the classes are {inside}: name one of the outer folders as the dataset, or call the outer ones "
+            )
+            remedy += f"train and test. Otherwise move the images up. {self.or_table}"
         elif rules.are_pieces(classes):
-            pieces = listed(f"{name}/" for name in classes)
-            self.obstacles.append(self._problem("pieces", names=pieces, images=counted(images, "image")))
+            what = f"{listed(f'{name}/' for name in classes)} look like parts of one collection, not like classes: "
+            what += f"{counted(images, 'image')} in no class folder."
+            remedy = f"Move the images into one folder for each class, for example cat/ and dog/. {self.or_table}"
         elif images and len(classes) == 1 and self.tables:
-            self.obstacles.append(self._problem("one class", name=next(iter(classes))))
+            what = f"Only {next(iter(classes))!r} found; a classifier needs at least 2 class folders."
+            remedy = self.or_table
+        else:
+            return
+        self.obstacles.append(VggnbError(what, self.dataset, remedy))
 
     def _check_links(self, top: Folder, splits: dict[str, Folder]) -> None:
         """Refuse to leave out what stands where a class folder or a split should be."""
@@ -195,7 +210,9 @@ class _Reader:
             if place in places or place == top.path and rules.split_word(name.removesuffix(".lnk")):
                 lost.append(f"{shown(stray.path)} ({stray.reason.partition('.')[0]})")
         if lost:
-            self.obstacles.append(self._problem("links", links="; ".join(lost)))
+            what = f"Links that cannot be followed stand where folders of the dataset should be: {'; '.join(lost)}."
+            remedy = "Put the folders themselves in their places, or remove the links."
+            self.obstacles.append(VggnbError(what, self.dataset, remedy))
 
     def _classes(self, table: dict[str, dict[str, Folder]]) -> tuple[str, ...]:
         """The one class list of all splits."""
@@ -211,10 +228,12 @@ class _Reader:
             elif lacks:
                 self.warnings.append(f"{split} has no folder for {listed(lacks)}.")
         if differences:
-            raise self._problem("classes differ", differences="; ".join(differences), first=first)
+            what = f"The class folders differ between the splits: {'; '.join(differences)}."
+            raise VggnbError(what, self.dataset, f"Give {first} every class that the other splits have.")
         taken = [name for name in classes if rules.split_tokens(name)]
         if len(taken) == len(classes) and UNSPLIT not in table:
-            raise self._problem("named like splits", names=listed(classes))
+            what = f"The class folders are named like splits: {listed(classes)}."
+            raise VggnbError(what, self.dataset, "Put the images of each class into a folder named after it.")
         if taken and len(classes) > 1:
             self.warnings.append(f"{listed(f'{name}/' for name in taken)}: taken as a class, not as a split.")
         names = f"{counted(len(classes), 'class folder')} ({listed(classes)})"

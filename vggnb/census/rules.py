@@ -1,4 +1,4 @@
-"""The rules by which a folder is understood: names of folders, what is refused with which message, and the result.
+"""The rules by which a folder is understood: words in names, wrapper folders, splits, second copies; and the result.
 
     in the dataset                                       is read as
     train/ test/ [validation/], each of class folders    splits; also dev/, valid/, eval/, evaluation/, train_set/
@@ -11,7 +11,7 @@
     links to folders of images, and to images            what they lead to, unless that is in the dataset already
     a .csv or .tsv file                                  a table (`tables.read_table`)
 
-`layout` applies them to a dataset. Anything ambiguous is refused (`PROBLEMS`).
+`layout` applies them to a dataset, and refuses what is ambiguous.
 """
 
 import re
@@ -41,56 +41,6 @@ _ANNOTATIONS = {
 }  # fmt: skip
 _IMAGES = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "jpg", "jpeg", "png"}
 _PIECES = _IMAGES | {"batch", "chunk", "data", "dataset", "disk", "fold", "folder", "part", "shard", "split", "volume"}
-PROBLEMS = {  # what is wrong, and what to do; {table} points to tables beside the images
-    "missing": ("There is no such dataset folder.", "Check the path; on Colab, mount Drive first."),
-    "archive": (
-        "The dataset is an archive.",
-        "Unpack it first: page 2 and the command line do so, or stage_if_remote(dataset, folder).",
-    ),
-    "empty": ("The dataset folder is empty.{links}", "Put one folder of images for each class in it."),
-    "flat": (
-        "{images} directly in {place}, in no class folder.{boxes}",
-        "Move them into one folder for each class, for example cat/ and dog/. {table}",
-    ),
-    "pieces": (
-        "{names} look like parts of one collection, not like classes: {images} in no class folder.",
-        "Move the images into one folder for each class, for example cat/ and dog/. {table}",
-    ),
-    "masks": (
-        "Each class folder holds {names}: masks or labels would be used as images.",
-        "Move files that are not training images out of the dataset.",
-    ),
-    "unclear": (
-        "It is not clear which folders are the classes: {names} all hold {inside}.",
-        "If the classes are {inside}: name one of the outer folders as the dataset, or call the outer ones train and "
-        "test. Otherwise move the images up. {table}",
-    ),
-    "one class": ("Only {name!r} found; a classifier needs at least 2 class folders.", "{table}"),
-    "same classes": (
-        "{name}/ holds the same classes as the splits; its name is not that of a split.",
-        "Rename it to {missing}, merge it into a split, or move it out of the dataset.",
-    ),
-    "several datasets": (
-        "There are {n} datasets with splits of their own: {names}.",
-        "Name one of them, or merge them: train with train, test with test.",
-    ),
-    "splits in some": (
-        "Some class folders hold split folders (train, test); {name}/ holds something else too.",
-        "Give every class folder the same split folders, or none. If {split}/ is the whole dataset, name {split}/.",
-    ),
-    "links": (
-        "Links that cannot be followed stand where folders of the dataset should be: {links}.",
-        "Put the folders themselves in their places, or remove the links.",
-    ),
-    "classes differ": (
-        "The class folders differ between the splits: {differences}.",
-        "Give {first} every class that the other splits have.",
-    ),
-    "named like splits": (
-        "The class folders are named like splits: {names}.",
-        "Put the images of each class into a folder named after it.",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
