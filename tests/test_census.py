@@ -24,17 +24,13 @@ def survey(root, **options):
 
 def files_under(root: Path) -> set[str]:
     """Whatever is no folder, counted by another way than the library's."""
-    return {
-        os.path.relpath(os.path.join(folder, name), root)
-        for folder, folders, files in os.walk(root)
-        for name in [*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]
-    }
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
 
 
 def state_of(root: Path) -> dict:
     """Names, kinds, sizes, times and permissions of everything."""
-    places = [root, *(Path(folder) / name for folder, folders, files in os.walk(root) for name in folders + files)]
-    return {path: (s.st_mode, s.st_size, s.st_mtime_ns, s.st_nlink) for path in places for s in [os.lstat(path)]}
+    stats = {path: os.lstat(path) for path in (root, *root.rglob("*"))}
+    return {path: (s.st_mode, s.st_size, s.st_mtime_ns, s.st_nlink) for path, s in stats.items()}
 
 
 @pytest.fixture(scope="module")

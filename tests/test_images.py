@@ -157,11 +157,11 @@ def test_what_is_no_file_is_refused_before_it_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-def test_a_cut_file_is_refused_never_filled_with_grey(share, kind, draw):
+def test_a_cut_file_is_refused_never_filled_with_grey(kind, draw):
     data = encoded(draw(np.random.default_rng(0), 0), kind)
-    with pytest.raises(VggnbError, match="cut short|damaged"):
-        decode(data[: int(len(data) * share)])
+    for share in (0.1, 0.5, 0.95):
+        with pytest.raises(VggnbError, match="cut short|damaged"):
+            decode(data[: int(len(data) * share)])
 
 
 def test_the_photo_of_a_telephone_is_decoded_at_a_fraction(monkeypatch):
@@ -210,19 +210,12 @@ def test_damage_of_any_kind_gives_pixels_or_a_sentence(kind, draw):
             assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
 
 
-@pytest.mark.parametrize("resize, filter", [("nearest", "NEAREST"), ("bilinear", "BILINEAR")])
-def test_resizing_is_pillows_and_leaves_the_right_size_alone(resize, filter, draw):
+@pytest.mark.parametrize("resize", ["nearest", "bilinear"])
+def test_resizing_is_pillows_and_leaves_the_right_size_alone(resize, draw):
     image = draw(np.random.default_rng(0), 0)
-    expected = np.asarray(image.resize((32, 32), Image.Resampling[filter]))
+    expected = np.asarray(image.resize((32, 32), Image.Resampling[resize.upper()]))
     assert np.array_equal(read_image(encoded(image), size=32, resize=resize), expected)
     assert resize_image(expected, 32, resize) is expected
-
-
-def test_nearest_picks_pixels_and_bilinear_averages():
-    stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::2] = 255
-    assert set(np.unique(resize_image(stripes, 32, "nearest"))) <= {0, 255}
-    assert 100 < resize_image(stripes, 32, "bilinear")[16, 16, 0] < 155
 
 
 @pytest.fixture(scope="module")

@@ -38,29 +38,16 @@ def test_the_dataset_inside_the_dataset_is_set_apart_as_a_copy(tmp_path, outer):
     assert "data/ looks like a second copy of the dataset; the outer one is used." in layout.sentences
 
 
-def test_files_beside_the_class_folders_are_strays_with_a_reason(tmp_path):
-    layout = read_layout(tree(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "train/lost.jpg", "notes/x.txt", "licence"))
+def test_what_lies_beside_the_classes_is_listed(tmp_path):
+    system = ["a/.DS_Store", "a/.ipynb_checkpoints/1.jpg", "__MACOSX/a/._1.jpg", "$RECYCLE.BIN/x/y.jpg", "Thumbs.db"]
+    names = ("class2", "class10", "class1", "Zebra", "éclair")
+    files = [f"train/{name}/1.jpg" for name in names] + ["train/a/", "validation/", "train/lost.jpg", "notes/x.txt"]
+    layout = read_layout(tree(tmp_path, *files, "licence", *system))
+    assert layout.classes == ("Zebra", "a", "class1", "class10", "class2", "éclair"), "an empty folder is a class"
+    assert "validation/ is empty and counts as absent." in layout.sentences
     assert [stray.path for stray in layout.strays] == ["licence", "notes/x.txt", "train/lost.jpg"]
     assert all("outside the class folders" in stray.reason for stray in layout.strays)
-
-
-def test_an_empty_class_folder_is_a_class_and_an_empty_split_folder_is_none(tmp_path):
-    layout = read_layout(tree(tmp_path, "train/a/1.jpg", "train/b/", "validation/", "test/a/1.jpg", "test/b/1.jpg"))
-    assert layout.classes == ("a", "b")
-    assert "validation/ is empty and counts as absent." in layout.sentences
-
-
-def test_classes_are_in_the_order_of_their_code_points(tmp_path):
-    names = ("class2", "class10", "class1", "Zebra", "éclair")
-    layout = read_layout(tree(tmp_path, *(f"{name}/1.jpg" for name in names)))
-    assert layout.classes == ("Zebra", "class1", "class10", "class2", "éclair")
-
-
-def test_system_files_are_counted_at_any_depth_and_never_looked_into(tmp_path):
-    system = ["a/.DS_Store", "a/.ipynb_checkpoints/1.jpg", "__MACOSX/a/._1.jpg", "$RECYCLE.BIN/x/y.jpg", "Thumbs.db"]
-    layout = read_layout(tree(tmp_path, "a/1.jpg", "b/1.jpg", *system))
     assert sorted(layout.system_files) == sorted(system)
-    assert layout.classes == ("a", "b")
 
 
 def link(root: Path, links: dict[str, str]) -> Path:

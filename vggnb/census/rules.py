@@ -1,17 +1,7 @@
 """The rules by which a folder is understood: words in names, wrapper folders, splits, second copies; and the result.
 
-    in the dataset                                       is read as
-    train/ test/ [validation/], each of class folders    splits; also dev/, valid/, eval/, evaluation/, train_set/
-    seg_train/ seg_test/; train_images/ test_images/     splits, where the rest of the names or the classes agree
-    class folders                                        not split: `assign_splits` does it
-    cat/train/ cat/test/ dog/train/ dog/test/            splits inside class folders
-    images/..., train/train/...                          one folder of folders is looked through
-    test/ of images alone, or of one unknown folder      images without labels: listed, for `vggnb predict`
-    the same splits or classes once more, deeper         a copy: listed, its bytes are compared
-    links to folders of images, and to images            what they lead to, unless that is in the dataset already
-    a .csv or .tsv file                                  a table (`tables.read_table`)
-
-`layout` applies them to a dataset, and refuses what is ambiguous.
+docs/what_can_i_bring.md shows what each kind of folder is read as; `layout` applies the rules to a dataset, and refuses
+what is ambiguous.
 """
 
 import re
