@@ -21,28 +21,18 @@ LEAK = "leak: also in"  # begins the remark on a row whose image is in an earlie
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One usable image.
+    """One usable image."""
 
-    Attributes:
-        path: POSIX, relative to the dataset; undecodable bytes as surrogates (`os.fsencode` gives them back).
-        width: in pixels, of the upright image; so is `height`.
-        format: by content: 'JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'AVIF' and the like.
-        label: index of `class_name` in the class list.
-        split: 'train', 'validation', 'test' or, before `assign_splits`, 'unsplit'.
-        group: rows with the same group, if not '', stay in one split.
-        notes: remarks, joined by '; '.
-    """
-
-    path: str
+    path: str  # POSIX, relative to the dataset; undecodable bytes as surrogates (`os.fsencode` gives them back)
     sha256: str
-    width: int
+    width: int  # pixels of the upright image
     height: int
-    format: str
+    format: str  # by content: 'JPEG', 'PNG', ...
     class_name: str
-    label: int
-    split: str
-    group: str = ""
-    notes: str = ""
+    label: int  # index of `class_name` in the class list
+    split: str  # 'train', 'validation', 'test' or, before `assign_splits`, 'unsplit'
+    group: str = ""  # rows with the same group, if not '', stay in one split
+    notes: str = ""  # remarks, joined by '; '
 
 
 def count_rows(rows: Iterable[Row], classes: Sequence[str], splits: Iterable[str]) -> dict[str, dict[str, int]]:

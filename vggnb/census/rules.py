@@ -45,26 +45,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a dataset was understood.
-
-    Attributes:
-        sentences: the same as text for the user.
-        classes: sorted by code point; a label is an index into it.
-        entries: files in class folders, in order of their paths.
-        strays: files that no class can claim: beside the class folders, links, pipes.
-        copies: files of what looks like a second copy of the dataset; the census compares the bytes.
-        obstacles: what stands in the way of training though not of a survey.
-    """
+    """How a dataset was understood."""
 
     dataset: Path
-    sentences: tuple[str, ...]
-    classes: tuple[str, ...]
-    entries: tuple[Entry, ...]
-    strays: tuple[Skipped, ...] = ()
-    copies: tuple[str, ...] = ()
+    sentences: tuple[str, ...]  # the same as text for the user
+    classes: tuple[str, ...]  # sorted by code point; a label is an index into it
+    entries: tuple[Entry, ...]  # files in class folders, in order of their paths
+    strays: tuple[Skipped, ...] = ()  # files that no class can claim: beside the class folders, links, pipes
+    copies: tuple[str, ...] = ()  # of what looks like a second copy of the dataset; the census compares the bytes
     system_files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    obstacles: tuple[VggnbError, ...] = ()
+    obstacles: tuple[VggnbError, ...] = ()  # what stands in the way of training though not of a survey
 
     def __str__(self) -> str:
         return "\n".join([shown(str(self.dataset)), *self.sentences])

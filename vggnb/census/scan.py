@@ -24,29 +24,20 @@ VERSION = f"{images.DECODER_VERSION}.{HASH_VERSION}.3"
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one file is; `reason` is empty for a usable image.
+    """What one file is."""
 
-    Attributes:
-        brightness: mean grey level, 0 to 255.
-        hash: hex of the 64 bytes of `near_duplicates.hash_of`, or '' where the image is too plain.
-    """
-
-    reason: str
+    reason: str  # why it cannot be used, or ''
     sha256: str = ""
     width: int = 0
     height: int = 0
     format: str = ""
     notes: str = ""
-    brightness: float = 0.0
-    hash: str = ""
+    brightness: float = 0.0  # mean grey level, 0 to 255
+    hash: str = ""  # hex of the 64 bytes of `hash_of`, or '' where the image is too plain
 
 
 def scan_file(path: Path) -> Scan:
-    """Read, hash, decode and measure one file.
-
-    Raises:
-        VggnbError: the storage itself is gone (Drive was disconnected), which is no file's fault.
-    """
+    """Read, hash, decode and measure one file; only storage that is gone (Drive was disconnected) is an error."""
     try:
         size = os.stat(path).st_size
         if size > images.MAX_BYTES:

@@ -112,11 +112,7 @@ def _blocks(rows: Sequence[Row], census: Census) -> list[list[Row]]:
 
 
 def _cut(blocks: list[list[Row]], share: float, *, keep: int) -> tuple[list[list[Row]], list[list[Row]]]:
-    """Take whole blocks until about `share` of each class is taken: at least one; at least `keep` are left.
-
-    Returns:
-        The blocks that are left and those taken, in the order given.
-    """
+    """The blocks that are left and those taken: about `share` of each class, at least one; at least `keep` are left."""
     sizes = [Counter(row.label for row in block) for block in blocks]
     total = Counter(row.label for block in blocks for row in block)
     left = Counter(label for size in sizes for label in size)

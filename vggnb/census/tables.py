@@ -29,11 +29,7 @@ _AS_UTF8 = "Save it as CSV UTF-8 (Excel: Save as, CSV UTF-8; LibreOffice: Text C
 
 
 def read_table(file: Path) -> Layout:
-    """Read a table of images. Only the files that it names belong to the dataset.
-
-    Raises:
-        VggnbError: it is no table, or it does not state one label for each image; the text names all that is wrong.
-    """
+    """Read a table of images, or refuse what does not state one label for each; only its files are the dataset's."""
     file = Path(os.path.abspath(file))
     lines = _lines(file)
     labels = Counter(line.label for line in lines)
@@ -164,7 +160,7 @@ def _check_labels(counts: Counter[str], file: Path) -> None:
 class _Files:
     """Finds the file that a cell of a table means.
 
-    `folder` is the dataset's: that of the table or, where all paths lead out of it, the common one of what they name.
+    `folder` is that of the table or, where all paths lead out of it, the common one of what they name.
     """
 
     def __init__(self, home: Path, paths: list[str]):
