@@ -112,23 +112,15 @@ def _lines(file: Path) -> list[Line]:
     if twice := sorted({name for name in COLUMNS if names.count(name) > 1}):
         raise VggnbError(f"The table has several columns {listed(twice)}.", file, "Keep one, and rename the others.")
     if not {"path", "label"} <= set(names):
-        raise _other_columns(names, [cells for _, cells in lines], file)
+        remedy = (
+            "Name the columns path,label and, if you have them, split and group. Of one column for each class, write "
+        )
+        remedy += (
+            "the name of the one that is 1 into label. Boxes are not used: vggnb predicts one class for each image."
+        )
+        raise VggnbError(f"The table needs the columns path and label; it has {names[:20]}.", file, remedy)
     rows = [(number, dict(zip(names, cells, strict=False))) for number, cells in lines]
     return [Line(n, row.get("path", ""), *(row.get(key, "").strip() for key in COLUMNS[1:])) for n, row in rows]
-
-
-def _other_columns(names: list[str], rows: list[list[str]], file: Path) -> VggnbError:
-    """The error for a table without path and label, in words that fit what it has."""
-    what = f"The table needs the columns path and label; it has {names[:20]}."
-    remedy = "Name the columns path,label and, if you have them, split and group."
-    columns = zip(names, zip(*(row for row in rows if len(row) == len(names)), strict=True), strict=False)
-    flags = [name for name, cells in columns if {"1", "1.0"} & set(cells) <= set(cells) <= {"0", "1", "0.0", "1.0"}]
-    if {"xmin", "xmax"} <= set(names) or {"x", "y", "w", "h"} <= set(names):
-        what += " It looks like a table of boxes for object detection; vggnb predicts the class of a whole image."
-    elif len(flags) > 1:
-        what += f" {listed(flags)} look like one column for each class."
-        remedy = "Write into one column, label, the name of the class whose column is 1, and call the other one path."
-    return VggnbError(what, file, remedy)
 
 
 def _check_labels(counts: Counter[str], file: Path) -> None:
