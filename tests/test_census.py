@@ -97,27 +97,21 @@ def test_what_is_printed_is_plain_json_and_plain_text_whatever_the_names_are(zoo
 
 
 def test_planted_duplicates_conflicts_and_leaks_are_all_found_and_nothing_else(small):
-    same = (small / "train/a/0.png").read_bytes()
-    save(small / "test/a/same.png", same)
+    save(small / "test/a/same.png", (small / "train/a/0.png").read_bytes())
     save(small / "test/b/liar.png", (small / "train/a/1.png").read_bytes())
     save(small / "train/a/liar.png", (small / "train/b/1.png").read_bytes())
     mirrored = Image.open(small / "train/b/2.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((30, 25))
     save(small / "train/b/mirrored.jpg", encoded(mirrored, "JPEG", quality=80))
     census = survey(small)
-    assert {(*pair.paths, pair.kind) for pair in census.pairs} == {
-        ("test/a/same.png", "train/a/0.png", "exact"),
-        ("test/b/liar.png", "train/a/1.png", "exact"),
-        ("train/a/liar.png", "train/b/1.png", "exact"),
-        ("train/b/2.png", "train/b/mirrored.jpg", "near"),
-    }
-    conflicts = [("test/b/liar.png", "train/a/1.png"), ("train/a/liar.png", "train/b/1.png")]
-    assert [pair.paths for pair in census.conflicts] == conflicts
-    assert len(census.leaks) == 2
+    found = {(*pair.paths, pair.kind) for pair in census.pairs}
+    same, near = ("test/a/same.png", "train/a/0.png", "exact"), ("train/b/2.png", "train/b/mirrored.jpg", "near")
+    liars = [("test/b/liar.png", "train/a/1.png"), ("train/a/liar.png", "train/b/1.png")]
+    assert found == {same, near, *((*paths, "exact") for paths in liars)}
+    assert [pair.paths for pair in census.conflicts] == liars and len(census.leaks) == 2
     document = census.to_dict()
     assert document["duplicates"]["near"] == [["train/b/2.png", "train/b/mirrored.jpg"]]
-    assert document["leaks"][0] == {
-        "paths": ["test/a/same.png", "train/a/0.png"], "splits": ["test", "train"], "kind": "exact", "distance": 0,
-    }  # fmt: skip
+    leak = {"paths": ["test/a/same.png", "train/a/0.png"], "splits": ["test", "train"], "kind": "exact", "distance": 0}
+    assert document["leaks"][0] == leak
     assert any("Leak: 2 pairs" in warning for warning in census.warnings)
     assert any("Conflict: 2 pairs " in warning for warning in census.warnings)
 

@@ -60,36 +60,24 @@ def good_files() -> dict[str, bytes]:
     flipped = bytearray(encoded(rgb(), "JPEG", quality=90))
     flipped[-60] ^= 0x10
     files = {
-        "plain.jpg": encoded(rgb(), "JPEG"),
-        "progressive.jpg": encoded(rgb(), "JPEG", progressive=True),
-        "grey.jpg": encoded(rgb().convert("L"), "JPEG"),
-        "cmyk.jpg": encoded(rgb().convert("CMYK"), "JPEG"),
-        "flipped_bit.jpg": bytes(flipped),
-        "rgb.png": encoded(rgb()),
-        "rgba.png": encoded(rgba),
-        "grey_alpha.png": encoded(rgba.convert("LA")),
-        "palette.png": encoded(palette),
-        "palette_transparent.png": encoded(palette.copy(), transparency=3),
-        "one_bit.png": encoded(rgb().convert("1")),
-        "sixteen_bits.png": encoded(Image.fromarray(wide)),
+        "plain.jpg": encoded(rgb(), "JPEG"), "progressive.jpg": encoded(rgb(), "JPEG", progressive=True),
+        "grey.jpg": encoded(rgb().convert("L"), "JPEG"), "cmyk.jpg": encoded(rgb().convert("CMYK"), "JPEG"),
+        "flipped_bit.jpg": bytes(flipped), "rgb.png": encoded(rgb()), "rgba.png": encoded(rgba),
+        "grey_alpha.png": encoded(rgba.convert("LA")), "palette.png": encoded(palette),
+        "palette_transparent.png": encoded(palette.copy(), transparency=3), "one_bit.png": encoded(rgb().convert("1")),
+        "sixteen_bits.png": encoded(Image.fromarray(wide)), "still.gif": encoded(rgb(), "GIF"),
         "animated.png": encoded(frames[0], save_all=True, append_images=frames[1:]),
-        "still.gif": encoded(rgb(), "GIF"),
         "animated.gif": encoded(frames[1], "GIF", save_all=True, append_images=frames[2:]),
-        "plain.bmp": encoded(rgb(), "BMP"),
-        "plain.ppm": encoded(rgb(), "PPM"),
-        "plain.pgm": encoded(rgb().convert("L"), "PPM"),
-        "plain.webp": encoded(rgb(), "WEBP"),
-        "lossless_alpha.webp": encoded(rgba.rotate(90), "WEBP", lossless=True),
-        "plain.tif": encoded(rgb(), "TIFF"),
+        "plain.bmp": encoded(rgb(), "BMP"), "plain.ppm": encoded(rgb(), "PPM"),
+        "plain.pgm": encoded(rgb().convert("L"), "PPM"), "plain.webp": encoded(rgb(), "WEBP"),
+        "lossless_alpha.webp": encoded(rgba.rotate(90), "WEBP", lossless=True), "plain.tif": encoded(rgb(), "TIFF"),
         "packed.tiff": encoded(rgb(), "TIFF", compression="tiff_lzw"),
-        "sixteen_bits.tif": encoded(Image.fromarray(wide[::-1].copy()), "TIFF"),
-        "png_named.jpg": encoded(rgb()),
-        "webp_named.jpg": encoded(rgb(), "WEBP"),
-        "jpeg_named.png": encoded(rgb(), "JPEG"),
+        "sixteen_bits.tif": encoded(Image.fromarray(wide[::-1].copy()), "TIFF"), "png_named.jpg": encoded(rgb()),
+        "webp_named.jpg": encoded(rgb(), "WEBP"), "jpeg_named.png": encoded(rgb(), "JPEG"),
         "one_pixel.png": encoded(photo(next(seeds), width=1, height=1)),
         "thin.png": encoded(photo(next(seeds), width=1000, height=1)),
         "white.png": encoded(np.full((40, 40, 3), 255, np.uint8)),
-    }
+    }  # fmt: skip
     if features.check("avif"):
         files["plain.avif"] = encoded(rgb(), "AVIF")
     return files | {f"exif_{k}.jpg": turned(k, next(seeds)) for k in range(1, 9)}
