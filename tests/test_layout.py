@@ -145,6 +145,7 @@ def understood(layout) -> str:
     ("seg_train/seg_train/a seg_train/seg_train/b seg_test/seg_test/a seg_test/seg_test/b", "train: a b; test: a b"),
     ("train_images/a train_images/b test_images/a test_images/b", "train: a b; test: a b"),
     ("train2017/a train2017/b val2017/a val2017/b", "train: a b; validation: a b"),
+    ("my_train/a my_train/b my_eval/a my_eval/b my_test/a my_test/b", "train: a b; validation: a b; test: a b"),
     ("mytraindata/a mytraindata/b mytestdata/a mytestdata/b", "train: a b; test: a b"),
     ("01_train/a 01_train/b 02_val/a 02_val/b 03_test/a 03_test/b", "train: a b; validation: a b; test: a b"),
     ("training/a training/b evaluation/a evaluation/b", "train: a b; test: a b"),

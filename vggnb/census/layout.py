@@ -31,14 +31,16 @@ def read_layout(dataset: Path) -> Layout:
         if dataset.is_dir():
             check_unpacked(dataset, dataset)
             return _Reader(dataset).layout()
-        if dataset.suffix.lower() in TABLES and dataset.exists():
+        if not dataset.exists():
+            raise VggnbError(
+                "There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first."
+            )
+        if dataset.suffix.lower() in TABLES:
             return read_table(dataset)
-        if dataset.exists() and not is_archive(dataset):
+        if not is_archive(dataset):
             raise no_archive(dataset)
-        if dataset.exists():
-            remedy = "Unpack it first: page 2 and the command line do so, or stage_if_remote(dataset, folder)."
-            raise VggnbError("The dataset is an archive.", dataset, remedy)
-        raise VggnbError("There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first.")
+        remedy = "Unpack it first: page 2 and the command line do so, or stage_if_remote(dataset, folder)."
+        raise VggnbError("The dataset is an archive.", dataset, remedy)
     except VggnbError as error:
         raise name_source(error, dataset) from error
 
