@@ -27,7 +27,7 @@ from vggnb.generators import epoch_order
 from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
 from vggnb.train import Run, fit, start_run
-from vggnb.train.adam import ordered_batches
+from vggnb.train.head import ordered_batches
 from vggnb.weights import WeightSource
 
 

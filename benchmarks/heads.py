@@ -28,7 +28,7 @@ from vggnb.model import ALL_POOLS, build_base, build_head, compile_head, pool_co
 from vggnb.paths import sample_folder
 from vggnb.recipe import Recipe
 from vggnb.train import ridge as cross_validation
-from vggnb.train.adam import ordered_batches
+from vggnb.train.head import ordered_batches
 
 RIDGES = (1000.0, 500.0, 250.0, 120.0, 60.0, 30.0, 15.0, 8.0)
 BLOCK = np.concatenate([np.full(len(pool_columns(Recipe(name="-", pools=(pool,)))), pool[0]) for pool in ALL_POOLS])

@@ -18,8 +18,7 @@ from tell import main, parser, where
 
 from vggnb.census import Manifest, Row
 from vggnb.device import batch_size, decide_precision, tf
-from vggnb.features import fill_store
-from vggnb.features.extraction import VGG16
+from vggnb.features import VGG16, fill_store
 from vggnb.model import build_base, build_extractor
 from vggnb.recipe import Recipe
 from vggnb.storage import sha256_bytes

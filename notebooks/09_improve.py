@@ -94,8 +94,7 @@ print(runs["fine-tuned"].fine_tuning())
 
 # %%
 from vggnb import figures
-from vggnb.generators import read_row
-from vggnb.train.augment import augmented_versions
+from vggnb.generators import augmented_versions, read_row
 
 augmented = tuned.with_(augment=("flips", "rotations", "brightness", "contrast"))
 row = manifest.of("train")[0]

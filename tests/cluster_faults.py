@@ -37,18 +37,9 @@ def fill(manifest, store, **options):
 
 
 def stored(store):
-    """Image -> its features, and how many records there are."""
-    found, count = {}, 0
-    for path in store.rglob("[!.]*.npy"):
-        records = open_shard(path)
-        count += len(records)
-        found |= dict(zip(records["image"].tolist(), records["values"], strict=True))
-    return found, count
-
-
-def is_same(store, expected):
-    found, _ = stored(store)
-    return found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in expected)
+    """All records, sorted by image and value: equal lists of bytes mean equal features."""
+    shards = [open_shard(path) for path in store.rglob("[!.]*.npy")]
+    return sorted({record.tobytes() for shard in shards for record in shard})
 
 
 def batches():
@@ -68,7 +59,7 @@ def under_fault(manifest, store, expected, fault):
     fault(batches()[-1])
     pace(0)
     filling.join(300)
-    return {"in_time": alive, "rows": len(result[0].rows), "same": is_same(store, expected), **result[0].to_dict()}
+    return {"in_time": alive, "same": stored(store) == expected, **result[0].to_dict()}
 
 
 def driver_killed(manifest, store, expected, address):
@@ -76,30 +67,25 @@ def driver_killed(manifest, store, expected, address):
     LOG.unlink(missing_ok=True)
     pace(0.3)
     with subprocess.Popen([sys.executable, __file__, "--drive", store, manifest.dataset, address]) as child:
-        while len(stored(store)[0]) < 20:
+        while len(stored(store)) < 20:
             assert child.poll() is None, "the driver ended by itself"
             time.sleep(0.05)
         child.send_signal(signal.SIGKILL)
-    while (left := stored(store)[1]) != (time.sleep(3), stored(store)[1])[1]:  # Ray ends the workers of a lost driver
+    while (left := len(stored(store))) != (time.sleep(3), len(stored(store)))[1]:  # Ray ends a lost driver's workers
         pass
     pace(0)
     again = fill(manifest, store)
-    return {"left": left, "same": is_same(store, expected), **again.to_dict()}
-
-
-def error_of(work):
-    try:
-        work()
-    except VggnbError as error:
-        return str(error)
-    return "nothing"
+    return {"left": left, "same": stored(store) == expected, **again.to_dict()}
 
 
 def errors(manifest, folder):
-    """What is said where the machines differ, or are asked for too much."""
+    """What is said where the machines differ."""
 
-    def told(**options):
-        return error_of(lambda: fill(options.pop("manifest", manifest), options.pop("store", folder / "no"), **options))
+    def told(manifest=manifest, store=folder / "no", **options):
+        try:
+            fill(manifest, store, **options)
+        except VggnbError as error:
+            return str(error)
 
     found = {"weights": told(network=standin.Other)}
     version, vggnb.__version__ = vggnb.__version__, "0.0"
@@ -119,11 +105,8 @@ def vgg16(manifest, folder):
     how = {"weights": "none", "network": None, "recipe": Recipe.best().with_(image_size=32)}
     local, cluster = (fill(manifest, folder / name, engine=name, **how) for name in ("local", "ray"))
     a, b = local.values, cluster.values
-    return {
-        "rows": local.rows == cluster.rows,
-        "most": float((np.abs(a - b).max(axis=1) / np.abs(a).max(axis=1)).max()),
-        **cluster.to_dict(),
-    }
+    most = float((np.abs(a - b).max(axis=1) / np.abs(a).max(axis=1)).max())
+    return {**cluster.to_dict(), "rows": local.rows == cluster.rows, "most": most}
 
 
 def main(folder: Path, images: int) -> None:
@@ -131,21 +114,14 @@ def main(folder: Path, images: int) -> None:
     manifest.write(folder / "images.csv")
     pace(0)
     fill(manifest, folder / "expected", engine="local")
-    expected, found, start, cluster = stored(folder / "expected")[0], {}, time.time(), Rehearsal()
-
-    def note(name, result):
-        found[name] = {**result, "at_s": round(time.time() - start, 1)}
-        print(name, found[name], file=sys.stderr, flush=True)
-
+    expected, found, cluster = stored(folder / "expected"), {}, Rehearsal()
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        note("errors", errors(manifest, folder))
-        note("vgg16", vgg16(manifest, folder))
-        kill = lambda process: os.kill(process, signal.SIGKILL)  # noqa: E731
-        note("killed", under_fault(manifest, folder / "killed", expected, kill))
-        note("driver", driver_killed(manifest, folder / "driver", expected, cluster.address))
-        remove = lambda _: cluster.remove(cluster.second)  # noqa: E731
-        note("removed", under_fault(manifest, folder / "removed", expected, remove))
+        found["errors"] = errors(manifest, folder)
+        found["vgg16"] = vgg16(manifest, folder)
+        found["killed"] = under_fault(manifest, folder / "killed", expected, lambda one: os.kill(one, signal.SIGKILL))
+        found["driver"] = driver_killed(manifest, folder / "driver", expected, cluster.address)
+        found["removed"] = under_fault(manifest, folder / "removed", expected, lambda _: cluster.remove_node())
     finally:
         ray.shutdown()
         cluster.close()

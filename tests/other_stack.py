@@ -1,8 +1,6 @@
-"""What the other software stack makes of a bundle and of a run; started by `test_stacks.py` with that stack's Python.
+"""What another software stack makes of a bundle, and of a run that it saves as the bundle NEW: one JSON document.
 
-    python tests/other_stack.py BUNDLE RUN NEW PHOTO...
-
-Opens the bundle, saves the run as the bundle NEW, and prints one JSON document.
+python tests/other_stack.py BUNDLE RUN NEW PHOTO...
 """
 
 import hashlib
@@ -38,7 +36,6 @@ def plain(folder: Path) -> dict[str, float]:
 
 
 def main(folder: Path, run: Path, new: Path, photos: list[Path]) -> dict:
-    """Both ways at once."""
     bundle = load_bundle(folder)
     save_bundle(open_run(run), new, name="pets", formats=KERAS)
     return {

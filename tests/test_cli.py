@@ -308,15 +308,13 @@ def test_a_weights_file_is_remembered_by_its_whole_path(monkeypatch, tmp_path):
 
 
 def test_a_run_that_was_interrupted_is_continued_by_the_same_command(vggnb, document, photos, tmp_path, monkeypatch):
-    from vggnb.train import head
-
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
     run = ["run", photos, *TINY, "--quiet"]
     runs = tmp_path / "home" / "runs" / photos.name
     with monkeypatch.context() as patch:
-        patch.setattr(head, "fit", stopped)
+        patch.setattr("vggnb.train.fit", stopped)
         assert vggnb(*run, "--seed", "1")[0] == 130 and vggnb(*run, "--seed", "2")[0] == 130
     first, second = sorted(runs.iterdir())
     monkeypatch.setattr(verbs, "trained", lambda options: steps.trained(options) and stopped())

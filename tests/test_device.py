@@ -11,7 +11,7 @@ import pytest
 from programs import TESTS
 
 from vggnb import device
-from vggnb.device import cpu_flags, cpu_precision, decide_precision, gpu_precision
+from vggnb.device import cpu_flags, decide_precision
 from vggnb.features import extract, store_key
 from vggnb.model import build_base, build_classifier, build_extractor, build_head, compiled, precision_of
 from vggnb.paths import open_workspace, sample_folder
@@ -21,37 +21,27 @@ from vggnb.storage import VggnbError
 from vggnb.train import open_run, train
 
 
-@pytest.mark.parametrize("flags, found", [
-    ({"sse4_2", "avx2"}, "float32"), ({"avx512f"}, "float32"), ({"avx512_bf16"}, "bfloat16"),
-    ({"amx_bf16", "amx_tile"}, "bfloat16"), (set(), "float32"),
-])  # fmt: skip
-def test_a_cpu_with_a_unit_for_bfloat16_uses_it(flags, found):
-    assert cpu_precision(flags) == found
-
-
-@pytest.mark.parametrize("capability, found", [
-    ((6, 1), "float32"), ((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16"),
-    ((0, 0), "float32"),
-])  # fmt: skip
-def test_a_gpu_with_tensor_cores_uses_them(capability, found):
-    assert gpu_precision(capability) == found
-
-
 def test_the_flags_are_those_that_linux_lists(tmp_path):
     (path := tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_bf16\n\n")
     assert cpu_flags(path) == {"fpu", "avx512_bf16", "amx_bf16"}
     assert cpu_flags(tmp_path / "none") == set()
 
 
-def test_a_precision_is_decided_in_one_line(monkeypatch):
-    assert decide_precision("float16") == ("float16", "Precision: float16, as requested.")
-    monkeypatch.setattr(device, "cpu_flags", lambda: {"avx512_bf16", "fpu"})
-    monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: [])
-    assert decide_precision() == ("bfloat16", "Precision: bfloat16, for a CPU with avx512_bf16.")
-    monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: ["a T4"])
-    details = {"compute_capability": (7, 5)}
+@pytest.mark.parametrize("flags, capability, found", [
+    ({"sse4_2", "avx2"}, None, "float32, for a CPU with no unit for 16 bits"),
+    ({"avx512_bf16", "fpu"}, None, "bfloat16, for a CPU with avx512_bf16"),
+    ({"amx_bf16", "amx_tile"}, None, "bfloat16, for a CPU with amx_bf16"),
+    ({"amx_bf16"}, (6, 1), "float32, for a GPU of compute capability 6.1"),
+    ({"amx_bf16"}, (7, 5), "float16, for a GPU of compute capability 7.5"),
+    ({"avx2"}, (8, 0), "bfloat16, for a GPU of compute capability 8.0"),
+])  # fmt: skip
+def test_a_processor_with_a_unit_for_16_bits_uses_it(flags, capability, found, monkeypatch):
+    monkeypatch.setattr(device, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: ["a GPU"] * bool(capability))
+    details = {"compute_capability": capability}
     monkeypatch.setattr(device.tf.config.experimental, "get_device_details", lambda gpu: details)
-    assert decide_precision("auto") == ("float16", "Precision: float16, for a GPU of compute capability 7.5.")
+    assert decide_precision("auto") == (found.split(",")[0], f"Precision: {found}.")
+    assert decide_precision("float16") == ("float16", "Precision: float16, as requested.")
     with pytest.raises(VggnbError, match="no precision 'double'"):
         decide_precision("double")
 

@@ -7,22 +7,22 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from programs import TESTS
 from scipy.special import softmax
 
 from vggnb.evaluate import evaluate, predict_rows, predict_split
 from vggnb.explain import grad_cam
+from vggnb.generators import Images
 from vggnb.model import build_classifier
 from vggnb.recipe import CONVOLUTIONS, Recipe
 from vggnb.save import load_bundle, save_bundle
 from vggnb.storage import VggnbError
-from vggnb.train import Stopped, augment, fine_tune, fit, open_or_train, open_run, train
-from vggnb.train.augment import Images
+from vggnb.train import Stopped, fine_tune, fit, open_or_train, open_run, train
 from vggnb.train.finetune import build_network
 from vggnb.weights import weights_sha256
 
@@ -57,64 +57,6 @@ def copy_of(run, folder):
 
 def weights_of(run):
     return run.arrays("fine_tuned.safetensors")
-
-
-# Augmentation
-
-
-def test_an_augmented_image_depends_on_seed_epoch_and_index_alone():
-    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
-    kinds = ("flips", "rotations", "brightness", "contrast")
-    together = augment.augment(images, [3, 1, 9, 5], kinds, seed=7, epoch=2)
-    alone = augment.augment(images[1:2], [1], kinds, seed=7, epoch=2)
-    assert np.array_equal(together[1], alone[0]) and together.dtype == np.float32
-    assert together.min() >= 0 and together.max() <= 255
-    for seed, epoch, index in ((8, 2, 1), (7, 3, 1), (7, 2, 2)):
-        assert not np.array_equal(augment.augment(images[1:2], [index], kinds, seed=seed, epoch=epoch), alone)
-    shown = augment.augmented_versions(images[1], Recipe.fine().with_(augment=kinds, seed=7), epochs=3)
-    first = augment.augment(images[1:2], [0], kinds, seed=7, epoch=0)
-    assert shown.shape == (4, *images[1].shape) and np.array_equal(shown[0], images[1])
-    assert np.array_equal(shown[1], first[0])
-
-
-@pytest.mark.parametrize("kind, count", [("flips", 2), ("rotations", 4), ("brightness", 60), ("contrast", 60)])
-def test_each_kind_of_augmentation_does_what_it_says(kind, count):
-    image = np.random.default_rng(1).integers(60, 180, (8, 8, 3)).astype(np.float32)
-    found = augment.augment(np.stack([image] * 60), range(60), (kind,), seed=0, epoch=0)
-    assert len(np.unique(found.round(3), axis=0)) == count
-    if kind == "flips":
-        assert {one.tobytes() for one in found} == {image.tobytes(), image[:, ::-1].tobytes()}
-    elif kind == "rotations":
-        assert {one.tobytes() for one in found} == {np.rot90(image, turns).tobytes() for turns in range(4)}
-    elif kind == "brightness":
-        factors = (found / image).mean(axis=(1, 2, 3))
-        assert np.allclose(found, image * factors[:, None, None, None], rtol=1e-4)
-        assert factors.min() < 0.85 and factors.max() > 1.15
-    else:
-        assert np.allclose(found.mean(axis=(1, 2, 3)), image.mean(), rtol=1e-3)
-        assert (
-            0.8 * image.std() <= found.std(axis=(1, 2, 3)).min()
-            and found.std(axis=(1, 2, 3)).max() <= 1.2 * image.std()
-        )
-
-
-def test_without_augmentation_images_stay_as_they_are_and_any_other_kind_is_refused():
-    images = np.random.default_rng(2).integers(0, 256, (2, 8, 8, 3), np.uint8)
-    assert np.array_equal(augment.augment(images, [0, 1], (), seed=0, epoch=0), images)
-    with pytest.raises(VggnbError, match="augment"):
-        Recipe.fine().with_(augment=("mixup",))
-
-
-def test_kept_in_memory_or_read_again_the_batches_are_the_same(manifest, best, monkeypatch):
-    rows, recipe = manifest.of("train"), best.with_(batch_size=5, augment=("flips", "brightness"))
-    images, indices = Images(manifest, rows, recipe), np.arange(len(rows))
-    first, kept = (list(images.batches(indices, epoch)) for epoch in (3, 4))
-    assert len(images.pixels) == len(rows) and not np.array_equal(first[0][0], kept[0][0])
-    monkeypatch.setattr(augment, "MEMORY", 0)
-    streamed = Images(manifest, rows, recipe)
-    for (one, first), (other, second) in zip(kept, streamed.batches(indices, 4), strict=True):
-        assert np.array_equal(one, other) and np.array_equal(first, second)
-    assert sorted(np.concatenate([some for some, _ in kept])) == list(range(len(rows))) and not streamed.pixels
 
 
 # What learns, and on what
@@ -225,7 +167,7 @@ def test_the_recipe_fine_trains_head_and_convolutions_and_says_what_it_costs(man
 
 def test_a_run_whose_fine_tuning_was_interrupted_is_not_taken_for_finished(with_head, tmp_path, monkeypatch):
     run, calls = with_head[0], []
-    monkeypatch.setattr("vggnb.train.head.train", lambda *args, **options: calls.append(args[1]) or (run, None))
+    monkeypatch.setattr("vggnb.train.train", lambda *args, **options: calls.append(args[1]) or (run, None))
     assert not run.fine_tuning().rows
     open_or_train(run.manifest, run.recipe, run.folder, weights="none", store=tmp_path)
     assert calls == [run.recipe]
@@ -264,25 +206,23 @@ def test_a_loss_that_is_not_finite_stops_the_training(manifest, best, fit_tiny, 
 
 
 class Interrupts(keras.callbacks.Callback):
-    """Ctrl-C in the second step of the nth epoch."""
+    """Ctrl-C in the second step of the second epoch."""
 
-    def __init__(self, nth):
-        super().__init__()
-        self.left = nth
+    left = 1
 
     def on_epoch_end(self, epoch, logs=None):
         self.left -= 1
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.left == 1 and batch == 1:
+        if not self.left and batch == 1:
             raise KeyboardInterrupt
 
 
 def test_stopped_and_continued_ends_with_the_same_weights(tuned, with_head, base, tmp_path):
     run, features = copy_of(with_head[0], tmp_path / "run"), with_head[1]
-    for nth in (2, 2):  # in epoch 2; in the second training's epoch 1
+    for _ in range(2):  # in epoch 2; in the second training's epoch 1
         with pytest.raises(Stopped, match="continue"):
-            fine_tune(run, features, base=base[0], progress=lambda epochs, nth=nth: Interrupts(nth))
+            fine_tune(run, features, base=base[0], progress=lambda epochs: Interrupts())
         assert 1 <= len(list((run.folder / "checkpoints").iterdir())) <= 2
     fine_tune(run, features, base=base[0], progress=False)
     assert run.fine_tuned()["history"] == tuned[0].fine_tuned()["history"]
@@ -294,24 +234,20 @@ def test_stopped_and_continued_ends_with_the_same_weights(tuned, with_head, base
 CHILD = """
 import sys, time
 from pathlib import Path
-import keras
+from keras.callbacks import LambdaCallback
 from vggnb.features import extract
 from vggnb.train import fine_tune, open_run
 
-class Slow(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        time.sleep(0.1)
-
-run, base = open_run(Path(sys.argv[1])), None
+run, slow = open_run(Path(sys.argv[1])), LambdaCallback(on_epoch_end=lambda epoch, logs: time.sleep(0.1))
 base = run.base()
 features = extract(run.manifest, run.recipe, base, run.source, store=Path(sys.argv[2]), progress=False)
-fine_tune(run, features, base=base, progress=lambda epochs: Slow())
+fine_tune(run, features, base=base, progress=lambda epochs: slow)
 """
 
 
 def started(run, store):
     """A process that fine-tunes this run with as many threads as this one."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     if threads := tf.config.threading.get_intra_op_parallelism_threads():
         environment["VGGNB_THREADS"] = str(threads)
     return subprocess.Popen([sys.executable, "-c", CHILD, str(run.folder), str(store)], env=environment)

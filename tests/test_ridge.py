@@ -17,8 +17,7 @@ from vggnb.train.ridge import choose_ridge, group_numbers, make_folds, out_of_fo
 
 
 def rows_of(labels, groups=None, shas=None):
-    groups = groups or [""] * len(labels)
-    shas = shas or [f"{k:064}" for k in range(len(labels))]
+    groups, shas = groups or [""] * len(labels), shas or [f"{k:064}" for k in range(len(labels))]
     return tuple(
         Row(f"train/{label}/{k}.jpg", sha, 8, 8, "JPEG", str(label), int(label), "train", str(group))
         for k, (label, group, sha) in enumerate(zip(labels, groups, shas, strict=True))
@@ -43,12 +42,9 @@ def choose(values, labels, recipe, **options):
     return choose_ridge(values, rows_of(labels, **options), recipe, progress=False)
 
 
-def test_noise_needs_a_stronger_penalty_than_a_clear_signal(open_recipe):
-    noise, clear = (choose(*features(60, signal), open_recipe).ridge for signal in (0.0, 6.0))
-    assert noise == 1000 and clear < 1000
-
-
 def test_the_chosen_one_has_the_least_loss_and_all_are_reported(open_recipe):
+    noise, clear = (choose(*features(60, signal), open_recipe).ridge for signal in (0.0, 6.0))
+    assert noise == 1000 and clear < 1000, "noise needs a stronger penalty than a clear signal"
     choice = choose(*features(90, 2.0, classes=3), open_recipe)
     assert [ridge for ridge, _, _ in choice.candidates] == list(open_recipe.ridge)
     assert choice.ridge == min(choice.candidates, key=lambda candidate: candidate[1])[0]
@@ -81,31 +77,20 @@ def test_the_solution_is_the_minimum_of_the_loss_that_keras_would_minimise(class
     assert np.abs(keras.ops.softmax(logits) - outputs).max() < 1e-5
 
 
-def test_what_belongs_together_stays_in_one_fold():
-    labels = np.tile([0, 1], 20)
-    groups = [f"{label}-{k // 8}" for k, label in enumerate(labels)]
-    shas = [f"{k // 4}-{label}" for k, label in enumerate(labels)]
-    for names, options in ((groups, {"groups": groups}), (shas, {"shas": shas})):
-        for fit, predict in make_folds(labels, group_numbers(rows_of(labels, **options)), seed=0):
-            assert not {names[k] for k in fit} & {names[k] for k in predict}
+def test_what_belongs_together_stays_in_one_fold_and_every_image_is_predicted_once():
+    labels = np.repeat([0, 1, 2], [8, 20, 32])
+    groups = [f"{label}-{k // 4}" for k, label in enumerate(labels)]
+    shas = [f"{k // 2}-{label}" for k, label in enumerate(labels)]
+    for names, options in ((groups, {"groups": groups}), (shas, {"shas": shas}), (range(60), {})):
+        folds = make_folds(labels, group_numbers(rows_of(labels, **options)), seed=0)
+        for fit, predict in folds:
+            assert not {names[k] for k in fit} & {names[k] for k in predict} and set(labels[fit]) == {0, 1, 2}
+        assert sorted(k for _, predict in folds for k in predict) == list(range(60))
 
 
-def test_every_image_is_predicted_once():
-    labels = np.repeat([0, 1, 2], [7, 20, 33])
-    folds = make_folds(labels, np.arange(60), seed=0)
-    assert np.array_equal(np.sort(np.concatenate([predict for _, predict in folds])), np.arange(60))
-    assert all(set(labels[fit]) == {0, 1, 2} for fit, _ in folds)
-
-
-@pytest.mark.parametrize(
-    "labels, groups",
-    [
-        ([0, 0, 0, 1], None),
-        ([0, 0, 1, 1], ["a", "a", "b", "b"]),
-        ([0, 0, 0], None),
-    ],
-    ids=["one image", "one group", "one class"],
-)
+@pytest.mark.parametrize("labels, groups", [
+    ([0, 0, 0, 1], None), ([0, 0, 1, 1], ["a", "a", "b", "b"]), ([0, 0, 0], None),
+], ids=["one image", "one group", "one class"])  # fmt: skip
 def test_too_few_images_take_the_middle_candidate_and_give_no_predictions(labels, groups, open_recipe):
     values = np.random.default_rng(0).normal(size=(len(labels), 20)).astype(np.float32)
     choice = choose(values, labels, open_recipe, groups=groups)
@@ -115,10 +100,8 @@ def test_too_few_images_take_the_middle_candidate_and_give_no_predictions(labels
 
 def test_many_images_are_sampled_by_class(open_recipe, monkeypatch):
     monkeypatch.setattr(module, "MOST_IMAGES", 40)
-    labels = np.repeat([0, 1], [300, 100])
-    keep = module._sample(labels, seed=0)
-    assert len(keep) == 40 and (labels[keep] == 1).sum() == 10 and len(set(keep.tolist())) == 40
-    assert choose(features(400, 1.0, width=50)[0], labels, open_recipe).images == 40
+    choice = choose(features(400, 1.0, width=50)[0], np.repeat([0, 1], [350, 50]), open_recipe)
+    assert (choice.images, choice.folds) == (40, 5)
 
 
 def test_features_that_never_vary_have_no_influence():
@@ -131,17 +114,13 @@ def test_features_that_never_vary_have_no_influence():
     assert np.isfinite(constant.logits(wide)).all()
 
 
-def test_images_that_all_look_the_same_are_refused(open_recipe):
-    _, labels = features(60, 2.0)
-    with pytest.raises(VggnbError, match="All 60 training images look the same"):
-        choose(np.full((60, 300), 7.1, np.float32), labels, open_recipe)
-    values = np.full((20, 300), 7.1, np.float32)
-    values[3] = 0
-    assert choose(values, labels[:20], open_recipe).folds == 5, "those of one fold may"
-
-
-def test_features_that_are_not_finite_are_refused_by_the_name_of_the_image(open_recipe):
+def test_features_that_nothing_can_be_learned_from_are_refused(open_recipe):
     values, labels = features(60, 2.0, width=40)
+    with pytest.raises(VggnbError, match="All 60 training images look the same"):
+        choose(np.full((60, 40), 7.1, np.float32), labels, open_recipe)
+    same = np.full((20, 40), 7.1, np.float32)
+    same[3] = 0
+    assert choose(same, labels[:20], open_recipe).folds == 5, "those of one fold may"
     values[7, 3] = np.nan
     with pytest.raises(VggnbError, match="not finite") as caught:
         choose(values, labels, open_recipe)

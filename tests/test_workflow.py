@@ -10,8 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from vggnb import colab, workflow
-from vggnb.features import extraction
+from vggnb import colab, features, workflow
 from vggnb.paths import open_workspace
 from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError
@@ -117,14 +116,14 @@ def test_a_large_photo_reaches_the_model_in_parts_in_colab(best_run, monkeypatch
 
 
 def test_a_long_computation_is_announced_with_what_would_make_it_faster(monkeypatch, capsys):
-    monkeypatch.setattr(extraction, "environment", lambda: "colab")
-    monkeypatch.setattr(extraction, "device_words", lambda: "2 CPU cores, no GPU seen")
-    extraction._announce(20, 100, "float32")
+    monkeypatch.setattr(features, "environment", lambda: "colab")
+    monkeypatch.setattr(features, "device_words", lambda: "2 CPU cores, no GPU seen")
+    features._announce(20, 100, "float32")
     assert capsys.readouterr().out == ""
-    extraction._announce(150, 600, "float32")
+    features._announce(150, 600, "float32")
     first, second = capsys.readouterr().out.splitlines()
     assert first == "600 images pass through VGG-16 once: about 2 minutes (2 CPU cores, no GPU seen, float32)."
     assert "Runtime > Change runtime type > T4 GPU" in second
-    monkeypatch.setattr(extraction, "device_words", lambda: "2 CPU cores, 1 NVIDIA GPU")
-    extraction._announce(150, 600, "float16")
+    monkeypatch.setattr(features, "device_words", lambda: "2 CPU cores, 1 NVIDIA GPU")
+    features._announce(150, 600, "float16")
     assert "T4" not in capsys.readouterr().out

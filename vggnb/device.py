@@ -12,8 +12,6 @@ from vggnb.machine import threads
 from vggnb.paths import PRECISIONS
 from vggnb.storage import VggnbError
 
-__all__ = ["batch_size", "cpu_flags", "cpu_precision", "decide_precision", "gpu_precision", "keras", "tf"]
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must be set before TensorFlow is first imported
 
 
@@ -30,7 +28,7 @@ def _use_tensorflow() -> None:
 
 _use_tensorflow()
 
-import keras  # noqa: E402 - after the variables that they read
+import keras  # noqa: E402, F401 - after the variables that they read
 import tensorflow as tf  # noqa: E402
 
 if wanted := threads():
@@ -40,34 +38,22 @@ if wanted := threads():
 
 
 def decide_precision(choice: str = "auto") -> tuple[str, str]:
-    """The precision of the convolutions, and a line that says why.
+    """The precision of the convolutions, one of `paths.PRECISIONS`, and a line that says why.
 
     "auto" depends on the hardware's properties alone, so that two runs on one machine never differ.
-
-    Args:
-        choice: one of paths.PRECISIONS.
     """
     if choice not in PRECISIONS:
         raise VggnbError(f"There is no precision '{choice}'.", "--precision", f"Use {', '.join(PRECISIONS)}.")
     if choice != "auto":
         return choice, f"Precision: {choice}, as requested."
     if gpus := tf.config.list_physical_devices("GPU"):
-        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-        name = gpu_precision(capability)
+        capability = tuple(tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)))
+        # Tensor cores take float16 from 7.0 on, and bfloat16, which cannot overflow, from 8.0 on.
+        name = "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
         return name, f"Precision: {name}, for a GPU of compute capability {'.'.join(map(str, capability))}."
-    name = cpu_precision(flags := cpu_flags())
-    found = ", ".join(sorted(flags & {"amx_bf16", "avx512_bf16"})) or "no unit for 16 bits"
-    return name, f"Precision: {name}, for a CPU with {found}."
-
-
-def gpu_precision(capability: tuple[int, int]) -> str:
-    """For an NVIDIA GPU: tensor cores take float16 from 7.0 on, and bfloat16, which cannot overflow, from 8.0 on."""
-    return "bfloat16" if tuple(capability) >= (8, 0) else "float16" if tuple(capability) >= (7, 0) else "float32"
-
-
-def cpu_precision(flags: set[str]) -> str:
-    """For a CPU, by the names that Linux gives its units."""
-    return "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
+    units = cpu_flags() & {"amx_bf16", "avx512_bf16"}  # the names that Linux gives them
+    name = "bfloat16" if units else "float32"
+    return name, f"Precision: {name}, for a CPU with {', '.join(sorted(units)) or 'no unit for 16 bits'}."
 
 
 def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:

@@ -29,33 +29,27 @@ class Layer(NamedTuple):
 
 
 LAYERS = tuple(
-    Layer(*layer)
+    Layer(f"block{block}_conv{n}", filters, block) if n <= depth else Layer(f"block{block}_pool", 0, block)
     for (block, filters), depth in zip(BLOCKS.items(), DEPTHS, strict=True)
-    for layer in (*((f"block{block}_conv{n}", filters, block) for n in range(1, depth + 1)),
-                  (f"block{block}_pool", 0, block))
-)  # fmt: skip
-
-
-def build_layer(layer: Layer, *, precision: str = "float32", trainable: bool = False) -> keras.layers.Layer:
-    """A layer of VGG-16, independent of Keras's global settings; its variables are always float32.
-
-    Args:
-        precision: of the arithmetic. `block1_conv1` is always float32, which keeps the error of 16 bits down by 28 %
-            for 4 % of the speed.
-    """
-    policy = "float32" if layer.name == CONVOLUTIONS[0] else POLICIES[precision]
-    options = {"padding": "same", "data_format": LAST, "dtype": policy, "name": layer.name}
-    if not layer.filters:
-        return keras.layers.MaxPooling2D(2, strides=2, **{**options, "padding": "valid"})
-    options |= {"activation": "relu", "kernel_initializer": "zeros", "trainable": trainable}
-    return keras.layers.Conv2D(layer.filters, 3, **options)
+    for n in range(1, depth + 2)
+)
 
 
 def empty_base(image_size: int, *, precision: str = "float32") -> keras.Model:
-    """VGG-16 without its top, frozen, its weights still zero: preprocessed float32 (b, size, size, 3) in."""
+    """VGG-16 without its top, frozen, its weights still zero: preprocessed float32 (b, size, size, 3) in.
+
+    Its layers do not depend on Keras's global settings, and their variables are always float32. `block1_conv1` computes
+    in float32, too, which keeps the error of 16 bits down by 28 % for 4 % of the speed.
+    """
     images = x = keras.Input((image_size, image_size, 3), dtype="float32", name="preprocessed")
     for layer in LAYERS:
-        x = build_layer(layer, precision=precision)(x)
+        policy = "float32" if layer.name == CONVOLUTIONS[0] else POLICIES[precision]
+        options = {"data_format": LAST, "dtype": policy, "name": layer.name}
+        if layer.filters:
+            options |= {"padding": "same", "activation": "relu", "kernel_initializer": "zeros", "trainable": False}
+            x = keras.layers.Conv2D(layer.filters, 3, **options)(x)
+        else:
+            x = keras.layers.MaxPooling2D(2, strides=2, **options)(x)
     base = keras.Model(images, x, name="vgg16")
     base.trainable = False
     return base
@@ -66,9 +60,8 @@ def build_base(
 ) -> tuple[keras.Model, WeightSource]:
     """VGG-16 without its top, frozen, and where its weights came from.
 
-    The base takes preprocessed pixels, float32 (b, size, size, 3), as in the article.
-
     Args:
+        weights: see `weights.load_weights`.
         precision: of the arithmetic, from the second convolution on; see `device.decide_precision`.
     """
     precision, _ = decide_precision(precision)
@@ -92,29 +85,24 @@ def preprocessing_layer(recipe: Recipe) -> keras.layers.Layer:
     return layer
 
 
-def pooling_layer(block: int, pooling: str) -> keras.layers.Layer:
-    """The average or the maximum of each channel at the end of a block, float32 (b, channels)."""
-    kind = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling]
-    return kind(data_format=LAST, dtype="float32", name=f"block{block}_{pooling}")
-
-
-def _raw_rgb(recipe: Recipe) -> keras.KerasTensor:
-    return keras.Input((recipe.image_size, recipe.image_size, 3), dtype="float32", name="raw_rgb")
-
-
-def _pooled(base: keras.Model, images, recipe: Recipe, pools: tuple[tuple[int, str], ...]):
-    """The head's features of raw pixels: the wanted pools of the wanted blocks, side by side."""
-    x, ends = preprocessing_layer(recipe)(images), {}
+def _pooled(base: keras.Model, recipe: Recipe, pools: tuple[tuple[int, str], ...]):
+    """Raw pixels, and their features: average or maximum of each channel at the ends of blocks, side by side."""
+    images = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="float32", name="raw_rgb")
+    x, ends, pooled = preprocessing_layer(recipe)(images), {}, []
     for layer in base.layers[1:]:
         x = ends[layer.name] = layer(x)
-    pooled = [pooling_layer(block, kind)(ends[f"block{block}_pool"]) for block, kind in pools]
-    return pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(dtype="float32", name="features")(pooled)
+    kinds = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+    for block, kind in pools:
+        pool = kinds[kind](data_format=LAST, dtype="float32", name=f"block{block}_{kind}")
+        pooled.append(pool(ends[f"block{block}_pool"]))
+    if len(pooled) == 1:
+        return images, pooled[0]
+    return images, keras.layers.Concatenate(dtype="float32", name="features")(pooled)
 
 
 def build_extractor(base: keras.Model, recipe: Recipe) -> keras.Model:
     """The frozen part as a model: raw pixels float32 (b, size, size, 3) -> all ten pools, float32 (b, 2944)."""
-    images = _raw_rgb(recipe)
-    return keras.Model(images, _pooled(base, images, recipe, ALL_POOLS), name="extractor")
+    return keras.Model(*_pooled(base, recipe, ALL_POOLS), name="extractor")
 
 
 def features_of(model: keras.Model, recipe: Recipe):
@@ -125,19 +113,18 @@ def features_of(model: keras.Model, recipe: Recipe):
 
 def pool_columns(recipe: Recipe) -> np.ndarray:
     """Which of the extractor's 2944 columns the recipe's head sees, in its order."""
-    starts = np.cumsum([0] + [BLOCKS[block] for block, _ in ALL_POOLS])
-    spans = {pool: np.arange(start, end) for pool, start, end in zip(ALL_POOLS, starts[:-1], starts[1:], strict=True)}
-    return np.concatenate([spans[pool] for pool in recipe.pools])
+    ends = np.cumsum([BLOCKS[block] for block, _ in ALL_POOLS])
+    columns = dict(zip(ALL_POOLS, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+    return np.concatenate([columns[pool] for pool in recipe.pools])
 
 
 def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
     """The part that is trained: features float32 (b, d) -> the recipe's outputs (b, classes).
 
-    Args:
-        images: how many training images share the recipe's ridge penalty; while the recipe holds candidates, there is
-            none, which is all that is needed to load a trained head.
-
     For `Recipe.article()` and two classes: Dense 512 relu, Dropout 0.5, Dense(2, sigmoid): 263 682 weights.
+
+    Args:
+        images: how many training images share the recipe's ridge penalty; there is none while it holds candidates.
     """
     features = x = keras.Input((recipe.width,), dtype="float32", name="features")
     if recipe.standardise:
@@ -155,11 +142,7 @@ def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
 
 
 def compile_head(head: keras.Model, recipe: Recipe, *, images: int = 1) -> None:
-    """Loss, optimiser and metric, as the recipe says.
-
-    Args:
-        images: how many images an epoch goes through; a learning rate that decays ends with the last epoch.
-    """
+    """Loss, optimiser and metric, as the recipe says; `images` of an epoch say how a learning rate decays."""
     rate, steps = recipe.learning_rate, recipe.epochs * math.ceil(images / recipe.batch_size)
     if recipe.decay:
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
@@ -179,9 +162,6 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe, *, te
 
     Standardisation and temperature are linear: they are folded into the weights of the layer after and before them. All
     layers are Keras's own, so that the files made of this model open where vggnb is not installed.
-
-    Args:
-        temperature: divides what enters the softmax (see `metrics.calibration`).
     """
     model = empty_classifier(base, recipe, head.output_shape[-1])
     weights = {"hidden": head.get_layer("hidden").get_weights()} if recipe.hidden else {}
@@ -196,8 +176,7 @@ def build_classifier(base: keras.Model, head: keras.Model, recipe: Recipe, *, te
 
 def empty_classifier(base: keras.Model, recipe: Recipe, classes: int) -> keras.Model:
     """The classifier of `build_classifier`, the weights after the base still zero."""
-    images = _raw_rgb(recipe)
-    x = _pooled(base, images, recipe, recipe.pools)
+    images, x = _pooled(base, recipe, recipe.pools)
     options = {"kernel_initializer": "zeros", "dtype": "float32"}
     if recipe.hidden:
         x = keras.layers.Dense(recipe.hidden, "relu", name="hidden", **options)(x)
@@ -232,11 +211,9 @@ def precision_of(model: keras.Model) -> str:
 
 def _copy(model: keras.Model, **changes) -> keras.Model:
     """A copy of a model, in which every layer has these options."""
-
-    def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return layer.__class__.from_config({**layer.get_config(), **changes})
-
-    copy = keras.models.clone_model(model, clone_function=copied)
+    copy = keras.models.clone_model(
+        model, clone_function=lambda layer: layer.__class__.from_config({**layer.get_config(), **changes})
+    )
     copy.set_weights(model.get_weights())
     return copy
 

@@ -107,7 +107,7 @@ class Recipe:
         fine_tune_epochs: passes over the training images in fine-tuning.
         fine_tune_rate: AdamW's learning rate in fine-tuning; it falls to zero along half a cosine.
         fine_tune_dropout: share of the features set to 0 in fine-tuning, where the head has no dropout of its own.
-        augment: what is changed at random in fine-tuning: any of AUGMENTATIONS (see `train.augment`). "rotations" only
+        augment: what is changed at random in fine-tuning: any of AUGMENTATIONS (`generators.augment`). "rotations" only
             where an image has no "up".
         seed: of the split, the initial weights, the order, augmentation and dropout.
     """

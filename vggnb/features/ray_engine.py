@@ -4,6 +4,7 @@ Rows become blocks; decoding a block is a task, and an actor for each GPU or gro
 writes the shard itself. Shards are named by their content, so a block that is tried again does no harm.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -22,8 +23,7 @@ import numpy as np
 
 from vggnb.census import Row
 from vggnb.census.manifest import check_there
-from vggnb.features.extraction import Done, Job
-from vggnb.features.store import write_shard
+from vggnb.features import Done, Job, write_shard
 from vggnb.folders import read_ahead
 from vggnb.images import read_unchanged
 from vggnb.machine import threads, versions
@@ -49,33 +49,32 @@ CLAIM = 0.75
 QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
+@contextlib.contextmanager
+def on_cluster(job: Job, *, address: str | None = None, gpus_per_worker: int | None = None):
+    """A `RayEngine` on a cluster that is joined, or started on this machine, and left at the end."""
+    if ours := not ray.is_initialized():
+        _connect(address)
+    try:
+        yield RayEngine(job, gpus_per_worker)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
 class RayEngine:
-    """A pool of actors on a cluster; see `extraction.LocalEngine`.
+    """A pool of actors on a cluster; see `features.LocalEngine`."""
 
-    Attributes:
-        workers: actors.
-    """
-
-    def __init__(self, job: Job, *, address: str | None = None, gpus_per_worker: int | None = None):
-        self._job, self._ours = job, not ray.is_initialized()
-        if self._ours:
-            _connect(address)
-        try:
-            nodes = [node for node in ray.nodes() if node["Alive"]]
-            self._gpus = _gpus_each(nodes, gpus_per_worker)
-            self._cores = 0 if self._gpus else _cores_each(nodes)
-            self.workers = sum(_workers_on(node, self._gpus, self._cores) for node in nodes)
-            self._decoders = int(sum(node["Resources"].get("CPU", 0) for node in nodes)) or 1
-            self.key, self.precision = _check_machines(job, nodes, self._gpus)
-        except BaseException:
-            self.__exit__()
-            raise
+    def __init__(self, job: Job, gpus_per_worker: int | None):
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        self.workers, self._gpus, self._cores = pool([node["Resources"] for node in nodes], gpus_per_worker)
+        self._decoders = int(sum(node["Resources"].get("CPU", 0) for node in nodes)) or 1
+        self._job, (self.key, self.precision) = job, _check_machines(job, nodes, self._gpus)
 
     def run(self, rows: list[Row], folder: Path) -> Iterator[Done]:
         """Compute the features of rows and write them into the store; one answer a block."""
         size = min(BLOCK_ROWS, BLOCK_BYTES // (3 * self._job.recipe.image_size**2), -(-len(rows) // (4 * self.workers)))
-        columns = {"path": [os.fsencode(row.path) for row in rows], "sha256": [row.sha256 for row in rows]}
-        table = pyarrow.table(columns)
+        paths, hashes = [os.fsencode(row.path) for row in rows], [row.sha256 for row in rows]
+        table = pyarrow.table({"path": paths, "sha256": hashes})
         blocks = [table.slice(at, size) for at in range(0, len(rows), max(size, 1))]
         ray.data.DataContext.get_current().enable_progress_bars = False  # there is one of ours
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -88,9 +87,9 @@ class RayEngine:
         )
         answers = pixels.map_batches(
             _Worker,
-            fn_constructor_kwargs={"job": self._job, "cores": None if self._gpus else self._cores},
+            fn_constructor_kwargs={"job": self._job, "cores": self._cores},
             batch_size=None,
-            num_cpus=0 if self._gpus else CLAIM * self._cores,
+            num_cpus=CLAIM * self._cores,
             num_gpus=self._gpus,
             compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=2),
         )
@@ -102,13 +101,6 @@ class RayEngine:
         except RayError as error:
             remedy = "Look at the machines' memory and at Ray's logs; what was finished is kept, run this again."
             raise VggnbError(f"A worker failed:\n{str(error)[-2000:]}", "the Ray cluster", remedy) from error
-
-    def __enter__(self) -> "RayEngine":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._ours:
-            ray.shutdown()
 
 
 def _decode(batch: dict[str, np.ndarray], job: Job) -> dict[str, np.ndarray]:
@@ -140,7 +132,7 @@ def _carried(error: VggnbError) -> str:
 class _Worker:
     """An actor: the network of a job, and its folder in the store."""
 
-    def __init__(self, job: Job, cores: int | None):
+    def __init__(self, job: Job, cores: int):
         if cores and not threads():
             os.environ["VGGNB_THREADS"] = str(cores)  # TensorFlow is not imported yet
         self._network = job.network(job)
@@ -154,7 +146,7 @@ class _Worker:
             pixels, step = batch["pixels"][good], self._network.batch
             values = [self._network(part) for part in np.split(pixels, range(step, len(pixels), step))]
             try:
-                write_shard(self._folder, list(map(str, batch["sha256"][good])), np.concatenate(values))
+                write_shard(self._folder, batch["sha256"][good].astype(str), np.concatenate(values))
             except VggnbError as full:
                 error = _carried(full)
         return {"forwarded": [int(good.sum())], "unreadable": [json.dumps(unreadable)], "error": [error]}
@@ -162,53 +154,47 @@ class _Worker:
 
 def _connect(address: str | None) -> None:
     """Join a cluster, or start one on this machine where no address is given."""
-    where = address or "this machine"
     try:
         host, _, port = (address or "").rpartition(":")
         if port.isdigit():  # Ray itself would wait for ever
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address or "local", **QUIET, **({} if address else {"include_dashboard": False}))
-    except (ConnectionError, OSError, ValueError) as error:
-        remedy = "Start one with 'ray start --head' and run this on one of its machines; --address is its host:port."
-        raise VggnbError(f"No Ray cluster answers ({str(error).strip().splitlines()[0]}).", where, remedy) from error
     except Exception as error:  # of another version: RuntimeError; of a machine that is too busy: just Exception
-        remedy = "Install the same Python and the same Ray on all machines; if they are the same, try again."
-        raise VggnbError(f"Ray refused: {' '.join(str(error).split())[:500]}", where, remedy) from error
+        what = f"No Ray cluster answers ({' '.join(str(error).split())[:500]})."
+        remedy = "Run 'ray start --head' on one machine and this on one of its machines, with --address HOST:PORT; all "
+        remedy += "need the same Python and Ray. If that is so, try again."
+        raise VggnbError(what, address or "this machine", remedy) from error
 
 
-def _gpus_each(nodes: list[dict], requested: int | None) -> int:
-    """How many GPUs an actor gets; one, where the cluster has any and nothing else is requested."""
-    most = int(max(node["Resources"].get("GPU", 0) for node in nodes))
-    each = min(most, 1) if requested is None else requested
-    if not 0 <= each <= most:
-        what = f"A worker cannot have {each} GPUs: no machine of the cluster has more than {most}."
-        raise VggnbError(what, f"--gpus-per-worker {each}", "With 0 the work is done on the CPUs.")
-    return each
+def pool(nodes: list[dict[str, float]], gpus: int | None) -> tuple[int, int, int]:
+    """The number of actors, and the GPUs and the cores of each, by the resources of the nodes.
 
-
-def _cores_each(nodes: list[dict]) -> int:
-    """The cores of an actor that has no GPU: those of the smallest node, MOST_CORES at most."""
-    cores = [int(node["Resources"].get("CPU", 0)) for node in nodes]
-    if not any(cores):
+    An actor has the requested GPUs, or one where the cluster has any; else the cores of the smallest node, at most 8.
+    """
+    all_gpus, all_cores = ([int(node.get(kind, 0)) for node in nodes] for kind in ("GPU", "CPU"))
+    gpus = min(max(all_gpus), 1) if gpus is None else gpus
+    if not 0 <= gpus <= max(all_gpus):
+        what = f"A worker cannot have {gpus} GPUs: no machine of the cluster has more than {max(all_gpus)}."
+        raise VggnbError(what, f"--gpus-per-worker {gpus}", "With 0 the work is done on the CPUs.")
+    if gpus:
+        return sum(count // gpus for count in all_gpus), gpus, 0
+    if not any(all_cores):
         raise VggnbError("The cluster has no usable CPU.", "the Ray cluster", "Start its nodes with --num-cpus.")
-    return min(min(n for n in cores if n), MOST_CORES)
-
-
-def _workers_on(node: dict, gpus: int, cores: int = 1) -> int:
-    """How many actors a node has room for."""
-    return int(node["Resources"].get("GPU", 0) // gpus if gpus else node["Resources"].get("CPU", 0) // cores)
+    cores = min(*filter(None, all_cores), MOST_CORES)
+    return sum(count // cores for count in all_cores), 0, cores
 
 
 def _check_machines(job: Job, nodes: list[dict], gpus: int) -> tuple[str, str]:
     """The network's key and precision; all machines must have the same versions, weights, store and dataset."""
     probe = job.store / f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
-    look, here, answers = ray.remote(_look), versions(), []
+    look, answers = ray.remote(_look), []
     try:
         probe.touch()
         for node in nodes:
-            there, works = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False), _workers_on(node, gpus) > 0
-            options = {"num_cpus": 0, "num_gpus": gpus * works, "scheduling_strategy": there}
-            answers.append(look.options(**options).remote(job if works else replace(job, network=None), probe))
+            works = node["Resources"].get("GPU" if gpus else "CPU", 0) >= max(gpus, 1)
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = look.options(num_cpus=0, num_gpus=gpus * works, scheduling_strategy=there)
+            answers.append(task.remote(job if works else replace(job, network=None), probe, versions()))
         answers = ray.get(answers, timeout=300)
     except RayError as error:
         remedy = "Install vggnb on all machines: python -c 'import vggnb.features' must work on each."
@@ -216,34 +202,30 @@ def _check_machines(job: Job, nodes: list[dict], gpus: int) -> tuple[str, str]:
         raise VggnbError(f"A machine cannot run vggnb ({words}).", "the Ray cluster", remedy) from error
     finally:
         probe.unlink(missing_ok=True)
-    for answer in answers:
-        host, theirs = f"machine {answer['host']}", answer["versions"]
-        if answer["error"]:
-            raise VggnbError(*json.loads(answer["error"]))
-        if differ := [f"{one} {theirs[one]} there, {here[one]} here" for one in COMPARED if theirs[one] != here[one]]:
-            raise VggnbError(f"Versions differ: {'; '.join(differ)}.", host, "Install the same on all machines.")
-        for what, place in (("store", job.store), ("dataset", job.manifest.dataset)):
-            if not answer[what]:
-                remedy = "All machines must see it under the same path, for example on NFS."
-                raise VggnbError(f"This machine does not see the {what}.", f"{place} on {host}", remedy)
-    networks = [answer["network"] for answer in answers if answer["network"]]
-    if len(set(networks)) > 1:
-        what = f"The workers differ in weights or precision ({', '.join(sorted({name for _, name in networks}))})."
+    for error, _ in answers:
+        if error:
+            raise VggnbError(*json.loads(error))
+    networks = {network for _, network in answers if network}
+    if len(networks) > 1:
+        what = f"The workers differ in weights or precision ({', '.join(sorted(name for _, name in networks))})."
         remedy = "Give all machines the same weights (--weights) and name a --precision, then run this again."
         raise VggnbError(what, "the Ray cluster", remedy)
-    return networks[0]
+    return networks.pop()
 
 
-def _look(job: Job, probe: Path) -> dict:
-    """What must agree on all machines."""
-    dataset, found = job.manifest.dataset, {"versions": versions(), "host": platform.node()}
-    # A folder on which nothing is mounted is there, but empty.
-    found |= {"store": probe.exists(), "dataset": dataset.is_dir() and any(dataset.iterdir())}
-    found |= {"network": None, "error": None}
+def _look(job: Job, probe: Path, ours: dict) -> tuple[str, tuple[str, str] | None]:
+    """On one machine: what prevents its work, and the key and precision of its network."""
+    dataset, theirs = job.manifest.dataset, versions()
     try:
-        if job.network:
-            network = job.network(job)
-            found["network"] = network.key, network.precision
+        if differ := [f"{one} {theirs[one]} there, {ours[one]} here" for one in COMPARED if theirs[one] != ours[one]]:
+            raise VggnbError(f"Versions differ: {'; '.join(differ)}.", "Python", "Install the same on all machines.")
+        # A folder on which nothing is mounted is there, but empty.
+        seen = {"store": probe.exists(), "dataset": dataset.is_dir() and any(dataset.iterdir())}
+        for what, place in (("store", job.store), ("dataset", dataset)):
+            if not seen[what]:
+                remedy = "All machines must see it under the same path, for example on NFS."
+                raise VggnbError(f"This machine does not see the {what}.", place, remedy)
+        network = job.network and job.network(job)
+        return "", network and (network.key, network.precision)
     except VggnbError as error:
-        found["error"] = _carried(VggnbError(error.what, f"{error.where} on {platform.node()}", error.remedy))
-    return found
+        return _carried(VggnbError(error.what, f"{error.where} on machine {platform.node()}", error.remedy)), None

@@ -5,7 +5,6 @@ all, and a damaged one no longer matches its name. Any number of processes may a
 """
 
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,18 +17,13 @@ KEPT_IMAGES = 20_000  # most of them in one shard that is kept elsewhere: 240 MB
 
 
 def write_shard(folder: Path, hashes: Sequence[str], values: np.ndarray) -> Path:
-    """Write one shard, whole or not at all.
-
-    Args:
-        hashes: SHA-256 of each image's file, hex, in the order of the rows of `values`.
-    """
+    """Write one shard, whole or not at all; a row of `values` for each SHA-256 (hex) of an image's file."""
     records = np.empty(len(hashes), [("image", "S64"), ("values", values.dtype, values.shape[1:])])
     records["image"], records["values"] = hashes, values
     buffer = io.BytesIO()
     np.save(buffer, records, allow_pickle=False)
-    data = buffer.getvalue()
-    path = Path(folder) / f"{sha256_bytes(data)}.npy"
-    write_bytes(path, data)
+    path = Path(folder) / f"{sha256_bytes(buffer.getvalue())}.npy"
+    write_bytes(path, buffer.getvalue())
     return path
 
 
@@ -67,57 +61,33 @@ class Stored:
 
     def values(self, hashes: Sequence[str]) -> np.ndarray:
         """The features of images, float32 (n, d), in this order."""
-        by_shard: dict[Path, list[tuple[int, int]]] = defaultdict(list)
-        for row, name in enumerate(hashes):
-            path, record = self.places[name]
-            by_shard[path].append((row, record))
-        values: np.ndarray | None = None
-        for path, pairs in by_shard.items():
-            rows, records = np.transpose(pairs)
-            found = open_shard(path)["values"][records]
-            values = np.empty((len(hashes), *found.shape[1:]), np.float32) if values is None else values
-            values[rows] = found
-        return values
+        places = [self.places[name] for name in hashes]
+        shards = {path: open_shard(path)["values"] for path in {path for path, _ in places}}
+        return np.array([shards[path][record] for path, record in places], np.float32)
 
 
-def kept(elsewhere: Path) -> dict[str, list[str]]:
+def _kept(elsewhere: Path) -> dict[str, list[str]]:
     """The image hashes of each shard that `keep` has finished."""
-    index = Path(elsewhere) / INDEX
+    index = elsewhere / INDEX
     found = read_json(index, "Remove this file: the features are computed again.") if index.is_file() else {}
-    return {name: hashes for name, hashes in found.items() if (Path(elsewhere) / name).is_file()}
+    return {name: hashes for name, hashes in found.items() if (elsewhere / name).is_file()}
 
 
-def keep(folder: Path, elsewhere: Path) -> None:
-    """Copy the shards of a folder to a slow persistent disk (Drive) as a few large shards; the index is written last.
-
-    Raises:
-        VggnbError: the disk is full or gone; what was kept before is untouched.
-    """
-    index = kept(elsewhere)
-    known, hashes, parts = {name for names in index.values() for name in names}, [], []
-
-    def write() -> None:
-        if hashes:
-            index[write_shard(make_folder(elsewhere), hashes, np.concatenate(parts)).name] = list(hashes)
-            write_json(elsewhere / INDEX, index)
-            hashes.clear(), parts.clear()
-
-    for path in sorted(Path(folder).glob("[!.]*.npy")):
-        records = open_shard(path)
-        names = [name.decode() for name in records["image"].tolist()]
-        if rows := [row for row, name in enumerate(names) if name not in known]:
-            hashes += [names[row] for row in rows]
-            parts.append(records["values"][rows])
-            known.update(names)
-        if len(hashes) >= KEPT_IMAGES:
-            write()
-    write()
+def keep(stored: Stored, elsewhere: Path) -> None:
+    """Copy to a slow persistent disk (Drive) what it lacks, as few large shards; the index is written last."""
+    index = _kept(elsewhere)
+    known = {name for hashes in index.values() for name in hashes}
+    new = [name for name in stored.places if name not in known]
+    for at in range(0, len(new), KEPT_IMAGES):
+        part = new[at : at + KEPT_IMAGES]
+        index[write_shard(make_folder(elsewhere), part, stored.values(part)).name] = part
+        write_json(elsewhere / INDEX, index)
 
 
 def restore(folder: Path, elsewhere: Path) -> None:
     """Copy into the folder the shards that `keep` stored elsewhere and that the folder lacks."""
-    for name in kept(elsewhere):
-        if not (Path(folder) / name).is_file():
+    for name in _kept(elsewhere):
+        if not (folder / name).is_file():
             with storage_errors(elsewhere / name):
                 data = (elsewhere / name).read_bytes()
-            write_bytes(Path(folder) / name, data)
+            write_bytes(folder / name, data)

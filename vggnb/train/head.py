@@ -1,35 +1,37 @@
 """Fit the head on stored features; the base is never touched."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save
+from scipy.special import softmax
 
-from vggnb.census import Manifest, Row
-from vggnb.device import decide_precision, keras
-from vggnb.features import Features, extract
-from vggnb.metrics.calibration import fit_ranges
-from vggnb.metrics.predictions import TINY
-from vggnb.model import build_base, build_head, pool_columns
+from vggnb.census import Row
+from vggnb.device import keras, tf
+from vggnb.features import Features
+from vggnb.generators import epoch_order
+from vggnb.machine import tqdm
+from vggnb.metrics.calibration import FeatureRanges, calibrate, fit_ranges
+from vggnb.metrics.predictions import TINY, Predictions
+from vggnb.model import build_head, compile_head, pool_columns
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, csv_text, make_folder, sha256_bytes
-from vggnb.train.adam import train_with_adam
-from vggnb.train.lock import run_lock
-from vggnb.train.ridge import RidgeChoice, Solution, choose_ridge, out_of_fold, solve
-from vggnb.train.run_files import HEAD, RUN_FILE, VALIDATION, head_arrays, model_files, record
-from vggnb.train.runs import History, Run, check_same, open_run, start_run
+from vggnb.storage import VggnbError, csv_text, sha256_bytes
+from vggnb.train.ridge import RidgeChoice, Solution, choose_ridge, out_of_fold, sample_weights, solve
+from vggnb.train.runs import HEAD, VALIDATION, History, Run, Stopped, record, run_lock
+
+Progress = bool | Callable[[int], keras.callbacks.Callback]  # bars, nothing, or epochs -> a callback
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A head, and its predictions for images that the predicting model was not fitted on.
+    """A head that was fitted on so many images of train, or of train and validation.
 
     Attributes:
-        fitted_on: "train", or "train and validation".
-        images: how many images it was fitted on.
-        rows: the images of `logits`, float (n, classes): all of train and validation, out of fold, or validation.
+        rows: images that the predicting model was not fitted on: all of both, out of fold, or validation.
+        logits: for them, float (n, classes).
     """
 
     head: keras.Model
@@ -41,19 +43,8 @@ class Fitted:
     best_epoch: int | None = None
     choice: RidgeChoice | None = None
 
-    def facts(self) -> dict:
-        """Plain values for `run.json`."""
-        return {
-            "fitted_on": self.fitted_on,
-            "images": self.images,
-            "validation": {"images": len(self.rows), "out_of_fold": self.fitted_on != "train"},
-            "history": list(self.history),
-            "best_epoch": self.best_epoch,
-            "choice": self.choice and self.choice.to_dict(),
-        }
 
-
-def fit(run: Run, features: Features, *, progress: bool | Callable[[int], keras.callbacks.Callback] = True) -> History:
+def fit(run: Run, features: Features, *, progress: Progress = True) -> History:
     """Train the head and write it, its calibration and its validation predictions into the run's folder.
 
     A linear head with a ridge penalty (`Recipe.best`) is solved exactly on train and validation together; what later
@@ -79,11 +70,24 @@ def fit(run: Run, features: Features, *, progress: bool | Callable[[int], keras.
             print(fitted.choice)
         columns = pool_columns(run.recipe)
         ranges = fit_ranges(*(features.of(split).values[:, columns] for split in ("train", "validation")))
-        found = fitted.rows, fitted.logits, run.classes
-        facts, files = model_files(HEAD, head_arrays(fitted.head), ranges, *found)
-        facts |= fitted.facts() | {
+        facts, files = model_files(HEAD, head_arrays(fitted.head), ranges, fitted.rows, fitted.logits, run.classes)
+        seconds = time.perf_counter() - start
+        facts |= {
+            "fitted_on": fitted.fitted_on,
+            "images": fitted.images,
+            "validation": {"images": len(fitted.rows), "out_of_fold": fitted.fitted_on != "train"},
+            "history": list(fitted.history),
+            "best_epoch": fitted.best_epoch,
+            "choice": fitted.choice and fitted.choice.to_dict(),
             "head_sha256": sha256_bytes(files[HEAD]),
-            "timing": _timing(features, time.perf_counter() - start),
+            "timing": {
+                "features_s": round(features.seconds, 3),
+                "head_s": round(seconds, 3),
+                "fine_tune_s": 0.0,
+                "total_s": round(features.seconds + seconds, 3),
+                "images_forwarded": features.images_forwarded,
+                "features_from_cache": features.from_store,
+            },
             "left_out": [list(pair) for pair in features.unreadable],
         }
         if fitted.history:
@@ -98,20 +102,11 @@ def fit(run: Run, features: Features, *, progress: bool | Callable[[int], keras.
     return History(fitted.history)
 
 
-def _timing(features: Features, seconds: float) -> dict[str, float]:
-    return {
-        "features_s": round(features.seconds, 3),
-        "head_s": round(seconds, 3),
-        "fine_tune_s": 0.0,
-        "total_s": round(features.seconds + seconds, 3),
-        "images_forwarded": features.images_forwarded,
-        "features_from_cache": features.from_store,
-    }
-
-
-def fit_head(features: Features, recipe: Recipe, classes: int, *, progress: bool | Callable = True) -> Fitted:
+def fit_head(features: Features, recipe: Recipe, classes: int, *, progress: Progress = True) -> Fitted:
     """Train a head on features of train, or of train and validation, as the recipe says."""
-    train, validation = (_seen(features.of(split), recipe) for split in ("train", "validation"))
+    parts, columns = (features.of(split) for split in ("train", "validation")), pool_columns(recipe)
+    # The split first, then the columns: the order in memory decides the last bits of the means.
+    train, validation = (replace(part, values=part.values[:, columns]) for part in parts)
     if len(found := set(train.labels.tolist())) < classes:
         what = f"{classes - len(found)} of {classes} classes have no training image that can be read."
         raise VggnbError(what, "the features of train", "The census shows why they were skipped.")
@@ -137,9 +132,30 @@ def fit_head(features: Features, recipe: Recipe, classes: int, *, progress: bool
     return Fitted(head, "train and validation", len(both.rows), both.rows, logits, choice=choice)
 
 
-def _seen(features: Features, recipe: Recipe) -> Features:
-    """The same images with the columns that the recipe's head sees."""
-    return replace(features, values=features.values[:, pool_columns(recipe)])
+def model_files(
+    name: str,
+    weights: dict[str, np.ndarray],
+    ranges: FeatureRanges,
+    rows: Sequence[Row],
+    logits: np.ndarray,
+    classes: Sequence[str],
+) -> tuple[dict, dict[str, bytes]]:
+    """The facts and the files of a trained model, calibrated by logits for rows that it was not fitted on."""
+    labels = np.array([row.label for row in rows], int)
+    calibration = calibrate(logits, labels)
+    probabilities = softmax(logits / calibration.temperature, axis=1)
+    arrays = {**weights, "ranges/low": ranges.low, "ranges/high": ranges.high}
+    files = {
+        name: save({name: np.asarray(array) for name, array in arrays.items()}),
+        VALIDATION: Predictions(tuple(row.path for row in rows), labels, probabilities).to_csv(classes),
+    }
+    about = {"limit": ranges.limit, "images": ranges.images, "reason": ranges.reason}
+    return {"calibration": vars(calibration), "feature_ranges": about}, files
+
+
+def head_arrays(head: keras.Model) -> dict[str, np.ndarray]:
+    """A head's weights by name."""
+    return {f"head/{number:03d}": weight for number, weight in enumerate(head.get_weights())}
 
 
 def head_of(solution: Solution, values: np.ndarray, recipe: Recipe, classes: int) -> keras.Model:
@@ -152,12 +168,7 @@ def head_of(solution: Solution, values: np.ndarray, recipe: Recipe, classes: int
 
 
 def logits_of(outputs: np.ndarray, activation: str) -> np.ndarray:
-    """What entered the last activation, float64, up to a constant for softmax.
-
-    Args:
-        outputs: float (n, classes).
-        activation: "softmax" or "sigmoid".
-    """
+    """What entered the last activation, "softmax" or "sigmoid", float64, up to a constant for softmax."""
     outputs = outputs.astype(np.float64)
     logits = np.log(np.maximum(outputs, TINY))
     if activation == "sigmoid":  # float32 ends at 1 - 6e-8
@@ -165,52 +176,101 @@ def logits_of(outputs: np.ndarray, activation: str) -> np.ndarray:
     return logits
 
 
-def train(
-    manifest: Manifest,
+def watch(progress: Progress, epochs: int, total: int, *, name: str, unit: str) -> keras.callbacks.Callback:
+    """The Keras callback that follows steps and epochs: one bar for all, the user's own, or one that does nothing."""
+    if progress is not True:
+        return progress(epochs) if progress else keras.callbacks.Callback()
+    bar = tqdm(total=total, desc=name, unit=unit)
+
+    def show(epoch, logs):
+        bar.set_postfix({name: f"{value:.2f}" for name, value in logs.items() if "crossentropy" not in name})
+
+    return keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: bar.update(),  # where Keras takes a whole epoch in one call, one epoch
+        on_epoch_end=show,
+        on_train_end=lambda logs=None: bar.close(),
+    )
+
+
+def train_with_adam(
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
     recipe: Recipe,
-    folder: Path,
+    classes: int,
     *,
-    weights: str,
-    store: Path,
-    precision: str = "float32",
-    progress: bool = True,
-    fresh: bool = False,
-) -> tuple[Run, Features]:
-    """Everything from the manifest to a trained run: base, features, head, and fine-tuning if the recipe has it.
+    progress: Progress,
+) -> tuple[keras.Model, list[dict[str, float]], int]:
+    """The head, one row of numbers for each epoch, and the epoch whose weights were kept.
+
+    With the recipe's patience, training stops when the validation loss has not improved for so many epochs, the rate is
+    halved at each of them, and the weights of the best epoch are kept.
 
     Args:
-        precision: see `device.decide_precision`; "auto" is that of the run, where the folder holds one.
-        fresh: start an unfinished fine-tuning again instead of continuing it.
+        train, validation: features float32 (n, d) and labels int (n,); validation may be empty.
     """
-    if precision == "auto" and (Path(folder) / RUN_FILE).is_file():
-        precision = open_run(folder).source.precision
-    precision, why = decide_precision(precision)
-    if progress and precision != "float32":
-        print(why)
-    base, source = build_base(recipe, weights, precision=precision)
-    with run_lock(make_folder(folder)):
-        run = start_run(folder, manifest, recipe, weights=weights, source=source)
-        features = extract(manifest, recipe, base, source, store=store, progress=progress)
-        fit(run, features, progress=progress)
-    if recipe.fine_tune:
-        from vggnb.train.finetune import fine_tune  # which needs this module
+    (values, labels), count = train, len(train[0])
+    head = build_head(recipe, classes, images=count)
+    if recipe.standardise:
+        head.get_layer("standardise").adapt(values)
+    compile_head(head, recipe, images=count)
+    steps = math.ceil(count / recipe.batch_size)
+    head.steps_per_execution = steps  # a whole epoch in one call: small heads cost less than the calls
+    early, held_out, penalised = None, None, recipe.loss(classes)
 
-        fine_tune(run, features, base=base, progress=progress, fresh=fresh)
-    return run, features
+    def targets(labels):
+        return keras.utils.to_categorical(labels, classes) if penalised == "categorical_crossentropy" else labels
+
+    watcher = watch(progress, recipe.epochs, recipe.epochs, name="Head", unit="epoch")
+    callbacks = [keras.callbacks.TerminateOnNaN(), watcher]
+    if len(validation[0]):
+        pair = validation[0], targets(validation[1])
+        held_out = tf.data.Dataset.from_tensor_slices(pair).batch(1024).cache()
+    if held_out and recipe.patience:
+        monitor = {"monitor": f"val_{penalised if recipe.ridge else 'loss'}", "mode": "min"}
+        early = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True, **monitor)
+        callbacks += [keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1, min_delta=0, **monitor), early]
+    try:
+        found = head.fit(
+            ordered_batches(values, targets(labels), recipe),
+            validation_data=held_out,
+            epochs=recipe.epochs,
+            steps_per_epoch=steps,
+            class_weight=class_weight(labels, recipe),
+            callbacks=callbacks,
+            shuffle=False,  # the order is ours; Keras would warn that it cannot shuffle a dataset
+            verbose=0,
+        )
+    except KeyboardInterrupt:
+        raise Stopped("Stopped; nothing was changed. Run this again to train from the start.") from None
+    rows = [epoch_numbers(epoch, found.history, penalised) for epoch in range(len(found.epoch))]
+    sums = [float(np.sum(weights)) for weights in head.get_weights()]  # relu turns what is not a number into zero
+    if not all(map(math.isfinite, [*sums, *(number for row in rows for number in row.values())])):
+        what = f"The loss is no longer finite in epoch {len(rows)}."
+        raise VggnbError(what, "training", f"Try a tenth of the learning rate ({recipe.learning_rate / 10:g}).")
+    return head, rows, early.best_epoch + 1 if early else len(rows)
 
 
-def open_or_train(
-    manifest: Manifest, recipe: Recipe, folder: Path, *, weights: str, store: Path, precision: str = "float32"
-) -> Run:
-    """The trained run in this folder; without one, it is trained first, or an interrupted fine-tuning is continued.
+def ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe) -> tf.data.Dataset:
+    """The batches of all epochs; the order is a function of (seed, epoch), the last of each epoch may be smaller."""
+    orders = np.stack([epoch_order(len(values), seed=recipe.seed, epoch=epoch) for epoch in range(recipe.epochs)])
+    values, labels = tf.constant(values), tf.constant(labels)
 
-    Raises:
-        VggnbError: the folder holds a run with another recipe or other images.
-    """
-    if (Path(folder) / "run.json").is_file():
-        run = open_run(folder)
-        check_same(run, manifest, recipe)
-        if run.is_trained() and (run.fine_tuned() or not recipe.fine_tune):
-            return run
-    print(f"No trained run '{Path(folder).name}' yet: training it now.")
-    return train(manifest, recipe, folder, weights=weights, store=store, precision=precision)[0]
+    def cut(order):
+        return tf.data.Dataset.from_tensor_slices(order).batch(recipe.batch_size)
+
+    def pick(indices):
+        return tf.gather(values, indices), tf.gather(labels, indices)
+
+    return tf.data.Dataset.from_tensor_slices(orders).flat_map(cut).map(pick).prefetch(8)
+
+
+def class_weight(labels: np.ndarray, recipe: Recipe) -> dict[int, float] | None:
+    """Label -> weight of one of its images in the loss, 1 on average; None where all count the same."""
+    return dict(zip(labels.tolist(), sample_weights(labels, recipe), strict=True)) if recipe.class_weights else None
+
+
+def epoch_numbers(epoch: int, history: dict[str, list], penalised: str) -> dict[str, float]:
+    """One epoch's row; where the loss includes a penalty, the metric named `penalised` is the loss without it."""
+    names = [name for name in history if not name.endswith(penalised) and name != "learning_rate"]
+    columns = {name: history.get(name.replace("loss", penalised), history[name]) for name in names}
+    return {"epoch": epoch + 1} | {name: float(column[epoch]) for name, column in columns.items()}

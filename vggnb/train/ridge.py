@@ -27,12 +27,10 @@ ROUGH, EXACT = 1e-3, 1e-5  # the solver's tolerance on the gradient: to choose a
 
 @dataclass(frozen=True)
 class RidgeChoice:
-    """What cross-validation found for each candidate.
+    """What cross-validation found: the candidate with the least cross-entropy, from so many images.
 
     Attributes:
-        ridge: the candidate with the least cross-entropy.
         candidates: (ridge, cross-entropy, accuracy) of each, on images outside the training folds.
-        images: how many images were used.
         folds: 0 when a class has too few images for cross-validation; the middle candidate is taken then.
     """
 
@@ -56,12 +54,18 @@ def choose_ridge(values: np.ndarray, rows: Sequence[Row], recipe: Recipe, *, pro
     """Choose among the candidates of `recipe.ridge` by 5-fold cross-validation on at most 2,000 images.
 
     Args:
-        values: features of the images, float32 (n, d), as the head sees them.
-        rows: their rows, for labels and groups.
+        values: features of the rows, float32 (n, d), as the head sees them.
     """
-    _check_features(values, rows)
+    if not np.isfinite(values).all():
+        path = rows[int(np.argmin(np.isfinite(values).all(axis=1)))].path
+        raise VggnbError("The features of this image are not finite.", path, "Check VGG-16's weights with --weights.")
+    if len(values) and np.allclose(values, values[0]):
+        what = f"All {len(values)} training images look the same to the network: there is nothing to learn from them."
+        raise VggnbError(what, rows[0].path, "Open this one and some others: are they all black, or copies of one?")
     labels, groups = np.array([row.label for row in rows]), group_numbers(rows)
-    keep = _sample(labels, seed=recipe.seed)
+    order = np.random.default_rng(recipe.seed).permutation(len(labels))
+    by_class, step = order[np.argsort(labels[order], kind="stable")], max(1.0, len(labels) / MOST_IMAGES)
+    keep = np.sort(by_class[np.arange(0, len(labels), step).astype(int)])  # each class in proportion
     values, labels, groups = values[keep], labels[keep], groups[keep]
     folds = make_folds(labels, groups, seed=recipe.seed)
     if not folds:
@@ -76,14 +80,9 @@ def choose_ridge(values: np.ndarray, rows: Sequence[Row], recipe: Recipe, *, pro
 
 
 def out_of_fold(values: np.ndarray, rows: Sequence[Row], recipe: Recipe, *, progress: bool = True) -> np.ndarray | None:
-    """Logits float64 (n, classes) of every image, from a head that was fitted on the other folds.
+    """Logits float64 (n, classes) of every row, from a head that was fitted on the other folds; see `choose_ridge`.
 
-    Args:
-        values: features, float32 (n, d). rows: their rows.
-        recipe: with one ridge.
-
-    Returns:
-        None when a class has too few images for cross-validation.
+    None when a class has too few images for cross-validation.
     """
     labels = np.array([row.label for row in rows])
     folds = make_folds(labels, group_numbers(rows), seed=recipe.seed)
@@ -123,8 +122,6 @@ def solve(
     """Fit the head for each ridge; each starts where the one before ended, so begin with the strongest.
 
     Args:
-        values: features, float32 (n, d).
-        labels: int (n,); each class at least once.
         tolerance: largest component of the gradient of the mean loss.
     """
     mean, scale = np.zeros(values.shape[1], np.float32), np.ones(values.shape[1], np.float32)
@@ -170,21 +167,3 @@ def make_folds(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> list[tup
     cut = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
     folds = [(fit, predict) for fit, predict in cut if len(predict)]
     return folds if all(classes == set(labels[fit].tolist()) for fit, _ in folds) else []
-
-
-def _check_features(values: np.ndarray, rows: Sequence[Row]) -> None:
-    """Refuse features that nothing can be learned from."""
-    if not np.isfinite(values).all():
-        path = rows[int(np.argmin(np.isfinite(values).all(axis=1)))].path
-        raise VggnbError("The features of this image are not finite.", path, "Check VGG-16's weights with --weights.")
-    if len(values) and np.allclose(values, values[0]):
-        what = f"All {len(values)} training images look the same to the network: there is nothing to learn from them."
-        raise VggnbError(what, rows[0].path, "Open this one and some others: are they all black, or copies of one?")
-
-
-def _sample(labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """Indices of at most MOST_IMAGES images, in order, each class in proportion."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    step = max(1.0, len(labels) / MOST_IMAGES)
-    return np.sort(by_class[np.arange(0, len(labels), step).astype(int)])

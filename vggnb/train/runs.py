@@ -1,11 +1,22 @@
-"""A run: one training, what was decided when it began and what came out of it, in a folder."""
+"""A run: one training, what was decided when it began and what came out of it, in a folder.
 
-from dataclasses import dataclass
+`run.json`, with the hash of every other file, is written last. A folder without it is of an interrupted training, which
+is simply repeated: it takes seconds on stored features and ends with the same numbers. A file whose hash differs is
+damaged or of another run.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load
 
+from vggnb import paths
 from vggnb.census import Manifest
 from vggnb.device import keras
 from vggnb.folders import duration, html_table, shown
@@ -13,22 +24,27 @@ from vggnb.metrics.calibration import Calibration, FeatureRanges
 from vggnb.metrics.predictions import Predictions
 from vggnb.model import build_base, build_classifier, build_head
 from vggnb.recipe import Recipe
-from vggnb.storage import VggnbError, make_folder, read_json, write_json
-from vggnb.train.lock import run_lock
-from vggnb.train.run_files import (
-    ANEW,
-    FINE_TUNED,
-    HEAD,
-    RUN_FILE,
-    VALIDATION,
-    checked_bytes,
-    read_run,
-    record,
-    set_head,
+from vggnb.storage import (
+    VggnbError,
+    is_alive,
+    make_folder,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    storage_errors,
+    write_bytes,
+    write_json,
 )
 from vggnb.weights import WeightSource
 
+RUN_FILE = "run.json"
+RUN_SCHEMA = 3
+HEAD, FINE_TUNED, VALIDATION = "head.safetensors", "fine_tuned.safetensors", "validation.csv"
 OURS = ("manifest.csv", "recipe.json", "history.csv", HEAD, VALIDATION)  # what an interrupted training may leave
+# What evaluate and report write about a model; when the model changes, these files go.
+REPORTS = ("report.html", "report-card.json", "report-card.md", *(f"report-{split}.json" for split in paths.SPLITS))
+LOCK = ".vggnb-lock"
+ANEW = "Train again into a new folder: vggnb train DATASET --out RUN."
 
 
 class Stopped(KeyboardInterrupt):
@@ -79,44 +95,44 @@ class Run:
         return self.manifest.classes
 
     def __str__(self) -> str:
-        lines, validation = self.fit_sentences(), self.validation()
-        if len(validation.labels):
-            accuracy = (validation.probabilities.argmax(axis=1) == validation.labels).mean()
-            lines.append(f"Validation accuracy {accuracy:.2f}; {str(self.calibration()).rstrip('.')}.")
+        lines = self.fit_sentences()
+        if len(self.validation().labels):
+            calibration = str(self.calibration()).rstrip(".")
+            lines.append(f"Validation accuracy {self._validation_accuracy():.2f}; {calibration}.")
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        facts, validation = self.fine_tuned() or self.training(), self.validation()
-        right = (
-            (validation.probabilities.argmax(axis=1) == validation.labels).mean() if len(validation.labels) else None
-        )
-        seconds = self.training()["timing"]["total_s"]
+        facts, n = self.fine_tuned() or self.training(), len(self.validation().labels)
         rows = [
             ("classes", ", ".join(map(shown, self.classes))),
             ("fitted on", f"{facts['images']} images of {facts['fitted_on']}"),
-            ("validation accuracy", "-" if right is None else f"{right:.2f}, of {len(validation.labels)} images"),
+            ("validation accuracy", f"{self._validation_accuracy():.2f}, of {n} images" if n else "-"),
             ("arithmetic", self.source.precision),
-            ("time", duration(seconds)),
+            ("time", duration(self.training()["timing"]["total_s"])),
             ("folder", self.folder),
         ]
         return html_table((f"recipe {self.recipe.name}", ""), rows, notes=self.fit_sentences()[1:])
+
+    def _validation_accuracy(self) -> float:
+        found = self.validation()
+        return (found.probabilities.argmax(axis=1) == found.labels).mean()
 
     def fit_sentences(self) -> list[str]:
         """What the head was fitted on, and what is called validation."""
         facts = self.training()
         solved = f"was trained for {len(facts['history'])} epochs" if facts["history"] else "was solved exactly"
         fitted = f"The head {solved} on {facts['images']} images of {facts['fitted_on']}."
+        images = facts["validation"]["images"]
         if tuned := self.fine_tuned():
             fitted += f" Then {tuned['from_block']} and all layers after it were trained for {tuned['epochs']} epochs "
             fitted += f"on {tuned['images']} images of {tuned['fitted_on']}."
             if tuned["fitted_on"] != "train":
-                text = f"Validation means predictions for {facts['validation']['images']} images by a first training"
-                return [fitted, f"{text} without them."]
+                return [fitted, f"Validation means predictions for {images} images by a first training without them."]
         if not facts["validation"]["out_of_fold"]:
-            return [fitted, f"{facts['validation']['images']} validation images were held out."]
+            return [fitted, f"{images} validation images were held out."]
         text = "Validation means out-of-fold predictions of these images, each by a head that was fitted"
         return [fitted, f"{text} without the image, its near-duplicates and its group."]
 
@@ -125,16 +141,12 @@ class Run:
         return read_run(self.folder)["training"]
 
     def is_trained(self) -> bool:
-        """Whether training ended and all its files are whole.
-
-        Raises:
-            VggnbError: the storage does not answer.
-        """
+        """Whether training ended and all its files are whole."""
         try:
-            for name, sha256 in read_run(self.folder)["files"].items():
-                checked_bytes(self.folder / name, sha256)
+            for name in read_run(self.folder)["files"]:
+                self._bytes(name)
         except VggnbError as error:
-            if isinstance(error.__cause__, OSError):
+            if isinstance(error.__cause__, OSError):  # the storage does not answer
                 raise
             return False
         return True
@@ -157,7 +169,10 @@ class Run:
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays in one of the run's `.safetensors` files."""
-        return load(checked_bytes(self.folder / name, read_run(self.folder)["files"].get(name)))
+        return load(self._bytes(name))
+
+    def _bytes(self, name: str) -> bytes:
+        return _checked_bytes(self.folder / name, read_run(self.folder)["files"].get(name))
 
     def model_sha256(self) -> str:
         """Names the trained weights: another hash means another classifier."""
@@ -174,13 +189,8 @@ class Run:
         return FeatureRanges(arrays["ranges/low"], arrays["ranges/high"], **facts)
 
     def validation(self) -> Predictions:
-        """Calibrated predictions for images that the predicting model was not fitted on.
-
-        Of a head fitted on train and validation these are out-of-fold predictions of all images of both; else they are
-        the predictions of the held-out validation images.
-        """
-        data = checked_bytes(self.folder / VALIDATION, read_run(self.folder)["files"].get(VALIDATION))
-        return Predictions.from_csv(data)
+        """Calibrated predictions for images that the predicting model was not fitted on: out of fold, or held out."""
+        return Predictions.from_csv(self._bytes(VALIDATION))
 
     def base(self) -> keras.Model:
         """The base as it was before any fine-tuning."""
@@ -191,14 +201,10 @@ class Run:
         return base
 
     def classifier(self, base: keras.Model | None = None) -> keras.Model:
-        """The assembled model, fine-tuned if the run is: raw pixels in, calibrated probabilities out.
-
-        Args:
-            base: what `base` would give, if it is at hand; it is left as it is.
-        """
+        """The assembled model, fine-tuned if the run is: raw pixels in, calibrated probabilities out."""
         base, head = base or self.base(), self.head()
         if self.fine_tuned():
-            arrays, untuned = self.arrays(FINE_TUNED), base
+            arrays, untuned = self.arrays(FINE_TUNED), base  # which is left as it is
             base = keras.models.clone_model(untuned)
             base.set_weights(untuned.get_weights())
             for name in {name.split("/")[1] for name in arrays if name.startswith("base/")}:
@@ -220,7 +226,7 @@ def open_run(folder: Path, *, weights: str | None = None) -> Run:
     folder = Path(folder)
     document = read_run(folder)
     for name in ("recipe.json", "manifest.csv"):
-        checked_bytes(folder / name, document["files"].get(name))
+        _checked_bytes(folder / name, document["files"].get(name))
     recipe, manifest = Recipe.from_dict(read_json(folder / "recipe.json", ANEW)), Manifest.read(folder / "manifest.csv")
     return Run(folder, recipe, manifest, weights or document["weights"], WeightSource(**document["source"]))
 
@@ -256,9 +262,11 @@ def check_same(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSourc
     """Refuse to train into the folder of a run with other decisions; the first three differences are named."""
     old, new = run.recipe.to_dict(), recipe.to_dict()
     found = [f"{choice} is {old[choice]} there and {new[choice]} here" for choice in new if old[choice] != new[choice]]
+    # Which image is in which split under which label, wherever the dataset lies.
+    images = ({(row.sha256, row.split, row.label) for row in one.rows} for one in (run.manifest, manifest))
     if run.manifest.classes != manifest.classes:
-        found.append(f"its classes are {list(run.classes)}, here {list(manifest.classes)}")
-    elif _images(run.manifest) != _images(manifest):
+        found.append(f"its classes are {list(run.manifest.classes)}, here {list(manifest.classes)}")
+    elif next(images) != next(images):
         found.append(f"its {len(run.manifest.rows)} images or their splits are not these {len(manifest.rows)}")
     if source is not None and run.source.sha256 != source.sha256:
         found.append("the base's weights are not the same")
@@ -269,6 +277,99 @@ def check_same(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSourc
         raise VggnbError(f"This folder holds another run: {'; '.join(found[:3])}.", run.folder, remedy)
 
 
-def _images(manifest: Manifest) -> set[tuple[str, str, int]]:
-    """Which image is in which split under which label, wherever the dataset lies."""
-    return {(row.sha256, row.split, row.label) for row in manifest.rows}
+def read_run(folder: Path) -> dict:
+    """What is in `run.json`."""
+    path = folder / RUN_FILE
+    with storage_errors(folder):
+        if not path.is_file():
+            what, remedy = "There is no run in this folder.", "Train first: vggnb train DATASET --out RUN."
+            if (folder / "recipe.json").is_file():
+                what = "This run is not trained: its training was not completed."
+                remedy = "Run the training step again (notebook 05, or the same vggnb train)."
+            raise VggnbError(what, folder, remedy)
+    document = read_json(path, ANEW)
+    keys = {"weights", "source", "files", "training"}
+    if not isinstance(document, dict) or document.get("schema") != RUN_SCHEMA or not keys <= document.keys():
+        raise VggnbError("This is not the run.json of this version of vggnb.", path, ANEW)
+    return document
+
+
+def _checked_bytes(path: Path, sha256: str | None) -> bytes:
+    if not path.is_file():
+        raise VggnbError("A file of this run is missing.", path, ANEW)
+    with storage_errors(path):
+        data = path.read_bytes()
+    if sha256_bytes(data) != sha256:
+        raise VggnbError("This file is damaged or belongs to another run: its hash differs.", path, ANEW)
+    return data
+
+
+def record(run: Run, facts: dict, files: dict[str, bytes], *, extend: bool = False) -> None:
+    """Write files of a run, each whole or not at all, then `run.json` with their hashes and the facts of the training.
+
+    What the run has besides is removed, unless it is to `extend`, such as the head when it is fine-tuned.
+    """
+    path = run.folder / RUN_FILE
+    before = read_run(run.folder) if path.is_file() else {"files": {}}
+    with storage_errors(run.folder):
+        for name, data in files.items():
+            write_bytes(run.folder / name, data)
+        hashes = (before["files"] if extend else {}) | {name: sha256_bytes(data) for name, data in files.items()}
+        hashes |= {name: sha256_file(run.folder / name) for name in ("manifest.csv", "recipe.json")}
+        document = {"schema": RUN_SCHEMA, "weights": run.weights, "source": asdict(run.source), "files": hashes}
+        document["training"], tuned = facts, facts.get("fine_tune")
+        model = hashes[FINE_TUNED if tuned else HEAD], (tuned or facts)["calibration"]["temperature"]
+        document["model_sha256"] = sha256_bytes(f"{model[0]} at {model[1]!r}".encode())
+        write_json(path, document)
+        stale = [run.folder / name for name in before["files"].keys() - hashes.keys()]
+        if HEAD in before["files"] and before["model_sha256"] != document["model_sha256"]:
+            stale += [run.folder / name for name in REPORTS]
+            stale += [path for split in paths.SPLITS for path in run.folder.glob(f"predictions-{split}-*.csv")]
+        for path in stale:
+            path.unlink(missing_ok=True)
+
+
+def set_head(head: keras.Model, arrays: dict[str, np.ndarray]) -> keras.Model:
+    """Put weights named "head/000", "head/001"... into a head; gives the head."""
+    head.set_weights([arrays[f"head/{number:03d}"] for number in range(len(head.weights))])
+    for layer in head.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    return head
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path):
+    """Hold the lock of a run's folder, which must exist, while the block runs; calls in one process may be nested.
+
+    The lock is a folder: `mkdir` succeeds for one process only on every file system. That of a run on Google Drive is
+    on Colab's own disk, which ends with the runtime.
+
+    Raises:
+        VggnbError: another process holds it; the message names the process and what to remove if it is gone.
+    """
+    folder = Path(folder).absolute()
+    place = folder / LOCK
+    if folder.is_relative_to(paths.CONTENT / "drive"):
+        place = paths.CONTENT / ".vggnb-locks" / sha256_bytes(os.fsencode(folder))[:16]
+    mine = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.strftime("%Y-%m-%d %H:%M")}
+    with storage_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.mkdir(place)
+        except FileExistsError:
+            owner = {}
+            with contextlib.suppress(VggnbError):  # while it is not written
+                owner = read_json(place / "owner.json")
+            if (owner.get("pid"), owner.get("host")) == (mine["pid"], mine["host"]):
+                yield
+                return
+            if owner.get("host") != mine["host"] or is_alive(owner["pid"]):
+                who = f"by process {owner['pid']} on {owner['host']} since {owner['time']}" if owner else "already"
+                remedy = f"Wait until it is done, or name another folder. If that process is gone, remove {place}."
+                raise VggnbError(f"The run '{folder.name}' is in use {who}.", folder, remedy) from None
+    try:
+        write_json(place / "owner.json", mine)
+        yield
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
