@@ -42,17 +42,6 @@ def read_rows(manifest: Manifest, rows: Sequence[Row], recipe: Recipe) -> np.nda
     return np.stack([read_row(manifest, row, recipe) for row in rows])
 
 
-def flip_rotate(images: np.ndarray, k: int) -> np.ndarray:
-    """One of the eight flips and rotations of square images (b, size, size, channels), for things that have no "up".
-
-    Args:
-        k: 0 to 7: this many quarter turns counter-clockwise; from 4 on, flipped left to right first.
-    """
-    if k >= 4:
-        images = images[:, :, ::-1]
-    return np.ascontiguousarray(np.rot90(images, k % 4, axes=(1, 2)))
-
-
 def make_dataset(manifest: Manifest, split: str, recipe: Recipe, *, training: bool = False) -> tf.data.Dataset:
     """Batches of one split; the last batch is smaller, never dropped.
 

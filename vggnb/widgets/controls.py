@@ -21,7 +21,10 @@ from vggnb.storage import VggnbError
 VIEW = "application/vnd.jupyter.widget-view+json"
 PAGE = 12  # images
 ROTATIONS = ("no rotation", "rotated 90° left", "rotated 180°", "rotated 90° right")
-TRANSFORMS = (*ROTATIONS, *(f"mirrored, {rotation}" for rotation in ROTATIONS))  # as in `flip_rotate`
+TRANSFORMS = (
+    *ROTATIONS,
+    *(f"mirrored, {rotation}" for rotation in ROTATIONS),
+)
 RANDOM = len(TRANSFORMS)  # a random transform for each image, another one in each epoch
 FLAGS = {"duplicate": "pairs", "leak": "leaks", "conflict": "conflicts"}  # word -> attribute of a census
 CURVE_SHARE = 0.1  # drawing takes at most about this share of the training's time
@@ -130,7 +133,7 @@ def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
     Raises:
         VggnbError: the split has no images.
     """
-    from vggnb.generators import epoch_order, flip_rotate, read_row  # TensorFlow: not before it is needed
+    from vggnb.generators import epoch_order, read_row  # TensorFlow: not before it is needed
 
     members, size = manifest.of(split), recipe.batch_size
     if not members:
@@ -147,7 +150,8 @@ def batch_preview(manifest, recipe, *, split: str = "train") -> Panel:
                 pixels = read_row(manifest, row, recipe)
             except (VggnbError, OSError):
                 continue
-            images.append(flip_rotate(pixels[None], by_chance if transform == RANDOM else transform)[0])
+            turns = by_chance if transform == RANDOM else transform
+            images.append(np.rot90(pixels[:, ::-1] if turns >= 4 else pixels, turns % 4))
             labels.append(row.label)
         counts = ", ".join(f"{shown(name)} {labels.count(label)}" for label, name in enumerate(manifest.classes))
         text = f"epoch {epoch}, batch {batch} of {batches}, {choices[transform]}: "
