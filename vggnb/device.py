@@ -14,19 +14,14 @@ from vggnb.storage import VggnbError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must be set before TensorFlow is first imported
 
-
-def _use_tensorflow() -> None:
-    """Make TensorFlow Keras's backend, whatever an old keras.json says."""
-    named, imported = os.environ.get("KERAS_BACKEND"), sys.modules.get("keras")
-    backend = imported.backend.backend() if hasattr(imported, "backend") else named or "tensorflow"
-    if backend != "tensorflow":
-        by = "by KERAS_BACKEND" if named == backend else "in keras.json"
-        remedy = "Set KERAS_BACKEND=tensorflow before Keras is first imported; in a notebook, restart the kernel then."
-        raise VggnbError(f"Keras is set to the backend {backend} {by}; vggnb needs tensorflow.", "Keras", remedy)
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-
-
-_use_tensorflow()
+# Keras's backend is TensorFlow, whatever an old keras.json says.
+imported, named = sys.modules.get("keras"), os.environ.get("KERAS_BACKEND")
+backend = imported.backend.backend() if hasattr(imported, "backend") else named or "tensorflow"
+if backend != "tensorflow":
+    by = "by KERAS_BACKEND" if named == backend else "in keras.json"
+    remedy = "Set KERAS_BACKEND=tensorflow before Keras is first imported; in a notebook, restart the kernel then."
+    raise VggnbError(f"Keras is set to the backend {backend} {by}; vggnb needs tensorflow.", "Keras", remedy)
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras  # noqa: E402, F401 - after the variables that they read
 import tensorflow as tf  # noqa: E402

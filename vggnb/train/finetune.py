@@ -170,7 +170,7 @@ def _stages(run: Run, features: Features) -> list[tuple[str, np.ndarray, keras.M
 
 
 def _cost(trainer: "Trainer", stages: list[tuple], state: "State", precision: str) -> str:
-    """A sentence on what is going to be done, and how long it takes."""
+    """A sentence on what is going to be done, and how long it takes, by a step on nothing that is then undone."""
     recipe, images, words = trainer.recipe, 0.0, []
     for number, (name, indices, _) in enumerate(stages):
         epochs = min(recipe.fine_tune_epochs, max(0, (number + 1) * recipe.fine_tune_epochs - state.epochs))
@@ -178,7 +178,13 @@ def _cost(trainer: "Trainer", stages: list[tuple], state: "State", precision: st
         images += epochs * (len(indices) + (number == 0) * len(trainer.validation) / 3)
         if epochs:
             words.append(f"{counted(epochs, 'epoch')} on {counted(len(indices), 'image')} of {name}")
-    seconds = (images + len(trainer.images.rows) / 3) * trainer.seconds_an_image()
+    kept, network = trainer.taken(), trainer.network
+    nothing = np.zeros((recipe.batch_size, *network.input_shape[1:]), np.float32)
+    for _ in range(2):  # the first one compiles
+        start = time.perf_counter()
+        network.train_on_batch(nothing, np.zeros(len(nothing), np.int32))
+    seconds = (images + len(trainer.images.rows) / 3) * (time.perf_counter() - start) / len(nothing)
+    trainer.put(kept)
     after = f", going on after epoch {state.epochs}" if state.epochs else ""
     text = f"Fine-tuning from {recipe.fine_tune} on in {precision}{after}: {', then '.join(words) or 'only the end'}"
     return f"{text}; about {duration(seconds)}."
@@ -263,16 +269,6 @@ class Trainer:
         """The opposite of `taken`."""
         for name, variable in self.variables.items():
             variable.assign(arrays[name])
-
-    def seconds_an_image(self) -> float:
-        """How long a training step takes for each image of its batch, measured on one; nothing is changed by it."""
-        before, shape = self.taken(), (self.recipe.batch_size, *self.network.input_shape[1:])
-        for _ in range(2):  # the first one compiles
-            start = time.perf_counter()
-            self.network.train_on_batch(np.zeros(shape, np.float32), np.zeros(shape[0], np.int32))
-        seconds = time.perf_counter() - start
-        self.put(before)
-        return seconds / shape[0]
 
     def run(self, train: np.ndarray, done: int, state: State, watcher, *, evaluate: bool) -> State:
         """Train on these images, of which `state` holds `done` epochs, to the end; with the history, or without it."""

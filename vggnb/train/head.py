@@ -242,7 +242,10 @@ def train_with_adam(
         )
     except KeyboardInterrupt:
         raise Stopped("Stopped; nothing was changed. Run this again to train from the start.") from None
-    rows = [epoch_numbers(epoch, found.history, penalised) for epoch in range(len(found.epoch))]
+    # Where Keras's loss includes a penalty, the metric named after the loss is the one without it.
+    names = [name for name in found.history if not name.endswith(penalised) and name != "learning_rate"]
+    columns = {name: found.history.get(name.replace("loss", penalised), found.history[name]) for name in names}
+    rows = [{"epoch": k + 1} | {name: float(columns[name][k]) for name in names} for k in range(len(found.epoch))]
     sums = [float(np.sum(weights)) for weights in head.get_weights()]  # relu turns what is not a number into zero
     if not all(map(math.isfinite, [*sums, *(number for row in rows for number in row.values())])):
         what = f"The loss is no longer finite in epoch {len(rows)}."
@@ -267,10 +270,3 @@ def ordered_batches(values: np.ndarray, labels: np.ndarray, recipe: Recipe) -> t
 def class_weight(labels: np.ndarray, recipe: Recipe) -> dict[int, float] | None:
     """Label -> weight of one of its images in the loss, 1 on average; None where all count the same."""
     return dict(zip(labels.tolist(), sample_weights(labels, recipe), strict=True)) if recipe.class_weights else None
-
-
-def epoch_numbers(epoch: int, history: dict[str, list], penalised: str) -> dict[str, float]:
-    """One epoch's row; where the loss includes a penalty, the metric named `penalised` is the loss without it."""
-    names = [name for name in history if not name.endswith(penalised) and name != "learning_rate"]
-    columns = {name: history.get(name.replace("loss", penalised), history[name]) for name in names}
-    return {"epoch": epoch + 1} | {name: float(column[epoch]) for name, column in columns.items()}
