@@ -35,7 +35,7 @@ class Nothing:
         self.batch = batch_size(job.recipe.image_size)
 
     def __call__(self, pixels):
-        """See `features.extraction.Job`."""
+        """See `features.Job`."""
         return np.zeros((len(pixels), 1), np.float32)
 
 
