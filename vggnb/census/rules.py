@@ -81,7 +81,7 @@ def split_word(name: str) -> str | None:
 
 def _is_evaluation(folder: Folder) -> bool:
     """Whether its name means validation where there is a test folder, too; else test."""
-    return folder.name.strip().casefold().startswith("eval")
+    return any(word.startswith("eval") for word in _tokens(folder.name))
 
 
 def is_unlabelled(name: str) -> bool:
