@@ -83,8 +83,8 @@ def test_any_name_survives_the_file_of_predictions():
 
 
 @pytest.mark.parametrize("spoil", [
-    lambda lines: lines[:-1], lambda lines: lines[:1], lambda lines: [], lambda lines: [*lines, lines[-1]],
-    lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",nan\n"], lambda lines: [*lines, "x" * 200_000],
+    lambda lines: [], lambda lines: lines[:-1], lambda lines: [*lines, lines[-1]],
+    lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",nan\n"],
     lambda lines: [line.replace("test/cat/", "test/cat/old_") for line in lines],
 ])  # fmt: skip
 def test_predictions_for_other_images_or_cut_ones_are_made_again(spoil, own):
@@ -125,14 +125,11 @@ def test_a_dataset_that_is_gone_or_emptied_and_a_split_without_images(own, own_p
     ({"positive": "melanoma"}, "'melanoma' is not a class"), ({"prevalence": 2}, "prevalence of 2"),
     ({"sensitivity": 0.9, "cost_ratio": 2}, "either a sensitivity or a cost ratio"),
 ])  # fmt: skip
-def test_options_that_do_not_fit_are_refused_before_test_is_touched(options, words, own):
+def test_options_that_do_not_fit_are_refused_before_test_is_touched(options, words, own, run3):
     run, _ = own
     with pytest.raises(VggnbError, match=words):
         evaluate(run, **options, progress=False)
     assert not list(run.folder.glob("predictions-test*"))
-
-
-def test_thresholds_are_for_two_classes(run3):
     with pytest.raises(VggnbError, match="for two classes; this run has 3"):
         evaluate(run3[0], sensitivity=0.9, progress=False)
 
@@ -211,28 +208,13 @@ def test_classes_that_the_model_does_not_know_are_counted_and_named(own, photos,
     assert json.loads(json.dumps(report.to_dict()))["unknown_classes"]["ape"]["n"] == 6
 
 
-@pytest.mark.parametrize("names", [("Cat", "DOG "), ("CAT", "dog")])
-def test_names_of_classes_may_be_written_otherwise(names, own, photos, tmp_path):
-    for name, other in zip(("cat", "dog"), names, strict=True):
+def test_names_of_classes_may_be_written_otherwise(own, photos, tmp_path):
+    for name, other in (("cat", "Cat"), ("dog", "DOG ")):
         shutil.copytree(photos / "test" / name, tmp_path / "new" / other)
     report = evaluate_folder(own[0], take_census(tmp_path / "new", progress=False), progress=False)
     assert report.confusion.tolist() == evaluate(own[0], draws=20, progress=False).confusion.tolist()
     assert not report.unknown_classes and not report.not_evaluated
-
-
-def test_a_name_that_fits_two_classes_is_none_of_them():
     assert _matched(("ROSE", "café "), ("Rose", "rose", "cafe\u0301")) == {"ROSE": "ROSE", "café ": "cafe\u0301"}
-
-
-def test_an_image_alone_and_one_of_each_class(own, photos, tmp_path):
-    (tmp_path / "new" / "cat").mkdir(parents=True)
-    shutil.copy(photos / "test" / "cat" / "cat_0.jpg", tmp_path / "new" / "cat")
-    report = evaluate_folder(own[0], take_census(tmp_path / "new", progress=False), progress=False)
-    assert report.n == 1 and set(report.metrics) == {"accuracy", "specificity"} and str(report)
-    (tmp_path / "new" / "dog").mkdir()
-    shutil.copy(photos / "test" / "dog" / "dog_0.jpg", tmp_path / "new" / "dog")
-    report = evaluate_folder(own[0], take_census(tmp_path / "new", progress=False), progress=False)
-    assert report.n == 2 and {"auc", "ece"} <= set(report.metrics) and json.dumps(report.to_dict(), allow_nan=False)
 
 
 def test_a_folder_without_any_class_of_the_model_is_refused_with_both_lists(own, photos3):

@@ -173,9 +173,8 @@ def test_a_changed_bundle_json_is_refused(changes, words, small):
 def test_what_is_no_bundle_is_told(tmp_path, saved):
     for text in ("{", "[]", '{"name": "My web page"}'):
         (tmp_path / "bundle.json").write_text(text)
-        with pytest.raises(VggnbError) as told:
+        with pytest.raises(VggnbError, match="bundle.json"):
             load_bundle(tmp_path)
-        assert "bundle.json" in told.value.where
     (tmp_path / "bundle.json").unlink()
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(VggnbError, match="no bundle in this folder"):
@@ -327,12 +326,6 @@ def test_a_bundle_is_saved_when_there_is_none_or_one_of_an_earlier_training(best
 
 @pytest.mark.slow
 def test_a_kill_at_any_rename_leaves_the_old_bundle_the_new_one_or_one_that_says_it_is_not_whole(tmp_path):
-    told, _ = told_by(TESTS / "killed_saving.py", tmp_path / "kills", 0)
+    told, _ = told_by(TESTS / "killed_saving.py", tmp_path / "pets")
     assert told["states"] == ["old", *["refused"] * (told["renames"] - 1), "new"]
     assert told["names"] == ["VGG_pets.keras", "bundle.json", "card.json", "labels.json", "model.safetensors"]
-
-
-@pytest.mark.torture
-def test_kills_at_random_moments(tmp_path):
-    told, _ = told_by(TESTS / "killed_saving.py", tmp_path / "kills", 40)
-    assert len(told["states"]) == told["renames"] + 1 + 40

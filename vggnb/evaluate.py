@@ -4,6 +4,7 @@ The test split is used here and nowhere else. Predictions are kept in the run's 
 mistakes and comparison are made from the same numbers.
 """
 
+import contextlib
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -17,17 +18,10 @@ from vggnb.device import batch_size
 from vggnb.folders import shown
 from vggnb.generators import readable_batches
 from vggnb.machine import tqdm
-from vggnb.metrics import (
-    Comparison,
-    Predictions,
-    Report,
-    choose_threshold,
-    compare_predictions,
-    positive_class,
-    report_on,
-)
+from vggnb.metrics.calibration import choose_threshold
 from vggnb.metrics.intervals import DRAWS
-from vggnb.metrics.report import check_prevalence
+from vggnb.metrics.predictions import Predictions, positive_class
+from vggnb.metrics.report import Comparison, Report, check_prevalence, compare_predictions, report_on
 from vggnb.model import compiled
 from vggnb.storage import VggnbError, read_json, storage_errors, write_bytes, write_json
 from vggnb.train import Run
@@ -54,7 +48,6 @@ def evaluate(
         positive: two classes: the one whose probability is reported; default the last in alphabetical order.
         sensitivity, cost_ratio: two classes: choose the threshold for it on validation; see `choose_threshold`.
         prevalence: share of the positive class where the model will be used; default its share among the images.
-        draws: bootstrap draws.
 
     Raises:
         VggnbError: the run is not trained, the split holds no image that can be read, or an option does not fit.
@@ -138,12 +131,9 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
             raise VggnbError(what, run.manifest.dataset, remedy)
         return _grouped(found, run.manifest.rows)
     path, rows = run.folder / f"predictions-{split}-{run.model_sha256()[:12]}.csv", run.manifest.of(split)
-    with storage_errors(path):
-        data = path.read_bytes() if path.is_file() else b""
-    try:
-        kept = Predictions.from_csv(data)
-    except ValueError:  # there is no such file, or a damaged one
-        kept = None
+    kept = None
+    with storage_errors(path), contextlib.suppress(FileNotFoundError, ValueError):  # there is none, or a damaged one
+        kept = Predictions.from_csv(path.read_bytes())
     if kept is None or not _fits(kept, rows, len(run.classes)):
         kept = predict_rows(run, run.manifest, rows, what=split, progress=progress)
         write_bytes(path, kept.to_csv(run.classes))
@@ -151,11 +141,7 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
 
 
 def predict_rows(run: Run, manifest: Manifest, rows: Sequence[Row], *, what: str, progress: bool = True) -> Predictions:
-    """Predictions of the assembled model for rows of a manifest; files that cannot be read are named and left out.
-
-    Args:
-        what: name of the rows, for messages.
-    """
+    """Predictions of the assembled model for rows of a manifest; files that cannot be read are named and left out."""
     unreadable: list[tuple[str, str]] = []
     kept, probabilities, size = [], [], batch_size(run.recipe.image_size)
     model = compiled(run.classifier()) if rows else None

@@ -49,17 +49,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one image, or why there is none.
-
-    Attributes:
-        probabilities: class -> probability, the predicted class first, then from most to least probable.
-        out_of_distribution: see `metrics.calibration`; None: unknown.
-    """
+    """The prediction for one image, or why there is none."""
 
     path: str
-    probabilities: dict[str, float]
+    probabilities: dict[str, float]  # by class, the predicted class first, then from most to least probable
     error: str | None = None
-    out_of_distribution: bool | None = None
+    out_of_distribution: bool | None = None  # None: unknown
     rule: Rule = Rule()
 
     @property
@@ -121,7 +116,7 @@ def open_model(path: Path, *, engine: str = "tensorflow", precision: str | None 
         is_run = (path / "run.json").is_file() and not (path / MANIFEST).is_file()
     if not is_run:
         return load_bundle(path, engine=engine, precision=precision)
-    of_bundle, of_run = None, read_json(path / "run.json").get("model_sha256")
+    of_run, of_bundle = read_json(path / "run.json").get("model_sha256"), None
     with contextlib.suppress(VggnbError):  # none, or one that is damaged: the run itself is there
         of_bundle = read_manifest(path / "bundle")["model_sha256"]
     if of_bundle == of_run:
@@ -172,10 +167,7 @@ def predict_files(
 
     Args:
         threshold: see `choose_rule`.
-        missing: "refuse", or "list" for a row with the reason also where a path itself does not exist or is empty.
-
-    Raises:
-        VggnbError: a path is empty or does not exist, or a folder holds no file.
+        missing: what to do where a path does not exist or a folder holds no file: "refuse", or "list" it as a row.
     """
     sources: list[tuple[str, Path | str]] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:

@@ -80,17 +80,13 @@ def choose_threshold(
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, the number of images that it was fitted on, and their mean log loss before and after.
-
-    Attributes:
-        reason: why the temperature is 1 and was not fitted; "" if it was.
-    """
+    """A temperature, the number of images that it was fitted on, and their mean log loss before and after."""
 
     temperature: float = 1.0
     images: int = 0
     loss_before: float | None = None
     loss_after: float | None = None
-    reason: str = ""
+    reason: str = ""  # why the temperature is 1 and was not fitted
 
     def __str__(self) -> str:
         if self.reason:
@@ -104,11 +100,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
     After Guo et al. 2017 (doi 10.48550/arXiv.1706.04599). A temperature above 1 makes an overconfident model less
     confident; the most probable class stays the same. It stays 1 where there are fewer than 30 images, or none of some
-    class.
-
-    Args:
-        logits: float (n, classes), what enters the softmax.
-        labels: int (n,).
+    class. Logits are float (n, classes), labels int (n,).
     """
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     n = len(labels)
@@ -148,18 +140,13 @@ class FeatureRanges:
     "none of these" is as confident about a shoe. The test is a hint and no guarantee: a model of skin lesions flagged
     330 of 330 photographs of waste, a model of waste only a third of the lesions.
 
-    Attributes:
-        low, high: float32 (d,), of the features that enter the head.
-        limit: share of features outside their range, 0 to 1, above which an image is flagged; None: unknown.
-        images: number of validation images that the limit comes from.
-        reason: why there is no limit; "" if there is one.
     """
 
-    low: np.ndarray
+    low: np.ndarray  # float32 (d,), of the features that enter the head
     high: np.ndarray
-    limit: float | None
-    images: int
-    reason: str = ""
+    limit: float | None  # share of features, 0 to 1
+    images: int  # of validation, that the limit comes from
+    reason: str = ""  # why there is no limit
 
     def __str__(self) -> str:
         if self.limit is None:

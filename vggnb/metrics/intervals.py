@@ -40,12 +40,7 @@ def proportion(hits: np.ndarray, codes: np.ndarray | None = None, *, among: np.n
     """The share of hits with Wilson's interval; grouped images count as fewer, by how much they agree.
 
     The effective number of images is that of cluster samples (Kish 1965; Korn and Graubard 1998); where all are hits,
-    or none is, it is the number of groups.
-
-    Args:
-        hits: bool (n,).
-        codes: of `group_codes`; None: no groups.
-        among: bool (n,), the images that count; default all.
+    or none is, it is the number of groups. `hits` and `among`, the images that count, are bool (n,).
     """
     hits = hits[among]
     n, share = len(hits), float(np.mean(hits))
@@ -82,9 +77,7 @@ def bootstrap(
 ) -> dict[str, np.ndarray]:
     """Scores of resampled images, float64 (draws,) each; memory does not grow with images times draws.
 
-    Args:
-        score: from weights (b, n), how often each image is in each of b draws, to scores (b,) by name.
-        codes: of `group_codes`.
+    `score` takes weights (b, n), how often each image is in each of b draws, and gives scores (b,) by name.
     """
     blocks = [score(weights) for weights in bootstrap_weights(labels, draws=draws, seed=seed, codes=codes)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
@@ -142,11 +135,8 @@ def mean_of(parts: Sequence[Interval]) -> Interval:
 def predictive_value(recall: float, false_alarms: float, prevalence: float, sizes: tuple[int, int]) -> Interval | None:
     """The share of one class's predictions that are right at a prevalence; None where it is never predicted.
 
-    The interval is the adjusted logit interval of Mercaldo et al. 2007 (doi 10.1002/sim.2677).
-
-    Args:
-        recall, false_alarms: share of the class, and of the other class, that is predicted as the class.
-        sizes: number of images of the class and of the other.
+    The interval is the adjusted logit interval of Mercaldo et al. 2007 (doi 10.1002/sim.2677). `false_alarms` is the
+    share of the other class that is predicted as the class; `sizes` are the numbers of images of both.
     """
     predicted = recall * prevalence + false_alarms * (1 - prevalence)
     if predicted == 0:

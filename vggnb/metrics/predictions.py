@@ -46,7 +46,7 @@ class Predictions:
         """Path, label and one probability per class; an unreadable file has a reason instead."""
         images = zip(self.paths, self.labels, self.probabilities, strict=True)
         rows = ([path, int(label), *map(repr, row.tolist())] for path, label, row in images)
-        return _table([["path", "label", *classes], *rows, *self.unreadable])
+        return csv_text([["path", "label", *classes], *rows, *self.unreadable]).encode("utf-8", "surrogateescape")
 
     @classmethod
     def from_csv(cls, data: bytes) -> "Predictions":
@@ -67,10 +67,6 @@ class Predictions:
     def uncalibrated(self, temperature: float) -> "Predictions":
         """The same without temperature scaling by this temperature (`run.calibration().temperature`)."""
         return replace(self, probabilities=at_temperature(self.probabilities, 1 / temperature))
-
-
-def _table(rows: Sequence[Sequence]) -> bytes:
-    return csv_text(rows).encode("utf-8", "surrogateescape")
 
 
 def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -137,4 +133,4 @@ def relabel_list(predictions: Predictions, classes: Sequence[str]) -> bytes:
         [*map(plain_cell, (one.path, one.class_name, one.predicted)), f"{one.probability:.4f}"]
         for one in find_mistakes(predictions, classes)
     ]
-    return _table([["path", "class", "predicted", "probability"], *rows])
+    return csv_text([["path", "class", "predicted", "probability"], *rows]).encode("utf-8", "surrogateescape")

@@ -24,38 +24,29 @@ class Report:
     """How well one model does on some labelled images.
 
     Attributes:
-        left_out: number of images that could not be read.
         confusion: int (classes, classes); rows are the true class, columns the predicted one.
-        threshold: two classes: the positive class is predicted from this probability on; None for more.
-        baseline: accuracy of always predicting the most frequent class; None where all images are of one class.
-        baselines: the same for each metric that has one.
         per_class: for each class, n, precision (None: never predicted), recall and F1 (None: no images).
-        prevalence: share of the positive class that the predictive values (ppv, npv) are for; None for more classes.
-        groups: number of groups, if some images belong together; the intervals then take it into account.
-        expected_ece: the calibration error that a perfectly calibrated model would show on these images.
-        operating_point: how the threshold was chosen, unless it is the usual 0.5.
         leaks: images that are in train (or validation), too.
-        without_leaks: where there are leaks: the report on the other images, if any are left.
         unknown_classes: for each class that the model does not know, its number of images and as what they were
             predicted; they count in no metric.
     """
 
     n: int
-    left_out: int
+    left_out: int  # could not be read
     classes: tuple[str, ...]
-    positive: str | None
+    positive: str | None  # two classes: predicted from the threshold on
     threshold: float | None
-    baseline: float | None
+    baseline: float | None  # accuracy of always predicting the most frequent class
     confusion: np.ndarray
     metrics: dict[str, Interval]
     baselines: dict[str, float]
     per_class: dict[str, dict]
-    prevalence: float | None = None
-    groups: int | None = None
-    expected_ece: float = 0.0
-    operating_point: OperatingPoint | None = None
+    prevalence: float | None = None  # that the predictive values (ppv, npv) are for
+    groups: int | None = None  # their number, if some images belong together
+    expected_ece: float = 0.0  # the calibration error that a perfectly calibrated model would show on these images
+    operating_point: OperatingPoint | None = None  # how the threshold was chosen
     leaks: int = 0
-    without_leaks: "Report | None" = None
+    without_leaks: "Report | None" = None  # the report on the other images, if there are leaks
     unknown_classes: dict[str, dict] = field(default_factory=dict)
 
     @property
@@ -216,14 +207,10 @@ def check_prevalence(prevalence: float | None) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Second minus first for each metric, with its 95 % interval; where that holds 0, it is not significant.
-
-    Attributes:
-        only_first, only_second: images that only this one of the two predicted correctly.
-    """
+    """Second minus first for each metric, with its 95 % interval; where that holds 0, it is not significant."""
 
     n: int
-    only_first: int
+    only_first: int  # images that only this one of the two predicted correctly
     only_second: int
     differences: dict[str, Interval]
 

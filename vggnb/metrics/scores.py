@@ -115,10 +115,8 @@ def scores_of(
 ) -> dict[str, np.ndarray]:
     """Every score that comes from the images alone; means are over the classes with images.
 
-    With images of one class only, that is the accuracy and, of two classes, sensitivity or specificity.
-
-    Args:
-        positive: index of the positive class, None for more than two classes.
+    With images of one class only, that is the accuracy and, of two classes, sensitivity or specificity. `positive` is
+    the index of the positive class, None for more than two classes.
     """
     labels, probabilities = predictions.labels, predictions.probabilities
     weights = np.ones((1, len(labels))) if weights is None else weights
@@ -148,7 +146,7 @@ def scores_of(
 def measure(
     predictions: Predictions, positive: int | None, threshold: float | None, prevalence: float | None, draws: int
 ) -> dict[str, Interval]:
-    """All metrics with their intervals; see `scores_of` and, for the arguments, `report_on`.
+    """All metrics with their intervals.
 
     Proportions get Wilson's interval, balanced accuracy one made of these, the others a bootstrap within each class.
     """

@@ -48,9 +48,6 @@ class Bundle:
     Attributes:
         forward: pixels (b, size, size, 3), RGB 0 to 255 -> calibrated probabilities (b, classes), and the features that
             enter the head (b, d).
-        ranges: of the features in training, to detect out-of-distribution images; None: unknown.
-        model: the Keras model; None in onnxruntime.
-        threshold: the operating point that was chosen on validation: threshold, positive, aim, images; None: none was.
     """
 
     folder: Path
@@ -58,9 +55,9 @@ class Bundle:
     classes: tuple[str, ...]
     recipe: Recipe
     forward: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-    ranges: FeatureRanges | None = None
-    model: "keras.Model | None" = None
-    threshold: dict | None = None
+    ranges: FeatureRanges | None = None  # of the features in training, to detect out-of-distribution images
+    model: "keras.Model | None" = None  # None in onnxruntime
+    threshold: dict | None = None  # threshold, positive, aim and images of the operating point chosen on validation
 
     def __str__(self) -> str:
         size, classes = self.recipe.image_size, ", ".join(map(shown, self.classes))
@@ -111,14 +108,13 @@ def read_manifest(folder: Path) -> dict:
     """What `bundle.json` states, checked against `labels.json`."""
     folder, path = Path(folder), Path(folder) / MANIFEST
     with storage_errors(folder):
-        there, old, is_file = path.is_file(), (folder / "manifest.json").is_file(), folder.is_file()
-    if is_file:
-        raise VggnbError("This is a file; a bundle is a folder.", folder, f"Name its folder: {folder.parent}")
-    if not there and old:
-        what = "The files of this folder are of vggnb 0.1, which this version does not read."
-        raise VggnbError(what, folder, "Train and save again, or use vggnb 0.1.")
-    if not there:
-        raise VggnbError("There is no bundle in this folder.", folder, "Save one: vggnb save RUN --to DIR.")
+        if folder.is_file():
+            raise VggnbError("This is a file; a bundle is a folder.", folder, f"Name its folder: {folder.parent}")
+        if not path.is_file() and (folder / "manifest.json").is_file():
+            what = "The files of this folder are of vggnb 0.1, which this version does not read."
+            raise VggnbError(what, folder, "Train and save again, or use vggnb 0.1.")
+        if not path.is_file():
+            raise VggnbError("There is no bundle in this folder.", folder, "Save one: vggnb save RUN --to DIR.")
     document = read_json(path, AGAIN)
     if not isinstance(document, dict) or not document.keys() >= KEYS:
         raise VggnbError("This file does not describe a bundle.", path, "Name the folder of a bundle.")
@@ -160,7 +156,7 @@ def _filled(tensors: dict, recipe: Recipe, classes: int, precision: str, folder:
 
 
 def weighted(model: "keras.Model") -> list:
-    """The layers of a classifier whose weights are saved: all but the one that prepares the pixels."""
+    """The layers of a classifier whose weights are saved: preprocessing is built."""
     return [layer for layer in model.layers if layer.weights and layer.name != "preprocessing"]
 
 

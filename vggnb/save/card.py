@@ -5,8 +5,10 @@ After Mitchell et al. 2019 (doi 10.1145/3287560.3287596).
 
 import html
 import re
-from collections.abc import Iterable
 from datetime import date
+from pathlib import Path
+
+import jinja2
 
 from vggnb.folders import counted, shown
 from vggnb.images import DECODER_VERSION
@@ -59,38 +61,16 @@ def build_card(run: Run, name: str) -> dict:
 
 def card_markdown(card: dict) -> str:
     """The card for people; names are escaped, so that none can become a link, an image or a tag."""
-    classes, data, facts = card["classes"], card["data"], dict(card["recipe"])
-    lines = [f"# {plain(card['name'])}", "", f"**{plain(card['purpose'])}**", ""]
-    lines += [*_list(card["network"], card["weights"], f"made {card['made']}"), "## Images", ""]
-    lines += _table(["split", *classes], ([split, *map(row.get, classes)] for split, row in card["images"].items()))
-    lines += [*_list(*data["splits"], f"hash of all images, splits and labels: {data['sha256']}")]
-    for split, report in card["results"].items():
-        rows = []
-        for name, one in report["metrics"].items():
-            guess, ends = report["baselines"].get(name), f"{one['low']:.2f} to {one['high']:.2f}"
-            rows.append([name, f"{one['value']:.2f}", ends, "-" if guess is None else f"{guess:.2f}"])
-        lines += [f"## Results on {split} ({counted(report['n'], 'image')})", ""]
-        lines += _table(["metric", "value", "95 % interval", "always the most frequent class"], rows)
-        if report["threshold"] is not None:
-            rule = f"{report['positive']} is predicted from probability {report['threshold']:.3f} on"
-            lines += [plain(f"{rule}; ppv and npv are for a prevalence of {report['prevalence']:.2f}."), ""]
-    lines += ["## Limits", "", *_list(*card["limits"]), "## How it was made", ""]
+    facts = dict(card["recipe"])
     if card["training"]["choice"]:
         facts["ridge"] = f"{card['training']['choice']['ridge']}, chosen from {facts['ridge']}"
     facts |= {f"fine-tuning: {name}": value for name, value in (card["fine_tune"] or {}).items()}
     facts |= {"temperature": card["calibration"]["temperature"], **card["versions"]}
-    return "\n".join([*lines, *_table(["choice or version", "value"], facts.items())])
+    text = Path(__file__).with_suffix(".md").read_text("utf-8")
+    markdown = jinja2.Environment(trim_blocks=True, finalize=plain, keep_trailing_newline=True).from_string(text)
+    return markdown.render(card=card, facts=facts, counted=counted)
 
 
-def _list(*sentences: str) -> list[str]:
-    return [*(f"- {plain(sentence)}" for sentence in sentences), ""]
-
-
-def _table(header: list[str], rows: Iterable[Iterable]) -> list[str]:
-    head, *body = (f"| {' | '.join(plain(str(cell)) for cell in row)} |" for row in (header, *rows))
-    return [head, "|" + "---|" * len(header), *body, ""]
-
-
-def plain(text: str) -> str:
-    """Text as Markdown that shows exactly this text."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|$~])", r"\\\1", html.escape(shown(text), quote=False))
+def plain(value: object) -> str:
+    """A value as Markdown that shows exactly this text."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|$~])", r"\\\1", html.escape(shown(str(value)), quote=False))

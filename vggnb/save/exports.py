@@ -38,7 +38,7 @@ TOLERANCE = dict.fromkeys(FORMATS, 1e-5) | dict.fromkeys(EXPORTS, 1e-4)  # betwe
 
 
 def available() -> tuple[list[str], dict[str, str]]:
-    """The formats that can be written here, and of each other one why it cannot."""
+    """The formats that can be written here, and why the others cannot."""
     reasons = {}
     for kind, modules in NEEDS.items():
         if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
@@ -88,30 +88,26 @@ def write_exports(model: keras.Model, recipe: Recipe, folder: Path, name: str, k
 def _silence():
     """Without what the converters print: to Python's streams, to its log and, from C++, below both."""
     disabled, kept = logging.root.manager.disable, [os.dup(1), os.dup(2)]
-    with contextlib.ExitStack() as stack:
-        nowhere = stack.enter_context(open(os.devnull, "w"))
-        stack.callback(lambda: [(os.dup2(copy, number), os.close(copy)) for number, copy in enumerate(kept, start=1)])
-        stack.callback(logging.disable, disabled)
-        stack.enter_context(warnings.catch_warnings(action="ignore"))
-        logging.disable(logging.ERROR)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        stack.enter_context(contextlib.redirect_stdout(nowhere))
-        stack.enter_context(contextlib.redirect_stderr(nowhere))
-        yield
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            logging.disable(logging.ERROR)
+            with warnings.catch_warnings(action="ignore"):
+                yield
+    finally:
+        logging.disable(disabled)
+        for number, copy in enumerate(kept, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def verify_exports(files: dict[str, Path], model: keras.Model, images: np.ndarray, probabilities: np.ndarray) -> dict:
     """Open each file with its own plain loader in a fresh process in which vggnb cannot be imported.
 
-    Args:
-        files: kind -> path.
-        model: the classifier that they were made of; `probabilities` are its predictions for `images`.
-
-    Returns:
-        kind -> the largest difference of a probability.
+    Returns kind -> the largest difference from `probabilities`, the model's own for `images`.
     """
     differences: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:

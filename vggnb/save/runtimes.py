@@ -1,10 +1,8 @@
 """Each export opened by the program it is made for, with that program's own loader and without vggnb.
 
-    python -P runtimes.py < JOB
-
-is the fresh process in which `exports.verify_exports` compares them with the saved model; importing vggnb is impossible
-there. JOB is JSON: {"kinds": [...], "files": {kind: path}, "architecture": the model's JSON, "check": path of images
-and probabilities (.npz), "threads": number}; printed is {kind: largest difference of a probability}.
+As a program this is the fresh process of `exports.verify_exports`, in which importing vggnb is impossible. Its input is
+JSON: {"kinds": [...], "files": {kind: path}, "architecture": the model's JSON, "check": path of images and
+probabilities (.npz), "threads": number}; it prints {kind: largest difference of a probability}.
 """
 
 import json

@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import os
 import re
 import shutil
 import tempfile
@@ -41,15 +40,7 @@ from vggnb.save.bundle import (
 from vggnb.save.card import build_card
 from vggnb.save.exports import FORMATS, available, choose_formats, verify_exports, write_exports
 from vggnb.staging import check_apart
-from vggnb.storage import (
-    TEMPORARY_PREFIX,
-    VggnbError,
-    read_json,
-    replacing,
-    sha256_file,
-    storage_errors,
-    write_json,
-)
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, read_json, replacing, sha256_file, storage_errors, write_json
 from vggnb.train import Run
 
 DECODING = (
@@ -58,23 +49,19 @@ DECODING = (
     "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
     "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
+TITLE = "Saved, and verified in a fresh process"
 EXPORT = re.compile(r"VGG_[\w-]+\.[\w.]+")  # what a saving writes under other names than the next one
 
 
 @dataclass(frozen=True)
 class SavedFile:
-    """One file of a bundle.
-
-    Attributes:
-        format: of `exports.ENDINGS`; "safetensors" for what `load_bundle` reads, "facts" for texts.
-        max_difference: the largest difference between its probabilities and the model's; None: it is no model.
-    """
+    """One file of a bundle."""
 
     path: str
-    format: str
+    format: str  # of `exports.ENDINGS`; "safetensors" for what `load_bundle` reads, "facts" for texts
     sha256: str
     bytes: int
-    max_difference: float | None
+    max_difference: float | None  # the largest, of its probabilities from the model's; None: it is no model
 
 
 class SavedFiles(list):
@@ -90,11 +77,10 @@ class SavedFiles(list):
 
     def __repr__(self) -> str:
         lines = [f"  {name:32} {size:>10}  largest difference {difference}" for name, size, difference in self._rows()]
-        return "\n".join(["Saved, and verified in a fresh process:", *lines])
+        return "\n".join([f"{TITLE}:", *lines])
 
     def _repr_html_(self) -> str:
-        title = "Saved, and verified in a fresh process"
-        return html_table(("file", "size", "largest difference of a probability"), self._rows(), title=title)
+        return html_table(("file", "size", "largest difference of a probability"), self._rows(), title=TITLE)
 
 
 def save_bundle(
@@ -114,13 +100,13 @@ def save_bundle(
         model: `run.classifier()`, if it is at hand. All files are in float32, whatever its precision.
 
     Raises:
-        VggnbError: unknown format, one whose extra is not installed, unwritable folder, a folder that holds something
-            else, or a file that does not open again or gives other probabilities.
+        VggnbError: a format that is unknown or not installed, a folder that cannot be written or holds something else,
+            or a file that does not open again or gives other probabilities.
     """
     kinds = choose_formats(formats)
     check_apart(folder, run.manifest.dataset, "The bundle", "--to")
     name = re.sub(r"[^A-Za-z0-9-]+", "_", name or run.manifest.dataset.name).strip("_")[:40] or "model"
-    folder = Path(os.path.realpath(folder))
+    folder = Path(folder)
     old = _exports_in(folder)
     model = in_float32(run.classifier() if model is None else model)  # so are all files, whatever it was trained in
     with storage_errors(folder), tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
@@ -131,10 +117,16 @@ def save_bundle(
         except (RuntimeError, tf.errors.OpError) as error:  # what HDF5 and TensorFlow make of a full disk
             what = f"The model could not be written: {(str(error).splitlines() or [''])[0][:200]}"
             raise VggnbError(what, place, "Free some space; what was there before is untouched.") from error
-        about = _listed(place, {path: kind for kind, path in paths.items()} | {place / NUMBERS: "safetensors"})
+        about, formats = {}, {path.name: kind for kind, path in paths.items()} | {NUMBERS: "safetensors"}
+        for path in sorted(path for path in place.rglob("*") if path.is_file()):
+            file = path.relative_to(place)
+            kind = formats.get(file.parts[0], "facts")
+            about[file.as_posix()] = {"format": kind, "sha256": sha256_file(path), "bytes": path.stat().st_size}
         write_json(place / MANIFEST, document | {"files": about})
         differences = _verified(place, model, paths, run.recipe.image_size)
-        _put_in_place(place, folder, about)
+        with contextlib.ExitStack() as stack:  # copies all, then renames in reverse: weights first, bundle.json last
+            for file in (MANIFEST, *(file for file in about if file != NUMBERS), NUMBERS):
+                shutil.copyfile(place / file, stack.enter_context(replacing(folder / file)))
         killed = folder.rglob(f"{TEMPORARY_PREFIX}*")  # what a saving that was killed left
         for path in [*killed, *(folder / name for name in old - {path.name for path in paths.values()})]:
             if path.is_dir():
@@ -175,31 +167,12 @@ def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
     }
 
 
-def _listed(place: Path, formats: dict[Path, str]) -> dict[str, dict]:
-    about = {}
-    for path in sorted(path for path in place.rglob("*") if path.is_file()):
-        kind = next((kind for model, kind in formats.items() if path.is_relative_to(model)), "facts")
-        file = path.relative_to(place).as_posix()
-        about[file] = {"format": kind, "sha256": sha256_file(path), "bytes": path.stat().st_size}
-    return about
-
-
 def _verified(place: Path, model: keras.Model, paths: dict[str, Path], size: int) -> dict[str, float]:
     """Format -> the largest difference of a probability; all of them are small."""
-    images = check_images(size)
-    probabilities = np.array(model(images, training=False))
-    ours = np.array(load_bundle(place, precision="float32").model(images, training=False))
-    difference = float(np.abs(ours - probabilities).max())
+    images, ours = check_images(size), load_bundle(place, precision="float32").model
+    probabilities, again = (np.array(one(images, training=False)) for one in (model, ours))
+    difference = float(np.abs(again - probabilities).max())
     return {"safetensors": difference} | verify_exports(paths, model, images, probabilities)
-
-
-def _put_in_place(place: Path, folder: Path, files: Iterable[str]) -> None:
-    """Copy all files beside those that they replace; then rename them, the weights first and `bundle.json` last."""
-    order = [MANIFEST, *(file for file in files if file != NUMBERS), NUMBERS]  # an exit stack goes backwards
-    with contextlib.ExitStack() as stack:
-        for file in order:
-            temporary = stack.enter_context(replacing(folder / file))
-            shutil.copyfile(place / file, temporary)
 
 
 def _exports_in(folder: Path) -> set[str]:
@@ -234,15 +207,13 @@ def open_or_save(run: Run, folder: Path | None = None, *, name: str | None = Non
 
 def update_threshold(run: Run, folder: Path) -> bool:
     """Write the threshold that was last chosen for the run into its bundle; False where no bundle is of this model."""
-    try:
+    with contextlib.suppress(VggnbError):  # there is none
         document = read_manifest(folder)
-    except VggnbError:
-        return False
-    if document["model_sha256"] != run.model_sha256():
-        return False
-    if document["threshold"] != (threshold := chosen_threshold(run)):
-        write_json(Path(folder) / MANIFEST, document | {"threshold": threshold})
-    return True
+        if document["model_sha256"] == run.model_sha256():
+            if document["threshold"] != (threshold := chosen_threshold(run)):
+                write_json(Path(folder) / MANIFEST, document | {"threshold": threshold})
+            return True
+    return False
 
 
 def bundle_of(run: Run, *, precision: str | None = None) -> Bundle:
@@ -263,14 +234,11 @@ def verify(folder: Path) -> SavedFiles:
     An export whose runtime is not installed is not opened. An export is a program: only for bundles from people whom
     you trust.
     """
-    folder, document = Path(folder), read_manifest(folder)
-    paths: dict[str, Path] = {}
-    here, _ = available()
+    folder, document, (here, _), paths = Path(folder), read_manifest(folder), available(), {}
     for file, about in document["files"].items():
         read_checked(folder, document, file)
         if about["format"] in here:
-            model = file.partition("/")[0] if about["format"] == "savedmodel" else file
-            paths[about["format"]] = folder / model
+            paths[about["format"]] = folder / file.partition("/")[0]
     bundle = load_bundle(folder, precision="float32")
     differences = _verified(folder, bundle.model, paths, bundle.recipe.image_size)
     return _saved(document["files"], differences)

@@ -50,37 +50,27 @@ ONNX Runtime Web, and what it contains:
 LIMITS = {"int8": 0.05, "float16": 0.005, "float32": 0.0005}  # of the change of a probability
 MOST_IMAGES = 120  # that are compared
 BATCH = 16
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class SharedPage:
-    """What `share_page` wrote, and how the page's model compares with the one in Python.
-
-    Attributes:
-        files: path, bytes and sha256 of each.
-        compared_on: a description of the images that were compared.
-        same_class: number of images with the same class.
-        max_difference: the largest difference of a probability.
-    """
+    """What `share_page` wrote, and how the page's model compares with the one in Python."""
 
     folder: str
-    files: tuple[dict, ...]
+    files: tuple[dict, ...]  # path, bytes and sha256 of each
     weights: str
     bytes: int
-    compared_on: str
+    compared_on: str  # a description of the images
     images_compared: int
-    same_class: int
-    max_difference: float
+    same_class: int  # number of images
+    max_difference: float  # the largest, of a probability
 
     @property
     def comparison(self) -> str:
         """The comparison in a sentence."""
-        return (
-            f"Compared with the model in Python on {self.images_compared} {self.compared_on}: the same class for "
-            f"{self.same_class} of {self.images_compared}; largest difference of a probability "
-            f"{self.max_difference:.4f}."
-        )
+        same = f"the same class for {self.same_class} of {self.images_compared}"
+        text = f"Compared with the model in Python on {self.images_compared} {self.compared_on}: {same}; "
+        return text + f"largest difference of a probability {self.max_difference:.4f}."
 
     def __str__(self) -> str:
         size = f"{self.bytes / 1e6:.1f} MB in {counted(len(self.files), 'file')}, weights in {self.weights}"
@@ -173,11 +163,11 @@ def _run_of(path: Path):
 
     if (path / "run.json").is_file():
         return open_run(path)
-    around = path.absolute().parent
-    if not (around / "run.json").is_file():
-        return None
-    run = open_run(around)
-    return run if run.model_sha256() == read_manifest(path)["model_sha256"] else None
+    if ((around := path.absolute().parent) / "run.json").is_file():
+        run = open_run(around)
+        if run.model_sha256() == read_manifest(path)["model_sha256"]:
+            return run
+    return None
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -285,7 +275,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 def serve_page(folder: Path, tell: Callable[[str], None]) -> None:
     """Serve a page on this machine only, at a free port, until interrupted; `tell` gets a sentence with the address."""
-    with http.server.ThreadingHTTPServer((HOST, 0), partial(_Handler, directory=str(folder))) as server:
-        tell(f"Open http://{HOST}:{server.server_port}/ in a browser on this machine. Ctrl+C ends it.")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder))) as server:
+        tell(f"Open http://127.0.0.1:{server.server_port}/ in a browser on this machine. Ctrl+C ends it.")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -52,10 +52,8 @@ def classifier_graph(
 ) -> ModelProto:
     """A classifier as a graph: raw_rgb float32 (n, size, size, 3), 0 to 255 -> probabilities (n, classes), outside (n).
 
-    Args:
-        model: a classifier with the layers of `model.build_classifier`.
-        ranges: of the features in training; `outside` is the share of features outside them, 0 without ranges.
-        weights: how large kernels are stored: "int8", "float16" or "float32".
+    `outside` is the share of features outside their range in training, 0 without ranges. `weights` tells how large
+    kernels are stored: "int8", "float16" or "float32".
     """
     graph = _Graph(weights)
     features = _features(graph, model, recipe)
@@ -64,12 +62,9 @@ def classifier_graph(
         x = graph.node("Relu", "hidden_relu", _dense(graph, model.get_layer("hidden"), x))
     graph.node("Softmax", "probabilities", _dense(graph, model.get_layer("probabilities"), x), axis=-1)
     _outside(graph, features, ranges)
-    size, classes = recipe.image_size, model.output_shape[-1]
+    size, shapes = recipe.image_size, {"probabilities": ["n", model.output_shape[-1]], "outside": ["n"]}
     taken = helper.make_tensor_value_info("raw_rgb", TensorProto.FLOAT, ["n", size, size, 3])
-    given = [
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", classes]),
-        helper.make_tensor_value_info("outside", TensorProto.FLOAT, ["n"]),
-    ]
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     whole = helper.make_graph(graph.nodes, "classifier", [taken], given, graph.tensors)
     opset = helper.make_opsetid("", OPSET)
     return helper.make_model(whole, opset_imports=[opset], ir_version=IR_VERSION, producer_name="vggnb")
@@ -108,7 +103,7 @@ def _dense(graph: _Graph, layer: keras.layers.Layer, x: str) -> str:
 
 
 def _outside(graph: _Graph, features: str, ranges: FeatureRanges | None) -> None:
-    """The share of features outside their range in training (see `metrics.calibration.share_outside`)."""
+    """As `metrics.calibration.share_outside`."""
     low, high = (ranges.low, ranges.high) if ranges else (np.float32(-np.inf), np.float32(np.inf))
     slack = TOLERANCE * (high - low) if ranges else np.float32(0)
     enough = graph.node("GreaterOrEqual", "enough", features, low - slack)
