@@ -135,7 +135,7 @@ def test_maps_of_the_assembled_vgg16(recipe, unfrozen):
     (lambda model, image: grad_cam(model, image, class_index=0, layer="block9"), "no convolution 'block9'"),
     (lambda model, image: grad_cam(model, image, class_index=0, layer="probabilities"), "no convolution"),
     (lambda model, image: grad_cam(model, image[:96, :96], class_index=0), r"read_image\(path, size=128\)"),
-    (lambda model, image: occlusion(model, image[None], class_index=1), "has the shape"),
+    (lambda model, image: occlusion(model, image[None], class_index=1), "has shape"),
     (lambda model, image: occlusion(model, image, class_index=0, patch=0), "does not cover"),
     (lambda model, image: occlusion(model, image, class_index=0, patch=129), "does not cover"),
     (lambda model, image: occlusion(model, image, class_index=0, patch=8, stride=9), "does not cover"),

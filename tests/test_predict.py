@@ -321,7 +321,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped_and_csv_is_utf8_with_it
     [
         ("{bundle} -", "holds no names"),
         ("{bundle} none.jpg", "no such file or folder"),
-        ("{bundle} {photos} --csv --json", "one document only"),
+        ("{bundle} {photos} --csv --json", "only one document"),
         ("{bundle} {photos} --engine torch", "no engine 'torch'"),
         ("{photos} {photos} --engine onnxruntime", "no bundle in this folder"),
     ],

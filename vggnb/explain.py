@@ -161,7 +161,7 @@ def _checked(model: keras.Model, image: np.ndarray, class_index: int, *, most: i
     wanted, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
     if np.shape(image)[-3:] != wanted or np.ndim(image) > most:
         remedy = f"Read it with images.read_image(path, size={wanted[0]})."
-        raise VggnbError(f"The image has the shape {np.shape(image)}, the model takes {wanted}.", "image", remedy)
+        raise VggnbError(f"The image has shape {np.shape(image)}; the model expects {wanted}.", "image", remedy)
     if not 0 <= class_index < classes:
         raise VggnbError(f"There is no class {class_index}.", "class_index", f"Use 0 to {classes - 1}.")
     return np.asarray(image, np.float32).reshape(-1, *wanted)

@@ -150,7 +150,7 @@ def predict(options) -> None:
     from vggnb.predict import choose_rule, open_model, predict_files, read_names, to_csv
 
     if options.csv and options.json:
-        raise VggnbError("stdout can hold one document only.", "--csv and --json", "Give one of the two options.")
+        raise VggnbError("stdout can hold only one document.", "--csv and --json", "Use only one of the two options.")
     for path in options.paths:
         check_no_address(path, "An image", "PATH")
     paths, missing = options.paths, "refuse"
@@ -172,7 +172,9 @@ def predict(options) -> None:
         words = "\n".join(f"{shown(one.path)}: {one.words}" for one in predictions)
         show(options, [one.to_dict() for one in predictions], words)
     if all(one.error for one in predictions):
-        raise VggnbError("No file could be predicted.", shown(options.paths[0]), "Each file's reason is listed above.")
+        raise VggnbError(
+            "No file could be predicted.", shown(options.paths[0]), "The reason for each file is listed above."
+        )
 
 
 def share(options) -> None:

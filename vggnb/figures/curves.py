@@ -37,29 +37,24 @@ def _titled(name: str, text: str) -> str:
     return f"{label(name)}: {text}" if name else text
 
 
-def _columns(history) -> dict[str, list[float]]:
-    """Columns of a history, of ours or of Keras's, `epoch` among them."""
-    if hasattr(history, "rows"):
-        columns = {name: [row[name] for row in history.rows] for name in (history.rows or [{"loss": 0}])[0]}
-    else:
-        columns = dict(history.history)
-    return {"epoch": list(range(1, len(columns["loss"]) + 1)), **columns}
-
-
 @styled
 def learning_curves(history) -> Drawing:
     """Loss and accuracy by epoch: training dashed with open marks, validation solid with filled ones.
 
     Args:
-        history: of `train.fit` or Keras's `model.fit`, or {name: history}, which get a row each. Rows may begin with
-            epoch 0, the state before training; a head that was solved exactly has none.
+        history: of `train.fit`, or {name: history}, which get a row each. Its rows may begin with epoch 0, the state
+            before training; a head that was solved exactly has none.
     """
-    everything = {name: _columns(one) for name, one in named(history).items()}
-    runs = {name: columns for name, columns in everything.items() if columns["loss"]}
-    solved = [f"{shown(name)}: solved exactly, without epochs".lstrip(": ") for name in everything if name not in runs]
+    runs, solved = {}, []
+    for name, one in named(history).items():
+        if one.rows:
+            runs[name] = {column: [row[column] for row in one.rows] for column in one.rows[0]}
+        else:
+            solved.append(
+                f"{shown(name)}: solved exactly, without epochs" if name else "Solved exactly, without epochs"
+            )
     if not runs:
-        text = "; ".join(solved)
-        return empty(f"{text[0].upper()}{text[1:]}." if "" in everything else f"{text}.")
+        return empty("; ".join(solved) + ".")
     axes = new_axes(len(runs), 2, size=(WIDTH, 0.9 + 2.7 * len(runs)), sharex=True, sharey="col")
     for row, (name, columns) in zip(axes, runs.items(), strict=True):
         for ax, number in zip(row, ("loss", "accuracy"), strict=True):
@@ -97,18 +92,18 @@ def _checked(truth, scores) -> tuple[np.ndarray, np.ndarray]:
     """Labels as bool (n,) and scores as float (n,), if the labels are of two kinds."""
     truth, scores = np.asarray(truth).astype(bool), np.asarray(scores, float)
     if truth.all() or not truth.any():
-        what = f"This curve needs positive and negative images; here are {truth.sum()} and {(~truth).sum()}."
+        what = f"This curve needs positive and negative images; there are {truth.sum()} and {(~truth).sum()}."
         raise VggnbError(what, "labels", "Pass labels as true for the positive class, and images of both classes.")
     return truth, scores
 
 
 @styled
-def roc_curve(scored, *, threshold: float | None = 0.5) -> Drawing:
+def roc_curve(scored, *, threshold: float = 0.5) -> Drawing:
     """Sensitivity against 1 - specificity at every threshold.
 
     Args:
         scored: {name: (labels, scores)}; labels bool or 0 and 1 (n,), scores (n,) larger for positive.
-        threshold: where to put a filled mark on each curve; None for nowhere.
+        threshold: where to put a filled mark on each curve.
 
     Raises:
         VggnbError: there are not two kinds of labels.
@@ -122,17 +117,15 @@ def roc_curve(scored, *, threshold: float | None = 0.5) -> Drawing:
         false, true, _ = sk.roc_curve(truth, scores, drop_intermediate=False)
         area, (colour, marker, line) = sk.auc(false, true), model_look(place, len(scored))
         handles += ax.plot(false, true, line, lw=2, color=colour)
-        text = f"{shown(name)} AUC {area:.2f} ({truth.sum()} positive, {(~truth).sum()} negative)".strip()
-        if threshold is not None:
-            x, y = (float((scores[kind] >= threshold).mean()) for kind in (~truth, truth))
-            ax.plot(x, y, marker, color=colour, ms=9, mec="white", clip_on=False, zorder=3)
-            text += f", at threshold {threshold:.2f} sensitivity {y:.2f}, specificity {1 - x:.2f}"
+        x, y = (float((scores[kind] >= threshold).mean()) for kind in (~truth, truth))
+        ax.plot(x, y, marker, color=colour, ms=9, mec="white", clip_on=False, zorder=3)
         labels.append(_titled(name, f"AUC {area:.2f}"))
-        words.append(text)
+        text = f"{shown(name)} AUC {area:.2f} ({truth.sum()} positive, {(~truth).sum()} negative)".strip()
+        words.append(f"{text}, at threshold {threshold:.2f} sensitivity {y:.2f}, specificity {1 - x:.2f}")
     handles += ax.plot([0, 1], [0, 1], color=FAINT, ls=":", lw=1)
     key(ax, handles, [*labels, "chance"], loc="lower right", handlelength=3.5)
-    mark = "" if threshold is None else f" (mark: threshold {threshold:.2f})"
-    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=f"ROC curve{mark}")
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    ax.set_title(f"ROC curve (mark: threshold {threshold:.2f})")
     ax.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)")
     return drawing(ax, "; ".join(words) + ".")
 

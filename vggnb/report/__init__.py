@@ -60,7 +60,7 @@ def write_report(run: Run, path: Path | None = None, *, progress: bool = True, *
 def _check_place(path: Path, run: Run) -> None:
     """Refuse what would take the place of anything but an earlier report."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise VggnbError("The page is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
+        raise VggnbError("A report is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
     check_apart(path, run.manifest.dataset, "The page", "--to")
     ours = os.path.realpath(path) == os.path.realpath(
         run.folder / "report.html"

@@ -61,7 +61,7 @@ def check(run: Path, port: int) -> None:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
             what = f"The port {port} cannot be used ({getattr(error, 'strerror', None) or error})."
-            raise VggnbError(what, f"{HOST}:{port}", "Name another one, 1024 to 65535, with --port.") from None
+            raise VggnbError(what, f"{HOST}:{port}", "Choose another one, 1024 to 65535, with --port.") from None
 
 
 def prepare(run: Path) -> tuple:
@@ -89,7 +89,7 @@ def show() -> None:
     parts += [_words(f"The model VGG_{bundle.name} predicts one of these classes: {classes}."), upload.view]
     parts += [_words("Decision threshold", "h2")]
     if len(run.classes) != 2:
-        parts += [_words("A threshold separates two classes; this model has more.")]
+        parts += [_words("A decision threshold needs two classes; this model has more.")]
     elif isinstance(predictions, str):
         parts += [_words(predictions)]
     else:

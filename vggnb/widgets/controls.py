@@ -182,7 +182,7 @@ def threshold_explorer(predictions, classes: Sequence[str], positive: str | None
     """
     if (positive := positive_class(classes, positive)) is None:
         remedy = "For more classes see figures.confusion_matrix(report)."
-        raise VggnbError(f"A threshold separates two classes; here are {len(classes)}.", "classes", remedy)
+        raise VggnbError(f"A decision threshold needs two classes; there are {len(classes)}.", "classes", remedy)
     p, labels, probabilities = list(classes).index(positive), predictions.labels, predictions.probabilities
 
     def draw(threshold: float, cost: float) -> View:
