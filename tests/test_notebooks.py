@@ -407,22 +407,15 @@ def test_setup_ends_with_one_sentence_where_there_is_nothing(
     assert ("Google Drive was not mounted: mount failed" in capsys.readouterr().out) == (not drive)
 
 
-def test_nbval_ignores_times_and_places_and_nothing_else():
+def test_nbval_ignores_times_and_places_and_no_result():
     from nbval.plugin import get_sanitize_patterns
 
-    patterns = dict(get_sanitize_patterns((ROOT / "tests" / "nbval_sanitize.cfg").read_text("utf-8")))
+    patterns = get_sanitize_patterns((ROOT / "tests" / "nbval_sanitize.cfg").read_text("utf-8"))
 
     def clean(text):
-        for pattern, words_instead in patterns.items():
-            text = re.sub(pattern, words_instead, text)
-        return text
+        return functools.reduce(lambda text, pair: re.sub(*pair, text), patterns, text)
 
-    for one, other in [
-        ("took  1.2 s (3 ms each)", "took 13.25 s (450 ms each)"), ("at 1.3 images/s", "at 112 images/s"),
-        ("features:  10%|#   | 1/10 [00:01<00:09]", "features: 100%|####| 10/10 [00:07<00:00]"),
-        ("/tmp/vggnb-home-x1_/runs/a", "<home>/runs/a"), ("/ci/clone/data/sample", "<checkout>/data/sample"),
-        ("3 folders\n          \r", "3 folders\n"), ("<Axes at 0x7f12>", "<Axes at 0x80ab>"),
-    ]:  # fmt: skip
-        assert clean(one) == clean(other)
+    assert clean("at 1.3 images/s in 1.2 s") == clean("at 112 images/s in 13 s")
+    assert clean("/tmp/vggnb-home-x1_/runs/a of /ci/data/sample") == clean("<home>/runs/a of <checkout>/data/sample")
     for text in ("accuracy 0.81 (0.70 to 0.90)", "160 images, 96 pixels", "263,682 trainable", "2 x faster, 12 steps"):
         assert clean(text) == text

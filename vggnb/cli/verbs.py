@@ -172,9 +172,7 @@ def predict(options) -> None:
         words = "\n".join(f"{shown(one.path)}: {one.words}" for one in predictions)
         show(options, [one.to_dict() for one in predictions], words)
     if all(one.error for one in predictions):
-        raise VggnbError(
-            "No file could be predicted.", shown(options.paths[0]), "The reason for each file is listed above."
-        )
+        raise VggnbError("No file could be predicted.", shown(options.paths[0]), "The reasons are listed above.")
 
 
 def share(options) -> None:

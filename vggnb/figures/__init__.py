@@ -21,17 +21,22 @@ from vggnb.figures.curves import (
     roc_curve,
     threshold_curves,
 )
-from vggnb.figures.diagrams import pipeline, three_splits, three_squares, vgg16_with_head
+from vggnb.figures.diagrams import (
+    heatmap_overlay,
+    pipeline,
+    resize_comparison,
+    three_splits,
+    three_squares,
+    vgg16_with_head,
+)
 from vggnb.figures.galleries import (
     batch_grid,
     contact_sheet,
     duplicate_pairs,
-    heatmap_overlay,
     images,
     prediction_gallery,
     predictions,
     probability_bars,
-    resize_comparison,
 )
 
 __all__ = [

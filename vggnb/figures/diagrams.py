@@ -1,9 +1,11 @@
-"""Diagrams: the pipeline, the three splits, VGG-16 with its head, three ways to a square."""
+"""Diagrams of pipeline, splits and network, and single images: three ways to a square, two to resize, heat maps."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image, ImageOps
 
@@ -22,6 +24,7 @@ from vggnb.figures.canvas import (
     styled,
 )
 from vggnb.folders import counted, shown
+from vggnb.images import resize_image
 
 FROZEN, TRAINED = PALE, "#F0E442"  # weights that training leaves alone, and those that it changes
 STEPS = (  # what, detail, page
@@ -167,3 +170,73 @@ def three_squares(image: np.ndarray, *, size: int) -> Drawing:
         f"squashed, one side shrinks {long / short:.2f} times as much as the other; cropped, {lost} of it are lost; "
     )
     return drawing(axes, f"{text}padded, {lost} of the square are black.", photos=True)
+
+
+@styled
+def resize_comparison(image: np.ndarray, *, size: int = 96) -> Drawing:
+    """One image resized in the article's way and in ours, enlarged where they differ most.
+
+    Args:
+        image: uint8 (h, w, 3), larger than `size`.
+    """
+    small = {kind: resize_image(image, size, kind) for kind in ("nearest", "bilinear")}
+    difference = np.abs(small["nearest"].astype(int) - small["bilinear"].astype(int)).mean(axis=2)
+    side = max(8, size // 4)
+    sums = np.lib.stride_tricks.sliding_window_view(difference, (side, side)).sum(axis=(2, 3))
+    y, x = np.unravel_index(int(sums.argmax()), sums.shape)
+    axes = new_axes(1, 3, size=(WIDTH, 2.6))[0]
+    for ax, (kind, pixels) in zip(axes, small.items(), strict=False):
+        ax.imshow(pixels[y : y + side, x : x + side], interpolation="nearest")
+        ax.set_title(kind)
+    drawn = axes[2].imshow(difference, cmap="cividis", vmin=0)
+    axes[2].add_patch(Rectangle((x - 0.5, y - 0.5), side, side, fc="none", ec="white", lw=2))
+    axes[2].set_title("difference; framed: left")
+    axes[2].figure.colorbar(drawn, ax=axes[2], shrink=0.8).set_label("levels of 255", fontsize=10)
+    for ax in axes:
+        ax.set_axis_off()
+    text = f"{image.shape[1]} x {image.shape[0]} pixels resized to {size} x {size}: nearest and bilinear differ by "
+    text += f"{difference.mean():.1f} of 255 levels on average and {difference.max():.0f} at most; "
+    text += f"{100 * (difference > 10).mean():.0f} % of the pixels differ by more than 10."
+    return drawing(axes, text, photos=True)
+
+
+@styled
+def heatmap_overlay(image: np.ndarray, heat) -> Drawing:
+    """An image and, beside it, heat maps; the line encloses what is at least half as hot as the hottest place.
+
+    Args:
+        image: uint8 (h, w, 3).
+        heat: float (h, w), larger is hotter and below 0 counts as 0; or {name: such a map}.
+    """
+    maps = heat if isinstance(heat, dict) else {"heat": heat}
+    side = (WIDTH - 0.8) / max(3, len(maps) + 1)
+    shape = np.shape(image)[0] / np.shape(image)[1]
+    size = (side * (len(maps) + 1) + 0.8, 0.4 + side * min(shape, 1.5))
+    axes = new_axes(1, len(maps) + 1, size=size)[0]
+    axes[0].imshow(image)
+    size = 12 if len(axes) <= 4 else 10
+    limit = int(WIDTH / len(axes) / (0.0088 * size))  # letters above an image
+    axes[0].set_title("image", fontsize=size)
+    grey, words = np.asarray(image).mean(axis=2), []
+    for ax, (name, values) in zip(axes[1:], maps.items(), strict=True):
+        values = np.maximum(np.asarray(values, float), 0)
+        hottest = values.max()
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
+        ax.set_title(label(name, limit), fontsize=size, parse_math=False)
+        if not hottest:
+            words.append(f"{shown(name)}: no heat anywhere")
+            continue
+        values = values / hottest
+        ax.imshow(values, cmap="cividis", alpha=0.8 * values, vmin=0, vmax=1)
+        ax.contour(values, [0.5], colors="white", linewidths=1.5)
+        y, x = np.argwhere(values > 0.999).mean(axis=0)
+        ax.plot(x, y, "+", color="black", ms=12, mew=2)
+        place = f"{100 * x / values.shape[1]:.0f} % from the left, {100 * y / values.shape[0]:.0f} % from the top"
+        share = f"{100 * (values >= 0.5).mean():.0f} % of the image is at least half as hot"
+        words.append(f"{shown(name)}: hottest ({hottest:.2f}, +) {place}; {share}")
+    for ax in axes:
+        ax.set_axis_off()
+    bar = axes[0].figure.colorbar(ScalarMappable(Normalize(0, 1), "cividis"), ax=list(axes), shrink=0.8, pad=0.01)
+    bar.set_label("heat (1: hottest)", fontsize=9)
+    bar.set_ticks([0, 0.5, 1])
+    return drawing(axes, ". ".join(words) + ".", photos=True)
