@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_library_and_the_sample_only(built):
     assert {f"vggnb/{path.name}" for path in (ROOT / "vggnb").glob("*.py")} <= set(names)
     assert {name.split("/")[0] for name in names} == {"vggnb", next(n for n in names if "dist-info" in n).split("/")[0]}
     assert not [name for name in names if "__pycache__" in name]
-    page = {path for path in (ROOT / "vggnb/share").rglob("*.*") if path.suffix in (".html", ".css", ".js")}
+    page = {path for path in (ROOT / "vggnb").rglob("*.*") if path.suffix in (".html", ".css", ".js")}
     page |= set((ROOT / "vggnb/share/runtime").glob("ort*"))  # where `make web` fetched it
     assert len(page) >= 4 and {path.relative_to(ROOT).as_posix() for path in page} <= set(names)
 

@@ -6,7 +6,7 @@ import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
 from vggnb.widgets.controls import View  # noqa: E402
-from vggnb.widgets.uploads import BUTTON, PART, Upload  # noqa: E402
+from vggnb.widgets.uploads import Upload  # noqa: E402
 
 pytestmark = pytest.mark.browser
 COLAB = """
@@ -33,7 +33,7 @@ def test_photos_of_twelve_megabytes_arrive_whole(chromium, tmp_path):
         (tmp_path / name).write_bytes(data)
     page = chromium.new_page()
     page.expose_function("receive", receive)
-    page.set_content(f"<script>{COLAB}</script>" + BUTTON.format(name=upload.name, part=PART, text="Choose."))
+    page.set_content(f"<script>{COLAB}</script>" + upload.button())
     for turn in (1, 2):  # a second upload begins anew
         page.locator("input").set_input_files([tmp_path / name for name in photos])
         sync_api.expect(page.get_by_text(f"answer {turn}")).to_be_visible(timeout=30_000)

@@ -25,44 +25,8 @@ SMALL = 120  # pixels of a thumbnail's longer side
 HINT = "Choose one or several images. Jupyter drops more than 10 MB at once without a message; for larger files use "
 HINT += "predict_files(bundle, ['photo.jpg']), or vggnb app, which takes 100 MB."
 OUT_OF_DISTRIBUTION = "This image is out of distribution: unlike the training images. The prediction may mean nothing."
-PAGE = """{% for one in images %}{% if one.error %}<p><b>{{ one.name }}</b>: {{ one.error }}</p>{% else %}
-<div style="display:flex;flex-wrap:wrap;gap:1em 2em;margin:1em 0;line-height:1.4;overflow-wrap:anywhere">
-<div style="flex:0 1 17em"><p><b>{{ one.name }}</b></p><img alt="thumbnail" src="{{ one.thumbnail }}"><table>
-{% for name, p in one.classes %}<tr><td>{{ name }}</td><td style="width:8em;background:#8883">
-<div style="background:#0072B2;height:0.8em;width:{{ "%.1f" % (100 * p) }}%"></div></td>
-<td style="text-align:right">{{ "%.2f" % p }}</td></tr>{% endfor %}</table>
-{% if one.out_of_distribution %}<p>⚠ <b>{{ warning }}</b></p>{% endif %}</div>
-{% if one.heat %}<figure style="margin:0;flex:1 1 24em;max-width:34em">
-<img alt="heat map" style="width:100%" src="{{ one.heat[0] }}"><figcaption>Grad-CAM, {{ one.heat[1] }}</figcaption>
-</figure>{% endif %}</div>{% endif %}{% endfor %}
-{% if rule %}<p>Predicted: {{ rule }}.</p>{% endif %}
-{% if more %}<p>Heat maps are shown for the first {{ most }} images.</p>{% endif %}"""
 PART = 600_000  # bytes of a file in one call
 NUMBERS = itertools.count()
-BUTTON = """
-<input type="file" id="{name}" accept="image/*" multiple><div id="{name}-shown">{text}</div>
-<script>(() => {{
-  const input = document.getElementById("{name}"), shown = document.getElementById("{name}-shown");
-  const call = (...values) => google.colab.kernel.invokeFunction("{name}", values, {{}});
-  input.onchange = async () => {{
-    try {{
-      for (const file of input.files) {{
-        const bytes = new Uint8Array(await file.arrayBuffer());
-        for (let start = 0; start === 0 || start < bytes.length; start += {part}) {{
-          shown.textContent = `Uploading ${{file.name}}: ${{Math.round(100 * start / (bytes.length || 1))}} %`;
-          let text = "";
-          for (const byte of bytes.subarray(start, start + {part})) text += String.fromCharCode(byte);
-          await call(file.name, btoa(text));
-        }}
-      }}
-      shown.textContent = "Predicting ...";
-      shown.innerHTML = (await call()).data["application/json"].html;
-    }} catch (error) {{
-      shown.textContent = `The upload failed (${{error}}). Run this cell again.`;
-    }}
-    input.value = "";
-  }};
-}})()</script>"""
 
 
 def try_your_own(model, *, hint: str = HINT) -> "Panel | Upload":
@@ -127,14 +91,15 @@ class Upload:
         from IPython.display import display
 
         output.register_callback(self.name, self.receive)
-        html = BUTTON.format(name=self.name, part=PART, text=escape(str(self)))
-        display({"text/html": html, "text/plain": str(self)}, raw=True)
+        display({"text/html": self.button(), "text/plain": str(self)}, raw=True)
+
+    def button(self) -> str:
+        """The button, and the script that sends what was chosen."""
+        return _rendered("upload.html", name=self.name, part=PART, text=str(self))
 
 
 def _html(bundle, files, predictions) -> str:
     """All predictions, the first MOST_MAPS with a heat map; every name is escaped."""
-    from jinja2 import Environment
-
     images, maps = [], MOST_MAPS
     for (name, data), one in zip(files, predictions, strict=True):
         images.append({"name": shown(name), "error": one.error, "out_of_distribution": one.out_of_distribution})
@@ -149,7 +114,13 @@ def _html(bundle, files, predictions) -> str:
             maps -= 1
     rule = next((str(one.rule) for one in predictions if not one.error), "")
     words = {"rule": rule, "warning": OUT_OF_DISTRIBUTION, "more": maps < 0, "most": MOST_MAPS}
-    return Environment(autoescape=True).from_string(PAGE).render(images=images, **words)
+    return _rendered("answers.html", images=images, **words)
+
+
+def _rendered(template: str, **values) -> str:
+    from jinja2 import Environment, PackageLoader
+
+    return Environment(autoescape=True, loader=PackageLoader("vggnb", "widgets")).get_template(template).render(values)
 
 
 def _heat_map(bundle, data: bytes, prediction) -> tuple[str, str]:
