@@ -206,7 +206,7 @@ def test_a_dataset_that_cannot_be_trained_on_is_refused_in_one_message(vggnb, ow
     ("train {photos} --out {tmp}/run --seed 4294967296", "Use a whole number from 0"),
     ("train {photos} --out {tmp}/run --fine-tune block6", "Use one of block1_conv1"),
     ("train {photos} --out {tmp}/run --recipe fine --learning-rate -1", "--learning-rate cannot be -1"),
-    ("train {photos} --out {tmp}/run --augment blur", "Use none, or a list of flips"),
+    ("train {photos} --out {tmp}/run --augment blur", "Use some of flips"),
     ("train {photos} --out {tmp}/run TINY --weights {tmp}/file", "not the weights of a VGG-16"),
     ("run {photos} --out {tmp}/run TINY --positive owl", "'owl' is not a class"),
     ("evaluate {tmp}", "no run in this folder"), ("save {tmp} --to {tmp}/bundle", "no run in this folder"),

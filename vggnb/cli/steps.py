@@ -10,15 +10,11 @@ from pathlib import Path
 
 from vggnb.archives import TABLES
 from vggnb.paths import WEIGHTS, Workspace, open_workspace
-from vggnb.recipe import AUGMENTATIONS, CONVOLUTIONS, Recipe
+from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, check_outside, check_writable, make_folder, mendable
 from vggnb.workflow import Dataset, is_same, open_dataset, train
 
 CHOICES = "image_size batch_size seed epochs learning_rate class_weights patience hold_out fine_tune augment".split()
-REMEDIES = {  # where the recipe's own name Python values
-    "fine_tune": f"Use one of {', '.join(CONVOLUTIONS)}.",
-    "augment": f"Use none, or a list of {', '.join(AUGMENTATIONS)}, separated by commas.",
-}
 
 
 def show(options, document: object, text: object) -> None:
@@ -103,12 +99,11 @@ def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
     if recipe.fine_tune or "fine_tune" in given:  # then it is fine-tuning that takes the time
         names = {"epochs": "fine_tune_epochs", "learning_rate": "fine_tune_rate"}
     for name, value in given.items():
-        chosen = tuple(value.split(",")) * (value != "none") if name == "augment" else value
         try:
-            recipe = recipe.with_(**{names.get(name, name): chosen})
+            recipe = recipe.with_(**{names.get(name, name): () if value == "none" else value})
         except VggnbError as error:
-            option = f"--{name.replace('_', '-')}"
-            raise VggnbError(f"{option} cannot be {value}.", option, REMEDIES.get(name, error.remedy)) from None
+            option, remedy = f"--{name.replace('_', '-')}", error.remedy.replace("None, ", "")
+            raise VggnbError(f"{option} cannot be {value}.", option, remedy) from None
     return recipe
 
 
