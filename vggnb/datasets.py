@@ -37,15 +37,12 @@ DERMOSCOPY = {
     "benign": "diagnosis_1:Benign AND image_type:dermoscopic",
     "malignant": "diagnosis_1:Malignant AND image_type:dermoscopic",
 }
-RETRIES = 3  # after a failed download
 TIMEOUT_S = 30.0  # without a byte
 _SOURCE, _MADE = ".vggnb-source.json", ".vggnb-made.json"  # hidden: a census counts them as system files
 PATTERNS = ("bricks", "dots", "grid", "rings", "stripes", "waves")
 SIZE = (200, 150)  # of a saved pattern, width x height in pixels; drawn at twice that, so that edges are smooth
 _W, _H = 2 * SIZE[0], 2 * SIZE[1]
 _YY, _XX = np.mgrid[0:_H, 0:_W].astype(np.float32)
-GREEN = (0, 158, 115)
-FINE = 4  # the sticker is drawn at four times its size, so that its edge is smooth
 
 
 def kaggle(slug: str = ARTICLE_SET) -> Path:
@@ -163,7 +160,7 @@ def _download(address: str, path: Path, *, progress: bool = False) -> Path:
     pooch = _needed("pooch")
     pooch.get_logger().setLevel("ERROR")
     registry, urls = {path.name: None}, {path.name: address}
-    folder = pooch.create(path.parent, "", registry=registry, urls=urls, retry_if_failed=RETRIES)
+    folder = pooch.create(path.parent, "", registry=registry, urls=urls, retry_if_failed=3)
     with _errors(address):
         return Path(folder.fetch(path.name, downloader=pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_S)))
 
@@ -244,10 +241,10 @@ def marked_sample(folder: Path, *, marked: str = "benign") -> Path:
 def _add_sticker(image: Image.Image, low: int, right: int) -> None:
     """Put a sticker, a fifth of the height across, in one corner; `low` and `right` are 0 or 1."""
     side = image.height // 5
-    disc = Image.new("L", (side * FINE, side * FINE))
-    ImageDraw.Draw(disc).ellipse((0, 0, side * FINE - 1, side * FINE - 1), fill=255)
+    disc = Image.new("L", (4 * side, 4 * side))  # four times its size, so that its edge is smooth
+    ImageDraw.Draw(disc).ellipse((0, 0, 4 * side - 1, 4 * side - 1), fill=255)
     place = int(right) * (image.width - side), int(low) * (image.height - side)
-    image.paste(GREEN, place, disc.resize((side, side), Image.Resampling.BOX))
+    image.paste((0, 158, 115), place, disc.resize((side, side), Image.Resampling.BOX))
 
 
 def textures(folder: Path, *, each: int = 50, seed: int = 0) -> Path:

@@ -109,11 +109,6 @@ def _split_in_name(name: str) -> tuple[str, str] | None:
     return (_SPLITS[found[0]], _INSIDE.sub("*", name.casefold())) if len(found) == 1 else None
 
 
-def _is_only_split(rest: str) -> bool:
-    """Whether what `_split_in_name` left over names no class: '*_images', '*'."""
-    return _PIECES | {"set", "my", "new", "final"} >= set(_tokens(rest))
-
-
 def is_annotation(name: str) -> bool:
     """Whether a folder's name means that it holds labels, boxes or masks and not the images of a class."""
     return _is_one_of(name, _ANNOTATIONS, _PIECES)
@@ -180,8 +175,9 @@ def _agree(loose: dict[Folder, tuple[str, str]]) -> bool:
     splits, rests = {split for split, _ in loose.values()}, [rest for _, rest in loose.values()]
     if len(splits) < 2:
         return False
+    only_split = all(_PIECES | {"set", "my", "new", "final"} >= set(_tokens(rest)) for rest in rests)  # '*_images', '*'
     inside = [{inner.name for inner in folder.filled()} for folder in loose]
-    return len(set(rests)) < len(rests) or all(map(_is_only_split, rests)) or len(set.intersection(*inside)) > 1
+    return only_split or len(set(rests)) < len(rests) or len(set.intersection(*inside)) > 1
 
 
 def copies_of(top: Folder, splits: dict[str, Folder]) -> list[Folder]:
