@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import tarfile
 import zipfile
 
 import pytest
@@ -13,7 +14,6 @@ from faults import inject, killed_at
 from zoo import encoded, photo
 
 from vggnb import paths, staging
-from vggnb.archives import Names
 from vggnb.census import take_census
 from vggnb.cli import main
 from vggnb.datasets import flawed_sample
@@ -166,24 +166,26 @@ def test_an_error_about_a_copy_names_what_was_copied(tmp_path):
         assert caught.value.where.startswith(str(tmp_path / "set.zip"))
 
 
-def test_names_that_the_disk_cannot_hold_get_a_suffix(tmp_path):
-    (tmp_path / "Cat").mkdir()
-    names = Names(tmp_path)
-    assert names.place("dog/1.jpg") == "dog/1.jpg"
-    again, clash = names.place("dog/1.jpg"), names.place("Cat/1.jpg")  # as where a disk takes cat for Cat
-    assert again.startswith("dog/1~") and again.endswith(".jpg")
-    assert clash.startswith("Cat~") and names.place("Cat/2.jpg") == clash.replace("1.jpg", "2.jpg")
-    long, latin, clash = names.place("x" * 300 + ".jpg"), names.place("caf\udce9.jpg"), names.place("café.jpg")
-    assert long.endswith("x.jpg") and len(long) <= 255
-    assert latin == "café.jpg" and clash.startswith("café~")
-    assert names.renamed[latin] == "caf\udce9.jpg" and len(names.renamed) == 5
+def test_names_that_the_disk_cannot_hold_get_a_suffix_and_are_listed(tmp_path, capsys):
+    names = ["dog/1.jpg", "dog/1.jpg", "x" * 300 + ".jpg", "caf\udce9.jpg", "café.jpg"]
+    with tarfile.open(tmp_path / "set.tar", "w", errors="surrogateescape", format=tarfile.GNU_FORMAT) as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name))
+    copy = stage(tmp_path / "set.tar", tmp_path)
+    first, again, long, latin, clash = sorted(files(copy), key=lambda name: (name[0] != "d", name[0] != "x", len(name)))
+    assert (first, latin) == ("dog/1.jpg", "café.jpg") and len(long) <= 255 and long.endswith("x.jpg")
+    assert again.startswith("dog/1~") and again.endswith(".jpg") and clash.startswith("café~")
+    listed = dict(zip([again, long, latin, clash], names[1:], strict=True))
+    assert read_json(copy.parent / staging.ABOUT)["renamed"] == listed
+    assert "4 names changed in the copy" in capsys.readouterr().out
 
 
-def test_changed_names_are_listed(drive, tmp_path, capsys):
-    os.rename(os.fsencode(drive / IMAGES[0]), os.fsencode(drive / "test" / "benign") + b"/caf\xe9.jpg")
-    copy = stage(drive, tmp_path)
-    assert os.listdir(copy / "test" / "benign") == ["café.jpg"] and "1 name changed" in capsys.readouterr().out
-    assert list(read_json(copy.parent / staging.ABOUT)["renamed"].values()) == ["test/benign/caf\udce9.jpg"]
+def test_a_disk_that_takes_cat_for_Cat_keeps_both_folders(tmp_path, monkeypatch):  # noqa: N802
+    (tmp_path / "set.zip").write_bytes(zipped("cat/1.jpg", "Cat/1.jpg", "Cat/2.jpg"))
+    lexists = os.path.lexists
+    monkeypatch.setattr(os.path, "lexists", lambda path: lexists(str(path).replace("/Cat", "/cat")))
+    found = sorted(files(stage(tmp_path / "set.zip", tmp_path)))
+    assert [name.partition("~")[0] for name in found] == ["Cat", "Cat", "cat/1.jpg"]
 
 
 PART = "Unpack all parts"

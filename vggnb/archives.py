@@ -155,11 +155,10 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     members = _zip_members if archive_kind(archive) == "zip" else _tar_members
     try:
-        names, written = Names(make_folder(temporary)), archive.stat().st_mtime_ns
+        names, written = _Names(make_folder(temporary)), archive.stat().st_mtime_ns
         with tqdm(desc="unpacking", unit=" files", disable=not progress) as bar:
             for name, kind, opened in _checked(members(archive), archive, max_files):
                 place = temporary / names.place(name, is_folder=kind == "folder")
-                (place if kind == "folder" else place.parent).mkdir(parents=True, exist_ok=True)
                 if kind == "file":
                     with opened() as reader, open(place, "xb") as writer:
                         shutil.copyfileobj(reader, writer)
@@ -251,35 +250,30 @@ def _tar_members(archive: Path) -> Iterator[Member]:
                 raise tarfile.ReadError("a header is damaged")
 
 
-class Names:
-    """Gives each source path its path in the copy, POSIX and relative.
+class _Names:
+    """Makes the folders of an archive in `root`, and gives its files paths there, under their own names if possible.
 
-    Args:
-        new_folder: where the copy is made, if it begins empty: a name that is there already belongs to another source
-            path, also on a disk that does not tell Cat from cat.
+    What is there already belongs to another path of the archive, also on a disk that does not tell Cat from cat.
 
     Attributes:
-        renamed: path in the copy -> path in the source, where the two differ.
+        renamed: path in `root` -> path in the archive, where the two differ.
     """
 
-    def __init__(self, new_folder: Path | None = None):
-        self.renamed: dict[str, str] = {}
-        self._new_folder, self._folders, self._taken = new_folder, {"": ""}, set()
+    def __init__(self, root: Path):
+        self.root, self.folders, self.renamed = root, {"": ""}, {}
 
     def place(self, source: str, *, is_folder: bool = False) -> str:
-        """The path for a source path; a file that comes twice gets two."""
-        if is_folder and source in self._folders:
-            return self._folders[source]
+        if is_folder and source in self.folders:
+            return self.folders[source]
         parent, _, name = source.rpartition("/")
-        within = PurePosixPath(self.place(parent, is_folder=True))
-        plain = PurePosixPath(_writable(name))
+        within, plain = PurePosixPath(self.place(parent, is_folder=True)), PurePosixPath(_writable(name))
         target, attempt = str(within / plain), 0
-        while target in self._taken or (self._new_folder and os.path.lexists(self._new_folder / target)):
+        while os.path.lexists(self.root / target):
             mark = sha256_bytes(f"{source}\n{attempt}".encode("utf-8", "surrogateescape"))[:6]
             target, attempt = str(within / f"{plain.stem}~{mark}{plain.suffix}"), attempt + 1
-        self._taken.add(target)
         if is_folder:
-            self._folders[source] = target
+            (self.root / target).mkdir()
+            self.folders[source] = target
         if target != str(within / name):
             self.renamed[target] = source
         return target

@@ -85,8 +85,7 @@ class Recipe:
         image_size: pixels a side that the network sees; 32 to 1024. The article says 224.
         batch_size: images per training step.
         resize: "nearest" or "bilinear"; see `images.read_image`.
-        preprocessing: "rescale" (0..255 -> 0..1, the article) or "caffe" (BGR minus the ImageNet mean, what VGG-16 was
-            trained with).
+        preprocessing: "rescale" (to 0..1, the article) or "caffe" (BGR minus the ImageNet mean, as VGG-16 was trained).
         pools: which pooled block outputs the head sees, as (block, "average" or "max").
         standardise: subtract each feature's mean over the training images and divide by its standard deviation.
         hidden: units of the hidden relu layer; 0 for none.
@@ -95,7 +94,7 @@ class Recipe:
         ridge: strength of the penalty on the squares of the output layer's weights, divided by the number of training
             images (0: none). Of several numbers cross-validation chooses one; only for a head without hidden layer.
         learning_rate: Adam's.
-        decay: whether the learning rate falls to zero over the epochs, along half a cosine.
+        decay: whether the learning rate falls to zero along half a cosine.
         epochs: passes over the training images, at most.
         patience: stop when the validation loss has not improved for so many epochs, halving the learning rate at each
             of them, and return to the best epoch; None: all epochs. Needs validation images, and no `decay`.
@@ -107,8 +106,7 @@ class Recipe:
         fine_tune_epochs: passes over the training images in fine-tuning.
         fine_tune_rate: AdamW's learning rate in fine-tuning; it falls to zero along half a cosine.
         fine_tune_dropout: share of the features set to 0 in fine-tuning, where the head has no dropout of its own.
-        augment: what is changed at random in fine-tuning: any of AUGMENTATIONS (`generators.augment`). "rotations" only
-            where an image has no "up".
+        augment: what is changed at random in fine-tuning; "rotations" only where an image has no "up".
         seed: of the split, the initial weights, the order, augmentation and dropout.
     """
 
@@ -144,13 +142,9 @@ class Recipe:
 
     @classmethod
     def best(cls) -> "Recipe":
-        """The recommended recipe: pools of all five blocks, standardised, under one ridge-penalised linear layer.
-
-        What else was tried: `benchmarks/heads.py`.
-        """
-        pools = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)
-        alone = {"standardise": True, "hidden": 0, "dropout": 0.0}
-        return cls(name="best", pools=pools, ridge=RIDGES, epochs=50, **alone)
+        """The recommended recipe: pools of all five blocks, standardised, under one ridge-penalised linear layer."""
+        pools = tuple((block, pooling) for block in BLOCKS for pooling in POOLINGS)  # others: benchmarks/heads.py
+        return cls(name="best", pools=pools, standardise=True, hidden=0, dropout=0.0, ridge=RIDGES, epochs=50)
 
     @classmethod
     def fine(cls) -> "Recipe":

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vggnb import paths
-from vggnb.archives import MAX_FILES, TABLES, Names, check_unpacked, is_archive, no_archive, unpack
+from vggnb.archives import MAX_FILES, TABLES, check_unpacked, is_archive, no_archive, unpack
 from vggnb.folders import counted, is_system, read_ahead, shown, walk
 from vggnb.machine import tqdm
 from vggnb.storage import (
@@ -74,12 +74,10 @@ def stage_if_remote(
         check_outside(target, archive or source, "The copy of the dataset", "VGGNB_HOME")
         if not (archive and target.is_dir()):
             write_json(make_folder(target.parent) / ABOUT, about := {"source": str(source)})
-            if archive:
-                renamed = with_retries(lambda: unpack(archive, target, max_files=max_files, progress=progress))
-            else:
-                renamed = _copy_folder(source, target, known, progress)
-            write_json(target.parent / ABOUT, about | {"renamed": renamed})
-            if renamed:
+            if not archive:
+                _copy_folder(source, target, known, progress)
+            elif renamed := with_retries(lambda: unpack(archive, target, max_files=max_files, progress=progress)):
+                write_json(target.parent / ABOUT, about | {"renamed": renamed})
                 first = ", ".join(f"{shown(old)} -> {shown(new)}" for new, old in list(renamed.items())[:SHOWN])
                 print(f"{counted(len(renamed), 'name')} changed in the copy (all in {target.parent / ABOUT}): {first}")
         if archive:
@@ -131,25 +129,23 @@ def _archive(dataset: Path) -> Path | None:
     return inside[0] if len(inside) == 1 and inside[0].is_file() and is_archive(inside[0]) else None
 
 
-def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dict[str, str]:
-    """Make `target` hold what `source` holds now; gives path in the copy -> path in the source where they differ."""
+def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> None:
+    """Make `target` hold what `source` holds now."""
     tree, strays, _ = with_retries(walk, source)
-    names = Names()
-    folders = [names.place(inside.path, is_folder=True) for inside in tree.all_folders() if inside.path]
-    files = {names.place(path): path for path in sorted(tree.all_files())}
+    folders, files = [folder.path for folder in tree.all_folders()], sorted(tree.all_files())
     keep = {target / path for path in (*folders, *files)}
     for path in sorted(target.rglob("*"), reverse=True):  # of an earlier state of the source, or of a killed call
         if path not in keep:
             path.rmdir() if path.is_dir() else path.unlink()
     if progress and not known and not target.is_dir():
         print(f"Copying {counted(len(files), 'file')} from Google Drive to this machine's disk, once:")
-    for path in ("", *folders):
+    for path in folders:
         (target / path).mkdir(parents=True, exist_ok=True)
 
     def transfer(path: str) -> OSError | None:
         """Copy or link one file; gives the error that was in the way."""
         try:
-            with_retries(_link if known else _copy, source / files[path], target / path)
+            with_retries(_link if known else _copy, source / path, target / path)
         except OSError as error:
             return error
 
@@ -161,13 +157,12 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> dic
         if error and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise mendable(error, target) from error
         if error:
-            failed.append(f"{shown(files[path])} ({error.strerror})")
+            failed.append(f"{shown(path)} ({error.strerror})")
     if failed:
         what = f"{len(failed)} of {counted(len(files), 'file')} could not be copied: {', '.join(failed[:SHOWN])}."
         raise VggnbError(what, source, "Run this again: copied files are kept. If it persists, copy those again.")
     for stray in strays[:SHOWN]:
         print(f"Not copied: {stray}")
-    return names.renamed
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -189,18 +189,14 @@ def take_home(run: "Run", *, progress: bool = True) -> Results:
     else:
         notes.append(failure)
     name = read_json(bundle / "bundle.json")["name"]
-    files = (report, _zipped(folders, run.folder / f"{name}-model.zip", name))
+    archive = run.folder / f"{name}-model.zip"
+    with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w") as packed:  # weights hardly get smaller
+        for key, folder in folders.items():
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                packed.write(path, os.path.join(f"{name}-model", key, path.relative_to(folder)))
+    files = (report, archive)
     if environment() == "colab":
         for path in files:
             colab.download(path)
         notes.append("Your browser downloads both; allow it to download several files.")
     return Results(files, tuple(notes))
-
-
-def _zipped(folders: dict[str, Path], archive: Path, name: str) -> Path:
-    """A .zip of folders, each under its key; weights do not get smaller by compression."""
-    with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
-        for key, folder in folders.items():
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                packed.write(path, os.path.join(f"{name}-model", key, path.relative_to(folder)))
-    return archive
