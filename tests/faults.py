@@ -33,21 +33,13 @@ FUNCTIONS = {  # of `os`, for each operation besides open, read and write
 
 @dataclass
 class Plan:
-    """Which operation fails, when and how; and whether it came to that.
+    """Which operation fails, when and how; and whether it came to that."""
 
-    Attributes:
-        operation: "open", "read", "write", or a key of FUNCTIONS.
-        nth: the first one is 1.
-        error: errno; or "kill" (SIGKILL to this process), "short" (write half, then ENOSPC).
-        forever: every one from the nth on, as a dead mount does.
-        under: only what happens below this folder counts.
-    """
-
-    operation: str
-    nth: int
-    error: int | str
-    under: Path
-    forever: bool = False
+    operation: str  # "open", "read", "write", or a key of FUNCTIONS
+    nth: int  # the first one is 1
+    error: int | str  # errno; or "kill" (SIGKILL to this process), "short" (write half, then ENOSPC)
+    under: Path  # only what happens below this folder counts
+    forever: bool = False  # every one from the nth on, as a dead mount does
     count: int = 0
     fired: bool = False
     armed: bool = True

@@ -114,15 +114,6 @@ def test_names_are_utf_8_where_they_can_be_whatever_the_flag_says_and_else_of_ol
     assert "1 name in the archive may look wrong, such as café/1.jpg" in capsys.readouterr().out
 
 
-def test_names_that_collide_are_both_kept(tmp_path):
-    for make in (zip_file, tar_file):
-        path = make(tmp_path / "a", [("a/1.jpg", b"1"), ("a/1.jpg", b"2"), ("b", b"3"), ("b/4.jpg", b"4")])
-        out = tmp_path / make.__name__
-        renamed = unpack(path, out, progress=False)
-        assert sorted(file.read_bytes() for file in out.rglob("*") if file.is_file()) == [b"1", b"2", b"3", b"4"]
-        assert (out / "a/1.jpg").read_bytes() == b"1" and sorted(renamed.values()) == ["a/1.jpg", "b"]
-
-
 def encrypted(path):
     """A zip whose flag says that a password is needed."""
     data = bytearray(zip_file(path, {"a.jpg": b"secret"}).read_bytes())

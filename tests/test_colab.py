@@ -61,12 +61,7 @@ class Runtime:
         return {one["name"] for one in json.loads(listed.stdout)}
 
     def run(self, page, *, mydrive=None, **form):
-        """Run a page; gives the notebook with its outputs.
-
-        Args:
-            mydrive: the folder that mounting shows.
-            form: SOURCE and PATH of the setup cell.
-        """
+        """Run a page, with SOURCE and PATH in its form and a folder that mounting shows; gives it with its outputs."""
         notebook = nbformat.read(page, as_version=4)
         for cell in notebook.cells:
             cell.metadata["tags"] = []  # nothing may fail on purpose

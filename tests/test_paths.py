@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -71,19 +70,15 @@ def test_full_profile_asks_for_a_dataset_and_takes_it(monkeypatch, tmp_path):
     assert paths.open_workspace().dataset == paths.open_workspace().home / "dataset"
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("VGGNB_PROFILE", "fast", "no profile 'fast'.*quick"),
-        ("VGGNB_DATASET", "/no/such/folder", "no such folder.*/no/such/folder.*VGGNB_DATASET"),
-        ("VGGNB_WEIGHTS", "resnet", "no such weights file.*resnet.*offline"),
-    ],
-)
+@pytest.mark.parametrize("name, value, message", [
+    ("VGGNB_PROFILE", "fast", "no profile 'fast'.*quick"),
+    ("VGGNB_DATASET", "/no/such/folder", "no such folder.*/no/such/folder.*VGGNB_DATASET"),
+    ("VGGNB_WEIGHTS", "resnet", "no such weights file.*resnet.*offline"),
+])  # fmt: skip
 def test_unknown_values_are_refused_with_a_way_out(sample, monkeypatch, name, value, message):
     monkeypatch.setenv(name, value)
-    with pytest.raises(VggnbError) as caught:
+    with pytest.raises(VggnbError, match=f"(?s){message}"):
         paths.open_workspace()
-    assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["file", "file/deeper", "closed/vggnb"])
@@ -130,6 +125,9 @@ def test_colab_asks_for_drive_only_where_the_data_lie_there(colab, sample, monke
     assert ws.features == content / "vggnb/features" and ws.staged == content / "vggnb/staged"
     assert paths.kept_on_drive(ws.features) == content / "drive/MyDrive/vggnb/features"
     assert "ends with this runtime" not in str(ws) and len(colab.calls) == 1
+    monkeypatch.setenv("VGGNB_HOME", str(content / "own"))
+    ws = paths.open_workspace()
+    assert ws.runs.parent.parent == ws.features.parent == content / "own" and paths.kept_on_drive(ws.features) is None
 
 
 def test_the_choice_of_last_time_is_remembered_until_the_form_says_otherwise(sample, monkeypatch, tmp_path):
@@ -166,14 +164,6 @@ def test_an_uploaded_zip_lies_in_the_home_folder(colab, monkeypatch, tmp_path):
     assert not colab.calls
 
 
-def test_colab_with_a_home_of_ones_own(colab, sample, monkeypatch, tmp_path):
-    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "content" / "vggnb"))
-    (tmp_path / "content/drive/MyDrive").mkdir(parents=True)
-    ws = paths.open_workspace()
-    assert ws.runs.parent.parent == ws.features.parent == tmp_path / "content" / "vggnb"
-    assert paths.kept_on_drive(ws.features) is None and not colab.calls
-
-
 def test_drive_is_mounted_once_and_only_on_colab(colab, tmp_path, capsys, monkeypatch):
     assert paths.mount_drive() == tmp_path / "content/drive/MyDrive"
     assert "account whose Drive holds your images" in capsys.readouterr().out
@@ -184,18 +174,12 @@ def test_drive_is_mounted_once_and_only_on_colab(colab, tmp_path, capsys, monkey
     assert paths.mount_drive() is None and "Not on Colab" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "message", "remedy"),
-    [
-        ("refused", "mount failed", "allow access"),
-        ("credential", "permission was not given", "tick every box"),
-        ("files", "holds files", "delete runtime"),
-        ("timeout", "did not answer in time", "too many files"),
-        ("not_implemented", "cannot mount Drive", "hosted Colab"),
-        ("empty", "MyDrive folder is not there", "Restart session"),
-        (None, "not a Colab kernel", "in a notebook cell"),
-    ],
-)
+@pytest.mark.parametrize("behaviour, message, remedy", [
+    ("refused", "mount failed", "allow access"), ("credential", "permission was not given", "tick every box"),
+    ("files", "holds files", "delete runtime"), ("timeout", "did not answer in time", "too many files"),
+    ("not_implemented", "cannot mount Drive", "hosted Colab"),
+    ("empty", "MyDrive folder is not there", "Restart session"), (None, "not a Colab kernel", "in a notebook cell"),
+])  # fmt: skip
 def test_failed_mounts_say_what_to_do(colab, monkeypatch, behaviour, message, remedy):
     colab.behaviour = behaviour
     if not behaviour:  # a subprocess
@@ -218,19 +202,13 @@ def test_a_dropped_mount_is_mounted_by_force(colab, monkeypatch, tmp_path):
     assert colab.calls[0]["force_remount"] is True
 
 
-def test_addresses_are_no_folders(monkeypatch, tmp_path):
+def test_where_runs_and_features_cannot_lie(monkeypatch, tmp_path):
     monkeypatch.setenv("VGGNB_HOME", "s3://bucket/home")
-    with pytest.raises(VggnbError, match="this is an address") as caught:
+    with pytest.raises(VggnbError, match="(?s)this is an address.*Mount.*VGGNB_HOME"):
         paths.open_workspace()
-    assert "Mount" in caught.value.remedy and "VGGNB_HOME" in caught.value.remedy
-    with pytest.raises(VggnbError, match="this is an address"):
-        check_outside(Path("gs://bucket/store"), tmp_path, "The feature store", "--store")
     check_outside(Path("a:b"), tmp_path, "The feature store", "--store")
-
-
-def test_runs_and_features_are_not_put_among_the_images(monkeypatch, tmp_path):
-    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "pets" / "home"))
     (tmp_path / "pets").mkdir()
+    monkeypatch.setenv("VGGNB_HOME", str(tmp_path / "pets" / "home"))
     with pytest.raises(VggnbError, match="inside the dataset"):
         paths.open_workspace(dataset=tmp_path / "pets")
     assert not list((tmp_path / "pets").iterdir())

@@ -1,6 +1,7 @@
 """The quickstart's calls, on a small dataset with faults: what they show, what they reuse, what one takes home."""
 
 import base64
+import functools
 import io
 import shutil
 import sys
@@ -55,12 +56,22 @@ def test_a_run_of_the_same_images_and_choices_is_opened_and_another_one_gets_a_f
     assert weighted.folder.name == "best-2" and weighted.recipe.class_weights
 
 
-@pytest.mark.parametrize("where", ["local", "colab"])
-def test_take_home_writes_report_and_model_and_in_colab_downloads_both(own_run, where, monkeypatch):
+def _page(refused, run, folder, *, weights, **options):
+    """What `share_page` does is tested elsewhere; it takes seconds."""
+    if weights in refused:
+        raise VggnbError(f"Too coarse in {weights}.", folder, "Mend it.")
+    folder.mkdir()
+    (folder / "index.html").write_text("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("where, refused", [("local", ["int8"]), ("colab", ["int8", "float16"])])
+def test_take_home_writes_report_and_model_with_the_page_that_can_be_and_in_colab_downloads_both(
+    own_run, where, refused, monkeypatch
+):
     downloads = []
     monkeypatch.setattr(workflow, "environment", lambda: where)
     monkeypatch.setattr(colab, "download", downloads.append)
-    monkeypatch.setattr("vggnb.share.share_page", _page)
+    monkeypatch.setattr("vggnb.share.share_page", functools.partial(_page, refused))
     monkeypatch.setattr("vggnb.save.saving._verified", lambda *_: {})
     results, run = workflow.take_home(own_run, progress=False), own_run.folder
     report, archive = results.files
@@ -69,30 +80,11 @@ def test_take_home_writes_report_and_model_and_in_colab_downloads_both(own_run, 
     names = {name.partition("/")[2] for name in zipfile.ZipFile(archive).namelist()}
     assert {"bundle/bundle.json", "bundle/model.safetensors"} <= names
     assert not [name for name in names if ".vggnb-tmp" in name]
-    assert "report.html" in str(results) and "report.html" in results._repr_html_()
+    assert ("page/index.html" in names) == (where == "local")
+    assert ("Without the web page: Too coarse in float16. Mend it." in results.notes) == (where == "colab")
+    assert "report.html" in str(results)
     monkeypatch.chdir(run)
     assert ('href="report.html"' in results._repr_html_()) == (where == "local"), "Colab has no links to files"
-
-
-@pytest.mark.parametrize("refused", [("int8",), ("int8", "float16")])
-def test_take_home_packs_a_larger_page_where_the_small_one_is_refused(own_run, refused, monkeypatch):
-    def page(run, folder, *, weights, **options):
-        if weights in refused:
-            raise VggnbError(f"Too coarse in {weights}.", folder, "Mend it.")
-        _page(run, folder)
-
-    monkeypatch.setattr("vggnb.share.share_page", page)
-    monkeypatch.setattr("vggnb.save.saving._verified", lambda *_: {})
-    results = workflow.take_home(own_run, progress=False)
-    packed = any(name.endswith("page/index.html") for name in zipfile.ZipFile(results.files[1]).namelist())
-    assert packed == ("float16" not in refused)
-    assert results.notes == (() if packed else ("Without the web page: Too coarse in float16. Mend it.",))
-
-
-def _page(run, folder, **options):
-    """What `share_page` does is tested elsewhere; it takes seconds."""
-    folder.mkdir()
-    (folder / "index.html").write_text("<!DOCTYPE html>")
 
 
 def test_a_large_photo_reaches_the_model_in_parts_in_colab(best_run, monkeypatch, draw):

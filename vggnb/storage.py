@@ -83,14 +83,11 @@ def make_folder(path: Path) -> Path:
 
 def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be made, or cannot be written to; it is not made."""
-    place = Path(folder).absolute()
-    while not os.path.lexists(place):
-        place = place.parent
-    with storage_errors(place):
-        if not place.is_dir():
-            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    folder = Path(folder).absolute()
+    place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        number = errno.EACCES if place.is_dir() else errno.ENOTDIR
+        raise mendable(OSError(number, os.strerror(number)), place)
 
 
 def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
