@@ -235,14 +235,8 @@ def test_the_same_predictions_give_the_same_report_in_little_memory():
 # Reports
 
 
-def test_at_exactly_one_half_the_positive_class_is_predicted():
-    one = given([0, 1], [[0.5, 0.5], [0.5, 0.5]])
-    assert report_on(one, TWO, draws=5).confusion.tolist() == [[0, 1], [0, 1]]
-    assert report_on(one, TWO, positive="benign", draws=5).confusion.tolist() == [[1, 0], [1, 0]]
-
-
-@pytest.mark.parametrize("classes", [TWO, THREE])
-def test_a_report_is_plain_json_and_words(classes):
+@pytest.mark.parametrize("classes", [("<b>cat", "dog"), ("<b>ash", "birch", "oak")])
+def test_a_report_is_plain_json_words_and_a_table(classes):
     one = replace(guesses(len(classes)), unreadable=(("x.jpg", "cut short"),))
     report = report_on(one, classes, draws=20)
     document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -251,6 +245,12 @@ def test_a_report_is_plain_json_and_words(classes):
     assert np.sum(document["confusion"]) == 90 and document["limits"] == report.limits()
     assert "90 images (1 could not be read)" in str(report)
     assert f"{report.metrics['accuracy'].value:.2f}" in str(report) and f"{report.baseline:.2f}" in str(report)
+    for html in (report._repr_html_(), compare_predictions(one, one, classes, draws=20)._repr_html_()):
+        assert "<table" in html and "<b>" not in html and "accuracy" in html
+    assert all(escape(note) in report._repr_html_() for note in report.limits()) and repr(report) == str(report)
+    assert ("&lt;b&gt;ash" in report._repr_html_()) == (len(classes) == 3)  # its row in the table of classes
+    many = report_on(given(np.arange(80), np.eye(80)), tuple(f"{k:03}" for k in range(80)), draws=5)
+    assert "and 30 more rows" in many._repr_html_()
     with pytest.raises(VggnbError, match="'melanoma' is not a class") as raised:
         report_on(one, classes, positive="melanoma")
     assert classes[0] in raised.value.remedy
@@ -264,6 +264,9 @@ def test_a_threshold_reaches_the_sensitivity_with_the_fewest_false_positives():
     point = choose_threshold(one, 1, sensitivity=0.75)
     assert point.threshold == pytest.approx(0.4) and point.sensitivity.value == point.specificity.value == 0.75
     assert choose_threshold(one, 1, sensitivity=1).threshold == pytest.approx(0.225)
+    half = given([0, 1], [[0.5, 0.5], [0.5, 0.5]])  # from the threshold on: at exactly one half it is predicted
+    assert report_on(half, TWO, draws=5).confusion.tolist() == [[0, 1], [0, 1]]
+    assert report_on(half, TWO, positive="benign", draws=5).confusion.tolist() == [[1, 0], [1, 0]]
     costs = [choose_threshold(one, 1, cost_ratio=ratio).threshold for ratio in (0.1, 1, 100)]
     assert costs == sorted(costs, reverse=True) and costs[0] > costs[2]
     report = report_on(one, TWO, operating_point=point, draws=20)
@@ -340,19 +343,3 @@ def test_of_images_of_one_class_the_recall_is_left(kind, name):
     assert set(many.metrics) == {"accuracy"} and many.not_evaluated == ("ash", "birch")
     with pytest.raises(VggnbError, match="no image to evaluate"):
         report_on(one.take([]), TWO)
-
-
-# In a notebook
-
-
-@pytest.mark.parametrize("classes", [("<b>cat", "dog"), ("<b>ash", "birch", "oak")])
-def test_results_show_themselves_as_tables(classes):
-    one = guesses(len(classes))
-    report = report_on(one, classes, draws=20)
-    for html in (report._repr_html_(), compare_predictions(one, one, classes, draws=20)._repr_html_()):
-        assert "<table" in html and "<b>" not in html and "accuracy" in html
-    assert all(escape(note) in report._repr_html_() for note in report.limits())
-    assert f"{report.metrics['accuracy'].low:.2f} to" in report._repr_html_() and repr(report) == str(report)
-    assert ("&lt;b&gt;ash" in report._repr_html_()) == (len(classes) == 3)  # its row in the table of classes
-    many = given(np.arange(80), np.eye(80))
-    assert "and 30 more rows" in report_on(many, tuple(f"{k:03}" for k in range(80)), draws=5)._repr_html_()

@@ -135,12 +135,9 @@ def test_names_in_a_list_are_answered_in_its_order_each_in_its_row(bundle, photo
 ])  # fmt: skip
 def test_a_list_of_names_is_read_as_it_is(data, names):
     assert read_names(data) == names
-
-
-@pytest.mark.parametrize("data", [b"", b"\n \n", b"\0\0"])
-def test_an_empty_list_is_told(data):
-    with pytest.raises(VggnbError, match="holds no names"):
-        read_names(data)
+    for empty in (b"", b"\n \n", b"\0\0"):
+        with pytest.raises(VggnbError, match="holds no names"):
+            read_names(empty)
 
 
 def test_a_table_comes_back_from_csv_whatever_the_names_are():
@@ -208,14 +205,11 @@ def test_the_positive_class_is_predicted_from_the_threshold_on(threshold, bundle
     assert {one.class_name for one in found} == {"cat", "dog"}
 
 
-def test_a_number_is_a_threshold_of_the_positive_class(bundle):
+def test_a_number_is_a_threshold_of_the_positive_class_and_what_cannot_be_one_is_told(bundle):
     assert str(choose_rule(bundle, 0.37)) == "dog from probability 0.37 on"
     assert choose_rule(at_threshold(bundle), 0.37).positive == "cat"
     assert choose_rule(at_threshold(bundle)) == choose_rule(bundle) == Rule()
     assert str(Rule()) == "the most probable class"
-
-
-def test_a_threshold_that_cannot_be_used_is_told(bundle):
     with pytest.raises(VggnbError, match="No threshold was chosen") as told:
         predict_images(bundle, [], threshold="chosen")
     assert "evaluate RUN --sensitivity" in told.value.remedy

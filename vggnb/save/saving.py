@@ -1,6 +1,6 @@
 """Save a run as a bundle: every file is written and verified elsewhere first, then put in its place.
 
-`bundle.json` is put there last: without it, a saving was interrupted. A file that vggnb did not write is never touched.
+`bundle.json` is put there last: without it, a saving was interrupted. Other files in the folder are never touched.
 """
 
 import contextlib
