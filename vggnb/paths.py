@@ -254,14 +254,11 @@ def sample_folder() -> Path:
 def make_project_folders(folder: Path | None = None, *, project: str = "vggnb") -> str:
     """Make the project folder, `dataset` in it, and train, validation and test in that (article steps 1 and 2).
 
-    A dataset folder that holds anything is left exactly as it is.
+    A dataset folder that holds anything is left exactly as it is. The folders are given as text.
 
     Args:
         folder: the project folder; by default `MyDrive/<project>` on Colab, VGGNB_HOME elsewhere.
         project: its name, where none is given.
-
-    Returns:
-        The folders as an indented list.
     """
     root = make_folder(Path(os.path.expanduser(folder)).absolute() if folder else _home(environment(), project))
     dataset = make_folder(root / "dataset")

@@ -91,11 +91,7 @@ def check_writable(folder: Path) -> None:
 
 
 def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:
-    """Refuse to write among a dataset's images, where it would be taken for one of its classes, or to an address.
-
-    Args:
-        what, option: what is to be put there, and the option that says where.
-    """
+    """Refuse to write `what` among a dataset's images, where it would be taken for a class, or to an address."""
     check_no_address(path, what, option)
     if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(dataset)):
         raise VggnbError(f"{what} would lie inside the dataset.", path, f"Choose a location outside it with {option}.")
