@@ -107,11 +107,6 @@ def new_axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (WI
     return Figure(figsize=size, dpi=144, layout="constrained").subplots(rows, columns, squeeze=False, **options)
 
 
-def new_ax(size: tuple[float, float]) -> Axes:
-    """The only axes of a new figure."""
-    return new_axes(size=size)[0, 0]
-
-
 @functools.cache
 def _letters() -> frozenset[int]:
     """The code points that the font can draw."""

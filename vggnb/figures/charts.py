@@ -5,25 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from vggnb.figures.canvas import (
-    FAINT,
-    INK,
-    NEGATIVE,
-    PALE,
-    POSITIVE,
-    WIDTH,
-    WRONG,
-    Drawing,
-    drawing,
-    empty,
-    key,
-    label,
-    model_look,
-    named,
-    new_ax,
-    new_axes,
-    styled,
-)
+from vggnb.figures import canvas
+from vggnb.figures.canvas import FAINT, INK, PALE, WIDTH, Drawing, drawing, empty, key, label, named, new_axes, styled
 from vggnb.folders import counted, shown
 from vggnb.metrics import LOWER_IS_BETTER, METRICS
 
@@ -55,7 +38,7 @@ def sizes_and_brightness(census) -> Drawing:
     for place, k in enumerate(drawn):
         low, first, middle, third, high = np.quantile(brightness[labels == k], [0.05, 0.25, 0.5, 0.75, 0.95])
         right.plot([low, high], [place, place], color=INK, lw=1.2, zorder=1)
-        colour = (NEGATIVE, POSITIVE)[k] if len(census.classes) == 2 else FAINT
+        colour = (canvas.NEGATIVE, canvas.POSITIVE)[k] if len(census.classes) == 2 else FAINT
         right.barh(place, third - first, 0.5, first, color=colour, edgecolor=INK, linewidth=1.2)
         right.plot([middle, middle], [place - 0.25, place + 0.25], color=INK, lw=2.5, solid_capstyle="butt")
         right.text(258, place, f"{middle:.0f}", va="center", fontsize=10)
@@ -107,7 +90,7 @@ def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
     k, n, right = len(names), int(counts.sum()), np.trace(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.62 * k + 2.2, 4.0, 7.0))
-    ax = new_ax((min(WIDTH, side * 1.25), side)) if ax is None else ax
+    ax = new_axes(size=(min(WIDTH, side * 1.25), side))[0, 0] if ax is None else ax
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     with_share = k <= 8
     for i, j in np.ndindex(k, k) if k <= 16 else ():
@@ -128,7 +111,7 @@ def confusion_matrix(report, *, ax: Axes | None = None) -> Drawing:
         sentence += f"; most frequent mistake: {shown(names[i])} predicted as {shown(names[j])}, {times}"
         if k > 2:
             framed = " (framed: the most frequent mistake)"
-            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fc="none", ec=WRONG, lw=3, clip_on=False))
+            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fc="none", ec=canvas.WRONG, lw=3, clip_on=False))
     ticks = [label(name, 18) for name in names]
     turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if k > 4 or max(map(len, ticks)) > 12 else {}
     ax.set_xticks(range(k), ticks, parse_math=False, **turn)
@@ -160,7 +143,7 @@ def class_results(report) -> Drawing:
         report: anything with `per_class`, as a report of `evaluate` has.
     """
     table = report.per_class
-    ax = new_ax((WIDTH, 1.2 + 0.52 * len(table)))
+    ax = new_axes(size=(WIDTH, 1.2 + 0.52 * len(table)))[0, 0]
     handles, words, look = {}, [], {"ls": "", "color": INK, "clip_on": False}
     for row, (name, one) in enumerate(table.items()):
         if not one["n"]:
@@ -195,12 +178,12 @@ def metric_intervals(reports) -> Drawing:
     """
     reports = named(reports)
     first, count = next(iter(reports.values())), len(reports)
-    ax = new_ax((WIDTH, 1.3 + len(first.metrics) * (0.42 + 0.2 * (count - 1))))
+    ax = new_axes(size=(WIDTH, 1.3 + len(first.metrics) * (0.42 + 0.2 * (count - 1))))[0, 0]
     handles, words = [], []
     for row, metric in enumerate(first.metrics):
         parts = []
         for index, (name, report) in enumerate(reports.items()):
-            value, (colour, marker, _) = report.metrics[metric], model_look(index, count)
+            value, (colour, marker, _) = report.metrics[metric], canvas.model_look(index, count)
             y = row + 0.72 * ((index + 0.5) / count - 0.5)
             _interval(ax, y, (value.low, value.high), color=colour)
             dot = ax.plot(value.value, y, marker, color=colour, ms=8, mec="white", clip_on=False, zorder=3)
@@ -234,7 +217,7 @@ def differences(comparison, *, names: tuple[str, str] = ("first", "second")) -> 
         names: of the two models.
     """
     values, words = comparison.differences, []
-    ax = new_ax((WIDTH, 1.3 + 0.42 * len(values)))
+    ax = new_axes(size=(WIDTH, 1.3 + 0.42 * len(values)))[0, 0]
     for row, (metric, one) in enumerate(values.items()):
         significant = one.low > 0 or one.high < 0
         look = {"color": INK if significant else FAINT}

@@ -4,24 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from vggnb.figures.canvas import (
-    FAINT,
-    NEGATIVE,
-    PALE,
-    POSITIVE,
-    SPLIT_COLOURS,
-    WIDTH,
-    Drawing,
-    drawing,
-    empty,
-    key,
-    label,
-    model_look,
-    named,
-    new_ax,
-    new_axes,
-    styled,
-)
+from vggnb.figures import canvas
+from vggnb.figures.canvas import FAINT, PALE, WIDTH, Drawing, drawing, empty, key, label, named, new_axes, styled
 from vggnb.figures.charts import confusion_matrix
 from vggnb.folders import counted, shown
 from vggnb.metrics import calibration_error, reliability
@@ -29,8 +13,8 @@ from vggnb.metrics.scores import BINS
 from vggnb.storage import VggnbError
 
 SQUARE = (6.4, 4.8)
-TRAINING = {"color": SPLIT_COLOURS["train"], "ls": "--", "lw": 1.4, "marker": "o", "mfc": "white"}
-VALIDATION = {"color": SPLIT_COLOURS["validation"], "ls": "-", "lw": 2, "marker": "s"}
+TRAINING = {"color": canvas.SPLIT_COLOURS["train"], "ls": "--", "lw": 1.4, "marker": "o", "mfc": "white"}
+VALIDATION = {"color": canvas.SPLIT_COLOURS["validation"], "ls": "-", "lw": 2, "marker": "s"}
 
 
 def _titled(name: str, text: str) -> str:
@@ -110,12 +94,12 @@ def roc_curve(scored, *, threshold: float = 0.5) -> Drawing:
     """
     from sklearn import metrics as sk  # takes a second to import
 
-    ax = new_ax(SQUARE)
+    ax = new_axes(size=SQUARE)[0, 0]
     handles, labels, words = [], [], []
     for place, (name, (truth, scores)) in enumerate(scored.items()):
         truth, scores = _checked(truth, scores)
         false, true, _ = sk.roc_curve(truth, scores, drop_intermediate=False)
-        area, (colour, marker, line) = sk.auc(false, true), model_look(place, len(scored))
+        area, (colour, marker, line) = sk.auc(false, true), canvas.model_look(place, len(scored))
         handles += ax.plot(false, true, line, lw=2, color=colour)
         x, y = (float((scores[kind] >= threshold).mean()) for kind in (~truth, truth))
         ax.plot(x, y, marker, color=colour, ms=9, mec="white", clip_on=False, zorder=3)
@@ -143,7 +127,7 @@ def precision_recall_curve(truth, scores) -> Drawing:
     truth, scores = _checked(truth, scores)
     precision, recall, _ = sk.precision_recall_curve(truth, scores)
     average, share = sk.average_precision_score(truth, scores), truth.mean()
-    ax, (colour, *_) = new_ax(SQUARE), model_look(0, 1)
+    ax, (colour, *_) = new_axes(size=SQUARE)[0, 0], canvas.model_look(0, 1)
     handles = ax.step(recall, precision, where="post", lw=2, color=colour)
     handles += [ax.axhline(share, color=FAINT, ls=":", lw=1)]
     key(ax, handles, [f"average precision {average:.2f}", f"chance {share:.2f}"], above=True, ncols=2, handlelength=3.5)
@@ -167,7 +151,7 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
     cuts = np.unique(np.concatenate([[0, threshold, 1], scores, np.nextafter(scores, 2)]))
     at, words, handles = int(np.searchsorted(cuts, threshold)), [], []
     below = [np.searchsorted(np.sort(scores[kind]), cuts) / kind.sum() for kind in (truth, ~truth)]
-    curves = {"sensitivity": (1 - below[0], "o-", POSITIVE), "specificity": (below[1], "s--", NEGATIVE)}
+    curves = {"sensitivity": (1 - below[0], "o-", canvas.POSITIVE), "specificity": (below[1], "s--", canvas.NEGATIVE)}
     for name, (values, line, colour) in curves.items():
         handles += ax.plot(cuts, values, line, color=colour, lw=2, ms=8, mec="white", markevery=[at])
         words.append(f"{name} {values[at]:.2f}")
@@ -182,7 +166,7 @@ def threshold_curves(truth, scores, *, threshold: float = 0.5) -> Drawing:
 def _histograms(ax: Axes, truth: np.ndarray, scores: np.ndarray, threshold: float, **text) -> None:
     """Of the positive class's probability, of the images of either class; a line at the threshold."""
     handles, edges = [], np.linspace(0, 1, 21)
-    for kind, colour, hatch in ((~truth, NEGATIVE, ""), (truth, POSITIVE, "///")):
+    for kind, colour, hatch in ((~truth, canvas.NEGATIVE, ""), (truth, canvas.POSITIVE, "///")):
         look = {"fc": (colour, 0.35), "ec": colour, "lw": 1.5, "hatch": hatch, "fill": True}
         handles.append(ax.stairs(np.histogram(scores[kind], edges)[0], edges, **look))
     handles.append(ax.axvline(threshold, color=FAINT, ls=":", lw=1.5))
@@ -220,7 +204,7 @@ def reliability_diagram(predictions) -> Drawing:
     for place, (name, one) in enumerate(several.items()):
         confidence, accuracy, count = reliability(one.labels, one.probabilities)
         error = float(calibration_error(one.labels, one.probabilities)[0])
-        colour, marker, line = model_look(place, len(several))
+        colour, marker, line = canvas.model_look(place, len(several))
         handles += ax.plot(confidence, accuracy, marker + line, color=colour, lw=1.5, ms=8, mec="white")
         labels.append(_titled(name, f"calibration error {error:.2f}"))
         width = 0.8 / BINS / len(several)

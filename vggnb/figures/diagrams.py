@@ -9,20 +9,8 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image, ImageOps
 
-from vggnb.figures.canvas import (
-    FAINT,
-    INK,
-    PALE,
-    SPLIT_COLOURS,
-    WIDTH,
-    Drawing,
-    drawing,
-    empty,
-    label,
-    new_ax,
-    new_axes,
-    styled,
-)
+from vggnb.figures import canvas
+from vggnb.figures.canvas import FAINT, INK, PALE, WIDTH, Drawing, drawing, empty, label, new_axes, styled
 from vggnb.folders import counted, shown
 from vggnb.images import resize_image
 
@@ -55,7 +43,7 @@ def _arrow(ax: Axes, start: float, end: float, y: float) -> None:
 
 def _sheet(height: float) -> Axes:
     """Axes without frame, measured in inches."""
-    ax = new_ax((WIDTH, height))
+    ax = new_axes(size=(WIDTH, height))[0, 0]
     ax.set(xlim=(0, WIDTH), ylim=(0, height), aspect="equal")
     ax.set_axis_off()
     return ax
@@ -92,7 +80,7 @@ def three_splits(data) -> Drawing:
     for place, (split, total) in enumerate(totals.items()):
         y, text = 0.62 * (len(totals) - 1 - place) + 0.1, f"{counted(total, 'image')}: {USES[split]}"
         width = max(0.05, 3.6 * total / max(totals.values()))
-        ax.add_patch(Rectangle((1.1, y), width, 0.46, fc=SPLIT_COLOURS[split], ec="none"))
+        ax.add_patch(Rectangle((1.1, y), width, 0.46, fc=canvas.SPLIT_COLOURS[split], ec="none"))
         ax.text(1.0, y + 0.23, split, ha="right", va="center", fontsize=11)
         ax.text(1.2 + width, y + 0.23, text, va="center", fontsize=10)
         parts.append(f"{split}, {text}")
