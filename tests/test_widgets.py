@@ -18,18 +18,9 @@ from PIL import Image
 
 from vggnb.predict import Prediction
 from vggnb.storage import VggnbError
-from vggnb.widgets import (
-    Panel,
-    TrainingProgress,
-    app,
-    batch_preview,
-    controls,
-    dataset_browser,
-    threshold_explorer,
-    try_your_own,
-    uploads,
-)
+from vggnb.widgets import Panel, TrainingProgress, app, batch_preview, controls, dataset_browser, threshold_explorer
 from vggnb.widgets.controls import RANDOM, TRANSFORMS, View
+from vggnb.widgets.uploads import OUT_OF_DISTRIBUTION, try_your_own, uploaded
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -194,8 +185,8 @@ def test_threshold_explorer_refuses_what_it_cannot_separate(classes, positive, w
 def test_both_forms_of_an_upload():
     seven = {"a.jpg": {"metadata": {}, "content": b"abc"}}
     eight = ({"name": "a.jpg", "content": memoryview(b"abc")},)
-    assert uploads.uploaded(seven) == uploads.uploaded(eight) == [("a.jpg", b"abc")]
-    assert uploads.uploaded({}) == uploads.uploaded(()) == []
+    assert uploaded(seven) == uploaded(eight) == [("a.jpg", b"abc")]
+    assert uploaded({}) == uploaded(()) == []
 
 
 def test_uploads_are_predicted_and_broken_files_are_named(bundle, tmp_path, monkeypatch):
@@ -218,7 +209,7 @@ def test_uploads_are_predicted_and_broken_files_are_named(bundle, tmp_path, monk
 
 
 def test_the_threshold_that_was_chosen_decides_and_is_named(bundle, monkeypatch):
-    monkeypatch.setattr(uploads, "_heat_map", lambda *_: "")
+    monkeypatch.setattr("vggnb.widgets.uploads._heat_map", lambda *_: "")
     for threshold, name in ((1e-9, "cat"), (1 - 1e-9, "dog")):
         point = {"threshold": threshold, "positive": "cat", "aim": "a sensitivity of at least 0.9", "images": 24}
         panel = try_your_own(replace(bundle, threshold=point))
@@ -227,14 +218,14 @@ def test_the_threshold_that_was_chosen_decides_and_is_named(bundle, monkeypatch)
 
 
 def test_class_names_are_escaped_and_out_of_distribution_is_warned_about(monkeypatch):
-    monkeypatch.setattr(uploads, "_heat_map", lambda *_: "")
+    monkeypatch.setattr("vggnb.widgets.uploads._heat_map", lambda *_: "")
     for unusual in (True, False):
         one = Prediction("a.jpg", {HOSTILE: 0.75, "dog": 0.25}, out_of_distribution=unusual)
         monkeypatch.setattr("vggnb.predict.predict_images", lambda *_, one=one, threshold: [one])
         panel = try_your_own(Thing(threshold=None))
         upload(panel, ("a.jpg", jpeg()))
         assert "<img src=x" not in panel.words.value and "width:75.0%" in panel.words.value
-        assert (uploads.OUT_OF_DISTRIBUTION in panel.words.value) == unusual
+        assert (OUT_OF_DISTRIBUTION in panel.words.value) == unusual
 
 
 # The app

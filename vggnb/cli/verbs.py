@@ -46,17 +46,9 @@ def extract(options) -> None:
         manifest = Manifest.read(workspace.dataset)
     else:
         manifest = steps.opened(options, workspace, recipe).manifest
-    features = fill_store(
-        manifest,
-        recipe,
-        weights=weights,
-        store=store,
-        precision=options.precision or workspace.precision,
-        engine=options.engine,
-        address=options.address,
-        gpus_per_worker=options.gpus_per_worker,
-        progress=not options.quiet,
-    )
+    settings = {"weights": weights, "store": store, "precision": options.precision or workspace.precision}
+    where = {name: getattr(options, name) for name in ("engine", "address", "gpus_per_worker")}
+    features = fill_store(manifest, recipe, **settings, **where, progress=not options.quiet)
     show(options, features.to_dict(), f"{features}\nThe features are in {store}")
 
 
