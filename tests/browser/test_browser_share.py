@@ -4,8 +4,10 @@ import base64
 import json
 import re
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 from browsing import ROOT, SHOTS  # noqa: E402
-from zoo import png_header, turned  # noqa: E402
+from zoo import encoded, turned  # noqa: E402
 
 from vggnb.images import read_image  # noqa: E402
 from vggnb.predict import open_model, predict_files  # noqa: E402
@@ -54,9 +56,15 @@ def files(draw, tmp_path_factory):
     Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
     (folder / HOSTILE).write_bytes((folder / "plain.jpg").read_bytes()[:900])
     (folder / "empty.jpg").touch()
-    (folder / "huge.png").write_bytes(png_header(60_000, 60_000))
+    (folder / "huge.png").write_bytes(resized_header(encoded(np.zeros((9, 9, 3), np.uint8)), 60_000))
     (folder / "page.png").write_bytes(b"<!doctype html><title>no image at all</title>")
     return sorted(folder.iterdir())
+
+
+def resized_header(png: bytes, side: int) -> bytes:
+    """A PNG that claims to be a square of so many pixels a side."""
+    head = png[12:16] + struct.pack(">II", side, side) + png[24:29]  # the chunk IHDR: type, width, height, the rest
+    return png[:12] + head + struct.pack(">I", zlib.crc32(head)) + png[33:]
 
 
 @pytest.fixture(scope="module")
