@@ -291,7 +291,7 @@ def _sizes(census: Census) -> Iterator[str]:
         if split != "test" and row[many] > 3 * row[few] > 0:
             words = f"{row[many]} of {shown(many)}, {row[few]} of {shown(few)}"
             where = "" if split == UNSPLIT else f" in {split}"
-            yield f"Imbalance{where}: {words}; --class-weights lets each class count the same."
+            yield f"Imbalance{where}: {words}; --class-weights gives each the same total weight."
 
 
 def _looks(census: Census) -> Iterator[str]:
