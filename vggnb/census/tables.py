@@ -112,12 +112,8 @@ def _lines(file: Path) -> list[Line]:
     if twice := sorted({name for name in COLUMNS if names.count(name) > 1}):
         raise VggnbError(f"The table has several columns {listed(twice)}.", file, "Keep one, and rename the others.")
     if not {"path", "label"} <= set(names):
-        remedy = (
-            "Name the columns path,label and, if you have them, split and group. Of one column for each class, write "
-        )
-        remedy += (
-            "the name of the one that is 1 into label. Boxes are not used: vggnb predicts one class for each image."
-        )
+        remedy = "Name the columns path,label and, if you have them, split and group. Of one column for each class, "
+        remedy += "write the name of the one that is 1 into label. Boxes are not used: an image has one class."
         raise VggnbError(f"The table needs the columns path and label; it has {names[:20]}.", file, remedy)
     rows = [(number, dict(zip(names, cells, strict=False))) for number, cells in lines]
     return [Line(n, row.get("path", ""), *(row.get(key, "").strip() for key in COLUMNS[1:])) for n, row in rows]
