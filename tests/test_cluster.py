@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import time
 import tracemalloc
 from dataclasses import replace
 
@@ -70,7 +71,7 @@ def test_what_cannot_be_done_is_refused_first(fill, many, manifest, tmp_path):
 
 
 def test_features_that_do_not_arrive_in_the_store_are_missed(fill, many, monkeypatch):
-    monkeypatch.setattr(LocalEngine, "run", lambda self, rows, folder: [(len(rows), [])])
+    monkeypatch.setattr(LocalEngine, "run", lambda self, rows, folder: [(time.time(), len(rows), [])])
     with pytest.raises(VggnbError, match="features of 50 images are not in the store"):
         fill(many)
 

@@ -136,6 +136,13 @@ def test_unreadable_images_are_named_and_the_others_are_extracted(get, made, own
         get(manifest, splits=("test",))
 
 
+def test_the_speed_is_without_starting_and_compiling_on_any_number_of_workers():
+    answers = [(5 + second, 10) for second in (1, 2, 3, 4) for _ in range(2)]  # two workers that start for 5 s
+    assert module._rate(answers[::-1], 2, 0.0) == 20
+    assert module._rate(answers[:1], 2, 0.0) == 10 / 6
+    assert module._rate([], 2, 0.0) == 0
+
+
 def test_duplicates_are_forwarded_once(get, own_photos, survey):
     shutil.copy(own_photos / "train" / "cat" / "cat_0.jpg", own_photos / "train" / "cat" / "again.jpg")
     features = get(survey(own_photos))

@@ -40,7 +40,8 @@ SHARD_BATCHES = 8  # a kill loses at most this many batches
 # Features are kept in float32, 12 KB an image: in float16 no decision changed on 660 real images, but probabilities
 # moved by up to 2.5e-4.
 
-Done = tuple[int, list[tuple[str, str]]]  # how many images have features now; (path, reason) of files that have none
+# When (seconds since 1970), how many more images had features; (path, reason) of files that have none.
+Done = tuple[float, int, list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -232,11 +233,11 @@ class LocalEngine:
                 if len(parts) == SHARD_BATCHES:
                     write_shard(folder, hashes, np.concatenate(parts))
                     hashes, parts = [], []
-                yield len(batch), []
+                yield time.time(), len(batch), []
         finally:  # also when it is interrupted
             if parts:
                 write_shard(folder, hashes, np.concatenate(parts))
-        yield 0, unreadable
+        yield time.time(), 0, unreadable
 
 
 def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progress: bool) -> Features:
@@ -244,24 +245,25 @@ def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progre
 
     On Colab, they are kept on Drive, if it is mounted, for the next runtime.
     """
-    start, folder = time.perf_counter(), make_folder(store / engine.key)
+    start, folder = time.time(), make_folder(store / engine.key)
     if elsewhere := kept_on_drive(folder):
         restore(folder, elsewhere)
     stored = Stored(folder, {row.sha256 for row in rows})
     before, reasons = len(stored.places), {}
     missing = {row.sha256: row for row in rows if row.sha256 not in stored.places}
     hashes = {row.path: row.sha256 for row in missing.values()}
-    answers: list[tuple[float, int]] = []  # time and number of images
+    answers: list[tuple[float, int]] = []
     if missing:
         try:
             with tqdm(total=len(missing), desc=BAR, unit="image", disable=not progress) as bar:
-                for forwarded, unreadable in engine.run(list(missing.values()), folder):
+                for ended, forwarded, unreadable in engine.run(list(missing.values()), folder):
                     reasons |= {hashes[path]: reason for path, reason in unreadable}
                     bar.update(forwarded + len(unreadable))
                     if forwarded:
-                        answers.append((time.perf_counter(), forwarded))
-                        if progress and len(answers) == 2:
-                            _announce((len(missing) - bar.n) / _rate(start, answers), len(missing), engine.precision)
+                        answers.append((ended, forwarded))
+                        if progress and len(answers) == engine.workers + 1:
+                            left = (len(missing) - bar.n) / _rate(answers, engine.workers, start)
+                            _announce(left, len(missing), engine.precision)
         finally:  # also when it is interrupted
             stored.refresh()
             if elsewhere:
@@ -275,8 +277,9 @@ def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progre
     left_out = tuple((row.path, reasons[row.sha256]) for row in rows if row.sha256 in reasons)
     # What the disk holds, even right after it was computed: the first run and the second see the same numbers.
     values = stored.values([row.sha256 for row in kept])
-    rest = {"workers": engine.workers, "images_per_s": round(_rate(start, answers), 3), "precision": engine.precision}
-    return Features(kept, values, made, len(kept) - made, time.perf_counter() - start, left_out, **rest)
+    speed = round(_rate(answers, engine.workers, start), 3)
+    rest = {"workers": engine.workers, "images_per_s": speed, "precision": engine.precision}
+    return Features(kept, values, made, len(kept) - made, time.time() - start, left_out, **rest)
 
 
 def _announce(seconds: float, images: int, precision: str) -> None:
@@ -288,8 +291,9 @@ def _announce(seconds: float, images: int, precision: str) -> None:
             print(colab.GPU)
 
 
-def _rate(start: float, answers: list[tuple[float, int]]) -> float:
-    """Images a second from the first answer, which includes compiling, to the last."""
-    if len(answers) < 2:
-        return sum(count for _, count in answers) / (answers[0][0] - start) if answers else 0.0
-    return sum(count for _, count in answers[1:]) / (answers[-1][0] - answers[0][0])
+def _rate(answers: list[tuple[float, int]], workers: int, start: float) -> float:
+    """Images a second, by when and how many: after the first answer of each worker, which includes compiling."""
+    answers = sorted(answers)
+    if len(answers) > workers:
+        start, answers = answers[workers - 1][0], answers[workers:]
+    return sum(count for _, count in answers) / max(answers[-1][0] - start, 1e-6) if answers else 0.0

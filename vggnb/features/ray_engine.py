@@ -11,6 +11,7 @@ import os
 import platform
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,8 @@ class RayEngine:
             for answer in answers.iter_rows():
                 if answer["error"]:
                     raise VggnbError(*json.loads(answer["error"]))
-                yield answer["forwarded"], [tuple(pair) for pair in json.loads(answer["unreadable"])]
+                unreadable = [tuple(pair) for pair in json.loads(answer["unreadable"])]
+                yield answer["ended"], answer["forwarded"], unreadable
         except RayError as error:
             remedy = "Look at the machines' memory and at Ray's logs; what was finished is kept, run this again."
             raise VggnbError(f"A worker failed:\n{str(error)[-2000:]}", "the Ray cluster", remedy) from error
@@ -149,7 +151,8 @@ class _Worker:
                 write_shard(self._folder, batch["sha256"][good].astype(str), np.concatenate(values))
             except VggnbError as full:
                 error = _carried(full)
-        return {"forwarded": [int(good.sum())], "unreadable": [json.dumps(unreadable)], "error": [error]}
+        answer = {"ended": time.time(), "forwarded": int(good.sum()), "unreadable": json.dumps(unreadable)}
+        return {name: [value] for name, value in (answer | {"error": error}).items()}
 
 
 def _connect(address: str | None) -> None:
