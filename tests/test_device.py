@@ -28,7 +28,7 @@ def test_the_flags_are_those_that_linux_lists(tmp_path):
 
 
 @pytest.mark.parametrize("flags, capability, found", [
-    ({"sse4_2", "avx2"}, None, "float32, for a CPU with no unit for 16 bits"),
+    ({"sse4_2", "avx2"}, None, "float32, for a CPU with no 16-bit arithmetic"),
     ({"avx512_bf16", "fpu"}, None, "bfloat16, for a CPU with avx512_bf16"),
     ({"amx_bf16", "amx_tile"}, None, "bfloat16, for a CPU with amx_bf16"),
     ({"amx_bf16"}, (6, 1), "float32, for a GPU of compute capability 6.1"),

@@ -86,6 +86,7 @@ def test_any_name_survives_the_file_of_predictions():
     lambda lines: [], lambda lines: lines[:-1], lambda lines: [*lines, lines[-1]],
     lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",nan\n"],
     lambda lines: [line.replace("test/cat/", "test/cat/old_") for line in lines],
+    lambda lines: [*lines, "\n"], lambda lines: [line.replace(",", ";") for line in lines],
 ])  # fmt: skip
 def test_predictions_for_other_images_or_cut_ones_are_made_again(spoil, own):
     run, _ = own
@@ -106,6 +107,8 @@ def test_one_unreadable_image_is_named_and_the_others_are_evaluated(own, own_pho
     for _ in range(2):  # fresh, then kept
         ((path, reason),) = predict_split(run).unreadable
         assert path == "test/cat/cat_2.jpg" and reason
+    shutil.copy(own[0].manifest.dataset / path, own_photos / path)
+    assert evaluate(run, draws=20, progress=False).n == 12, "it is back"
 
 
 def test_a_dataset_that_is_gone_or_emptied_and_a_split_without_images(own, own_photos):
@@ -146,6 +149,9 @@ def test_runs_are_compared_on_the_same_images(own, run3):
     assert same.n == 12 and all(one.value == 0 for one in same.differences.values())
     with pytest.raises(VggnbError, match="other|has the classes"):
         compare(run, run3[0], progress=False)
+    rows = tuple(replace(row, sha256=f"{k:064}") for k, row in enumerate(run.manifest.rows))
+    with pytest.raises(VggnbError, match="of different images"):
+        compare(run, replace(run, manifest=run.manifest.only(rows)), progress=False)
 
 
 # Another folder
@@ -168,7 +174,7 @@ def test_training_images_are_leaks_and_duplicates_a_group(own, own_photos):
     run, _ = own
     report = evaluate_folder(run, take_census(own_photos / "train", progress=False), progress=False)
     assert report.leaks == report.n == 16 and report.without_leaks is None
-    assert "16 of these images are in train, too. Without them no image is left" in str(report)
+    assert "16 of 16 images also occur in train or validation. Without them no image is left" in str(report)
     first = sorted((own_photos / "test" / "cat").iterdir())[0]
     for number in range(3):
         (first.parent / f"copy{number}{first.suffix}").write_bytes(first.read_bytes())
@@ -182,7 +188,7 @@ def test_leaks_of_the_test_split_are_evaluated_both_ways(own_photos, survey, fit
     run, _ = fit_tiny(survey(own_photos), best)
     report = evaluate(run, progress=False)
     assert report.without_leaks.n == report.n - 1
-    assert "Leak: 1 of these images are in train, too" in str(report)
+    assert f"Leak: 1 of {report.n} images also occur in train or validation" in str(report)
     assert report.to_dict()["without_leaks"]["metrics"]["accuracy"]["value"] is not None
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import shutil
 from dataclasses import replace
 
@@ -194,7 +195,7 @@ def test_flipped_bits_and_cuts_are_all_noticed(tmp_path, capsys):
     for damaged in spoilt:
         path.write_bytes(damaged)
         assert Stored(tmp_path, set(names(12))).places == {} and not path.exists()
-        assert "damaged" in capsys.readouterr().out
+        assert "Damaged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("operation, error", [("write", errno.ENOSPC), ("write", "short"), ("rename", errno.EIO)])
@@ -217,6 +218,17 @@ def test_whatever_fails_while_writing_the_shard_is_there_whole_or_not_at_all(ope
     assert plan.nth > 1 and capsys.readouterr().out == ""
 
 
+def test_more_shards_are_read_than_files_may_be_open(tmp_path):
+    for k in range(40):
+        write_shard(tmp_path, names(1, k), numbered(1, k))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, limits[1]))
+    try:
+        assert np.array_equal(Stored(tmp_path, set(names(40))).values(names(40)[::-1]), numbered(40)[::-1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 def test_shards_are_kept_elsewhere_as_few_files_and_come_back(folder, tmp_path_factory):
     drive, fresh = tmp_path_factory.mktemp("drive") / "features", tmp_path_factory.mktemp("fresh")
     keep(Stored(folder, set(names(20))), drive)
@@ -227,6 +239,13 @@ def test_shards_are_kept_elsewhere_as_few_files_and_come_back(folder, tmp_path_f
     for one in (fresh, fresh, folder):
         keep(Stored(one, set(names(20))), drive)
     assert len(list(drive.glob("*.npy"))) == 2, "only what is new is written"
+    shard = next(drive.glob("*.npy"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    restore(tmp_path_factory.mktemp("without"), drive)
+    assert not shard.exists(), "what is damaged there is written again"
+    keep(Stored(fresh, set(names(20))), drive)
+    restore(third := tmp_path_factory.mktemp("third"), drive)
+    assert np.array_equal(Stored(third, set(names(20))).values(names(12)), numbered(12))
     (drive / INDEX).unlink()
     restore(empty := tmp_path_factory.mktemp("empty"), drive)
     assert not list(empty.iterdir()), "without an index nothing was finished"

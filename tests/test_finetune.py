@@ -153,6 +153,9 @@ def test_the_recipe_fine_trains_head_and_convolutions_and_says_what_it_costs(man
     assert len(run.fine_tuning().rows) == 3 and list(run.fine_tuning().rows) == before["history"]
     train(manifest, recipe, tmp_path / "run", **places)
     assert run.fine_tuned() == before and "fresh=True" in capsys.readouterr().out
+    timing = run.training()["timing"]
+    train(manifest, recipe, tmp_path / "run", **places | {"store": tmp_path / "other"})
+    assert run.fine_tuned() == before and run.training()["timing"] == timing and capsys.readouterr().out
     assert open_or_train(manifest, recipe, run.folder, **places) == run and not capsys.readouterr().out
 
 
@@ -178,12 +181,18 @@ def test_the_same_again_is_taken_from_the_run_until_its_head_is_another(tuned, b
     assert run.fine_tuned() is None and not (run.folder / "fine_tuned.safetensors").exists()
 
 
-def test_an_image_that_cannot_be_read_any_more_is_left_out(best, own_photos, survey, fit_tiny, base):
+def test_images_that_cannot_be_read_any_more_are_left_out(best, own_photos, survey, fit_tiny, base, capsys):
     run, features = fit_tiny(survey(own_photos), best.with_(**TINY, augment=()))
     for split in ("train", "validation"):
         (own_photos / run.manifest.of(split)[2].path).unlink()
     fine_tune(run, features, base=base[0], progress=False)
     assert len(predict_split(run, "validation").paths) == 7
+    assert "2 images that can no longer be read (train/" in capsys.readouterr().out
+    assert run.fine_tuned()["images"] == len(features.rows) - 2
+    for row in run.manifest.of("validation"):
+        (own_photos / row.path).unlink(missing_ok=True)
+    with pytest.raises(VggnbError, match="None of the images can be read"):
+        fine_tune(run, features, base=base[0], progress=False, fresh=True)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(manifest, best, fit_tiny, base):

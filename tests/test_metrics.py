@@ -328,7 +328,7 @@ def test_a_class_without_images_is_not_evaluated_and_everything_else_is():
     f1 = sk.f1_score(some.labels, predicted, labels=[0, 2], average="macro")
     assert report.metrics["macro_f1"].value == pytest.approx(f1)
     assert {"accuracy", "auc_ovr", "ece", "brier"} <= set(report.metrics)
-    assert "Not evaluated, since there are no images of it: birch." in str(report)
+    assert "Not evaluated, because there are no images: birch." in str(report)
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["not_evaluated"] == ["birch"]
 
 

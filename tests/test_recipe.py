@@ -47,6 +47,7 @@ def test_a_recipe_survives_json(name):
     {"pools": (5, "max")}, {"pools": None}, {"hidden": -1}, {"dropout": 1.0}, {"two_class_activation": "relu"},
     {"ridge": -0.1}, {"ridge": float("nan")}, {"ridge": "3"}, {"ridge": (3.0, "1")}, {"ridge": ()},
     {"ridge": (0.0, 1.0)}, {"ridge": (1.0, float("nan"))}, {"ridge": {}}, {"learning_rate": 0.0},
+    {"learning_rate": float("inf")},
     {"learning_rate": "1e-3"}, {"epochs": 0}, {"epochs": 2.5}, {"epochs": "5"}, {"patience": True},
     {"class_weights": {0: 1.0}}, {"decay": "no"}, {"validation_share": 0.0}, {"validation_share": 1.0},
     {"fine_tune": "block9"}, {"augment": "blur"}, {"augment": ("blur",)}, {"augment": 5}, {"seed": -1},

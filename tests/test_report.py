@@ -118,6 +118,6 @@ def test_a_class_without_test_images_is_named_and_the_rest_is_there(own):
     some = replace(own, manifest=replace(own.manifest, rows=rows))
     report = evaluate(some, draws=20, progress=False)
     page = build_page(some, report, build_card(some, "pets"), progress=False)
-    assert "Not evaluated, since there are no images of it: cat." in page and "Confusion matrix" in page
+    assert "Not evaluated, because there are no images: cat." in page and "Confusion matrix" in page
     assert "sensitivity" in page and "Decision threshold" not in page
-    assert "Not evaluated, since" in card_markdown(build_card(some, "pets"))
+    assert "Not evaluated, because" in card_markdown(build_card(some, "pets"))

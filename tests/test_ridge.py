@@ -54,6 +54,16 @@ def test_the_chosen_one_has_the_least_loss_and_all_are_reported(open_recipe):
     assert document["ridge"] == choice.ridge and len(document["candidates"]) == 4
 
 
+def test_of_many_images_a_part_is_enough_in_which_each_class_has_one_for_each_fold(open_recipe):
+    for n in (2001, 2050, 6004):
+        values, labels = features(n, 1.0, width=4)
+        assert choose(values, labels, open_recipe).images == 2000
+    values, labels = features(9000, 1.0, classes=3, width=4)
+    labels[(labels == 1) & (np.arange(9000) > 8)] = 0  # three images of class 1 are left
+    choice = choose(values, labels, open_recipe)
+    assert choice.folds == 3 and 2000 <= choice.images <= 2003
+
+
 def test_the_same_seed_gives_the_same_and_another_seed_other_folds(open_recipe):
     values, labels = features(60, 1.0)
     assert choose(values, labels, open_recipe) == choose(values, labels, open_recipe)

@@ -28,7 +28,7 @@ from vggnb.recipe import Recipe
 from vggnb.storage import VggnbError, sha256_file
 from vggnb.train import Stopped, fit, open_or_train, open_run, start_run, train
 from vggnb.train.head import class_weight, logits_of
-from vggnb.train.runs import HEAD, LOCK, VALIDATION, record, run_lock
+from vggnb.train.runs import HEAD, LOCK, VALIDATION, check_empty, record, run_lock
 
 FILES = ["run.json", "recipe.json", "manifest.csv", HEAD, VALIDATION]
 LINEAR = small.SMALL.with_(hidden=0, dropout=0.0, ridge=10.0)
@@ -241,19 +241,22 @@ def test_a_loss_that_is_not_finite_stops_with_advice_and_writes_nothing(small_ru
 
 def test_a_class_without_training_images_is_refused(best_run, own_run):
     for part in (best_run[1].of("validation"), without(best_run[1], *range(8))):
-        with pytest.raises(VggnbError, match="have no training image"):
+        with pytest.raises(VggnbError, match="Classes without a readable training image"):
             fit(own_run, part, progress=False)
 
 
 def test_a_folder_of_other_things_and_a_file_are_refused(tmp_path, manifest, best, base):
     (tmp_path / "folder").mkdir()
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / ".DS_Store").write_text("x")
+    check_empty(tmp_path / "fresh")
     for name in ("file", "folder/photos"):
         (tmp_path / name).write_text("x")
     for name, words in (("folder", "something other than a run"), ("file", "A file stands")):
         with pytest.raises(VggnbError, match=words) as caught:
             start_run(tmp_path / name, manifest, best, weights="none", source=base[1])
         assert caught.value.where == str(tmp_path / name)
-    assert len(list(tmp_path.rglob("*"))) == 3
+    assert len(list(tmp_path.rglob("*"))) == 5
 
 
 def test_the_same_decisions_are_welcome_again_and_others_refused_with_the_difference(own_run, tmp_path):
@@ -261,10 +264,17 @@ def test_the_same_decisions_are_welcome_again_and_others_refused_with_the_differ
     decisions = {"recipe": own_run.recipe, "manifest": manifest, "source": own_run.source, "weights": "none"}
     again = start_run(own_run.folder, **decisions)
     assert again.training() == before and again.is_trained() and open_run(own_run.folder).manifest == manifest
+    renamed = [replace(row, path=f"{row.path}.jpeg") for row in manifest.rows]
+    decisions["manifest"] = manifest = manifest.only(renamed)
+    again = start_run(own_run.folder, **decisions)
+    assert set(again.validation().paths) <= {row.path for row in renamed}
+    manifest.only(manifest.rows).write(own_run.folder / "manifest.csv")  # and a kill before run.json is written
+    replace(manifest, dataset=tmp_path / "again").write(own_run.folder / "manifest.csv")
+    assert start_run(own_run.folder, **decisions).is_trained()
     changes = {
         "epochs is 3 there and 9 here": {"recipe": own_run.recipe.with_(epochs=9)},
         "'dog'], here ['dog', 'cat']": {"manifest": replace(manifest, classes=("dog", "cat"))},
-        "images or their splits": {"manifest": replace(manifest, rows=manifest.rows[1:])},
+        "images or splits differ": {"manifest": replace(manifest, rows=manifest.rows[1:])},
         "weights are not the same": {"source": replace(own_run.source, sha256="0" * 64)},
     }
     for words, change in changes.items():
@@ -303,7 +313,7 @@ def test_a_run_of_another_version_or_on_other_weights_is_refused(own_run):
         replace(own_run, source=replace(own_run.source, sha256="0" * 64)).classifier()
     path = own_run.folder / "run.json"
     path.write_text(path.read_text().replace('"schema": 3', '"schema": 2'))
-    with pytest.raises(VggnbError, match="not the run.json of this version") as caught:
+    with pytest.raises(VggnbError, match="not written by this version") as caught:
         open_run(own_run.folder)
     assert "new folder" in caught.value.remedy
 
@@ -372,6 +382,8 @@ def test_open_or_train_trains_what_is_unfinished_or_damaged(best_run, own_run, t
     options = {"weights": "none", "store": tmp_path / "store"}
     assert open_or_train(own_run.manifest, own_run.recipe, own_run.folder, **options) == own_run
     assert not capsys.readouterr().out
+    moved = replace(own_run.manifest, dataset=tmp_path)
+    assert open_or_train(moved, own_run.recipe, own_run.folder, **options).manifest == moved
     (own_run.folder / HEAD).write_bytes(b"")
     mended = open_or_train(own_run.manifest, own_run.recipe, own_run.folder, **options)
     assert mended.is_trained() and "training it now" in capsys.readouterr().out
@@ -405,6 +417,8 @@ def test_another_process_is_refused_and_one_that_has_ended_is_taken_over(small_r
             pass
     with run_lock(small_run.folder), run_lock(small_run.folder):  # nested in one process
         assert json.loads((small_run.folder / LOCK / "owner.json").read_text())["pid"] == os.getpid()
+        with pytest.raises(BrokenPipeError), run_lock(small_run.folder):
+            raise BrokenPipeError
     assert not (small_run.folder / LOCK).exists()
 
 

@@ -146,7 +146,7 @@ def test_a_cut_copy_of_kerass_is_told_and_the_carrier_is_used(blank, carrier_fil
 @pytest.mark.parametrize("choice", ["imagenet", "offline"])
 def test_without_any_weights_the_three_ways_out_are_named(choice, blank, carrier, keras_home):
     carrier(None)
-    with pytest.raises(VggnbError, match="No pre-trained VGG-16 weights") as caught:
+    with pytest.raises(VggnbError, match="No pretrained VGG-16 weights were found") as caught:
         load_weights(blank, choice)
     assert all(way in caught.value.remedy for way in ("go online", "vggnb[offline]", "VGGNB_WEIGHTS"))
     assert keras_home == ["imagenet"] * (choice == "imagenet")

@@ -19,7 +19,7 @@ imported, named = sys.modules.get("keras"), os.environ.get("KERAS_BACKEND")
 backend = imported.backend.backend() if hasattr(imported, "backend") else named or "tensorflow"
 if backend != "tensorflow":
     by = "by KERAS_BACKEND" if named == backend else "in keras.json"
-    remedy = "Set KERAS_BACKEND=tensorflow before Keras is first imported; in a notebook, restart the kernel then."
+    remedy = "Set KERAS_BACKEND=tensorflow before Keras is first imported; in a notebook, restart the kernel first."
     raise VggnbError(f"Keras is set to the backend {backend} {by}; vggnb needs tensorflow.", "Keras", remedy)
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -48,7 +48,7 @@ def decide_precision(choice: str = "auto") -> tuple[str, str]:
         return name, f"Precision: {name}, for a GPU of compute capability {'.'.join(map(str, capability))}."
     units = cpu_flags() & {"amx_bf16", "avx512_bf16"}  # the names that Linux gives them
     name = "bfloat16" if units else "float32"
-    return name, f"Precision: {name}, for a CPU with {', '.join(sorted(units)) or 'no unit for 16 bits'}."
+    return name, f"Precision: {name}, for a CPU with {', '.join(sorted(units)) or 'no 16-bit arithmetic'}."
 
 
 def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:

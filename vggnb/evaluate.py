@@ -40,7 +40,7 @@ def evaluate(
     draws: int = DRAWS,
     progress: bool = True,
 ) -> Report:
-    """Evaluate a run on one split of its own dataset, with and without images that are in train, too.
+    """Evaluate a run on one split of its own dataset, with and without images that are in train or validation, too.
 
     The report is kept in the run's folder as `report-SPLIT.json`.
 
@@ -114,6 +114,10 @@ def compare(
     if first.classes != second.classes:
         what = f"The first run has the classes {list(first.classes)}, the second {list(second.classes)}."
         raise VggnbError(what, second.folder, "Compare runs on the same dataset.")
+    files = [{row.path: row.sha256 for row in run.manifest.rows} for run in (first, second)]
+    if other := [path for path in files[0].keys() & files[1].keys() if files[0][path] != files[1][path]]:
+        what = f"The runs are of different images: {shown(min(other))} is another file in the second."
+        raise VggnbError(what, second.folder, "Compare runs on the same dataset.")
     pair = [predict_split(run, split, progress=progress) for run in (first, second)]
     return compare_predictions(*pair, first.classes, positive=positive, draws=draws)
 
@@ -134,7 +138,7 @@ def predict_split(run: Run, split: str = "test", *, progress: bool = True) -> Pr
     kept = None
     with storage_errors(path), contextlib.suppress(FileNotFoundError, ValueError):  # there is none, or a damaged one
         kept = Predictions.from_csv(path.read_bytes())
-    if kept is None or not _fits(kept, rows, len(run.classes)):
+    if kept is None or kept.unreadable or not _fits(kept, rows, len(run.classes)):
         kept = predict_rows(run, run.manifest, rows, what=split, progress=progress)
         write_bytes(path, kept.to_csv(run.classes))
     return _grouped(kept, rows)

@@ -18,7 +18,7 @@ BATCH = 32
 
 
 def grad_cam(model: keras.Model, image: np.ndarray, *, class_index: int, layer: str = "block5_conv3") -> np.ndarray:
-    """Grad-CAM (Selvaraju et al. 2017, doi 10.1109/ICCV.2017.74): the evidence for a class, by place.
+    """Grad-CAM (Selvaraju et al. 2017, doi 10.1109/ICCV.2017.74): a map of the evidence for a class.
 
     The score is the one before the softmax, as in the paper: the gradient of a probability near 1 vanishes, and a
     probability also rises when another class merely gets weaker.
@@ -71,7 +71,7 @@ def class_maps(
 def occlusion(
     model: keras.Model, image: np.ndarray, *, class_index: int, patch: int | None = None, stride: int | None = None
 ) -> np.ndarray:
-    """Occlusion (Zeiler and Fergus 2014, doi 10.1007/978-3-319-10590-1_53): the fall of a probability by covered place.
+    """Occlusion (Zeiler and Fergus 2014, doi 10.1007/978-3-319-10590-1_53): what covering a place costs a probability.
 
     Args:
         model: of `model.build_classifier`.

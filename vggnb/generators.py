@@ -32,7 +32,7 @@ def read_row(manifest: Manifest, row: Row, recipe: Recipe) -> np.ndarray:
 
 
 def _read_unchanged(manifest: Manifest, row: Row, recipe: Recipe) -> np.ndarray | str:
-    """The same, or why there are none."""
+    """The pixels of one row, or the reason why there are none."""
     path = manifest.dataset / row.path
     return read_unchanged(path, row.sha256, size=recipe.image_size, resize=recipe.resize)
 
@@ -149,7 +149,7 @@ class Images:
                 yield some, images
 
     def _batch(self, indices: Sequence[int], epoch: int | None) -> tuple[np.ndarray, np.ndarray]:
-        found = [(index, self._read(index)) for index in indices]
+        found = [(index, self.read(index)) for index in indices]
         good = [(index, pixels) for index, pixels in found if not isinstance(pixels, str)]
         some = np.array([index for index, _ in good], np.int64)
         images = np.array([pixels for _, pixels in good], np.float32)
@@ -157,7 +157,8 @@ class Images:
             return some, images
         return some, augment(images, some, self.recipe.augment, seed=self.recipe.seed, epoch=epoch)
 
-    def _read(self, index: int) -> np.ndarray | str:
+    def read(self, index: int) -> np.ndarray | str:
+        """The pixels of one image, or the reason why there are none."""
         if (pixels := self.pixels.get(index)) is None:
             pixels = _read_unchanged(self.manifest, self.rows[index], self.recipe)
             if self.keep:

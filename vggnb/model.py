@@ -142,7 +142,7 @@ def build_head(recipe: Recipe, classes: int, *, images: int = 1) -> keras.Model:
 
 
 def compile_head(head: keras.Model, recipe: Recipe, *, images: int = 1) -> None:
-    """Loss, optimiser and metric, as the recipe says; `images` of an epoch say how a learning rate decays."""
+    """Loss, optimiser and metric, as the recipe says; the number of `images` sets how fast the rate decays."""
     rate, steps = recipe.learning_rate, recipe.epochs * math.ceil(images / recipe.batch_size)
     if recipe.decay:
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
@@ -271,9 +271,9 @@ def compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
             except tf.errors.ResourceExhaustedError:
                 if size == 1:
                     remedy = "Restart the kernel to free its memory, or use a smaller --image-size."
-                    raise VggnbError("The memory is too small for a single image.", "the device", remedy) from None
+                    raise VggnbError("There is not enough memory for a single image.", "the device", remedy) from None
             most = size // 2
-            print(f"The memory is too small for {size} images at once: continuing with {most}.")
+            print(f"There is not enough memory for {size} images at once; continuing with {most}.")
 
     return forward
 

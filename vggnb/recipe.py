@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -24,6 +25,8 @@ RIDGES = (10_000.0, 3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)  # strong to 
 def _number(value: object, kind: type = Real) -> float:
     """A plain number; NumPy's become Python's, True and texts are refused."""
     if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError
+    if not math.isfinite(value):
         raise TypeError
     return int(value) if kind is Integral else float(value)
 
@@ -52,20 +55,20 @@ def _one_of(*allowed: str | None) -> tuple:
 
 _WHOLE = lambda value: _number(value, Integral)  # noqa: E731
 _FLAG = (_flag, lambda _: True, "True or False")
-_COUNT = (_WHOLE, lambda n: n >= 1, "a whole number from 1")
-_SHARE = (_number, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+_COUNT = (_WHOLE, lambda n: n >= 1, "a whole number, 1 or more")
+_SHARE = (_number, lambda x: 0 <= x < 1, "a number from 0 up to, but not including, 1")
 _RATE = (_number, lambda x: x > 0, "a number above 0")
 _CHOICES = {  # how a value is converted, whether it is allowed, and what is
     "image_size": (_WHOLE, lambda n: 32 <= n <= 1024, "a whole number from 32 to 1024"),
     "batch_size": _COUNT, "epochs": _COUNT, "fine_tune_epochs": _COUNT,
-    "patience": (lambda n: n and _WHOLE(n), lambda n: n is None or n >= 1, "None or a whole number from 1"),
-    "hidden": (_WHOLE, lambda n: n >= 0, "a whole number from 0"),
+    "patience": (lambda n: n and _WHOLE(n), lambda n: n is None or n >= 1, "None or a whole number, 1 or more"),
+    "hidden": (_WHOLE, lambda n: n >= 0, "a whole number, 0 or more"),
     "seed": (_WHOLE, lambda n: 0 <= n < 2**32, f"a whole number from 0 to {2**32 - 1}"),
     "dropout": _SHARE, "fine_tune_dropout": _SHARE,
     "validation_share": (_number, lambda x: 0 < x < 1, "a number between 0 and 1"),
     "learning_rate": _RATE, "fine_tune_rate": _RATE,
     "ridge": (_ridge, lambda r: bool(r) and all(x > 0 for x in r) if isinstance(r, tuple) else r >= 0,
-              "a number from 0, or several above 0 in a tuple"),
+              "a number, 0 or more, or a tuple of numbers above 0"),
     "standardise": _FLAG, "decay": _FLAG, "class_weights": _FLAG, "hold_out": _FLAG,
     "resize": _one_of(*RESIZE),
     "preprocessing": _one_of(*PREPROCESSING),

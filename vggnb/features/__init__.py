@@ -261,7 +261,7 @@ def _fill(engine, store: Path, manifest: Manifest, rows: tuple[Row, ...], progre
                     bar.update(forwarded + len(unreadable))
                     if forwarded:
                         answers.append((ended, forwarded))
-                        if progress and len(answers) == engine.workers + 1:
+                        if progress and len(answers) == 2 * engine.workers:
                             left = (len(missing) - bar.n) / _rate(answers, engine.workers, start)
                             _announce(left, len(missing), engine.precision)
         finally:  # also when it is interrupted

@@ -163,10 +163,13 @@ def _connect(address: str | None) -> None:
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address or "local", **QUIET, **({} if address else {"include_dashboard": False}))
     except Exception as error:  # of another version: RuntimeError; of a machine that is too busy: just Exception
-        what = f"No Ray cluster answers ({' '.join(str(error).split())[:500]})."
+        words = " ".join(str(error).split())[:500]
+        if not address:
+            remedy = "Close other programs and try again, or leave --engine at local."
+            raise VggnbError(f"Ray could not start on this machine ({words}).", "--engine ray", remedy) from error
         remedy = "Run 'ray start --head' on one machine and this on one of its machines, with --address HOST:PORT; all "
         remedy += "need the same Python and Ray. If that is so, try again."
-        raise VggnbError(what, address or "this machine", remedy) from error
+        raise VggnbError(f"No Ray cluster answers ({words}).", address, remedy) from error
 
 
 def pool(nodes: list[dict[str, float]], gpus: int | None) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from vggnb.features import Job, vgg16
+from vggnb.storage import VggnbError
 
 NODE = {"num_cpus": 2, "num_gpus": 0, "object_store_memory": 100_000_000}
 # A machine that does not answer counts as gone after seconds, not after minutes.
@@ -41,9 +42,11 @@ class Rehearsal:
         for left in (2, 1, 0):  # Ray waits half a minute for a node, which a busy machine may exceed
             try:
                 return self._cluster.add_node(**NODE, **options)
-            except Exception:  # Ray has no name for it
+            except Exception as error:  # Ray has no name for it
                 if not left:
-                    raise
+                    self.close()
+                    remedy = "Run this again when this machine is less busy."
+                    raise VggnbError(f"Ray did not start ({error}).", "this machine", remedy) from error
 
     def remove_node(self) -> None:
         """Kill the second node at once, as a power cut would."""

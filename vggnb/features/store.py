@@ -5,6 +5,7 @@ all, and a damaged one no longer matches its name. Any number of processes may a
 """
 
 import io
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class Stored:
         for path in sorted({*self.folder.glob("[!.]*.npy")} - self._shards):
             with storage_errors(path):
                 if sha256_bytes(path.read_bytes()) != path.stem:
-                    print(f"A stored feature file was damaged ({path.name[:12]}...); its features are computed again.")
+                    print(f"Damaged feature file {path.name[:12]}...: its features will be computed again.")
                     path.unlink(missing_ok=True)
                     continue
             for record, name in enumerate(open_shard(path)["image"].tolist()):
@@ -61,9 +62,15 @@ class Stored:
 
     def values(self, hashes: Sequence[str]) -> np.ndarray:
         """The features of images, float32 (n, d), in this order."""
-        places = [self.places[name] for name in hashes]
-        shards = {path: open_shard(path)["values"] for path in {path for path, _ in places}}
-        return np.array([shards[path][record] for path, record in places], np.float32)
+        by_shard: dict[Path, list[int]] = defaultdict(list)
+        for row, name in enumerate(hashes):
+            by_shard[self.places[name][0]].append(row)
+        found: list = [None] * len(hashes)
+        for path, rows in by_shard.items():  # one after the other: a process may open only some hundred files
+            shard = open_shard(path)["values"]
+            for row in rows:
+                found[row] = np.array(shard[self.places[hashes[row]][1]], np.float32)
+        return np.array(found, np.float32)
 
 
 def _kept(elsewhere: Path) -> dict[str, list[str]]:
@@ -90,4 +97,7 @@ def restore(folder: Path, elsewhere: Path) -> None:
         if not (folder / name).is_file():
             with storage_errors(elsewhere / name):
                 data = (elsewhere / name).read_bytes()
+                if sha256_bytes(data) != Path(name).stem:  # damaged: `keep` will write it again
+                    (elsewhere / name).unlink()
+                    continue
             write_bytes(folder / name, data)

@@ -55,6 +55,8 @@ class Predictions:
             header, *lines = csv.reader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline=""))
         except csv.Error as error:
             raise ValueError(str(error)) from error
+        if len(header) < 4 or any(len(line) not in (2, len(header)) for line in lines):
+            raise ValueError("its lines are of another length")
         rows, unreadable = ([line for line in lines if (len(line) == 2) == short] for short in (False, True))
         labels = np.array([int(row[1]) for row in rows], int)
         probabilities = np.array([[float(p) for p in row[2:]] for row in rows]).reshape(len(rows), len(header) - 2)

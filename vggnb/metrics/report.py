@@ -106,7 +106,7 @@ class Report:
                 found = self.without_leaks.metrics
                 parts = [f"{METRICS[name]} {found[name]}" for name in ("accuracy", "auc", "macro_f1") if name in found]
                 effect = f"Without them: {', '.join(parts)}."
-            notes.append(f"Leak: {self.leaks} of these images are in train, too. {effect}")
+            notes.append(f"Leak: {self.leaks} of {self.n} images also occur in train or validation. {effect}")
         return [*notes, *self.limits()]
 
     def limits(self) -> list[str]:
@@ -115,7 +115,7 @@ class Report:
         if absent := self.not_evaluated:
             means = " Means are over the other classes." if len(absent) < len(self.classes) - 1 else ""
             names = ", ".join(map(shown, absent))
-            limits.append(f"Not evaluated, since there are no images of it: {names}.{means}")
+            limits.append(f"Not evaluated, because there are no images: {names}.{means}")
         for name, one in self.unknown_classes.items():
             parts = ", ".join(f"{shown(answer)} {n}" for answer, n in one["predicted"].items())
             images = counted(one["n"], "image")
@@ -123,7 +123,7 @@ class Report:
         half = round(50 * (self.metrics["accuracy"].high - self.metrics["accuracy"].low))
         limits.append(
             f"With {counted(self.n, 'image')} the accuracy is uncertain by about {counted(half, 'point')} either way: "
-            "a smaller difference between two models is not significant on them."
+            "to tell whether two models differ, compare them on the same images."
         )
         sizes = {name: one["n"] for name, one in self.per_class.items() if one["n"]}
         name = min(sizes, key=sizes.get)

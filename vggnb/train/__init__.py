@@ -17,7 +17,7 @@ from vggnb.recipe import Recipe
 from vggnb.storage import make_folder
 from vggnb.train.finetune import fine_tune
 from vggnb.train.head import fit
-from vggnb.train.runs import RUN_FILE, History, Run, Stopped, check_same, open_run, run_lock, start_run
+from vggnb.train.runs import RUN_FILE, History, Run, Stopped, check_same, in_place, open_run, run_lock, start_run
 
 __all__ = ["History", "Run", "Stopped", "fine_tune", "fit", "open_or_train", "open_run", "start_run", "train"]
 
@@ -37,7 +37,7 @@ def train(
 
     Args:
         precision: see `device.decide_precision`; "auto" is that of the run, where the folder holds one.
-        fresh: start an unfinished fine-tuning again instead of continuing it.
+        fresh: repeat a fine-tuning, whether it is finished or not, instead of keeping or continuing it.
     """
     if precision == "auto" and (Path(folder) / RUN_FILE).is_file():
         precision = open_run(folder).source.precision
@@ -48,8 +48,13 @@ def train(
     with run_lock(make_folder(folder)):
         run = start_run(folder, manifest, recipe, weights=weights, source=source)
         features = extract(manifest, recipe, base, source, store=store, progress=progress)
-        fit(run, features, progress=progress)
-    if recipe.fine_tune:
+        # On another machine the head would differ in its last bits, and fine-tuning would have to be repeated.
+        done = recipe.fine_tune and not fresh and run.is_trained() and run.fine_tuned()
+        if not done:
+            fit(run, features, progress=progress)
+    if done:
+        print("This run is fine-tuned already; use fresh=True to repeat it.")
+    elif recipe.fine_tune:
         fine_tune(run, features, base=base, progress=progress, fresh=fresh)
     return run, features
 
@@ -66,6 +71,6 @@ def open_or_train(
         run = open_run(folder)
         check_same(run, manifest, recipe)
         if run.is_trained() and (run.fine_tuned() or not recipe.fine_tune):
-            return run
-    print(f"No trained run '{Path(folder).name}' yet: training it now.")
+            return in_place(run, manifest)
+    print(f"The run '{Path(folder).name}' is not fully trained yet: training it now.")
     return train(manifest, recipe, folder, weights=weights, store=store, precision=precision)[0]

@@ -25,7 +25,7 @@ from scipy.special import log_softmax
 
 from vggnb.device import keras, tf
 from vggnb.features import Features
-from vggnb.folders import counted, duration
+from vggnb.folders import counted, duration, shown
 from vggnb.generators import Images
 from vggnb.metrics.calibration import fit_ranges
 from vggnb.model import build_head, empty_base, empty_classifier, features_of, pool_columns, spread_of
@@ -65,6 +65,7 @@ def fine_tune(
     with run_lock(run.folder):
         if not fresh and before.get("fine_tune", {}).get("card") == card and run.is_trained():
             print("This run is fine-tuned already; use fresh=True to repeat it.")
+            shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)  # left by a kill
             return run.fine_tuning()
         checkpoints = Checkpoints(run.folder / "checkpoints", card)
         if fresh:
@@ -103,7 +104,7 @@ def _trained(
         steps = epochs * math.ceil(len(indices) / recipe.batch_size)
         watcher = watch(progress, epochs, steps, name=f"Fine-tuning on {name}", unit="step")
         state = trainer.run(indices, begun, state, watcher, evaluate=number == 1)
-    facts, files = _result(run, trainer, state)
+    facts, files, lost = _result(run, trainer, state)
     return facts | {
         "from_block": recipe.fine_tune,
         "epochs": epochs,
@@ -112,7 +113,7 @@ def _trained(
         "precision": precision,
         "history": [before, *state.history],
         "fitted_on": name,
-        "images": len(indices),
+        "images": len(np.setdiff1d(indices, lost)),
     }, files
 
 
@@ -185,8 +186,9 @@ def _cost(trainer: "Trainer", stages: list[tuple], state: "State", precision: st
         network.train_on_batch(nothing, np.zeros(len(nothing), np.int32))
     seconds = (images + len(trainer.images.rows) / 3) * (time.perf_counter() - start) / len(nothing)
     trainer.put(kept)
-    after = f", going on after epoch {state.epochs}" if state.epochs else ""
-    text = f"Fine-tuning from {recipe.fine_tune} on in {precision}{after}: {', then '.join(words) or 'only the end'}"
+    after = f", continuing after epoch {state.epochs}" if state.epochs else ""
+    text = f"Fine-tuning {recipe.fine_tune} and all later layers in {precision}{after}: "
+    text += ", then ".join(words) or "only the final predictions are left"
     return f"{text}; about {duration(seconds)}."
 
 
@@ -200,18 +202,21 @@ def _before(head: keras.Model, features: Features, recipe: Recipe) -> dict[str, 
     return row
 
 
-def _result(run: Run, trainer: "Trainer", state: "State") -> tuple[dict, dict[str, bytes]]:
-    """Facts and files: the weights, the ranges of the features, and the predictions for validation."""
+def _result(run: Run, trainer: "Trainer", state: "State") -> tuple[dict, dict[str, bytes], np.ndarray]:
+    """Facts and files (weights, ranges of the features, predictions for validation); indices of unreadable images."""
     network, rows = trainer.network, trainer.images.rows
     weights = {"/".join(w.path.split("/")[-2:]): np.array(w) for w in network.trainable_variables if "_conv" in w.path}
     weights = {f"base/{name}": weight for name, weight in weights.items()} | head_arrays(network.get_layer("head"))
     seen, values = trainer.outputs(keras.Model(network.input, features_of(network, trainer.recipe)), range(len(rows)))
+    if len(lost := np.setdiff1d(np.arange(len(rows)), seen)):
+        first = f"{shown(rows[lost[0]].path)}: {trainer.images.read(lost[0])}"
+        print(f"Left out of fine-tuning: {counted(len(lost), 'image')} that can no longer be read ({first}).")
     split = np.array([rows[index].split for index in seen])
     ranges = fit_ranges(values[split == "train"], values[split == "validation"])
     logits = state.arrays.get("validation/logits", np.zeros((0, len(run.classes)))).astype(np.float64)
     held_out = [rows[index] for index in state.arrays.get("validation/indices", ())]
     facts, files = model_files(FINE_TUNED, weights, ranges, held_out, logits, run.classes)
-    return facts | {"held_out": len(held_out)}, files
+    return facts | {"held_out": len(held_out)}, files, lost
 
 
 @dataclass(frozen=True)
@@ -326,6 +331,8 @@ class Trainer:
         images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
         run = tf.function(functools.partial(_forward, model), input_signature=[images])
         parts = [(some, run(pixels).numpy()) for some, pixels in self.images.batches(indices)]
+        if not parts:
+            raise VggnbError("None of the images can be read.", self.images.manifest.dataset, "Take the census again.")
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _check_finite(self, value: float, epoch: int) -> None:

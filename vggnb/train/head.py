@@ -65,7 +65,10 @@ def fit(run: Run, features: Features, *, progress: Progress = True) -> History:
     """
     start = time.perf_counter()
     with run_lock(run.folder):
-        fitted = fit_head(features, run.recipe, len(run.classes), progress=progress)
+        try:
+            fitted = fit_head(features, run.recipe, len(run.classes), progress=progress)
+        except KeyboardInterrupt:
+            raise Stopped("Stopped; nothing was changed. Run this again to train from the start.") from None
         if fitted.choice and progress:
             print(fitted.choice)
         columns = pool_columns(run.recipe)
@@ -96,7 +99,7 @@ def fit(run: Run, features: Features, *, progress: Progress = True) -> History:
         before = run.training() if run.is_trained() else {}
         same = before.get("head_sha256") == facts["head_sha256"]
         if same and "fine_tune" in before:  # what started from the same head stays
-            facts |= {name: before[name] for name in ("fine_tune", "validation")}
+            facts |= {name: before[name] for name in ("fine_tune", "validation", "timing")}
             files.pop(VALIDATION)
         record(run, facts, files, extend=same)
     return History(fitted.history)
@@ -108,7 +111,7 @@ def fit_head(features: Features, recipe: Recipe, classes: int, *, progress: Prog
     # The split first, then the columns: the order in memory decides the last bits of the means.
     train, validation = (replace(part, values=part.values[:, columns]) for part in parts)
     if len(found := set(train.labels.tolist())) < classes:
-        what = f"{classes - len(found)} of {classes} classes have no training image that can be read."
+        what = f"Classes without a readable training image: {classes - len(found)} of {classes}."
         raise VggnbError(what, "the features of train", "The census shows why they were skipped.")
     both = replace(train, rows=train.rows + validation.rows, values=np.concatenate([train.values, validation.values]))
     fitted, bar, choice = train if recipe.holds_out else both, bool(progress), None
@@ -229,19 +232,16 @@ def train_with_adam(
         monitor = {"monitor": f"val_{penalised if recipe.ridge else 'loss'}", "mode": "min"}
         early = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True, **monitor)
         callbacks += [keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1, min_delta=0, **monitor), early]
-    try:
-        found = head.fit(
-            ordered_batches(values, targets(labels), recipe),
-            validation_data=held_out,
-            epochs=recipe.epochs,
-            steps_per_epoch=steps,
-            class_weight=class_weight(labels, recipe),
-            callbacks=callbacks,
-            shuffle=False,  # the order is ours; Keras would warn that it cannot shuffle a dataset
-            verbose=0,
-        )
-    except KeyboardInterrupt:
-        raise Stopped("Stopped; nothing was changed. Run this again to train from the start.") from None
+    found = head.fit(
+        ordered_batches(values, targets(labels), recipe),
+        validation_data=held_out,
+        epochs=recipe.epochs,
+        steps_per_epoch=steps,
+        class_weight=class_weight(labels, recipe),
+        callbacks=callbacks,
+        shuffle=False,  # the order is ours; Keras would warn that it cannot shuffle a dataset
+        verbose=0,
+    )
     # Where Keras's loss includes a penalty, the metric named after the loss is the one without it.
     names = [name for name in found.history if not name.endswith(penalised) and name != "learning_rate"]
     columns = {name: found.history.get(name.replace("loss", penalised), found.history[name]) for name in names}

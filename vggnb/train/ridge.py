@@ -51,7 +51,7 @@ class RidgeChoice:
 
 
 def choose_ridge(values: np.ndarray, rows: Sequence[Row], recipe: Recipe, *, progress: bool = True) -> RidgeChoice:
-    """Choose among the candidates of `recipe.ridge` by 5-fold cross-validation on at most 2,000 images.
+    """Choose among the candidates of `recipe.ridge` by 5-fold cross-validation on about 2,000 images, or all.
 
     Args:
         values: features of the rows, float32 (n, d), as the head sees them.
@@ -65,7 +65,10 @@ def choose_ridge(values: np.ndarray, rows: Sequence[Row], recipe: Recipe, *, pro
     labels, groups = np.array([row.label for row in rows]), group_numbers(rows)
     order = np.random.default_rng(recipe.seed).permutation(len(labels))
     by_class, step = order[np.argsort(labels[order], kind="stable")], max(1.0, len(labels) / MOST_IMAGES)
-    keep = np.sort(by_class[np.arange(0, len(labels), step).astype(int)])  # each class in proportion
+    keep = by_class[np.arange(0, len(labels), step).astype(int)[:MOST_IMAGES]]  # each class in proportion,
+    few = [label for label in set(labels.tolist()) if np.sum(labels[keep] == label) < FOLDS]
+    more = [by_class[labels[by_class] == label][:FOLDS] for label in few]  # and one of it for each fold
+    keep = np.unique(np.concatenate([keep, *more]))
     values, labels, groups = values[keep], labels[keep], groups[keep]
     folds = make_folds(labels, groups, seed=recipe.seed)
     if not folds:

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from safetensors.numpy import load
 from vggnb import paths
 from vggnb.census import Manifest
 from vggnb.device import keras
-from vggnb.folders import duration, html_table, shown
+from vggnb.folders import counted, duration, html_table, is_system, shown
 from vggnb.metrics.calibration import Calibration, FeatureRanges
 from vggnb.metrics.predictions import Predictions
 from vggnb.model import build_base, build_classifier, build_head
@@ -72,7 +72,7 @@ class History:
         if not self.rows:
             return "The head was solved exactly: there are no epochs."
         first, last = self.rows[0], self.rows[-1]
-        text = f"{last['epoch']} epochs: loss {first['loss']:.2f} -> {last['loss']:.2f}"
+        text = f"{counted(last['epoch'], 'epoch')}: loss {first['loss']:.2f} -> {last['loss']:.2f}"
         text += f", training accuracy {first['accuracy']:.2f} -> {last['accuracy']:.2f}"
         if "val_accuracy" in last:
             text += f", validation accuracy {first['val_accuracy']:.2f} -> {last['val_accuracy']:.2f}"
@@ -110,7 +110,7 @@ class Run:
             ("classes", ", ".join(map(shown, self.classes))),
             ("fitted on", f"{facts['images']} images of {facts['fitted_on']}"),
             ("validation accuracy", f"{self._validation_accuracy():.2f}, of {n} images" if n else "-"),
-            ("arithmetic", self.source.precision),
+            ("precision", self.source.precision),
             ("time", duration(self.training()["timing"]["total_s"])),
             ("folder", self.folder),
         ]
@@ -123,12 +123,13 @@ class Run:
     def fit_sentences(self) -> list[str]:
         """What the head was fitted on, and what is called validation."""
         facts = self.training()
-        solved = f"was trained for {len(facts['history'])} epochs" if facts["history"] else "was solved exactly"
+        epochs = counted(len(facts["history"]), "epoch")
+        solved = f"was trained for {epochs}" if facts["history"] else "was solved exactly"
         fitted = f"The head {solved} on {facts['images']} images of {facts['fitted_on']}."
         images = facts["validation"]["images"]
         if tuned := self.fine_tuned():
-            fitted += f" Then {tuned['from_block']} and all layers after it were trained for {tuned['epochs']} epochs "
-            fitted += f"on {tuned['images']} images of {tuned['fitted_on']}."
+            fitted += f" Then {tuned['from_block']} and all layers after it were trained for "
+            fitted += f"{counted(tuned['epochs'], 'epoch')} on {tuned['images']} images of {tuned['fitted_on']}."
             if tuned["fitted_on"] != "train":
                 return [fitted, f"Validation means predictions for {images} images by a first training without them."]
         if not facts["validation"]["out_of_fold"]:
@@ -225,8 +226,8 @@ def open_run(folder: Path, *, weights: str | None = None) -> Run:
     """
     folder = Path(folder)
     document = read_run(folder)
-    for name in ("recipe.json", "manifest.csv"):
-        _checked_bytes(folder / name, document["files"].get(name))
+    _checked_bytes(folder / "recipe.json", document["files"].get("recipe.json"))
+    # The manifest, which holds its own hash, may be newer than run.json: see `start_run`.
     recipe, manifest = Recipe.from_dict(read_json(folder / "recipe.json", ANEW)), Manifest.read(folder / "manifest.csv")
     return Run(folder, recipe, manifest, weights or document["weights"], WeightSource(**document["source"]))
 
@@ -241,20 +242,38 @@ def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str,
     run = Run(folder, recipe, manifest, weights, source)
     if (folder / RUN_FILE).is_file():
         check_same(found := open_run(folder), manifest, recipe, source)
-        facts = found.training()
+        facts, files = found.training(), _renamed(found, manifest)
     else:
         check_empty(folder)
     with run_lock(make_folder(folder)):
         manifest.write(folder / "manifest.csv")  # the dataset may have been moved
         write_json(folder / "recipe.json", recipe.to_dict())
         if facts:
-            record(run, facts, {}, extend=True)
+            record(run, facts, files, extend=True)
     return run
+
+
+def _renamed(run: Run, manifest: Manifest) -> dict[str, bytes]:
+    """The validation predictions of a run whose images have other names now."""
+    old, new = ({(row.sha256, row.split, row.label): row.path for row in one.rows} for one in (run.manifest, manifest))
+    if old == new or not run.is_trained():
+        return {}
+    names, found = {path: new[key] for key, path in old.items()}, run.validation()
+    paths = tuple(names.get(path, path) for path in found.paths)
+    return {VALIDATION: replace(found, paths=paths).to_csv(run.classes)}
+
+
+def in_place(run: Run, manifest: Manifest) -> Run:
+    """A run of the same images, which may have been moved or renamed since: its manifest is replaced then."""
+    if run.manifest.dataset == manifest.dataset and {*run.manifest.rows} == {*manifest.rows}:
+        return run
+    return start_run(run.folder, manifest, run.recipe, weights=run.weights, source=run.source)
 
 
 def check_empty(folder: Path) -> None:
     """Refuse a folder that holds anything but what an interrupted training leaves."""
-    if folder.is_dir() and any(not (p.name in OURS or p.name.startswith(".vggnb-")) for p in folder.iterdir()):
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if any(not (name in OURS or name.startswith(".vggnb-") or is_system(name)) for name in names):
         raise VggnbError("This folder holds something other than a run.", folder, "Name a new folder for the run.")
 
 
@@ -267,7 +286,7 @@ def check_same(run: Run, manifest: Manifest, recipe: Recipe, source: WeightSourc
     if run.manifest.classes != manifest.classes:
         found.append(f"its classes are {list(run.manifest.classes)}, here {list(manifest.classes)}")
     elif next(images) != next(images):
-        found.append(f"its {len(run.manifest.rows)} images or their splits are not these {len(manifest.rows)}")
+        found.append(f"its images or splits differ ({len(run.manifest.rows)} images there, {len(manifest.rows)} here)")
     if source is not None and run.source.sha256 != source.sha256:
         found.append("the base's weights are not the same")
     if source is not None and run.source.precision != source.precision:
@@ -290,7 +309,7 @@ def read_run(folder: Path) -> dict:
     document = read_json(path, ANEW)
     keys = {"weights", "source", "files", "training"}
     if not isinstance(document, dict) or document.get("schema") != RUN_SCHEMA or not keys <= document.keys():
-        raise VggnbError("This is not the run.json of this version of vggnb.", path, ANEW)
+        raise VggnbError("This run.json was not written by this version of vggnb.", path, ANEW)
     return document
 
 
@@ -353,6 +372,7 @@ def run_lock(folder: Path):
     if folder.is_relative_to(paths.CONTENT / "drive"):
         place = paths.CONTENT / ".vggnb-locks" / sha256_bytes(os.fsencode(folder))[:16]
     mine = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.strftime("%Y-%m-%d %H:%M")}
+    nested = False
     with storage_errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -361,13 +381,14 @@ def run_lock(folder: Path):
             owner = {}
             with contextlib.suppress(VggnbError):  # while it is not written
                 owner = read_json(place / "owner.json")
-            if (owner.get("pid"), owner.get("host")) == (mine["pid"], mine["host"]):
-                yield
-                return
-            if owner.get("host") != mine["host"] or is_alive(owner["pid"]):
+            nested = (owner.get("pid"), owner.get("host")) == (mine["pid"], mine["host"])
+            if not nested and (owner.get("host") != mine["host"] or is_alive(owner["pid"])):
                 who = f"by process {owner['pid']} on {owner['host']} since {owner['time']}" if owner else "already"
-                remedy = f"Wait until it is done, or name another folder. If that process is gone, remove {place}."
+                remedy = f"Wait until it finishes, or name another folder. If no process uses the run, remove {place}."
                 raise VggnbError(f"The run '{folder.name}' is in use {who}.", folder, remedy) from None
+    if nested:
+        yield
+        return
     try:
         write_json(place / "owner.json", mine)
         yield
