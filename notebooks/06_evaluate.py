@@ -10,7 +10,7 @@
 # - look at the mistakes, find labels to check, and write a report.
 #
 # **Article step** 20. **Reads** the runs of page 5, or trains them first. **Writes** predictions, a report and lists of
-# labels into the runs. **Takes** 30 seconds in quick on two CPU cores; in full about 5 minutes for 660 test images,
+# labels into the runs. **Takes** 30 seconds in quick on two CPU cores; in full about 3 minutes for 660 test images,
 # less on a GPU.
 
 # %% tags=["setup"]

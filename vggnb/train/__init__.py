@@ -39,9 +39,10 @@ def train(
         precision: see `device.decide_precision`; "auto" is that of the run, where the folder holds one.
         fresh: repeat a fine-tuning, whether it is finished or not, instead of keeping or continuing it.
     """
-    if precision == "auto" and (Path(folder) / RUN_FILE).is_file():
-        precision = open_run(folder).source.precision
-    precision, why = decide_precision(precision)
+    of_run = open_run(folder).source.precision if (Path(folder) / RUN_FILE).is_file() else None
+    precision, why = decide_precision((precision == "auto" and of_run) or precision)
+    if precision == of_run:
+        why = f"Precision: {precision}, that of the run."
     if progress and precision != "float32":
         print(why)
     base, source = build_base(recipe, weights, precision=precision)
