@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import random
+import shutil
 import struct
 import tarfile
 import warnings
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vggnb.archives import is_archive, unpack
-from vggnb.storage import VggnbError
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError
 
 FILES = {
     "train/cat/1.jpg": b"\xff\xd8" + bytes(range(256)) * 9,
@@ -111,7 +112,27 @@ class MacInfo(zipfile.ZipInfo):
 def test_names_are_utf_8_where_they_can_be_whatever_the_flag_says_and_else_of_old_programs(tmp_path, capsys):
     path = zip_file(tmp_path / "a.zip", {MacInfo("Mélanome/日本.jpg"): b"x", "cafX\\1.jpg": b"y"})
     assert out_of(patched(path, (b"cafX\\1", b"caf\x82\\1"))) == {"Mélanome/日本.jpg": b"x", "café/1.jpg": b"y"}
-    assert "1 name in the archive may look wrong, such as café/1.jpg" in capsys.readouterr().out
+    assert "1 name in the archive may look wrong (for example café/1.jpg)" in capsys.readouterr().out
+
+
+def test_a_colon_in_a_name_and_what_killed_calls_left_are_no_obstacle(tmp_path):
+    path = zip_file(tmp_path / "set [1].zip", {"1:1 ratio/a.jpg": b"x"})
+    for name in ("999999999-out [1]", "ab12cd34-out [1]"):
+        (tmp_path / f"{TEMPORARY_PREFIX}{name}").mkdir()
+    unpack(path, tmp_path / "out [1]", progress=False)
+    assert (tmp_path / "out [1]" / "1:1 ratio" / "a.jpg").read_bytes() == b"x"
+    assert sorted(os.listdir(tmp_path)) == [f"{TEMPORARY_PREFIX}ab12cd34-out [1]", "out [1]", "set [1].zip"]
+
+
+def test_what_another_process_has_unpacked_meanwhile_is_kept(tmp_path, monkeypatch):
+    path, rename = zip_file(tmp_path / "a.zip", {"a.jpg": b"x"}), os.rename
+
+    def late(source, target):
+        shutil.copytree(source, target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    assert out_of(path) == {"a.jpg": b"x"} and sorted(os.listdir(tmp_path)) == ["a.zip", "out"]
 
 
 def encrypted(path):
@@ -145,6 +166,7 @@ HOSTILE = {
     "dotdot.tar": (lambda p: tar_file(p, {"ok.jpg": b"", "a/../../evil.jpg": b"x"}), "leads out"),
     "dotdot_windows.zip": (lambda p: zip_file(p, {"..\\evil.jpg": b"x"}), "leads out"),
     "drive.zip": (lambda p: zip_file(p, {"C:\\evil.jpg": b"x"}), "leads out"),
+    "drive_folder.zip": (lambda p: zip_file(p, {"C:evil.jpg": b"x"}), "leads out"),
     "link.zip": (lambda p: zip_special(p, 0o120777), "is a link"),
     "link.tar": (lambda p: tar_special(p, tarfile.SYMTYPE, **{"train/evil.jpg": b"x"}), "is a link"),
     "pipe.tar": (lambda p: tar_special(p, tarfile.FIFOTYPE), "a link or a device"),
@@ -152,7 +174,7 @@ HOSTILE = {
     "bomb.zip": (lambda p: zip_file(p, dict.fromkeys("ab", bytes(60_000_000))), "more than 50 MB"),
     "bomb.tar.gz": (lambda p: tar_file(p, {"a.jpg": bytes(60_000_000)}, pack="gz"), "more than 50 MB"),
     "claims.tar": (claims_much, "more than 50 MB"),
-    "encrypted.zip": (encrypted, "password"),
+    "encrypted.zip": (encrypted, "protected by a password.*Unpack it with its password"),
     "method.zip": (lambda p: patched(zip_file(p, {"a": b"a" * 9}), (b"\0\0\x08\0", b"\0\0\x09\0")), "not supported"),
     "checksum.zip": (wrong_checksum, "damaged"),
     "lying_size.zip": (lying_size, "damaged"),

@@ -196,7 +196,7 @@ def test_a_dataset_that_cannot_be_trained_on_is_refused_in_one_message(vggnb, ow
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ("train {tmp}/none --out {tmp}/run", "no such dataset folder"), ("census {tmp}/none", "no such dataset folder"),
+    ("train {tmp}/none --out {tmp}/run", "no such folder or file"), ("census {tmp}/none", "no such folder or file"),
     ("train {photos} --out {tmp}/file/run TINY", "A file stands where a folder is needed"),
     ("train {photos} --out {photos}/run TINY", "inside the dataset"),
     ("train {photos} --out {tmp}/run TINY --store {photos}/s", "inside the dataset"),
@@ -213,7 +213,7 @@ def test_a_dataset_that_cannot_be_trained_on_is_refused_in_one_message(vggnb, ow
     ("save {run} --to {tmp}/bundle --formats onyx", "no format 'onyx'"),
     ("save {run} --to {tmp}", "something other than a bundle"), ("evaluate {run} --positive owl", "is not a class"),
     ("evaluate {run} --weights {tmp}/none.h5 --dataset {photos}", "no such weights file"),
-    ("census ~nobody/photos", "no such dataset folder"), ("share {run} --to s3://bucket/page", "this is an address"),
+    ("census ~nobody/photos", "no such folder or file"), ("share {run} --to s3://bucket/page", "this is an address"),
     ("predict {tmp} {photos}", "no bundle in this folder"), ("run s3://bucket/photos", "this is an address"),
     ("predict {bundle} https://example.org/a.jpg", "this is a web address"),
     ("census https://example.org/photos.zip", "this is a web address"),
@@ -231,7 +231,7 @@ def test_what_the_user_can_mend_is_one_message(arguments, words, vggnb, photos, 
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ("{photos} --weights {tmp}/none.h5", "no such weights file"), ("{photos}", "You lack the permission"),
+    ("{photos} --weights {tmp}/none.h5", "no such weights file"), ("{photos}", "You do not have permission"),
     ("{photos} --out {tmp}", "something other than a run"), ("{photos} --out {run} --seed 5", "seed is 0 there"),
     ("{other} --out {run} --image-size 32 --epochs 3", "a run on other images"),
 ])  # fmt: skip

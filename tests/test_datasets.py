@@ -1,6 +1,7 @@
 """Datasets: from a local server that speaks their language and misbehaves; and drawn by a program, always the same."""
 
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -17,7 +18,7 @@ from zoo import encoded, photo
 from vggnb import datasets
 from vggnb.census import assign_splits, take_census
 from vggnb.images import read_image
-from vggnb.storage import VggnbError, sha256_file
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, sha256_file
 
 
 @pytest.fixture
@@ -62,8 +63,9 @@ def test_url_is_fetched_checked_and_unpacked_once(server, skin, tmp_path):
 
 
 def test_url_whose_archive_has_arrived_is_not_fetched_again(server, skin, tmp_path):
-    (tmp_path / "skin.partial" / "unpacked" / "half").mkdir(parents=True)
-    (tmp_path / "skin.partial" / "archive").write_bytes(SKIN)  # a call was killed while it unpacked
+    work = tmp_path / f"{TEMPORARY_PREFIX}skin"
+    (work / "unpacked" / "half").mkdir(parents=True)
+    (work / "archive").write_bytes(SKIN)  # a call was killed while it unpacked
     datasets.url(skin, tmp_path / "skin", sha256=SHA256, progress=False)
     assert not server.log and sorted(os.listdir(tmp_path / "skin")) == [".vggnb-source.json", "test", "train"]
 
@@ -71,6 +73,7 @@ def test_url_whose_archive_has_arrived_is_not_fetched_again(server, skin, tmp_pa
 def test_url_refuses_in_one_sentence(server, skin, tmp_path, monkeypatch):
     server.files["/text"], server.files["/wrong"] = b"text", SKIN[:-1]
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".vggnb-source.json").write_text("[1]")
     for address, folder, sha256, words in (
         (server.address + "/nothing", "a", SHA256, "404"),
         (server.address + "/wrong", "a", SHA256, "checksum"),
@@ -78,9 +81,15 @@ def test_url_refuses_in_one_sentence(server, skin, tmp_path, monkeypatch):
         (f"{server.address}/text", "c", hashlib.sha256(b"text").hexdigest(), "an unknown kind of file"),
         (skin, "mine", SHA256, "holds other files"),
     ):
-        with pytest.raises(VggnbError, match=words):
+        with pytest.raises(VggnbError, match=words) as caught:
             datasets.url(address, tmp_path / folder, sha256=sha256, progress=False)
+        assert caught.value.where in (address, str(tmp_path / "mine"))
         assert folder == "mine" or not (tmp_path / folder).exists()
+    datasets.url(skin, tmp_path / "c", sha256=SHA256, progress=False)  # what was refused is not kept
+    full = lambda **_: lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left"))  # noqa: E731
+    monkeypatch.setattr(datasets._needed("pooch"), "HTTPDownloader", full)
+    with pytest.raises(VggnbError, match="Free some space"):
+        datasets.url(skin, tmp_path / "e", sha256=SHA256, progress=False)
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(VggnbError, match="pip install pooch"):
         datasets.url(skin, tmp_path / "d", sha256=SHA256, progress=False)
@@ -199,6 +208,13 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, make):
     with pytest.raises(VggnbError, match="holds other files"):
         make(tmp_path)
     assert os.listdir(tmp_path) == ["diary.txt"]
+
+
+def test_a_neighbour_named_partial_is_left_alone(tmp_path):
+    (tmp_path / "photos.partial").mkdir()
+    (tmp_path / "photos.partial" / "mine.jpg").touch()
+    datasets.textures(tmp_path / "photos", each=1)
+    assert os.listdir(tmp_path / "photos.partial") == ["mine.jpg"]
 
 
 def test_a_drawing_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):

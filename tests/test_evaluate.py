@@ -114,7 +114,7 @@ def test_one_unreadable_image_is_named_and_the_others_are_evaluated(own, own_pho
 def test_a_dataset_that_is_gone_or_emptied_and_a_split_without_images(own, own_photos):
     run = replace(own[0], manifest=replace(own[0].manifest, dataset=own_photos))
     shutil.rmtree(own_photos)
-    with pytest.raises(VggnbError, match="dataset's folder is not there any more"):
+    with pytest.raises(VggnbError, match="dataset folder no longer exists"):
         predict_split(run, "test", progress=False)
     own_photos.mkdir()
     with pytest.raises(VggnbError, match="none of 12 can be read.*test/cat/cat_0.jpg.*no such file"):

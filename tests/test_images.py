@@ -5,11 +5,13 @@ What is no image, and formats by content: the zoo in `test_census`.
 
 import base64
 import contextlib
+import errno
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import inject
 from PIL import Image, features
 from zoo import encoded
 
@@ -154,6 +156,13 @@ def test_what_is_no_file_is_refused_before_it_is_read(tmp_path):
         with pytest.raises(VggnbError, match=words) as caught:
             read_image(path)
         assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("error", [errno.ENOTCONN, errno.ETIMEDOUT, errno.ESTALE])
+def test_a_dead_mount_is_no_fault_of_the_image(tmp_path, error):
+    (tmp_path / "a.png").write_bytes(b"x")
+    with inject("read", 1, error, under=tmp_path), pytest.raises(VggnbError, match="On Colab, .*elsewhere, mount it"):
+        read_unchanged(tmp_path / "a.png", "0" * 64, size=8, resize="bilinear")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

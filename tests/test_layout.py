@@ -83,9 +83,9 @@ def test_a_linked_class_folder_and_links_to_images_are_used(tmp_path):
 
 @pytest.mark.parametrize(("files", "links", "words"), [
     ("a/1.jpg b/1.jpg", {"c": "nowhere"}, "c (It is a link that cannot be followed"),
-    ("a/1.jpg b/1.jpg", {"c": "a"}, "c (It is a link in a circle"),
+    ("a/1.jpg b/1.jpg", {"c": "a"}, "c (The link leads back"),
     ("a/1.jpg b/1.jpg c.lnk", {}, "c.lnk (a Windows shortcut)"),
-    ("train/a/1.jpg train/b/1.jpg", {"test": "train"}, "test (It is a link in a circle"),
+    ("train/a/1.jpg train/b/1.jpg", {"test": "train"}, "test (The link leads back"),
     ("train/a/1.jpg train/b/1.jpg", {"train/c": "nowhere"}, "train/c (It is a link"),
 ])  # fmt: skip
 def test_a_link_that_cannot_be_followed_where_a_folder_should_be_stops_training(tmp_path, files, links, words):
@@ -94,7 +94,7 @@ def test_a_link_that_cannot_be_followed_where_a_folder_should_be_stops_training(
 
 
 def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
-    assert "no such dataset folder" in refusal(tmp_path / "nowhere")
+    assert "no such folder or file" in refusal(tmp_path / "nowhere")
     (tmp_path / "x.txt").write_text("cats and dogs")
     assert "a text file, not a folder of images" in refusal(tmp_path / "x.txt")
     (tmp_path / "x.zip").write_bytes(b"PK\x03\x04" + bytes(40))
@@ -178,9 +178,9 @@ def test_layouts_that_people_have_are_understood(tmp_path, folders, wanted):
 
 @pytest.mark.parametrize(("folders", "words"), [
     ("a/train/x a/train/y a/test/x a/test/y b/train/x b/train/y", "2 datasets with splits of their own: a, b"),
-    ("data/train/a data/train/b data/test/a raw", "raw/ holds something else too"),
+    ("data/train/a data/train/b data/test/a raw", "raw/ has none, or holds other files"),
     ("trainA trainB testA testB", "Two folders mean"),
-    ("cat dog/train dog/test", "cat/ holds something else"),
+    ("cat dog/train dog/test", "cat/ has none"),
     ("train/Cat train/dog test/cat test/dog", "cannot tell apart"),
     ("train/a train/b val/a validation/a", "Two folders mean validation: val/ and validation/"),
     ("train/bcc train/mel val/mel val/zextra", "['bcc', 'mel'], validation has ['mel', 'zextra']"),
@@ -191,6 +191,7 @@ def test_layouts_that_people_have_are_understood(tmp_path, folders, wanted):
     ("mytraindata mytestdata", "2 images lie directly in mytraindata/"),
     ("images/train images/val labels/train/x.txt", "looks like a dataset for detection or segmentation"),
     ("train/a train/b test/a test/c", "test lacks: b; test has extra: c"),
+    ("train/a train/b test/a test/b evaluation_errors/a evaluation_errors/b", "errors/ holds the same classes"),
     ("train/a train/b test/a test/b extra/a extra/b", "extra/ holds the same classes as the splits"),
     ("images masks", "images/, masks/ look like parts of one collection"),
     ("a/images a/masks b/images b/masks", "Each class folder holds images, masks"),

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,11 @@ def test_default_workspace_is_quick_on_the_sample_and_printed_the_same_on_every_
 
 def test_full_profile_asks_for_a_dataset_and_takes_it(monkeypatch, tmp_path):
     monkeypatch.setenv("VGGNB_PROFILE", "full")
-    with pytest.raises(VggnbError, match="Set VGGNB_DATASET to your folder"):
+    with pytest.raises(VggnbError, match="(?s)needs your dataset.*VGGNB_DATASET.*VGGNB_PROFILE=quick"):
         paths.open_workspace()
-    (mine := tmp_path / "my images").mkdir()
+    for name in ("my images ", "my images"):
+        (mine := tmp_path / name).mkdir()
+        assert paths.open_workspace(dataset=mine).dataset == mine
     monkeypatch.setenv("VGGNB_DATASET", f" '{mine}' ")  # as pasted
     ws = paths.open_workspace()
     assert (ws.dataset, ws.image_size) == (mine, 224)
@@ -87,7 +90,7 @@ def test_a_home_that_cannot_be_written_to_is_refused_at_once(sample, monkeypatch
     (tmp_path / "closed").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "closed")  # root may write anywhere
     monkeypatch.setenv("VGGNB_HOME", str(tmp_path / name))
-    with pytest.raises(VggnbError, match="A file stands where a folder is needed|You lack the permission"):
+    with pytest.raises(VggnbError, match="A file stands where a folder is needed|You do not have permission"):
         paths.open_workspace()
 
 
@@ -99,6 +102,9 @@ def test_project_folders_are_made_once_and_left_alone_after(tmp_path):
     own.mkdir(parents=True)
     (own / "1.jpg").write_bytes(b"image")
     assert paths.make_project_folders(tmp_path / "own") == "<project>/\n  dataset/\n    cats/", "it stays unsplit"
+    for k in range(10):
+        (own.parent / f"dogs{k}").mkdir()
+    assert paths.make_project_folders(tmp_path / "own").endswith("\n    dogs8/\n    ...")
     assert (own / "1.jpg").read_bytes() == b"image"
 
 
@@ -140,7 +146,7 @@ def test_the_choice_of_last_time_is_remembered_until_the_form_says_otherwise(sam
     assert paths.open_workspace("as last time").dataset == other
     monkeypatch.delenv("VGGNB_DATASET")
     mine.rmdir()
-    with pytest.raises(VggnbError, match="no such folder or file"):
+    with pytest.raises(VggnbError, match="(?s)no such folder or file.*Set SOURCE and PATH in the setup cell"):
         paths.open_workspace("as last time")
     assert paths.open_workspace("sample").dataset == paths.open_workspace("as last time").dataset == sample
     with pytest.raises(VggnbError, match="no source 'samples'.*\n.*\n.*as last time, sample, solar cells"):
@@ -175,15 +181,17 @@ def test_drive_is_mounted_once_and_only_on_colab(colab, tmp_path, capsys, monkey
 
 
 @pytest.mark.parametrize("behaviour, message, remedy", [
-    ("refused", "mount failed", "allow access"), ("credential", "permission was not given", "tick every box"),
+    ("refused", "mount failed", "allow access"), ("credential", "was not granted", "tick every box"),
     ("files", "holds files", "delete runtime"), ("timeout", "did not answer in time", "too many files"),
     ("not_implemented", "cannot mount Drive", "hosted Colab"),
     ("empty", "MyDrive folder is not there", "Restart session"), (None, "not a Colab kernel", "in a notebook cell"),
+    (ImportError, "not a Colab kernel", "in a notebook cell"),
 ])  # fmt: skip
 def test_failed_mounts_say_what_to_do(colab, monkeypatch, behaviour, message, remedy):
     colab.behaviour = behaviour
-    if not behaviour:  # a subprocess
-        monkeypatch.setitem(sys.modules, "google.colab", None)
+    if behaviour in (None, ImportError):  # a subprocess
+        module = None if behaviour is None else types.ModuleType("empty")
+        monkeypatch.setitem(sys.modules, "google.colab", module)
     with pytest.raises(VggnbError, match=message) as caught:
         paths.open_workspace("folder or zip on Drive", "parts")
     assert remedy in caught.value.remedy and "another SOURCE" in caught.value.remedy

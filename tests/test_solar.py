@@ -60,6 +60,9 @@ def test_a_part_keeps_the_shares(package, tmp_path):
     assert {row["path"] for row in found} < {str(path) for path in package.iterdir()}
     assert rows(datasets.solar_cells(tmp_path / "again", most=44)) == found
     assert len(rows(datasets.solar_cells(tmp_path / "all", most=5000))) == 88
+    for most in (-1, 5, 12, 84):
+        with pytest.raises(VggnbError, match=f"{most} images cannot be drawn"):
+            datasets.solar_cells(tmp_path / "few", most=most)
 
 
 def test_full_results_stand_beside_the_published_ones():

@@ -167,6 +167,13 @@ def test_a_damaged_changed_or_missing_manifest_is_refused(tmp_path, damage):
         Manifest.read(tmp_path / "m.csv")
 
 
+@pytest.mark.parametrize("first", ["[" * 200_000, '{"vggnb_manifest": 3, "classes": [], "sha256": "%s"}'])
+def test_a_manifest_without_end_or_rows_is_refused(tmp_path, first):
+    (tmp_path / "m.csv").write_text(f"# {first.replace('%s', sha256_bytes(b''))}\n")
+    with pytest.raises(VggnbError, match="Not a manifest that can be used"):
+        Manifest.read(tmp_path / "m.csv")
+
+
 def test_from_folder_to_manifest(tmp_path, monkeypatch):
     for name, first in (("ant", 0), ("bee", 100)):
         for k in range(10):

@@ -21,7 +21,7 @@ from vggnb.cli import main
 from vggnb.datasets import flawed_sample
 from vggnb.paths import sample_folder
 from vggnb.staging import check_apart, stage_if_remote
-from vggnb.storage import VggnbError, read_json
+from vggnb.storage import TEMPORARY_PREFIX, VggnbError, read_json
 
 IMAGES = ["test/benign/1.jpg", "test/malignant/2.jpg", "train/benign/odd '\n[1].jpg", "train/malignant/IMG 4.JPG"]
 SYSTEM = [".DS_Store", "__MACOSX/train/._1.jpg", "train/benign/._1.jpg", "train/benign/Thumbs.db"]
@@ -94,6 +94,24 @@ def test_a_folder_of_drive_is_copied_once_under_its_own_names_and_a_change_is_fo
     assert files(stage(drive, tmp_path)) == wanted(drive) and len(wanted(drive)) == 3
 
 
+def test_a_file_that_became_a_folder_on_drive_and_the_reverse_are_followed(drive, tmp_path):
+    copy = stage(drive, tmp_path)
+    (drive / IMAGES[0]).unlink()
+    (drive / IMAGES[0]).mkdir()
+    (drive / IMAGES[0] / "1.jpg").write_bytes(b"new")
+    assert files(stage(drive, tmp_path)).keys() == {*IMAGES[1:], f"{IMAGES[0]}/1.jpg"}
+    shutil.rmtree(drive / IMAGES[0])
+    (drive / IMAGES[0]).write_bytes(b"a file again")
+    assert files(stage(drive, tmp_path)) == files(copy) == wanted(drive)
+
+
+def test_the_temporary_files_of_living_processes_are_left_and_those_of_dead_ones_are_not(drive, tmp_path):
+    copy = stage(drive, tmp_path)
+    for pid in (os.getppid(), 999_999_999):
+        (copy / f"{TEMPORARY_PREFIX}{pid}-0").touch()
+    assert files(stage(drive, tmp_path)).keys() == {*IMAGES, f"{TEMPORARY_PREFIX}{os.getppid()}-0"}
+
+
 def test_of_a_table_its_folder_is_copied_and_its_paths_still_hold(drive, photos, tmp_path):
     images = [sorted((photos / "train" / name).iterdir())[0] for name in ("cat", "dog")]
     for image in images:
@@ -162,6 +180,7 @@ def test_an_error_about_a_copy_names_what_was_copied(tmp_path):
         with pytest.raises(VggnbError) as caught:
             take_census(stage(tmp_path / "set.zip", tmp_path), progress=False).check_trainable()
         assert caught.value.where.startswith(str(tmp_path / "set.zip"))
+    assert caught.value.what == "The archive holds no files."
 
 
 def test_names_that_the_disk_cannot_hold_or_that_collide_get_a_suffix_and_are_listed(tmp_path, capsys):
@@ -190,11 +209,11 @@ def test_a_disk_that_takes_cat_for_Cat_keeps_both_folders(tmp_path, monkeypatch)
     ("labels.xlsx", zipped("xl/workbook.xml", "_rels/.rels"), "a spreadsheet.*Save it as CSV UTF-8"),
     ("set.rar", b"Rar!\x1a\x07\0", r"a RAR file.*pack the folder as \.zip"),
     ("set.tar.zst", b"\x28\xb5\x2f\xfd", r"a zstd file.*pack the folder as \.zip"),
-    ("set.zip", b"<!DOCTYPE html><html>Virus scan warning", "a web page.*open its address in a browser"),
-    ("big.zip", b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS.*git lfs pull"),
+    ("set.zip", b"<!DOCTYPE html><html>Virus scan warning", "a web page.*Open the address in a browser"),
+    ("big.zip", b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer.*git lfs pull"),
     ("none.zip", b"", r"empty \(0 bytes\).*Download"),
-    ("set.zip.001", zipped("a.jpg"), "one part of an archive.*Unpack all parts"),
-    ("set.z01", b"PK\x07\x08", "one part of an archive.*Unpack all parts"),
+    ("set.zip.001", zipped("a.jpg"), "one part of a multi-part archive.*Unpack all parts"),
+    ("set.z01", b"PK\x07\x08", "one part of a multi-part archive.*Unpack all parts"),
     ("thesis.docx", zipped("word/document.xml"), "a document.*Name the folder"),
     ("model.keras", zipped("config.json"), "a Keras model.*Name the folder"),
     ("photo.JPG", encoded(photo(1), "JPEG"), "a single image.*Name the folder"),
@@ -262,6 +281,7 @@ def test_a_dropped_mount_and_a_full_disk_are_one_sentence(drive, tmp_path, opera
     under = drive if operation == "read" else tmp_path / "near"
     with inject(operation, 4, error, under=under, forever=True), pytest.raises(VggnbError, match=words):
         stage(drive, tmp_path)
+    assert not list((tmp_path / "near").rglob(f"{TEMPORARY_PREFIX}*"))
     assert files(stage(drive, tmp_path)) == wanted(drive)
 
 

@@ -106,6 +106,15 @@ def test_a_folder_that_cannot_be_written_to_is_found_out_at_once(error, tmp_path
     assert caught.value.where == str(tmp_path) and "--out" not in caught.value.remedy  # not every command has it
 
 
+def test_a_home_below_a_closed_folder_is_refused_in_words(tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(storage.Path, "is_dir", closed)
+    with pytest.raises(VggnbError, match="do not have permission"):
+        storage.check_writable(tmp_path / "home")
+
+
 def test_json_comes_back_as_it_was_and_nan_is_not_written(tmp_path):
     value = {"größe": [1, 2.5, None], "name": "a\udc80b"}
     write_json(tmp_path / "a.json", value)

@@ -63,7 +63,8 @@ def test_whole_paths_that_all_lie_elsewhere_make_their_folder_the_dataset(tmp_pa
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "t.csv").write_text("path,label\n" + rows)
     (tmp_path / "tables" / "u.csv").write_text("path,label\n../images/a/1.jpg,a\n../images/b/1.jpg,b\n")
-    for name in ("t.csv", "u.csv"):
+    (tmp_path / "tables" / "w.csv").write_text("path,label\n..\\images\\a\\1.jpg,a\n../images/b/1.jpg,b\n,b\n")
+    for name in ("t.csv", "u.csv", "w.csv"):
         layout = read_layout(tmp_path / "tables" / name)
         assert layout.dataset == tmp_path / "images" and [e.path for e in layout.entries] == ["a/1.jpg", "b/1.jpg"]
 
@@ -74,7 +75,7 @@ def test_labels_whose_files_are_not_there_stop_training_by_name(tmp_path):
     rows = [f"a/{k}.png,{'xy'[k % 2]}\n" for k in range(4)]
     (tmp_path / "t.csv").write_text("path,label\n" + "".join(rows) + "c/1.png,tulip\nc/2.png,rose\n")
     census = take_census(tmp_path / "t.csv", progress=False)
-    assert "2 lines of the table name files that are not there; the first: c/1.png." in census.warnings
+    assert "2 lines of the table: files not found; the first: c/1.png." in census.warnings
     with pytest.raises(VggnbError, match="rose has 0 usable images.*; tulip has 0 usable images"):
         census.check_trainable()
 
@@ -87,8 +88,9 @@ def test_every_line_of_a_table_is_used_or_says_why_not(tmp_path):
     assert "Line 4 names it again" in reasons["a/1.jpg"]
     assert "no such file" in reasons["gone.jpg"]
     assert "below" in reasons["../out.jpg"] and "below" in reasons["/etc/hostname"]
-    assert "No label" in reasons["a/2.jpg"] and "regular" in reasons["a"]
-    assert "1 line of the table without a label, not used." in layout.warnings[1]
+    assert "No label" in reasons["a/2.jpg"] and "It is a folder" in reasons["a"]
+    assert layout.warnings[0] == "1 line of the table: file not found; the first: gone.jpg."
+    assert "Not used: 1 line of the table without a label." in layout.warnings[1]
     assert layout.obstacles[0].what == "1 image with more than one label: a/1.jpg (x, y)."
 
 
@@ -107,8 +109,8 @@ def test_every_line_of_a_table_is_used_or_says_why_not(tmp_path):
     ("path,label\n" + "".join(f"a/{k}.jpg,anna {k}\n" for k in range(30)), "look like names of single images"),
     ("path,label\na/1.jpg,cat|dog\nb/1.jpg,dog\n", "several labels in one cell, such as 'cat|dog'"),
     ("path,label\na/1.jpg,0\nb/1.jpg,0.0\n", "one number in several ways: 0, 0.0"),
-    ("image,MEL,NV\nISIC_7,1.0,0.0\na/1,0.0,1.0\n", "one column for each class"),
-    ("path,class,xmin,xmax\na/1.jpg,x,0,1\n", "Boxes are not used"),
+    ("image,MEL,NV\nISIC_7,1.0,0.0\na/1,0.0,1.0\n", "one column per class"),
+    ("path,class,xmin,xmax\na/1.jpg,x,0,1\n", "Bounding boxes are not supported"),
     ("path,label,label\na/1.jpg,x,y\n", "several columns label"),
     ("path,label\na/1.jpg,Mel\nb/1.jpg,mel\n", "cannot tell apart"),
     ("", "needs the columns"),

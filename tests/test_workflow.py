@@ -38,7 +38,7 @@ def test_a_dataset_shows_its_splits_and_its_problems(dataset):
 
 def test_what_cannot_be_trained_on_is_shown_before_it_is_refused(photos, tmp_path, capsys):
     shutil.copytree(photos / "train" / "cat", tmp_path / "one" / "train" / "cat")
-    with pytest.raises(VggnbError, match="at least 2 class folders"):
+    with pytest.raises(VggnbError, match="at least 2 classes"):
         workflow.open_dataset(open_workspace(dataset=tmp_path / "one"), progress=False)
     assert "8 files = 8 used" in capsys.readouterr().out
 

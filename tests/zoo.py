@@ -142,7 +142,7 @@ def build_zoo(root: Path) -> dict[str, str]:
     links = {"train/dog/link.png": "0.png", "train/dog/dangling.png": "nowhere", "train/dog/loop": "..", "away": "/etc"}
     for path, target in links.items():
         os.symlink(target, root / path)
-        fate[path] = "a link"
+        fate[path] = "link"
     os.mkfifo(root / "train/dog/pipe.png")
     fate["train/dog/pipe.png"] = "not a regular file"
     return fate

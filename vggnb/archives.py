@@ -6,6 +6,7 @@ a temporary neighbour that takes the target's name by one rename.
 
 import errno
 import functools
+import glob
 import lzma
 import os
 import re
@@ -58,10 +59,11 @@ _REFUSED = {  # kind -> what is the matter, what to do
     **dict.fromkeys(("RAR", "7z", "zstd", "CAB"), _UNPACK),
     "empty": ("The file is empty (0 bytes).", "Download or copy it again."),
     "html": ("It is a web page, not a dataset.",
-             "The download was refused or asks for a confirmation: open its address in a browser, download it again."),
+             "The server sent a web page instead of the file. Open the address in a browser and download the file "
+             "there."),
     "image": ("It is a single image.", _FOLDER),
-    "lfs": ("It is a pointer of Git LFS, not the file itself.", "Run `git lfs pull` in its repository."),
-    "part": ("It is one part of an archive in several parts.",
+    "lfs": ("It is a Git LFS pointer, not the file itself.", "Run `git lfs pull` in its repository."),
+    "part": ("It is one part of a multi-part archive.",
              "Unpack all parts together (7-Zip, The Unarchiver), and name the folder."),
     "spreadsheet": ("It is a spreadsheet.",
                     "Save it as CSV UTF-8 (columns path,label[,split][,group]) beside the images, and name that file."),
@@ -120,10 +122,11 @@ def check_unpacked(folder: Path, dataset: Path) -> None:
     Args:
         dataset: what the error names: the folder, or the archive that was unpacked to it.
     """
-    archives = []
+    archives, is_empty = [], True
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_system(name)]
         for name in (name for name in names if not is_system(name)):
+            is_empty = False
             if _PACKED.fullmatch(Path(name).suffix):
                 archives.append(shown(os.path.relpath(os.path.join(place, name), folder)))
             elif not name.lower().endswith(_PAPERS):
@@ -132,6 +135,8 @@ def check_unpacked(folder: Path, dataset: Path) -> None:
         first = ", ".join(sorted(archives)[:5]) + ", ..." * (len(archives) > 5)
         what = f"It holds {counted(len(archives), 'archive')} ({first}) and no images."
         raise VggnbError(what, dataset, "Unpack all of them into one folder, and name that folder.")
+    if is_empty and folder != dataset:
+        raise VggnbError("The archive holds no files.", dataset, "Pack one folder of images for each class into it.")
 
 
 def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress: bool = True) -> dict[str, str]:
@@ -149,8 +154,9 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
         raise VggnbError("The folder to unpack into exists already.", target, "Remove it or name another.")
     if not is_archive(archive):
         raise no_archive(archive)
-    for left in target.parent.glob(f"{TEMPORARY_PREFIX}*-{target.name}"):  # of calls that were killed
-        if not is_alive(int(left.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0])):
+    for left in target.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(target.name)}"):  # of calls that were killed
+        pid = left.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not is_alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     members = _zip_members if archive_kind(archive) == "zip" else _tar_members
@@ -164,9 +170,15 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
                         shutil.copyfileobj(reader, writer)
                     os.utime(place, ns=(written, written))  # the same each time: a census knows them again
                     bar.update()
-        if not target.is_dir():  # another process may have unpacked the same meanwhile
+        try:
             os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():  # else another process has unpacked the same meanwhile
+                raise
     except RuntimeError as error:  # a password, or Windows' Deflate64
+        if "password" in str(error):
+            remedy = "Unpack it with its password, and name the folder."
+            raise VggnbError("The archive is protected by a password.", archive, remedy) from error
         raise _refused(f"{error}.", archive) from error
     except (OSError, *_DAMAGES) as error:
         number = getattr(error, "errno", None)
@@ -188,7 +200,7 @@ def _checked(members: Iterator[Member], archive: Path, max_files: int) -> Iterat
     count = 0
     for name, kind, opened in members:
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if name.startswith("/") or name[1:2] == ":" or ".." in parts:
+        if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts:
             raise _refused(f"{name[:80]!r} leads out of the folder.", archive)
         if not parts or any(map(is_system, parts)):
             continue
@@ -205,7 +217,7 @@ def _check_bytes(unpacked: int, archive: Path) -> None:
     """Refuse an archive that unpacks to far more than images do."""
     most = min(MAX_BYTES, max(SMALL, MAX_RATIO * archive.stat().st_size))
     if unpacked > most:
-        raise _refused(f"It unpacks to more than {most / 1e6:,.0f} MB, the limit for an archive of its size.", archive)
+        raise _refused(f"it unpacks to more than {most / 1e6:,.0f} MB, the limit for an archive of its size.", archive)
 
 
 def _zip_members(archive: Path) -> Iterator[Member]:
@@ -225,8 +237,8 @@ def _zip_members(archive: Path) -> Iterator[Member]:
             is_plain = file_type in (0, stat.S_IFREG, stat.S_IFDIR)
             yield name, kind if is_plain else "a link or a device", functools.partial(opened.open, info)
     if unclear:
-        first = f"{counted(len(unclear), 'name')} in the archive may look wrong, such as {shown(unclear[0])}"
-        print(f"{first}: the archive does not say how they are encoded.")
+        first = f"{counted(len(unclear), 'name')} in the archive may look wrong (for example {shown(unclear[0])})"
+        print(f"{first}, because the archive does not state their encoding.")
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:

@@ -13,7 +13,7 @@ WITHOUT_DRIVE = "To work without Drive, choose another SOURCE in the setup cell,
 GPU = "In Colab, a GPU is much faster: Runtime > Change runtime type > T4 GPU."
 FAILURES = {  # part of the error's text -> what happened, what to do
     "credential propagation was unsuccessful": (
-        "Drive refused: the permission was not given.",
+        "Access to Drive was not granted.",
         "Run the cell again, choose the account whose Drive holds your images and tick every box; allow pop-ups and "
         "third-party cookies for colab.research.google.com."),
     "must not already contain files": (
@@ -21,9 +21,11 @@ FAILURES = {  # part of the error's text -> what happened, what to do
         "Runtime > Disconnect and delete runtime, then run the pages from the top; nothing on Drive is lost."),
     "timeout": (
         "Drive did not answer in time.",
-        "Run the cell again. If it persists, My Drive holds too many files at its top: move them into folders."),
+        "Run the cell again. If it persists, My Drive may hold too many files at its top level: move them into "
+        "folders."),
     "NotImplementedError": ("This runtime cannot mount Drive.", "Use a hosted Colab runtime in the browser."),
-    "ModuleNotFoundError": ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive()."),
+    **dict.fromkeys(("ImportError", "ModuleNotFoundError"),
+                    ("This is not a Colab kernel.", "Mount Drive in a notebook cell: mount_drive().")),
     "": ("Drive could not be mounted ({text}).", "Run the cell again and allow access in its window."),
 }  # fmt: skip
 
@@ -41,7 +43,7 @@ def mount(mountpoint: Path) -> None:
     """Mount Google Drive, unless it is mounted."""
     if (state := mount_state(mountpoint)) == "mounted":
         return
-    print("Mount with the account whose Drive holds your images.")
+    print("Choose the Google account whose Drive holds your images.")
     try:
         from google.colab import drive
 

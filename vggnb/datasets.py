@@ -24,7 +24,16 @@ from vggnb.folders import read_ahead, shown
 from vggnb.images import read_image
 from vggnb.paths import sample_folder as sample
 from vggnb.solar import full_results, solar_cells
-from vggnb.storage import VggnbError, csv_text, make_folder, read_json, storage_errors, write_bytes, write_json
+from vggnb.storage import (
+    TEMPORARY_PREFIX,
+    VggnbError,
+    csv_text,
+    make_folder,
+    read_json,
+    storage_errors,
+    write_bytes,
+    write_json,
+)
 
 __all__ = [
     "flawed_sample", "full_results", "isic", "kaggle", "marked_sample",
@@ -61,10 +70,9 @@ def kaggle(slug: str = ARTICLE_SET) -> Path:
     try:
         return Path(kagglehub.dataset_download(slug))
     except Exception as error:  # kagglehub has no common base class
-        remedy = (
-            "Check the name and the network, then run this again: downloaded files are kept. If the dataset asks for "
-        )
-        remedy += "an account: accept its terms on kaggle.com, and put your token in KAGGLE_API_TOKEN (Settings, API)."
+        remedy = "Check the name and the network, then run this again; files already downloaded are kept. If the "
+        remedy += "dataset requires an account, accept its terms on kaggle.com and set KAGGLE_API_TOKEN to your token "
+        remedy += "(Settings, API)."
         what = f"The download from Kaggle failed ({type(error).__name__}: {str(error)[:200]})."
         raise VggnbError(what, slug, remedy) from error
 
@@ -80,19 +88,26 @@ def url(address: str, target: Path, *, sha256: str, progress: bool = True) -> Pa
         VggnbError: the download failed, the checksum differs, the archive is refused, or `target` holds other files.
     """
     target, sha256 = Path(target).absolute(), sha256.lower().removeprefix("sha256:")
-    if target.exists():
-        if (target / _SOURCE).exists() and read_json(target / _SOURCE)["sha256"] == sha256:
+    with contextlib.suppress(VggnbError, KeyError, TypeError):
+        if read_json(target / _SOURCE)["sha256"] == sha256:
             return target
+    if target.exists():
         raise VggnbError("The target holds other files.", target, "Name a folder that does not exist yet.")
-    work = make_folder(target.with_name(target.name + ".partial"))
+    work = make_folder(target.with_name(f"{TEMPORARY_PREFIX}{target.name}"))
     archive = _download(address, work / "archive", progress=progress)
     with storage_errors(target):
         if _needed("pooch").file_hash(archive) != sha256:
             archive.unlink()
-            what = "The checksum of the download differs from the one given."
-            raise VggnbError(what, address, "Compare the SHA-256 with its source; the file may have been changed.")
+            remedy = "Compare the SHA-256 with the one published at the source; the file may have changed."
+            raise VggnbError("The checksum of the download differs from the one given.", address, remedy)
         shutil.rmtree(work / "unpacked", ignore_errors=True)
-        unpack(archive, work / "unpacked", progress=progress)
+        try:
+            unpack(archive, work / "unpacked", progress=progress)
+        except VggnbError as error:
+            if getattr(error.__cause__, "errno", None):  # of the disk, not of the archive
+                raise
+            archive.unlink(missing_ok=True)
+            raise VggnbError(error.what, address, error.remedy) from error
         write_json(work / "unpacked" / _SOURCE, {"address": address, "sha256": sha256})
         (work / "unpacked").rename(target)
         shutil.rmtree(work, ignore_errors=True)
@@ -161,7 +176,7 @@ def _download(address: str, path: Path, *, progress: bool = False) -> Path:
     pooch.get_logger().setLevel("ERROR")
     registry, urls = {path.name: None}, {path.name: address}
     folder = pooch.create(path.parent, "", registry=registry, urls=urls, retry_if_failed=3)
-    with _errors(address):
+    with storage_errors(path), _errors(address):
         return Path(folder.fetch(path.name, downloader=pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT_S)))
 
 
@@ -328,7 +343,7 @@ def _made_once(folder: Path, about: dict, make: Callable[[Path], None]) -> Path:
     with storage_errors(folder):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / _MADE).is_file():
             raise VggnbError("The folder holds other files.", folder, "Name a folder that does not exist yet.")
-        new = folder.with_name(f"{folder.name}.partial")
+        new = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
         shutil.rmtree(new, ignore_errors=True)  # of a killed call
         try:
             make(make_folder(new))

@@ -33,7 +33,7 @@ HTML_TABLE = """<div style="line-height: 1.4; overflow-x: auto">{% if title %}<p
 {% if notes %}<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}</div>"""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets (OWASP, CSV injection)
 INSTEAD = "Put the files themselves in its place, or remove it."
-REPEATED = f"It is a link in a circle, or to what is counted already. {INSTEAD}"
+REPEATED = f"The link leads back to a folder above it, or to files that are already counted. {INSTEAD}"
 SPECIAL = "It is not a regular file (a pipe, a socket or a device). Remove it."
 
 

@@ -5,7 +5,6 @@ decodes; this module settles what Pillow leaves open (orientation, transparency,
 """
 
 import contextlib
-import errno
 import importlib.util
 import io
 import stat
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from vggnb.storage import VggnbError, mendable, sha256_bytes
+from vggnb.storage import GONE, VggnbError, mendable, sha256_bytes
 
 DECODER_VERSION = "3"  # part of every feature key: raise it when the same bytes would give other pixels
 MAX_BYTES = 200_000_000  # of a file
@@ -85,7 +84,7 @@ def read_unchanged(path: Path, sha256: str, *, size: int, resize: str) -> np.nda
             return "The file changed since the census."
         return read_image(data, size=size, resize=resize)
     except VggnbError as error:
-        if getattr(error.__cause__, "errno", None) in (errno.ENOTCONN, errno.ESTALE):
+        if getattr(error.__cause__, "errno", None) in GONE:
             raise
         return error.what
 
@@ -175,7 +174,8 @@ def _upright_rgb(image: Image.Image, notes: list[str], where: object) -> Decoded
     mode, kind = image.mode, image.format
     if mode == "F":
         remedy = "Save it with 8 or 16 bits a channel, or leave it out."
-        raise VggnbError("Its pixels are floating-point numbers, whose black and white are not known.", where, remedy)
+        what = "Its pixels are floating-point numbers, so it is unknown which values mean black and white."
+        raise VggnbError(what, where, remedy)
     if getattr(image, "n_frames", 1) > 1 and kind != "MPO":
         notes.append(f"first of {image.n_frames} frames")
     image.load()

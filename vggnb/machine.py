@@ -64,7 +64,8 @@ def threads() -> int | None:
     """Threads for TensorFlow, from VGGNB_THREADS; None leaves it to TensorFlow."""
     text = os.environ.get("VGGNB_THREADS", "")
     if text and not re.fullmatch("0*[1-9][0-9]*", text):
-        raise VggnbError(f"Not a number of threads: '{text}'.", "VGGNB_THREADS", "Set it to a whole number from 1.")
+        what = f"Not a number of threads: '{text}'."
+        raise VggnbError(what, "VGGNB_THREADS", "Set it to a whole number, 1 or greater.")
     return int(text) if text else None
 
 

@@ -110,7 +110,8 @@ def open_workspace(
     Args:
         source: one of SOURCES, as in the setup cell's form; else VGGNB_DATASET, or the sample.
         path: of a folder or archive; on Colab, on Drive, such as `MyDrive/my_images`.
-        dataset: a folder, an archive, a table, or the name `sample` or `solar-cells`, instead of all these.
+        dataset: a folder, an archive, a table, or the name `sample` or `solar-cells`; takes precedence over `source`,
+            `path` and VGGNB_DATASET.
         project: name of the home folder, which holds `runs`, on Colab; on Drive if that is mounted.
 
     Raises:
@@ -172,9 +173,9 @@ def _chosen(where: str, home: Path, source: str, path: str) -> Path:
     """The dataset by the form, by VGGNB_DATASET, or the sample."""
     if source not in ("", *SOURCES):
         raise VggnbError(f"There is no source '{source}'.", "SOURCE", f"Use one of: {', '.join(SOURCES)}.")
-    named = os.environ.get("VGGNB_DATASET")
+    named, option = os.environ.get("VGGNB_DATASET"), "PATH in the setup cell"
     if source == LAST and not named and (home / CHOICE).is_file():
-        remedy = "Choose another SOURCE in the setup cell."
+        remedy, option = "Choose another SOURCE in the setup cell.", f"SOURCE and {option}"
         try:
             last = read_json(home / CHOICE, remedy)
             source, path = last["source"], str(last["dataset"])
@@ -189,8 +190,11 @@ def _chosen(where: str, home: Path, source: str, path: str) -> Path:
     if source == UPLOAD and where == "colab" and not path:
         return colab.upload(home / "uploads")
     if source in (FOLDER, UPLOAD):
-        return _existing(where, home, path, "PATH in the setup cell")
+        return _existing(where, home, path, option)
     if named or os.environ.get("VGGNB_PROFILE") == "full":
+        if not named and not (home / "dataset").exists():
+            remedy = "Set it to your folder, archive or table, or set VGGNB_PROFILE=quick to use the sample."
+            raise VggnbError("The full profile needs your dataset.", "VGGNB_DATASET", remedy)
         return _existing(where, home, named or "", "VGGNB_DATASET")
     return sample_folder()
 
@@ -212,7 +216,8 @@ def _existing(where: str, home: Path, text: str, option: str) -> Path:
 
 def _located(dataset: Path | str, home: Path, option: str = "DATASET") -> Path:
     """The path of a dataset; `sample` and `solar-cells` are names, unless something here is called so."""
-    text = _unquoted(os.fspath(dataset))
+    text = os.fspath(dataset)
+    text = text if os.path.lexists(os.path.expanduser(text)) else _unquoted(text)
     check_no_address(text, "The dataset", option)
     path = Path(os.path.expanduser(text)).absolute()
     if os.path.lexists(path) or text not in ("sample", "solar-cells"):
@@ -268,8 +273,8 @@ def make_project_folders(folder: Path | None = None, *, project: str = "vggnb") 
     inside = sorted(path.name for path in dataset.iterdir() if path.is_dir() and path.name[:1] != ".")
     inside.sort(key=lambda name: (*SPLITS, name).index(name))
     top = "/".join(root.parts[root.parts.index("MyDrive") :]) if "MyDrive" in root.parts else "<project>"
-    inside[10:] = ["..."] * (len(inside) > 10)
-    return "\n".join([f"{top}/", "  dataset/", *(f"    {name}/" for name in inside)])
+    lines = [f"{top}/", "  dataset/", *(f"    {name}/" for name in inside[:10])]
+    return "\n".join(lines + ["    ..."] * (len(inside) > 10))
 
 
 def mount_drive() -> Path | None:

@@ -44,9 +44,12 @@ def solar_cells(folder: Path, *, seed: int = 0, most: int | None = None) -> Path
     from sklearn.model_selection import train_test_split
 
     def drawn(cells: list, **size) -> list:
-        return train_test_split(
-            cells, random_state=seed, stratify=[f"{cell[1]:.2f} {cell[2]}" for cell in cells], **size
-        )
+        kinds = [f"{cell[1]:.2f} {cell[2]}" for cell in cells]
+        try:
+            return train_test_split(cells, random_state=seed, stratify=kinds, **size)
+        except ValueError:
+            what = f"{most} images cannot be drawn with the same shares."
+            raise VggnbError(what, "most", "Use 100 to 2600, or None for all.") from None
 
     cells, name = _cells(), NAME
     if most is not None and most < len(cells):

@@ -21,6 +21,7 @@ from vggnb.storage import (
     TEMPORARY_PREFIX,
     VggnbError,
     check_outside,
+    is_alive,
     make_folder,
     mendable,
     read_json,
@@ -29,7 +30,7 @@ from vggnb.storage import (
     write_json,
 )  # fmt: skip
 
-ABOUT = "about.json"  # beside the copy: where it comes from, and which names differ
+ABOUT = ".vggnb-copy.json"  # beside the copy: where it comes from, and which names differ
 AT_ONCE = 8  # files under way; Drive answers slowly, but several at a time
 SHOWN = 5  # names in a message
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before the second to the sixth attempt: Drive fails now and then
@@ -48,8 +49,8 @@ def stage_if_remote(
         dataset: a folder, a .zip or .tar, a folder that holds nothing but one of these, or a table.
         folder: for copies, on the local disk; each dataset gets a folder of its own in it.
         max_files: most files that an archive may hold.
-        known: there is a census of all files from an earlier runtime: files on Drive are linked and read when they are
-            needed, instead of being copied.
+        known: whether a census from an earlier runtime exists. If so, files on Drive are not copied but linked, and
+            read when needed.
 
     Raises:
         VggnbError: files could not be read, the archive is refused, or there is no room.
@@ -133,10 +134,11 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> Non
     """Make `target` hold what `source` holds now."""
     tree, strays, _ = with_retries(walk, source)
     folders, files = [folder.path for folder in tree.all_folders()], sorted(tree.all_files())
-    keep = {target / path for path in (*folders, *files)}
+    keep = {target / path: True for path in folders} | {target / path: False for path in files}  # is it a folder?
     for path in sorted(target.rglob("*"), reverse=True):  # of an earlier state of the source, or of a killed call
-        if path not in keep:
-            path.rmdir() if path.is_dir() else path.unlink()
+        is_folder = path.is_dir()
+        if keep.get(path) is not is_folder and not _is_in_use(path.name):
+            path.rmdir() if is_folder else path.unlink(missing_ok=True)
     if progress and not known and not target.is_dir():
         print(f"Copying {counted(len(files), 'file')} from Google Drive to this machine's disk, once:")
     for path in folders:
@@ -160,7 +162,8 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> Non
             failed.append(f"{shown(path)} ({error.strerror})")
     if failed:
         what = f"{len(failed)} of {counted(len(files), 'file')} could not be copied: {', '.join(failed[:SHOWN])}."
-        raise VggnbError(what, source, "Run this again: copied files are kept. If it persists, copy those again.")
+        remedy = "Run this again; files already copied are kept. If it still fails, upload the named files to Drive "
+        raise VggnbError(what, source, f"{remedy}again.")
     for stray in strays[:SHOWN]:
         print(f"Not copied: {stray}")
 
@@ -170,13 +173,24 @@ def _copy(source: Path, target: Path) -> None:
     status = os.stat(source)
     if _is_done(target, status):
         return
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{sha256_bytes(os.fsencode(target.name))[:16]}")
-    with open(source, "rb") as reader, open(temporary, "wb") as writer:
-        shutil.copyfileobj(reader, writer, 1 << 20)
-    if os.stat(temporary).st_size != status.st_size:
-        raise OSError(errno.EBUSY, "it changed while it was copied")
-    os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-    os.replace(temporary, target)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{sha256_bytes(os.fsencode(target.name))[:16]}")
+    try:
+        with open(source, "rb") as reader, open(temporary, "wb") as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+        if os.stat(temporary).st_size != status.st_size:
+            raise OSError(errno.EBUSY, "it changed while it was copied")
+        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.replace(temporary, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _is_in_use(name: str) -> bool:
+    """Whether it is the temporary file of a process that is copying now."""
+    pid = name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+    return name.startswith(TEMPORARY_PREFIX) and pid.isdecimal() and is_alive(int(pid))
 
 
 def _link(source: Path, target: Path) -> None:

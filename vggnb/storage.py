@@ -44,14 +44,18 @@ def sha256_file(path: Path) -> str:
 
 
 FULL = "Free some space or choose another folder; what was there before is untouched."
-ELSEWHERE = "You lack the permission: choose another folder. Folders that you did not name are in VGGNB_HOME."
+ELSEWHERE = (
+    "You do not have permission to write there; choose another folder. "
+    "Folders that you did not name yourself are under VGGNB_HOME."
+)
 NO_FOLDER = "A file stands where a folder is needed: rename it or choose another place."
 GONE = {errno.ENOTCONN, errno.ETIMEDOUT, errno.ESTALE}  # the mount itself has died: trying again is no use
+REMOUNT = "The storage is disconnected. On Colab, run the mount cell again, then this cell; elsewhere, mount it again."
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ELSEWHERE),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), NO_FOLDER),
-    **dict.fromkeys(GONE, "Google Drive is disconnected: run the mount cell again, then this cell."),
+    **dict.fromkeys(GONE, REMOUNT),
     errno.EIO: "The storage did not answer: wait a minute and run this again; if it persists, copy the file again.",
 }
 
@@ -85,9 +89,10 @@ def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be made, or cannot be written to; it is not made."""
     folder = Path(folder).absolute()
     place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        number = errno.EACCES if place.is_dir() else errno.ENOTDIR
-        raise mendable(OSError(number, os.strerror(number)), place)
+    with storage_errors(place):
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            number = errno.EACCES if place.is_dir() else errno.ENOTDIR
+            raise OSError(number, os.strerror(number))
 
 
 def check_outside(path: Path, dataset: Path, what: str, option: str) -> None:

@@ -32,9 +32,8 @@ def read_layout(dataset: Path) -> Layout:
             check_unpacked(dataset, dataset)
             return _Reader(dataset).layout()
         if not dataset.exists():
-            raise VggnbError(
-                "There is no such dataset folder.", dataset, "Check the path; on Colab, mount Drive first."
-            )
+            remedy = "Check the path; on Colab, mount Drive first."
+            raise VggnbError("There is no such folder or file.", dataset, remedy)
         if dataset.suffix.lower() in TABLES:
             return read_table(dataset)
         if not is_archive(dataset):
@@ -165,7 +164,8 @@ class _Reader:
         for name, folder in classes.items():
             odd = [other for other in folder.filled() if other not in parts[name].values()]
             if folder.is_filled() and (folder.images() or odd or not parts[name]):
-                what = f"Some class folders hold split folders (train, test); {shown(name)}/ holds something else too."
+                what = f"Some class folders hold split folders (train, test); {shown(name)}/ has none, or holds other "
+                what += "files as well."
                 split = next(shown(other.path) for other in classes.values() if parts[other.name])
                 remedy = "Give every class folder the same split folders, or none. "
                 remedy += f"If {split}/ is the whole dataset, name {split}/."
@@ -258,7 +258,7 @@ class _Reader:
             self.sentences.append(f"{words} {shown(deep[0].path)}/.")
         if archives := [name for name in top.files if name.lower().endswith(_ARCHIVES)]:
             words = f"{counted(len(archives), 'archive')} beside the folders, not opened: {listed(archives)}."
-            self.warnings.append(f"{words} Unpack what holds images to use.")
+            self.warnings.append(f"{words} Unpack those that hold images you want to use.")
         hidden = {path.split("/")[0] for path in self.system if path.startswith(".") and is_named_like_an_image(path)}
         if hidden := sorted(name for name in hidden - _TOOLS if not is_named_like_an_image(name)):
             self.warnings.append(f"Hidden folders are not used: {listed(hidden)}.")

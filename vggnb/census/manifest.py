@@ -111,7 +111,7 @@ class Manifest:
                 raise ValueError("it is damaged or was changed, since its rows have another hash")
             classes = tuple(header["classes"])
             table = csv.reader(io.StringIO(body.decode("utf-8", "surrogateescape"), newline=""))
-            next(table)  # COLUMNS
+            next(table, None)  # COLUMNS
             rows = tuple(
                 Row(path, sha256, int(width), int(height), kind, name, int(label), *others)
                 for path, sha256, width, height, kind, name, label, *others in table
@@ -119,7 +119,7 @@ class Manifest:
             if any(classes[row.label] != row.class_name for row in rows):
                 raise ValueError("its rows contradict its first line")
             return cls(Path(header["dataset"]), classes, rows, tuple(header["sentences"]))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError, csv.Error) as error:
             raise VggnbError(f"Not a manifest that can be used: {error}.", path, AGAIN) from error
 
 
@@ -135,6 +135,6 @@ def check_there(dataset: Path) -> None:
     with storage_errors(dataset):
         there = dataset.is_dir()
     if not there:
-        remedy = "Move it back. Or name its new place: vggnb train NEWPLACE --out RUN, with the options of "
-        remedy += "that training; this is quick, since known images are not run through VGG-16 again."
-        raise VggnbError("The dataset's folder is not there any more.", dataset, remedy)
+        remedy = "Move it back, or train again from its new place with the same options: vggnb train NEWPLACE --out "
+        remedy += "RUN. This is quick: known images are not run through VGG-16 again."
+        raise VggnbError("The dataset folder no longer exists.", dataset, remedy)

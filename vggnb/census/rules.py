@@ -69,7 +69,8 @@ def check_names(names: Iterable[str], where: Path) -> None:
         alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(f"{name!r} ({code_points})")
     if several := [" and ".join(group) for group in alike.values() if len(group) > 1]:
         what = f"Class names that people cannot tell apart: {'; '.join(several)}."
-        raise VggnbError(what, where, "Rename one of the folders, or move its images into the other.")
+        remedy = "Use one spelling: rename or merge the folders, or correct the labels in the table."
+        raise VggnbError(what, where, remedy)
     if no_text := sorted(name for name in names if any("\ud800" <= char <= "\udfff" for char in name)):
         raise VggnbError(f"Class names that are not UTF-8 text: {listed(no_text)}.", where, "Rename these folders.")
 
@@ -159,10 +160,10 @@ def splits_of(top: Folder) -> dict[str, Folder]:
     found: dict[str, Folder] = {}
     named = [*strict.items(), *((folder, split) for folder, (split, _) in loose.items())]
     for folder, split in sorted(named, key=lambda item: _is_evaluation(item[0])):
+        if split in found and folder in loose and found[split] in strict:
+            continue  # "test" beside "test-more"; looked at as what lies beside the splits
         if split in found and _is_evaluation(folder) and "validation" not in found:
             split = "validation"
-        elif split in found and folder in loose and found[split] in strict:
-            continue  # "test" beside "test-more"; looked at as what lies beside the splits
         elif split in found:
             both = f"{shown(found[split].path)}/ and {shown(folder.path)}/"
             raise VggnbError(f"Two folders mean {split}: {both}.", both, "Keep one, or merge them into one.")

@@ -78,7 +78,7 @@ def scan_files(dataset: Path, paths: Sequence[str], *, cache: Path | None = None
 
     known = _read_cache(cache, dataset) if cache else {}
     stamps = {path: _stamp(dataset / path) for path in paths}  # taken before: a change while it is read shows next time
-    scans = {path: Scan(*known[path][1]) for path in paths if path in known and known[path][0] == stamps[path]}
+    scans = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
     missing = [path for path in paths if path not in scans]
     try:
         found = read_ahead(lambda path: scan_file(dataset / path), missing)
@@ -103,10 +103,10 @@ def _stamp(path: Path) -> list[int]:
     return [-1, -1]
 
 
-def _read_cache(cache: Path, dataset: Path) -> dict[str, tuple[list[int], list]]:
+def _read_cache(cache: Path, dataset: Path) -> dict[str, tuple[list[int], Scan]]:
     """The scans of an earlier census of this dataset; none where it is absent or damaged (gzip has a checksum)."""
-    with contextlib.suppress(OSError, EOFError, ValueError, TypeError, KeyError, gzip.zlib.error):
+    with contextlib.suppress(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, gzip.zlib.error):
         document = json.loads(gzip.decompress(Path(cache).read_bytes()))
         if (document["version"], document["dataset"]) == (VERSION, str(dataset)):
-            return document["files"]
+            return {path: (stamp, Scan(*values)) for path, (stamp, values) in document["files"].items()}
     return {}

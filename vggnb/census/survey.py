@@ -26,7 +26,8 @@ SKIPPED_SHOWN = 10  # in a notebook
 _FEW = 5  # classes that a warning names one by one
 _COPY = "It is in a second copy of the dataset: the same bytes as {}. Nothing to do."
 _NO_COPY = (
-    "It is in what looks like a second copy of the dataset, yet no used file has these bytes. Move it if it is new."
+    "It is in what looks like a second copy of the dataset, but no used file has the same content. "
+    "If it is a new image, move it into a class folder."
 )
 
 
@@ -103,8 +104,9 @@ class Census:
         counts, where = self.counts(), self.dataset
         pools = [split for split in ("train", UNSPLIT) if split in counts]
         if len(self.classes) < 2 and not self.obstacles:
-            what = f"Only {', '.join(map(repr, self.classes))} found; a classifier needs at least 2 class folders."
-            remedy = "Put each class's images in a folder of its own; all class folders must lie at the same depth."
+            what = f"Only {', '.join(map(repr, self.classes))} found; a classifier needs at least 2 classes."
+            remedy = "Put each class's images in a folder of its own, at the same depth; in a table, use at least two "
+            remedy += "labels."
             yield VggnbError(what, where, remedy)
         elif self.rows and not pools:
             what = f"There is nothing to train on, only {' and '.join(counts)}."
@@ -117,7 +119,8 @@ class Census:
                 parts.append(f"{'train/' * (pools == ['train'])}{shown(name)} has 0 usable images{why}")
             if parts:
                 more = f" and {len(parts) - 10} more classes" * (len(parts) > 10)
-                remedy = "Put images in each class, or remove the class from every split."
+                remedy = "Put images in each class, or remove the class from every split; in a table, correct its "
+                remedy += "paths or labels."
                 yield VggnbError(f"{'; '.join(parts[:10])}{more}.", where, remedy)
 
     def to_dict(self) -> dict:
@@ -202,7 +205,8 @@ def take_census(dataset: Path, *, cache: Path | None = None, progress: bool = Tr
     if len(new) > len(copies) / 2:
         top = shown(new[0].split("/")[0])
         what = f"{top}/ looks like a second copy of the dataset, but {len(new)} of its {len(copies)} files are new."
-        remedy = "Merge its folders into the others, rename them if it is a class, or move it out of the dataset."
+        remedy = "Merge its folders into the others, or move it out of the dataset. If it is a class, rename the "
+        remedy += "folders in it."
         obstacles.append(VggnbError(what, layout.dataset, remedy))
     labels = {name: label for label, name in enumerate(layout.classes)}
     rows = tuple(
@@ -308,7 +312,7 @@ def _looks(census: Census) -> Iterator[str]:
         (bright, enough, "image", f"Very bright: {{}} with a mean above {BRIGHT} of 255."),
         (flat, enough, "image", "Almost without contrast: {}. See whether they are what you expect."),
         (odd, 1, "image", "Tiny or of extreme shape: {}; resizing will distort."),
-        (new, 1, "file", "Second copy: {} in it with bytes that no used file has; skipped."),
+        (new, 1, "file", "Second copy: {} in it whose content matches no used file; skipped."),
         (loose, 1, "image", "Outside the class folders: {}, not used."),
         (masks, 1, "file", "Named like masks: {}, used as images. Move them out if they are masks."),
     ):

@@ -22,6 +22,7 @@ COLUMNS = ("path", "label", "split", "group")
 Line = namedtuple("Line", ("number", *COLUMNS))
 MISSING = "There is no such file. Check the name and that it is relative to the table's folder."
 AMBIGUOUS = "Several files could be meant ({}). Write the path from the table's folder."
+A_FOLDER = "It is a folder. Name a file in it."
 OUTSIDE = "It is not below the table's folder. Move it there, and give its relative path."
 _FEW = 10  # different numbers that may be anything
 _MANY = 20  # labels; more, and more than half as many as images, are measurements or names
@@ -68,10 +69,10 @@ def read_table(file: Path) -> Layout:
     )
     warnings, obstacles = [], []
     if missing:
-        what = f"{counted(len(missing), 'line')} of the table name files that are not there"
+        what = f"{counted(len(missing), 'line')} of the table: file{'s' * (len(missing) > 1)} not found"
         warnings.append(f"{what}; the first: {shown(missing[0])}.")
     if unlabelled:
-        what = f"{counted(unlabelled, 'line')} of the table without a label, not used."
+        what = f"Not used: {counted(unlabelled, 'line')} of the table without a label."
         warnings.append(f"{what} After training: vggnb predict RUN FILE...")
     if several := [f"{shown(path)} ({listed(sorted(names))})" for path, names in others.items() if len(names) > 1]:
         what = f"{counted(len(several), 'image')} with more than one label: {'; '.join(several[:5])}."
@@ -112,8 +113,9 @@ def _lines(file: Path) -> list[Line]:
     if twice := sorted({name for name in COLUMNS if names.count(name) > 1}):
         raise VggnbError(f"The table has several columns {listed(twice)}.", file, "Keep one, and rename the others.")
     if not {"path", "label"} <= set(names):
-        remedy = "Name the columns path,label and, if you have them, split and group. Of one column for each class, "
-        remedy += "write the name of the one that is 1 into label. Boxes are not used: an image has one class."
+        remedy = "Name the columns path,label and, if you have them, split and group. If the table has one column per "
+        remedy += "class, write the name of the class whose column is 1 into label. Bounding boxes are not supported: "
+        remedy += "each image has one class."
         raise VggnbError(f"The table needs the columns path and label; it has {names[:20]}.", file, remedy)
     rows = [(number, dict(zip(names, cells, strict=False))) for number, cells in lines]
     return [Line(n, row.get("path", ""), *(row.get(key, "").strip() for key in COLUMNS[1:])) for n, row in rows]
@@ -153,7 +155,8 @@ class _Files:
 
     def __init__(self, home: Path, paths: list[str]):
         self.folder, self._home = home, home
-        places = [Path(os.path.normpath(home / path)) for path in paths]
+        cells = [path.strip().replace("\\", "/") for path in paths]
+        places = [Path(os.path.normpath(home / cell)) for cell in cells if cell]
         if not any(place.is_relative_to(home) for place in places):
             there = [place.parent for place in places if place.is_file()]
             self.folder = Path(os.path.commonpath(there)) if there else home
@@ -176,7 +179,8 @@ class _Files:
             if len(found) != 1:
                 return path, AMBIGUOUS.format(listed(found, 3)) if found else MISSING
             path = found[0]
-        return str(PurePosixPath(path)), "" if os.path.isfile(self.folder / path) else SPECIAL
+        place = self.folder / path
+        return str(PurePosixPath(path)), "" if place.is_file() else A_FOLDER if place.is_dir() else SPECIAL
 
     def _is_there(self, path: str) -> bool:
         return os.path.exists(self.folder / path)
