@@ -45,8 +45,7 @@ def sha256_file(path: Path) -> str:
 
 FULL = "Free some space or choose another folder; what was there before is untouched."
 ELSEWHERE = (
-    "You do not have permission to write there; choose another folder. "
-    "Folders that you did not name yourself are under VGGNB_HOME."
+    "You do not have permission; choose another folder. Folders that you did not name yourself are under VGGNB_HOME."
 )
 NO_FOLDER = "A file stands where a folder is needed: rename it or choose another place."
 GONE = {errno.ENOTCONN, errno.ETIMEDOUT, errno.ESTALE}  # the mount itself has died: trying again is no use
