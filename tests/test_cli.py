@@ -233,7 +233,7 @@ def test_what_the_user_can_mend_is_one_message(arguments, words, vggnb, photos, 
 @pytest.mark.parametrize("arguments, words", [
     ("{photos} --weights {tmp}/none.h5", "no such weights file"), ("{photos}", "You lack the permission"),
     ("{photos} --out {tmp}", "something other than a run"), ("{photos} --out {run} --seed 5", "seed is 0 there"),
-    ("{other} --out {run} --image-size 32 --epochs 3", "a run on other images"),
+    ("{other} --out {run} --image-size 32 --epochs 3", "trained on other images"),
 ])  # fmt: skip
 def test_what_a_census_cannot_change_is_refused_before_it(
     arguments, words, vggnb, photos, photos3, best_run, tmp_path, monkeypatch

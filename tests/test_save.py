@@ -132,7 +132,7 @@ def test_a_needed_file_that_is_gone_cut_or_has_a_flipped_bit_is_told_by_name(fil
     flipped[len(data) // 2] ^= 1
     for damaged in (b"", bytes(flipped)):
         (small / file).write_bytes(damaged)
-        with pytest.raises(VggnbError, match="its hash is not the one in bundle.json") as told:
+        with pytest.raises(VggnbError, match="its hash does not match bundle.json") as told:
             load_bundle(small)
         assert told.value.where == str(small / file)
 
@@ -143,11 +143,11 @@ def test_a_flipped_bit_in_any_export_is_seen(own_bundle):
         data[len(data) // 2] ^= 1
         os.rename(own_bundle / file, own_bundle.with_name("whole"))
         (own_bundle / file).write_bytes(data)
-        with pytest.raises(VggnbError, match="its hash is not the one") as told:
+        with pytest.raises(VggnbError, match="its hash does not match") as told:
             verify(own_bundle)
         assert told.value.where == str(own_bundle / file)
         if file.endswith(".onnx"):
-            with pytest.raises(VggnbError, match="damaged or of another saving"):
+            with pytest.raises(VggnbError, match="damaged or comes from another save"):
                 load_bundle(own_bundle, engine="onnxruntime")
         os.rename(own_bundle.with_name("whole"), own_bundle / file)
 
@@ -156,9 +156,9 @@ def test_a_flipped_bit_in_any_export_is_seen(own_bundle):
     "changes, words",
     [
         ({"classes": ["dog", "cat"]}, "may be in another order"),
-        ({"decoder": "1"}, "of another version"),
-        ({"format": 2, "versions": {"vggnb": "0.9.0"}}, "(?s)of another version.*Use vggnb 0.9.0"),
-        ({"files": {}}, "its hash is not the one in bundle.json"),
+        ({"decoder": "1"}, "by another version"),
+        ({"format": 2, "versions": {"vggnb": "0.9.0"}}, "(?s)by another version.*Use vggnb 0.9.0"),
+        ({"files": {}}, "its hash does not match bundle.json"),
         ({"recipe": {}}, "Not a recipe"),
         ({"recipe": RECIPE.with_(hidden=16, ridge=0.0).to_dict()}, "do not fit the recipe"),
     ],
@@ -183,7 +183,7 @@ def test_what_is_no_bundle_is_told(tmp_path, saved):
         load_bundle(saved[0] / "VGG_pets.keras")
     assert str(saved[0]) in told.value.remedy
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(VggnbError, match=r"of vggnb 0\.1"):
+    with pytest.raises(VggnbError, match=r"by vggnb 0\.1"):
         load_bundle(tmp_path)
     with pytest.raises(VggnbError, match="no engine 'jax'"):
         load_bundle(saved[0], engine="jax")
@@ -318,7 +318,7 @@ def test_a_bundle_is_saved_when_there_is_none_or_one_of_an_earlier_training(best
     run, empty = best_run[0], small.parent / "none"
     assert open_or_save(run, empty, name="a") == empty and "No bundle 'none' yet" in capsys.readouterr().out
     open_or_save(run, small, name="b")
-    assert "of an earlier training" in capsys.readouterr().out
+    assert "from an earlier training" in capsys.readouterr().out
     change_manifest(small, model_sha256=run.model_sha256())
     open_or_save(run, small, name="c")
     assert made == ["a", "b"] and capsys.readouterr().out == ""

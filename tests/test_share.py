@@ -184,7 +184,7 @@ def test_on_colab_onnx_is_installed_on_demand(monkeypatch):
     there, commands = set(), []
     monkeypatch.setattr(share.importlib.util, "find_spec", lambda name: name in there or None)
     monkeypatch.setattr(share.subprocess, "run", lambda command, **_: commands.append(command) or there.update(command))
-    with pytest.raises(VggnbError, match="onnx and onnxruntime not installed"):
+    with pytest.raises(VggnbError, match="Not installed: onnx and onnxruntime"):
         share._need_onnx()
     monkeypatch.setattr(share, "environment", lambda: "colab")
     share._need_onnx()

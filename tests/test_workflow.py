@@ -50,7 +50,7 @@ def test_a_run_of_the_same_images_and_choices_is_opened_and_another_one_gets_a_f
     before = (run.folder / "run.json").read_bytes()
     capsys.readouterr()
     again = workflow.train(dataset, progress=False)
-    assert again.folder == run.folder and "Trained before" in capsys.readouterr().out
+    assert again.folder == run.folder and "Already trained" in capsys.readouterr().out
     assert (run.folder / "run.json").read_bytes() == before
     weighted = workflow.train(dataset, class_weights=True, progress=False)
     assert weighted.folder.name == "best-2" and weighted.recipe.class_weights
@@ -81,7 +81,7 @@ def test_take_home_writes_report_and_model_with_the_page_that_can_be_and_in_cola
     assert {"bundle/bundle.json", "bundle/model.safetensors"} <= names
     assert not [name for name in names if ".vggnb-tmp" in name]
     assert ("page/index.html" in names) == (where == "local")
-    assert ("Without the web page: Too coarse in float16. Mend it." in results.notes) == (where == "colab")
+    assert ("The web page was left out: Too coarse in float16. Mend it." in results.notes) == (where == "colab")
     assert "report.html" in str(results)
     monkeypatch.chdir(run)
     assert ('href="report.html"' in results._repr_html_()) == (where == "local"), "Colab has no links to files"

@@ -22,7 +22,7 @@ from vggnb.storage import VggnbError, csv_text, read_json, storage_errors
 
 BATCH = 32
 THUMBNAILS = 24  # in the table of a notebook
-OUT_OF_DISTRIBUTION = "out-of-distribution: this may mean nothing"
+OUT_OF_DISTRIBUTION = "out-of-distribution: the prediction may be meaningless"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def choose_rule(bundle: Bundle, threshold: float | str | None = None) -> Rule:
     if threshold is None:
         return Rule()
     if len(bundle.classes) != 2:
-        what = f"A threshold is for two classes; this model has {len(bundle.classes)}."
+        what = f"A threshold needs two classes; this model has {len(bundle.classes)}."
         raise VggnbError(what, "--threshold", "Leave it out: the most probable class is predicted.")
     point = bundle.threshold
     if threshold == "chosen":

@@ -108,7 +108,7 @@ def train(
     if folder is None:
         folder = _folder_for(workspace.runs, dataset.manifest, recipe, settings["weights"])
         if not fresh and (folder / "run.json").is_file() and (run := training.open_run(folder)).is_trained():
-            print(f"Trained before, with the same images and choices: the run '{folder.name}' is opened.")
+            print(f"Already trained with the same images and choices: opening the run '{folder.name}'.")
             return run
     settings |= {"precision": precision or workspace.precision, "progress": progress}
     run, features = training.train(dataset.manifest, recipe, folder, **settings)
@@ -185,7 +185,7 @@ def take_home(run: "Run", *, progress: bool = True) -> Results:
             folders["page"] = run.folder / "page"
             break
         except VggnbError as error:
-            failure = f"Without the web page: {error.what} {error.remedy}"
+            failure = f"The web page was left out: {error.what} {error.remedy}"
     else:
         notes.append(failure)
     name = read_json(bundle / "bundle.json")["name"]
@@ -198,5 +198,5 @@ def take_home(run: "Run", *, progress: bool = True) -> Results:
     if environment() == "colab":
         for path in files:
             colab.download(path)
-        notes.append("Your browser downloads both; allow it to download several files.")
+        notes.append("Your browser is downloading both files; if it asks, allow multiple downloads.")
     return Results(files, tuple(notes))

@@ -135,7 +135,7 @@ def _check_places(options, workspace: Workspace, recipe: Recipe) -> None:
         run = open_run(options.out)
         check_same(run, run.manifest, recipe)
         if images.is_dir() and not table and not any((images / row.path).is_file() for row in run.manifest.rows[:20]):
-            what = f"This folder holds a run on other images, those of {run.manifest.dataset}."
+            what = f"This folder holds a run that was trained on other images: those in {run.manifest.dataset}."
             raise VggnbError(what, options.out, "Name a new folder for this run with --out.")
 
 
@@ -174,7 +174,7 @@ def trained(options):
     _check_places(options, workspace, recipe)
     unused = [f"--{name.replace('_', '-')}" for name in ("epochs", "learning_rate") if getattr(options, name)]
     if unused and recipe.is_solved_exactly and not recipe.fine_tune:
-        note(options, f"{' and '.join(unused)}: no effect, since the head of this recipe is solved exactly.")
+        note(options, f"No effect: {' and '.join(unused)}. The head of this recipe is solved exactly, without epochs.")
     dataset = opened(options, workspace, recipe)
     positive_class(dataset.manifest.classes, options.positive)  # wrong? better now than after an hour
     if out is None and not options.fresh and (out := _unfinished_run(workspace.runs, dataset, weights)):

@@ -77,7 +77,7 @@ def run(options) -> None:
     rows = run.manifest.of("test")[:: max(1, len(run.manifest.of("test")) // 3)][:3]
     bundle = load_bundle(folder)
     predictions = predict_files(bundle, [run.manifest.dataset / row.path for row in rows])
-    note(options, "\nThree test images:")
+    note(options, "\nSome test images:")
     for row, prediction in zip(rows, predictions, strict=True):
         note(options, f"  {prediction} (true class: {row.class_name})")
     document |= {**report.to_dict(), "bundle": str(folder), "predictions": [one.to_dict() for one in predictions]}

@@ -61,7 +61,7 @@ def _check_place(path: Path, run: Run) -> None:
     """Refuse what would take the place of anything but an earlier report."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise VggnbError("A report is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
-    check_apart(path, run.manifest.dataset, "The page", "--to")
+    check_apart(path, run.manifest.dataset, "The report", "--to")
     ours = os.path.realpath(path) == os.path.realpath(
         run.folder / "report.html"
     )  # whatever has these names in a run is its own

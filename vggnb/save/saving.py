@@ -45,8 +45,8 @@ from vggnb.train import Run
 
 DECODING = (
     "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
-    "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
-    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
+    "parts on white, convert to RGB; resize to image_size x image_size without keeping the aspect ratio, with Pillow's "
+    "filter named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
     "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
 TITLE = "Saved, and verified in a fresh process"
@@ -80,7 +80,7 @@ class SavedFiles(list):
         return "\n".join([f"{TITLE}:", *lines])
 
     def _repr_html_(self) -> str:
-        return html_table(("file", "size", "largest difference of a probability"), self._rows(), title=TITLE)
+        return html_table(("file", "size", "largest difference in probability"), self._rows(), title=TITLE)
 
 
 def save_bundle(
@@ -168,7 +168,7 @@ def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
 
 
 def _verified(place: Path, model: keras.Model, paths: dict[str, Path], size: int) -> dict[str, float]:
-    """Format -> the largest difference of a probability; all of them are small."""
+    """Format -> the largest difference in probability; all of them are small."""
     images, ours = check_images(size), load_bundle(place, precision="float32").model
     probabilities, again = (np.array(one(images, training=False)) for one in (model, ours))
     difference = float(np.abs(again - probabilities).max())
@@ -198,7 +198,7 @@ def open_or_save(run: Run, folder: Path | None = None, *, name: str | None = Non
     folder = run.folder / "bundle" if folder is None else Path(folder)
     if not update_threshold(run, folder):
         if (folder / MANIFEST).is_file():
-            print(f"The bundle '{folder.name}' is of an earlier training: saving it again.")
+            print(f"The bundle '{folder.name}' is from an earlier training: saving it again.")
         else:
             print(f"No bundle '{folder.name}' yet: saving it now.")
         save_bundle(run, folder, name=name)

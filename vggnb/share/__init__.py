@@ -70,7 +70,7 @@ class SharedPage:
         """The comparison in a sentence."""
         same = f"the same class for {self.same_class} of {self.images_compared}"
         text = f"Compared with the model in Python on {self.images_compared} {self.compared_on}: {same}; "
-        return text + f"largest difference of a probability {self.max_difference:.4f}."
+        return text + f"largest difference in probability {self.max_difference:.4f}."
 
     def __str__(self) -> str:
         size = f"{self.bytes / 1e6:.1f} MB in {counted(len(self.files), 'file')}, weights in {self.weights}"
@@ -154,7 +154,7 @@ def _need_onnx() -> None:
         importlib.invalidate_caches()
         missing = [name for name in missing if importlib.util.find_spec(name) is None]
     if missing:
-        raise VggnbError(f"{' and '.join(missing)} not installed.", "share", INSTALL)
+        raise VggnbError(f"Not installed: {' and '.join(missing)}.", "share", INSTALL)
 
 
 def _run_of(path: Path):

@@ -22,9 +22,10 @@ from vggnb.widgets.controls import Panel, View
 MOST_CLASSES = 10  # with a bar
 MOST_MAPS = 4  # images with a heat map: each takes about a second at 224 pixels
 SMALL = 120  # pixels of a thumbnail's longer side
-HINT = "Choose one or several images. Jupyter drops more than 10 MB at once without a message; for larger files use "
-HINT += "predict_files(bundle, ['photo.jpg']), or vggnb app, which takes 100 MB."
-OUT_OF_DISTRIBUTION = "This image is out of distribution: unlike the training images. The prediction may mean nothing."
+HINT = "Choose one or more images. Jupyter silently drops uploads of more than 10 MB in total; for larger files use "
+HINT += "predict_files(bundle, ['photo.jpg']), or vggnb app, which accepts up to 100 MB."
+OUT_OF_DISTRIBUTION = "This image is out-of-distribution (unlike the training images): "
+OUT_OF_DISTRIBUTION += "the prediction may be meaningless."
 PART = 600_000  # bytes of a file in one call
 NUMBERS = itertools.count()
 
@@ -70,7 +71,7 @@ class Upload:
 
     def __init__(self, draw: Callable[[list[tuple[str, bytes]]], View]):
         self.draw, self.name, self.files = draw, f"vggnb-upload-{next(NUMBERS)}", {}
-        self.shown = View("Choose one or several images.")
+        self.shown = View("Choose one or more images.")
 
     def receive(self, name: str | None = None, part: str = ""):
         """A part of a file, in base64; without a name, all files are there."""
