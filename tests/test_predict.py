@@ -232,6 +232,10 @@ def test_a_run_predicts_as_its_bundle_does(own_run, bundle, manifest, rows):
     with pytest.raises(VggnbError, match="this run has none of its present model") as told:
         open_model(own_run.folder, engine="onnxruntime")
     assert f"--to {own_run.folder / 'bundle'}" in told.value.remedy
+    for text in ("[]", "{}"):
+        (own_run.folder / "run.json").write_text(text)
+        with pytest.raises(VggnbError, match="this run has none of its present model"):
+            open_model(own_run.folder, engine="onnxruntime")
 
 
 def test_the_bundle_in_a_run_is_used_unless_it_is_of_an_earlier_training(own_run, own_bundle):

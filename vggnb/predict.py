@@ -116,10 +116,11 @@ def open_model(path: Path, *, engine: str = "tensorflow", precision: str | None 
         is_run = (path / "run.json").is_file() and not (path / MANIFEST).is_file()
     if not is_run:
         return load_bundle(path, engine=engine, precision=precision)
-    of_run, of_bundle = read_json(path / "run.json").get("model_sha256"), None
+    document, of_bundle = read_json(path / "run.json"), None
+    of_run = document.get("model_sha256") if isinstance(document, dict) else None
     with contextlib.suppress(VggnbError):  # none, or one that is damaged: the run itself is there
         of_bundle = read_manifest(path / "bundle")["model_sha256"]
-    if of_bundle == of_run:
+    if of_run and of_bundle == of_run:
         return load_bundle(path / "bundle", engine=engine, precision=precision)
     if engine != "tensorflow":
         what = f"The engine {engine} needs a bundle, and this run has none of its present model."

@@ -90,7 +90,11 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
     tensors = load_tensors(read_checked(folder, document, NUMBERS))
     ranges = model = None
     if facts := document.get(RANGES):
-        ranges = FeatureRanges(*(tensors.pop(f"{RANGES}/{end}") for end in ("low", "high")), **facts)
+        try:
+            ranges = FeatureRanges(*(tensors.pop(f"{RANGES}/{end}") for end in ("low", "high")), **facts)
+        except (KeyError, TypeError) as error:
+            what = f"The facts on out-of-distribution images are incomplete: {error}."
+            raise VggnbError(what, folder / MANIFEST, AGAIN) from error
     if engine == "onnxruntime":
         file = next((file for file, about in document["files"].items() if about["format"] == "onnx"), None)
         if file is None:
@@ -116,7 +120,8 @@ def read_manifest(folder: Path) -> dict:
         if not path.is_file():
             raise VggnbError("There is no bundle in this folder.", folder, "Save one: vggnb save RUN --to DIR.")
     document = read_json(path, AGAIN)
-    if not isinstance(document, dict) or not document.keys() >= KEYS:
+    is_ours = isinstance(document, dict) and document.keys() >= KEYS and isinstance(document["files"], dict)
+    if not is_ours or not all(isinstance(document.get(key) or {}, dict) for key in (RANGES, "versions")):
         raise VggnbError("This file does not describe a bundle.", path, "Name the folder of a bundle.")
     if document["format"] != FORMAT or document["decoder"] != DECODER_VERSION:
         maker = (document.get("versions") or {}).get("vggnb")
