@@ -1,6 +1,7 @@
 """Which verbs there are, and what options each takes."""
 
 import argparse
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -152,8 +153,9 @@ def _whole_number(text: str) -> int:
 
 def _threshold(text: str) -> float | str:
     """A number, or "chosen"."""
-    if (text := text.strip()) == "chosen" or 0 < _number(text) < 1:
-        return text if text == "chosen" else _number(text)
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        if (text := text.strip()) == "chosen" or 0 < _number(text) < 1:
+            return text if text == "chosen" else _number(text)
     raise argparse.ArgumentTypeError(f"{text!r} is neither chosen nor a probability between 0 and 1")
 
 
