@@ -31,7 +31,7 @@ def answers(bundle, photos) -> list[list[float]]:
 
 
 def plain(folder: Path) -> dict[str, float]:
-    """Each file of Keras and TensorFlow, opened with its own loader: the largest difference of a probability."""
+    """Each file of Keras and TensorFlow, opened with its own loader: the largest difference in probability."""
     return {file.format: file.max_difference for file in verify(folder) if file.format in KERAS}
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from vggnb import cli
 from vggnb.cli import parser, steps, verbs
+from vggnb.paths import open_workspace
 from vggnb.recipe import Recipe
 from vggnb.save import load_bundle
 from vggnb.storage import VggnbError
@@ -207,6 +208,7 @@ def test_a_dataset_that_cannot_be_trained_on_is_refused_in_one_message(vggnb, ow
     ("train {photos} --out {tmp}/run --fine-tune block6", "Use one of block1_conv1"),
     ("train {photos} --out {tmp}/run --recipe fine --learning-rate -1", "--learning-rate cannot be -1"),
     ("train {photos} --out {tmp}/run --augment blur", "Use some of flips"),
+    ("train {photos} --out {tmp}/run --augment=", "--augment cannot be ''"),
     ("train {photos} --out {tmp}/run TINY --weights {tmp}/file", "not the weights of a VGG-16"),
     ("run {photos} --out {tmp}/run TINY --positive owl", "'owl' is not a class"),
     ("evaluate {tmp}", "no run in this folder"), ("save {tmp} --to {tmp}/bundle", "no run in this folder"),
@@ -233,7 +235,7 @@ def test_what_the_user_can_mend_is_one_message(arguments, words, vggnb, photos, 
 @pytest.mark.parametrize("arguments, words", [
     ("{photos} --weights {tmp}/none.h5", "no such weights file"), ("{photos}", "You do not have permission"),
     ("{photos} --out {tmp}", "something other than a run"), ("{photos} --out {run} --seed 5", "seed is 0 there"),
-    ("{other} --out {run} --image-size 32 --epochs 3", "a run on other images"),
+    ("{other} --out {run} --image-size 32 --epochs 3", "trained on other images"),
 ])  # fmt: skip
 def test_what_a_census_cannot_change_is_refused_before_it(
     arguments, words, vggnb, photos, photos3, best_run, tmp_path, monkeypatch
@@ -246,6 +248,20 @@ def test_what_a_census_cannot_change_is_refused_before_it(
     words_of = [word.format(**places) for word in arguments.split()]
     code, out, err = vggnb("train", "--out", locked / "run", *words_of, "--json")
     assert (code, out) == (2, "") and words in err, err
+
+
+def test_an_archive_in_a_folder_is_trained_on_again_and_a_run_may_lie_beside_a_table(photos, best_run, tmp_path):
+    shutil.make_archive(tmp_path / "zipped" / "photos", "zip", photos)
+    (tmp_path / "labels.csv").write_text("path,label")
+    for name, out in (("zipped", best_run[0].folder), ("labels.csv", tmp_path / "runs" / "t1")):
+        options = parser.make_parser().parse_args(["train", str(tmp_path / name), "--out", str(out)])
+        steps._check_places(options, open_workspace(dataset=tmp_path / name), best_run[0].recipe)
+
+
+def test_a_word_that_is_no_threshold_is_told(capsys):
+    with pytest.raises(SystemExit):
+        cli.main("predict x y --threshold choosen".split())
+    assert "'choosen' is neither chosen nor a probability between 0 and 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["0.9", "0,9", "90%", " 90 %"])
@@ -352,6 +368,10 @@ def test_without_tensorflow_a_sentence_says_how_to_get_it_before_anything_is_mad
     done = python("-c", what, *words.format(photos=photos, tmp=tmp_path).split())
     assert done.returncode == 2 and done.stderr.startswith("TensorFlow is not installed"), done.stderr
     assert 'pip install "vggnb[cpu]"' in done.stderr and not (tmp_path / "run").exists()
+    if os.name != "nt" and words.startswith("predict"):
+        command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", what, "predict", str(tmp_path), "x.jpg"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, ""), "a closed stderr is no traceback, and stdout no place for it"
 
 
 def test_a_local_extraction_starts_without_tensorflows_messages_in_the_chosen_precision(photos):
@@ -373,9 +393,10 @@ def test_fine_tuning_is_reported_kept_and_used(document, photos, tmp_path):
     assert document("evaluate", out, "--quiet")["n"] == 12
 
 
-def test_report_writes_a_page_and_evaluate_chooses_a_threshold(document, own_run, tmp_path):
+def test_report_writes_a_page_and_evaluate_chooses_a_threshold(document, own_run, saved, tmp_path):
+    bundle = shutil.copytree(saved[0], own_run.folder / "bundle")
     found = document("report", own_run.folder, "--to", tmp_path / "page.html", "--sensitivity", "0.9", "--quiet")
     assert Path(found["report"]).read_text("utf-8").startswith("<!DOCTYPE html>")
-    assert found["operating_point"]["threshold"] == found["threshold"]
+    assert found["operating_point"]["threshold"] == found["threshold"] == load_bundle(bundle).threshold["threshold"]
     evaluated = document("evaluate", own_run.folder, "--prevalence", "0.05", "--quiet")
     assert evaluated["prevalence"] == 0.05 and evaluated["threshold"] == 0.5

@@ -183,6 +183,6 @@ def test_her_own_folder_on_drive(runtime, wheel, drive):
     assert "60 used + 1 skipped" in shown and "notes.txt" in shown
     shutil.rmtree(runtime.content / "vggnb")
     again = text(runtime.run(PAGES[0], mydrive=drive))
-    assert "Trained before" in again and "60 used + 1 skipped" in again
+    assert "Already trained" in again and "60 used + 1 skipped" in again
     assert (drive / "vggnb/runs/parts/best/parts-model.zip").is_file()
     (drive / "vggnb/source.json").unlink()  # the other pages are about the sample

@@ -403,7 +403,7 @@ def test_vgg16_is_drawn_from_the_model_itself(name, classes, words):
 
 
 @pytest.mark.parametrize("shape, words", [
-    ((120, 160, 3), "one side shrinks 1.33 times as much as the other; cropped, 25 % of it are lost; padded, 25 %"),
+    ((120, 160, 3), "one side shrinks 1.33 times as much as the other; cropped, 25 % of it is lost; padded, 25 %"),
     ((160, 40, 3), "4.00 times"),
     ((50, 50, 3), "it is square already"),
 ])  # fmt: skip

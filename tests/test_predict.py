@@ -177,7 +177,8 @@ def test_a_picture_unlike_the_training_data_is_flagged_and_said(bundle, manifest
     (unlike,) = predict_files(limited(bundle, 5e8, 1e9), path)
     assert (like.out_of_distribution, unlike.out_of_distribution) == (False, True)
     assert like.probabilities == unlike.probabilities
-    assert "out-of" not in str(like) and str(unlike).endswith("(out-of-distribution: this may mean nothing)")
+    assert "out-of" not in str(like)
+    assert str(unlike).endswith("(out-of-distribution: the prediction may be meaningless)")
     assert predict_files(bundle, path)[0].out_of_distribution is None, "8 validation pictures are too few to say"
 
 
@@ -216,7 +217,7 @@ def test_a_number_is_a_threshold_of_the_positive_class_and_what_cannot_be_one_is
     for threshold in (0, 1, -0.1, float("nan"), "0.5"):
         with pytest.raises(VggnbError, match="out of range"):
             choose_rule(bundle, threshold)
-    with pytest.raises(VggnbError, match="for two classes; this model has 3"):
+    with pytest.raises(VggnbError, match="needs two classes; this model has 3"):
         choose_rule(replace(bundle, classes=("ash", "birch", "oak")), 0.5)
 
 
@@ -231,6 +232,10 @@ def test_a_run_predicts_as_its_bundle_does(own_run, bundle, manifest, rows):
     with pytest.raises(VggnbError, match="this run has none of its present model") as told:
         open_model(own_run.folder, engine="onnxruntime")
     assert f"--to {own_run.folder / 'bundle'}" in told.value.remedy
+    for text in ("[]", "{}"):
+        (own_run.folder / "run.json").write_text(text)
+        with pytest.raises(VggnbError, match="this run has none of its present model"):
+            open_model(own_run.folder, engine="onnxruntime")
 
 
 def test_the_bundle_in_a_run_is_used_unless_it_is_of_an_earlier_training(own_run, own_bundle):

@@ -113,6 +113,12 @@ def test_nothing_but_a_report_is_replaced_by_one(name, there, words, own, tmp_pa
     assert words in str(raised.value) and (tmp_path / there).read_text() == "mine"
 
 
+def test_a_folder_is_no_place_for_a_report(own, tmp_path):
+    (tmp_path / "x.html").mkdir()
+    with pytest.raises(VggnbError, match="(?s)There is a folder of this name.*Name a file"):
+        write_report(own, tmp_path / "x.html", progress=False)
+
+
 def test_a_class_without_test_images_is_named_and_the_rest_is_there(own):
     rows = tuple(row for row in own.manifest.rows if (row.split, row.class_name) != ("test", "cat"))
     some = replace(own, manifest=replace(own.manifest, rows=rows))

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_a_needed_file_that_is_gone_cut_or_has_a_flipped_bit_is_told_by_name(fil
     flipped[len(data) // 2] ^= 1
     for damaged in (b"", bytes(flipped)):
         (small / file).write_bytes(damaged)
-        with pytest.raises(VggnbError, match="its hash is not the one in bundle.json") as told:
+        with pytest.raises(VggnbError, match="its hash does not match bundle.json") as told:
             load_bundle(small)
         assert told.value.where == str(small / file)
 
@@ -143,11 +144,11 @@ def test_a_flipped_bit_in_any_export_is_seen(own_bundle):
         data[len(data) // 2] ^= 1
         os.rename(own_bundle / file, own_bundle.with_name("whole"))
         (own_bundle / file).write_bytes(data)
-        with pytest.raises(VggnbError, match="its hash is not the one") as told:
+        with pytest.raises(VggnbError, match="its hash does not match") as told:
             verify(own_bundle)
         assert told.value.where == str(own_bundle / file)
         if file.endswith(".onnx"):
-            with pytest.raises(VggnbError, match="damaged or of another saving"):
+            with pytest.raises(VggnbError, match="damaged or comes from another save"):
                 load_bundle(own_bundle, engine="onnxruntime")
         os.rename(own_bundle.with_name("whole"), own_bundle / file)
 
@@ -156,9 +157,13 @@ def test_a_flipped_bit_in_any_export_is_seen(own_bundle):
     "changes, words",
     [
         ({"classes": ["dog", "cat"]}, "may be in another order"),
-        ({"decoder": "1"}, "of another version"),
-        ({"format": 2, "versions": {"vggnb": "0.9.0"}}, "(?s)of another version.*Use vggnb 0.9.0"),
-        ({"files": {}}, "its hash is not the one in bundle.json"),
+        ({"decoder": "1"}, "by another version"),
+        ({"format": 2, "versions": {"vggnb": "0.9.0"}}, "(?s)by another version.*Use vggnb 0.9.0"),
+        *(({"files": files}, "does not describe a bundle") for files in (None, 5, [])),
+        ({"out_of_distribution": [1]}, "does not describe a bundle"),
+        ({"out_of_distribution": {"limit": 0.1}}, "out-of-distribution images are incomplete"),
+        ({"format": 2, "versions": "x"}, "does not describe a bundle"),
+        ({"files": {}}, "its hash does not match bundle.json"),
         ({"recipe": {}}, "Not a recipe"),
         ({"recipe": RECIPE.with_(hidden=16, ridge=0.0).to_dict()}, "do not fit the recipe"),
     ],
@@ -183,7 +188,7 @@ def test_what_is_no_bundle_is_told(tmp_path, saved):
         load_bundle(saved[0] / "VGG_pets.keras")
     assert str(saved[0]) in told.value.remedy
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(VggnbError, match=r"of vggnb 0\.1"):
+    with pytest.raises(VggnbError, match=r"by vggnb 0\.1"):
         load_bundle(tmp_path)
     with pytest.raises(VggnbError, match="no engine 'jax'"):
         load_bundle(saved[0], engine="jax")
@@ -252,6 +257,23 @@ def test_a_bundle_replaces_another_and_leaves_nothing_of_it(small):
         assert load_bundle(small).name == "pets"
 
 
+def test_of_a_savedmodel_only_its_own_files_are_removed(small):
+    model, elsewhere = small / "VGG_pets.savedmodel", small.parent / "elsewhere"
+    (model / "assets").mkdir(parents=True)
+    for name in ("old.pb", "assets/old", "diary.txt"):
+        (model / name).write_text(name)
+    files = json.loads((small / "bundle.json").read_bytes())["files"]
+    old = {f"VGG_pets.savedmodel/{name}": {} for name in ("old.pb", "assets/old", "assets/../diary.txt")}
+    change_manifest(small, files=files | old)
+    save_small(small, seed=1, formats=())
+    assert names(model) == ["diary.txt"]
+    model.rename(elsewhere)
+    model.symlink_to(elsewhere)
+    change_manifest(small, files=files | old)
+    save_small(small, seed=2, formats=())
+    assert names(elsewhere) == ["diary.txt"] and load_bundle(small).name == "pets"
+
+
 def test_files_of_the_users_in_a_bundles_folder_are_left_alone(small):
     mine = ["diary.txt", "notes/VGG_pets.keras", ".DS_Store", "../mine.json", "../VGG_mine.keras"]
     (small / "notes").mkdir()
@@ -294,6 +316,10 @@ def test_a_bundle_does_not_go_into_the_dataset(best_run):
     with pytest.raises(VggnbError):
         save_bundle(run, run.manifest.dataset / "bundle")
     assert "bundle" not in names(run.manifest.dataset)
+    run = replace(run, manifest=replace(run.manifest, dataset=run.folder.parent))  # a table lies there
+    saving.check_place(run.folder / "bundle", run, "The bundle")
+    with pytest.raises(VggnbError, match="inside the dataset"):
+        saving.check_place(run.folder.parent / "bundle", run, "The bundle")
 
 
 def test_on_drive_every_file_is_written_elsewhere_first_and_copied_whole(tmp_path, monkeypatch):
@@ -318,10 +344,14 @@ def test_a_bundle_is_saved_when_there_is_none_or_one_of_an_earlier_training(best
     run, empty = best_run[0], small.parent / "none"
     assert open_or_save(run, empty, name="a") == empty and "No bundle 'none' yet" in capsys.readouterr().out
     open_or_save(run, small, name="b")
-    assert "of an earlier training" in capsys.readouterr().out
+    assert "from an earlier training" in capsys.readouterr().out
     change_manifest(small, model_sha256=run.model_sha256())
     open_or_save(run, small, name="c")
     assert made == ["a", "b"] and capsys.readouterr().out == ""
+    monkeypatch.setattr(saving, "chosen_threshold", lambda run: {"threshold": 0.3})
+    monkeypatch.setattr("vggnb.storage.os.replace", lambda *_: os.stat("/no such file"))
+    with pytest.raises(VggnbError, match="Storage error"):  # and not: the bundle has the threshold
+        saving.update_threshold(run, small)
 
 
 @pytest.mark.slow

@@ -121,11 +121,13 @@ def test_names_are_words_on_the_page(bundle, saved):
     named = SimpleNamespace(name=HOSTILE, classes=(HOSTILE, "dog"), recipe=bundle.recipe, ranges=None)
     page = SimpleNamespace(comparison="", weights="int8")
     binaries = {share.CODE: b"", share.WASM: b"", share.GRAPH: b""}
-    for single in (False, True):
-        files = share.page_files(named, Rule(), hostile, page, binaries, single)
+    for single, rule in ((False, Rule()), (True, Rule("dog", 0.0))):
+        files = share.page_files(named, rule, hostile, page, binaries, single)
         html = files["index.html"].decode()
         assert "<img" not in html and "&lt;img src=x" in html
-        assert json.loads(re.search(r'id="about">(.*?)</script>', html)[1])["classes"] == [HOSTILE, "dog"]
+        about = json.loads(re.search(r'id="about">(.*?)</script>', html)[1])
+        assert about["classes"] == [HOSTILE, "dog"]
+        assert about["rule"] == ({"positive": "dog", "threshold": 0.0} if single else None)
 
 
 # What is refused; then nothing is written
@@ -161,13 +163,14 @@ def test_a_full_disk_leaves_the_earlier_page(best_run, runtime, tmp_path, monkey
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def full(path, data):
-        if path.name.endswith("index.html"):
+        if path.name.endswith(name):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(VggnbError, match="(?s)No space left.*index.html"):
-        share_page(best_run[0].folder, folder, weights="float16", progress=False)
+    for name in ("model.onnx", "index.html"):  # the first of them on the scratch disk
+        with pytest.raises(VggnbError, match=f"(?s)No space left.*{name}"):
+            share_page(best_run[0].folder, folder, weights="float16", progress=False)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -184,7 +187,7 @@ def test_on_colab_onnx_is_installed_on_demand(monkeypatch):
     there, commands = set(), []
     monkeypatch.setattr(share.importlib.util, "find_spec", lambda name: name in there or None)
     monkeypatch.setattr(share.subprocess, "run", lambda command, **_: commands.append(command) or there.update(command))
-    with pytest.raises(VggnbError, match="onnx and onnxruntime not installed"):
+    with pytest.raises(VggnbError, match="Not installed: onnx and onnxruntime"):
         share._need_onnx()
     monkeypatch.setattr(share, "environment", lambda: "colab")
     share._need_onnx()

@@ -86,6 +86,9 @@ def test_time_left_counts_only_what_this_training_did_and_is_never_printed(monke
     assert list(line.get_xdata()) == [5, 6], "it continues an earlier training"
     progress.on_train_end()
     assert progress.bar.bar_style == "warning"  # stopped early
+    never = TrainingProgress(3)
+    never.on_train_end()
+    assert never.words.value == "0 s in all"
     assert capsys.readouterr().out == f"{progress}\n" and "stop button" in str(progress)
 
 
@@ -206,6 +209,9 @@ def test_uploads_are_predicted_and_broken_files_are_named(bundle, tmp_path, monk
     assert "<img src=x" not in text and "&lt;img src=x onerror=alert(1)&gt;" in text and "\u202e" not in text
     assert text.count("<img") == 4  # of each image a thumbnail and a heat map, both made by us
     assert list(tmp_path.iterdir()) == [] and not (tmp_path.parent.parent / "x.jpg").exists()
+    panel = try_your_own(replace(bundle, model=None))  # as in onnxruntime
+    upload(panel, *files)
+    assert panel.words.value.count("<img") == 2 and str(panel) == "\n".join(map(str, predict_images(bundle, files)))
 
 
 def test_the_threshold_that_was_chosen_decides_and_is_named(bundle, monkeypatch):
@@ -222,7 +228,7 @@ def test_class_names_are_escaped_and_out_of_distribution_is_warned_about(monkeyp
     for unusual in (True, False):
         one = Prediction("a.jpg", {HOSTILE: 0.75, "dog": 0.25}, out_of_distribution=unusual)
         monkeypatch.setattr("vggnb.predict.predict_images", lambda *_, one=one, threshold: [one])
-        panel = try_your_own(Thing(threshold=None))
+        panel = try_your_own(Thing(threshold=None, model=None))
         upload(panel, ("a.jpg", jpeg()))
         assert "<img src=x" not in panel.words.value and "width:75.0%" in panel.words.value
         assert (OUT_OF_DISTRIBUTION in panel.words.value) == unusual

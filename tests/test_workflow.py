@@ -7,6 +7,7 @@ import shutil
 import sys
 import types
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,14 @@ def test_a_dataset_shows_its_splits_and_its_problems(dataset):
     for words in ("trees: 55 images in 3 classes", "validation", "skipped: train/oak/notes.txt", "Conflict: 1 pair"):
         assert words in html, words
     assert "train/oak/notes.txt" in text and "Conflict: 1 pair" in text and repr(dataset) == text
+    many = replace(dataset, census=replace(dataset.census, skipped=21 * dataset.census.skipped))
+    assert "and 16 more skipped files: print(dataset) lists the first 20" in many._repr_html_()
+
+
+def test_a_link_to_a_file_holds_whatever_its_name_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a#b?.html").touch()
+    assert 'href="a%23b%3F.html"' in workflow.Results((tmp_path / "a#b?.html",))._repr_html_()
 
 
 def test_what_cannot_be_trained_on_is_shown_before_it_is_refused(photos, tmp_path, capsys):
@@ -50,7 +59,7 @@ def test_a_run_of_the_same_images_and_choices_is_opened_and_another_one_gets_a_f
     before = (run.folder / "run.json").read_bytes()
     capsys.readouterr()
     again = workflow.train(dataset, progress=False)
-    assert again.folder == run.folder and "Trained before" in capsys.readouterr().out
+    assert again.folder == run.folder and "Already trained" in capsys.readouterr().out
     assert (run.folder / "run.json").read_bytes() == before
     weighted = workflow.train(dataset, class_weights=True, progress=False)
     assert weighted.folder.name == "best-2" and weighted.recipe.class_weights
@@ -81,7 +90,7 @@ def test_take_home_writes_report_and_model_with_the_page_that_can_be_and_in_cola
     assert {"bundle/bundle.json", "bundle/model.safetensors"} <= names
     assert not [name for name in names if ".vggnb-tmp" in name]
     assert ("page/index.html" in names) == (where == "local")
-    assert ("Without the web page: Too coarse in float16. Mend it." in results.notes) == (where == "colab")
+    assert ("The web page was left out: Too coarse in float16. Mend it." in results.notes) == (where == "colab")
     assert "report.html" in str(results)
     monkeypatch.chdir(run)
     assert ('href="report.html"' in results._repr_html_()) == (where == "local"), "Colab has no links to files"
@@ -100,8 +109,9 @@ def test_a_large_photo_reaches_the_model_in_parts_in_colab(best_run, monkeypatch
     ((name, call),) = callbacks.items()
     assert f'invokeFunction("{name}"' in shown[0]["text/html"] and "{{" not in shown[0]["text/html"]
     data = image.getvalue()
-    for start in range(0, len(data), 600_000):
-        call("photo.bmp", base64.b64encode(data[start : start + 600_000]).decode())
+    call("photo.bmp", "AAAA", 0)  # an upload that failed
+    for number, start in enumerate(range(0, len(data), 600_000)):
+        call("photo.bmp", base64.b64encode(data[start : start + 600_000]).decode(), number)
     html = call().data["html"]
     assert "photo.bmp" in html and "<table>" in html and "cat" in html
     assert "cannot" not in str(control) and control.files == {}

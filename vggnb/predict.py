@@ -22,7 +22,7 @@ from vggnb.storage import VggnbError, csv_text, read_json, storage_errors
 
 BATCH = 32
 THUMBNAILS = 24  # in the table of a notebook
-OUT_OF_DISTRIBUTION = "out-of-distribution: this may mean nothing"
+OUT_OF_DISTRIBUTION = "out-of-distribution: the prediction may be meaningless"
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,11 @@ def open_model(path: Path, *, engine: str = "tensorflow", precision: str | None 
         is_run = (path / "run.json").is_file() and not (path / MANIFEST).is_file()
     if not is_run:
         return load_bundle(path, engine=engine, precision=precision)
-    of_run, of_bundle = read_json(path / "run.json").get("model_sha256"), None
+    document, of_bundle = read_json(path / "run.json"), None
+    of_run = document.get("model_sha256") if isinstance(document, dict) else None
     with contextlib.suppress(VggnbError):  # none, or one that is damaged: the run itself is there
         of_bundle = read_manifest(path / "bundle")["model_sha256"]
-    if of_bundle == of_run:
+    if of_run and of_bundle == of_run:
         return load_bundle(path / "bundle", engine=engine, precision=precision)
     if engine != "tensorflow":
         what = f"The engine {engine} needs a bundle, and this run has none of its present model."
@@ -140,7 +141,7 @@ def choose_rule(bundle: Bundle, threshold: float | str | None = None) -> Rule:
     if threshold is None:
         return Rule()
     if len(bundle.classes) != 2:
-        what = f"A threshold is for two classes; this model has {len(bundle.classes)}."
+        what = f"A threshold needs two classes; this model has {len(bundle.classes)}."
         raise VggnbError(what, "--threshold", "Leave it out: the most probable class is predicted.")
     point = bundle.threshold
     if threshold == "chosen":

@@ -61,7 +61,7 @@ def stage_if_remote(
             return dataset  # who reads it says so
         is_table = dataset.suffix.lower() in TABLES and not dataset.is_dir()
         source = dataset.parent if is_table else dataset
-        if archive := None if is_table else _archive(dataset):
+        if archive := None if is_table else archive_in(dataset):
             status = archive.stat()  # unpacked once, unless it changes
             version, name = f" {status.st_size} {status.st_mtime_ns}", re.sub(r"(\.tar)?\.\w+$", "", archive.name)
         else:
@@ -119,7 +119,7 @@ def with_retries(call: Callable, *args):
     return call(*args)
 
 
-def _archive(dataset: Path) -> Path | None:
+def archive_in(dataset: Path) -> Path | None:
     """The archive that the dataset is or, alone but for empty folders, holds."""
     if not dataset.is_dir():
         if is_archive(dataset):

@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from vggnb import colab
 from vggnb.census import Census, Manifest, assign_splits, open_census
@@ -47,7 +48,8 @@ class Dataset:
         title = f"{self.workspace.runs.name}: {counted(len(census.rows), 'image')} in {len(census.classes)} classes"
         more = len(census.skipped) - MOST_IN_TABLE
         notes = [f"skipped: {item}" for item in census.skipped[:MOST_IN_TABLE]]
-        notes += [f"and {counted(more, 'more skipped file')}: print(dataset) lists them"] * (more > 0)
+        where = "lists them" if len(census.skipped) <= MOST else f"lists the first {MOST}"
+        notes += [f"and {counted(more, 'more skipped file')}: print(dataset) {where}"] * (more > 0)
         notes += [*census.warnings, *[*census.conflicts, *census.leaks][:MOST_IN_TABLE], *self.manifest.sentences]
         return html_table(("class", *SPLITS, "total"), rows, title=title, notes=notes)
 
@@ -108,8 +110,10 @@ def train(
     if folder is None:
         folder = _folder_for(workspace.runs, dataset.manifest, recipe, settings["weights"])
         if not fresh and (folder / "run.json").is_file() and (run := training.open_run(folder)).is_trained():
-            print(f"Trained before, with the same images and choices: the run '{folder.name}' is opened.")
-            return run
+            print(f"Already trained with the same images and choices: opening the run '{folder.name}'.")
+            from vggnb.train.runs import in_place
+
+            return in_place(run, dataset.manifest)
     settings |= {"precision": precision or workspace.precision, "progress": progress}
     run, features = training.train(dataset.manifest, recipe, folder, **settings)
     print(f"{run.source}\n{features}")
@@ -160,7 +164,7 @@ class Results:
             name = shown(path.name)
             if path.is_relative_to(Path.cwd()) and environment() != "colab":
                 link = Markup('<a href="{}" download>{}</a>')  # its format() escapes
-                name = link.format(path.relative_to(Path.cwd()).as_posix(), name)
+                name = link.format(quote(os.fsencode(path.relative_to(Path.cwd()).as_posix())), name)
             rows.append((name, f"{path.stat().st_size / 1e6:.1f} MB", path.parent))
         return html_table(("file", "size", "folder"), rows, notes=self.notes)
 
@@ -185,7 +189,7 @@ def take_home(run: "Run", *, progress: bool = True) -> Results:
             folders["page"] = run.folder / "page"
             break
         except VggnbError as error:
-            failure = f"Without the web page: {error.what} {error.remedy}"
+            failure = f"The web page was left out: {error.what} {error.remedy}"
     else:
         notes.append(failure)
     name = read_json(bundle / "bundle.json")["name"]
@@ -198,5 +202,5 @@ def take_home(run: "Run", *, progress: bool = True) -> Results:
     if environment() == "colab":
         for path in files:
             colab.download(path)
-        notes.append("Your browser downloads both; allow it to download several files.")
+        notes.append("Your browser is downloading both files; if it asks, allow multiple downloads.")
     return Results(files, tuple(notes))

@@ -14,6 +14,9 @@ def main(arguments: list[str] | None = None) -> int:
         0 for success; 2 for an error that the user can fix (one message on stderr); 130 if interrupted. If
         stdout is closed (`| head`), the program ends silently with 141, as others do.
     """
+    if sys.stderr is None:  # it was closed (2>&-); what is printed to None lands on stdout
+        sys.stderr = open(os.devnull, "w")
+        os.dup2(sys.stderr.fileno(), 2)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # any name can be printed, whatever the terminal can show
     try:

@@ -1,6 +1,7 @@
 """Which verbs there are, and what options each takes."""
 
 import argparse
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -54,15 +55,15 @@ def make_parser() -> argparse.ArgumentParser:
     add("paths", nargs="+", metavar="PATH", help="image files or folders; - reads their names from stdin")
     add("--csv", action="store_true", help="print CSV on stdout and nothing else")
     add("--engine", default="tensorflow", help="inference engine: tensorflow (default) or onnxruntime")
-    rule = "decision threshold, two classes only: a probability of the positive class, or chosen, the one that "
-    rule += "evaluate chose (default: predict the most probable class)"
+    rule = "decision threshold (two classes only): a probability of the positive class, or the word chosen for the "
+    rule += "threshold that vggnb evaluate chose (default: predict the most probable class)"
     add("--threshold", type=_threshold, metavar="chosen|T", help=rule)
     add("--precision", choices=PRECISIONS, help="precision of the convolutions (default: as in training)")
     add = verb(verbs.share, _model)
     add("--to", type=_path, required=True, metavar="DIR", help="folder for the page")
     add("--weights", default="int8", metavar="W", help="number format: int8 (default), float16 or float32")
     add("--single-file", action="store_true", help="write one index.html that also opens with a double-click")
-    add("--serve", action="store_true", help="serve the page when it is written, on this machine only")
+    add("--serve", action="store_true", help="serve the page once it is written, on this machine only")
     add = verb(verbs.app)
     add("run", type=_path, metavar="RUN", help="folder of a trained run")
     add("--port", type=_whole_number, default=8866, metavar="N", help="port (default: 8866)")
@@ -103,8 +104,9 @@ def _features(add) -> None:
 
 
 def _training(add) -> None:
-    add("--epochs", type=_whole_number, metavar="N", help="number of epochs (of fine-tuning, if there is any)")
-    add("--learning-rate", type=_number, metavar="R", help="learning rate (of fine-tuning, if there is any)")
+    tuned = "(of fine-tuning, if the recipe includes it)"
+    add("--epochs", type=_whole_number, metavar="N", help=f"number of epochs {tuned}")
+    add("--learning-rate", type=_number, metavar="R", help=f"learning rate {tuned}")
     add("--class-weights", action="store_true", help="give every class the same total weight in the loss")
     add("--hold-out", action="store_true", help="do not fit the model on validation images")
     add("--patience", type=_whole_number, metavar="N", help="stop after N epochs without improvement")
@@ -117,9 +119,10 @@ def _training(add) -> None:
 
 def _evaluation(add) -> None:
     _positive(add)
-    reach = "choose the threshold on validation images so that it reaches this sensitivity, 0 to 1"
+    reach = "choose the threshold that reaches this sensitivity on the validation images, 0 to 1"
     add("--sensitivity", type=_number, metavar="S", help=reach)
-    cost = "choose the threshold on validation images for a miss that costs R times a false alarm"
+    cost = "choose the threshold with the lowest cost on the validation images, where a miss costs R times as much as "
+    cost += "a false alarm"
     add("--cost-ratio", type=_number, metavar="R", help=cost)
     add("--prevalence", type=_number, metavar="P", help="share of positives where the model will be used, 0 to 1")
 
@@ -150,8 +153,9 @@ def _whole_number(text: str) -> int:
 
 def _threshold(text: str) -> float | str:
     """A number, or "chosen"."""
-    if (text := text.strip()) == "chosen" or 0 < _number(text) < 1:
-        return text if text == "chosen" else _number(text)
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        if (text := text.strip()) == "chosen" or 0 < _number(text) < 1:
+            return text if text == "chosen" else _number(text)
     raise argparse.ArgumentTypeError(f"{text!r} is neither chosen nor a probability between 0 and 1")
 
 
@@ -159,5 +163,5 @@ def _side(text: str) -> int:
     """224 or 224x224."""
     sides = re.fullmatch(r"([0-9]+)(?:[x×,]([0-9]+))?", text.strip())
     if not sides or (sides[2] or sides[1]) != sides[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one number of pixels, such as 224: images are square")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a single side length such as 224: images are square")
     return _whole_number(sides[1])

@@ -8,9 +8,9 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from vggnb.archives import TABLES
 from vggnb.paths import WEIGHTS, Workspace, open_workspace
 from vggnb.recipe import Recipe
+from vggnb.staging import archive_in
 from vggnb.storage import VggnbError, check_outside, check_writable, make_folder, mendable
 from vggnb.workflow import Dataset, is_same, open_dataset, train
 
@@ -103,7 +103,7 @@ def recipe_of(options, workspace: Workspace, sample: bool) -> Recipe:
             recipe = recipe.with_(**{names.get(name, name): () if value == "none" else value})
         except VggnbError as error:
             option, remedy = f"--{name.replace('_', '-')}", error.remedy.replace("None, ", "")
-            raise VggnbError(f"{option} cannot be {value}.", option, remedy) from None
+            raise VggnbError(f"{option} cannot be {value!r}.", option, remedy) from None
     return recipe
 
 
@@ -121,8 +121,7 @@ def _check_places(options, workspace: Workspace, recipe: Recipe) -> None:
     """Refuse, before the census, to write where the images are, where nothing can be written, or into another run."""
     from vggnb.train.runs import check_empty, check_same, open_run
 
-    table = workspace.dataset.suffix.lower() in TABLES
-    images = workspace.dataset.parent if table else workspace.dataset
+    images = workspace.dataset  # a table's folder may hold anything: only what the table names is used
     for path, what, option in (
         (options.out or workspace.runs, "The run's folder", "--out"),
         (options.store or workspace.features, "The feature store", "--store"),
@@ -134,8 +133,9 @@ def _check_places(options, workspace: Workspace, recipe: Recipe) -> None:
     elif options.out:
         run = open_run(options.out)
         check_same(run, run.manifest, recipe)
-        if images.is_dir() and not table and not any((images / row.path).is_file() for row in run.manifest.rows[:20]):
-            what = f"This folder holds a run on other images, those of {run.manifest.dataset}."
+        unpacked = images.is_dir() and archive_in(images) is None
+        if unpacked and not any((images / row.path).is_file() for row in run.manifest.rows[:20]):
+            what = f"This folder holds a run that was trained on other images: those in {run.manifest.dataset}."
             raise VggnbError(what, options.out, "Name a new folder for this run with --out.")
 
 
@@ -174,7 +174,7 @@ def trained(options):
     _check_places(options, workspace, recipe)
     unused = [f"--{name.replace('_', '-')}" for name in ("epochs", "learning_rate") if getattr(options, name)]
     if unused and recipe.is_solved_exactly and not recipe.fine_tune:
-        note(options, f"{' and '.join(unused)}: no effect, since the head of this recipe is solved exactly.")
+        note(options, f"No effect: {' and '.join(unused)}. The head of this recipe is solved exactly, without epochs.")
     dataset = opened(options, workspace, recipe)
     positive_class(dataset.manifest.classes, options.positive)  # wrong? better now than after an hour
     if out is None and not options.fresh and (out := _unfinished_run(workspace.runs, dataset, weights)):

@@ -77,7 +77,7 @@ def run(options) -> None:
     rows = run.manifest.of("test")[:: max(1, len(run.manifest.of("test")) // 3)][:3]
     bundle = load_bundle(folder)
     predictions = predict_files(bundle, [run.manifest.dataset / row.path for row in rows])
-    note(options, "\nThree test images:")
+    note(options, "\nSome test images:")
     for row, prediction in zip(rows, predictions, strict=True):
         note(options, f"  {prediction} (true class: {row.class_name})")
     document |= {**report.to_dict(), "bundle": str(folder), "predictions": [one.to_dict() for one in predictions]}
@@ -89,7 +89,6 @@ def evaluate(options) -> None:
     run = opened_run(options.run, options.weights)
     from vggnb.evaluate import evaluate as evaluate_run
     from vggnb.evaluate import evaluate_folder
-    from vggnb.save import update_threshold
 
     if options.dataset is None:
         report = evaluate_run(run, **_evaluation(options))
@@ -97,9 +96,16 @@ def evaluate(options) -> None:
         census = _survey(options)
         note(options, f"{census_text(census)}\n")
         report = evaluate_folder(run, census, **_evaluation(options))
+    _update_threshold(options, run, report)
+    show(options, report.to_dict(), report)
+
+
+def _update_threshold(options, run, report) -> None:
+    """Write a threshold that was just chosen into the bundle in the run's folder."""
+    from vggnb.save import update_threshold
+
     if report.operating_point and update_threshold(run, run.folder / "bundle"):
         note(options, "The bundle of this run uses this threshold with: vggnb predict RUN PATH --threshold chosen.")
-    show(options, report.to_dict(), report)
 
 
 def _evaluation(options) -> dict:
@@ -113,6 +119,7 @@ def report(options) -> None:
     from vggnb.report import write_report
 
     path, report = write_report(run, options.to, **_evaluation(options))
+    _update_threshold(options, run, report)
     show(options, {**report.to_dict(), "report": str(path)}, f"{report}\n\nThe report is {path}")
 
 

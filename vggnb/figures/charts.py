@@ -23,7 +23,7 @@ def sizes_and_brightness(census) -> Drawing:
         census: anything with `rows` (width, height, label), `classes` and `brightness`, float (n,), 0 to 255.
     """
     if not census.rows:
-        return empty("There is no usable image.")
+        return empty("There are no usable images.")
     labels, brightness = np.array([row.label for row in census.rows]), np.asarray(census.brightness, float)
     sides = np.array([[row.width, row.height] for row in census.rows])
     drawn = [k for k in range(len(census.classes)) if (labels == k).any()][:MOST_CLASSES]

@@ -154,10 +154,8 @@ def three_squares(image: np.ndarray, *, size: int) -> Drawing:
         return drawing(axes, f"{text}it is square already, so all three are the same.", photos=True)
     long, short = max(width, height), min(width, height)
     lost = f"{100 * (1 - short / long):.0f} %"
-    text += (
-        f"squashed, one side shrinks {long / short:.2f} times as much as the other; cropped, {lost} of it are lost; "
-    )
-    return drawing(axes, f"{text}padded, {lost} of the square are black.", photos=True)
+    text += f"squashed, one side shrinks {long / short:.2f} times as much as the other; cropped, {lost} of it is lost; "
+    return drawing(axes, f"{text}padded, {lost} of the square is black.", photos=True)
 
 
 @styled

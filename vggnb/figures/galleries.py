@@ -21,7 +21,7 @@ LINE = 0.155  # inches of a line of caption
 MOST_GROUPS = 12
 MOST_PAIRS = 6
 MOST_BARS, MOST_IMAGES = 8, 4  # classes with a bar, and images with bars
-NOTHING = "There is no image to show."
+NOTHING = "There are no images to show."
 
 
 @dataclass(frozen=True)

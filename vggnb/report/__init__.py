@@ -18,7 +18,7 @@ from vggnb.folders import shown
 from vggnb.images import read_image
 from vggnb.metrics import METRICS, Predictions, Report, find_mistakes, relabel_list
 from vggnb.save.card import build_card, card_markdown
-from vggnb.staging import check_apart
+from vggnb.save.saving import check_place
 from vggnb.storage import VggnbError, storage_errors, write_bytes, write_json
 from vggnb.train import Run
 
@@ -59,9 +59,11 @@ def write_report(run: Run, path: Path | None = None, *, progress: bool = True, *
 
 def _check_place(path: Path, run: Run) -> None:
     """Refuse what would take the place of anything but an earlier report."""
+    if path.is_dir():
+        raise VggnbError("There is a folder of this name.", path, "Name a file, such as report.html.")
     if path.suffix.lower() not in (".html", ".htm"):
         raise VggnbError("A report is an HTML file.", path, "Give it a name that ends in .html, such as report.html.")
-    check_apart(path, run.manifest.dataset, "The page", "--to")
+    check_place(path, run, "The report")
     ours = os.path.realpath(path) == os.path.realpath(
         run.folder / "report.html"
     )  # whatever has these names in a run is its own

@@ -90,7 +90,11 @@ def load_bundle(folder: Path, *, engine: str = "tensorflow", precision: str | No
     tensors = load_tensors(read_checked(folder, document, NUMBERS))
     ranges = model = None
     if facts := document.get(RANGES):
-        ranges = FeatureRanges(*(tensors.pop(f"{RANGES}/{end}") for end in ("low", "high")), **facts)
+        try:
+            ranges = FeatureRanges(*(tensors.pop(f"{RANGES}/{end}") for end in ("low", "high")), **facts)
+        except (KeyError, TypeError) as error:
+            what = f"The facts on out-of-distribution images are incomplete: {error}."
+            raise VggnbError(what, folder / MANIFEST, AGAIN) from error
     if engine == "onnxruntime":
         file = next((file for file, about in document["files"].items() if about["format"] == "onnx"), None)
         if file is None:
@@ -111,16 +115,18 @@ def read_manifest(folder: Path) -> dict:
         if folder.is_file():
             raise VggnbError("This is a file; a bundle is a folder.", folder, f"Name its folder: {folder.parent}")
         if not path.is_file() and (folder / "manifest.json").is_file():
-            what = "The files of this folder are of vggnb 0.1, which this version does not read."
+            what = "The files in this folder were written by vggnb 0.1; this version cannot read them."
             raise VggnbError(what, folder, "Train and save again, or use vggnb 0.1.")
         if not path.is_file():
             raise VggnbError("There is no bundle in this folder.", folder, "Save one: vggnb save RUN --to DIR.")
     document = read_json(path, AGAIN)
-    if not isinstance(document, dict) or not document.keys() >= KEYS:
+    is_ours = isinstance(document, dict) and document.keys() >= KEYS and isinstance(document["files"], dict)
+    if not is_ours or not all(isinstance(document.get(key) or {}, dict) for key in (RANGES, "versions")):
         raise VggnbError("This file does not describe a bundle.", path, "Name the folder of a bundle.")
     if document["format"] != FORMAT or document["decoder"] != DECODER_VERSION:
         maker = (document.get("versions") or {}).get("vggnb")
-        raise VggnbError("The bundle is of another version of vggnb.", path, f"Use vggnb {maker}, or save again.")
+        what = "The bundle was written by another version of vggnb."
+        raise VggnbError(what, path, f"Use vggnb {maker}, or save again.")
     if json.loads(read_checked(folder, document, LABELS)) != document["classes"]:
         what = f"The classes are not those of {LABELS}, so the outputs may be in another order."
         raise VggnbError(what, path, AGAIN)
@@ -135,7 +141,7 @@ def read_checked(folder: Path, document: dict, file: str) -> bytes:
             raise VggnbError(f"The bundle lacks {file}.", folder, AGAIN)
         data = path.read_bytes()
     if sha256_bytes(data) != document["files"].get(file, {}).get("sha256"):
-        what = "The file is damaged or of another saving: its hash is not the one in bundle.json."
+        what = "The file is damaged or comes from another save: its hash does not match bundle.json."
         raise VggnbError(what, path, AGAIN)
     return data
 
@@ -179,7 +185,7 @@ def load_export(kind: str, path: Path) -> Callable:
         return runtimes.load(kind, path, threads=threads() or cores())
     except Exception as error:  # each runtime raises its own kinds; all mean the same to the reader
         first = (str(error).strip() or repr(error)).splitlines()[0][:300]
-        raise VggnbError(f"{module} refuses the file: {first}", path, "Save the run again.") from error
+        raise VggnbError(f"{module} cannot open the file: {first}", path, "Save the run again.") from error
 
 
 def check_images(size: int) -> np.ndarray:

@@ -42,7 +42,7 @@ def available() -> tuple[list[str], dict[str, str]]:
     reasons = {}
     for kind, modules in NEEDS.items():
         if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
-            reasons[kind] = f"{', '.join(missing)} not installed. {INSTALL}"
+            reasons[kind] = f"not installed: {', '.join(missing)}. {INSTALL}"
     return [kind for kind in ENDINGS if kind not in reasons], reasons
 
 

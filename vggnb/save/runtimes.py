@@ -2,7 +2,7 @@
 
 As a program this is the fresh process of `exports.verify_exports`, in which importing vggnb is impossible. Its input is
 JSON: {"kinds": [...], "files": {kind: path}, "architecture": the model's JSON, "check": path of images and
-probabilities (.npz), "threads": number}; it prints {kind: largest difference of a probability}.
+probabilities (.npz), "threads": number}; it prints {kind: largest difference in probability}.
 """
 
 import json
@@ -73,7 +73,7 @@ def _keras(kind: str, files: dict[str, str], architecture: str) -> Callable:
 
 
 def compare(job: dict) -> dict[str, float]:
-    """Of each kind of the job, the largest difference of a probability."""
+    """Of each kind of the job, the largest difference in probability."""
     files, check, found = job["files"], np.load(job["check"]), {}
     for kind in job["kinds"]:
         if MODULES[kind] == "keras":

@@ -4,12 +4,13 @@
 """
 
 import contextlib
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -45,8 +46,8 @@ from vggnb.train import Run
 
 DECODING = (
     "Decode with Pillow, first frame, turn upright as EXIF orientation says, 16-bit channels >> 8, lay transparent "
-    "parts on white, convert to RGB; resize to image_size x image_size without keeping the shape, with Pillow's filter "
-    "named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
+    "parts on white, convert to RGB; resize to image_size x image_size without keeping the aspect ratio, with Pillow's "
+    "filter named in recipe.resize; feed as float32, 0 to 255, channels last, RGB. For bilinear, a JPEG is first "
     "drafted: image.draft(None, (2 * image_size, 2 * image_size))."
 )
 TITLE = "Saved, and verified in a fresh process"
@@ -80,7 +81,7 @@ class SavedFiles(list):
         return "\n".join([f"{TITLE}:", *lines])
 
     def _repr_html_(self) -> str:
-        return html_table(("file", "size", "largest difference of a probability"), self._rows(), title=TITLE)
+        return html_table(("file", "size", "largest difference in probability"), self._rows(), title=TITLE)
 
 
 def save_bundle(
@@ -104,7 +105,7 @@ def save_bundle(
             or a file that does not open again or gives other probabilities.
     """
     kinds = choose_formats(formats)
-    check_apart(folder, run.manifest.dataset, "The bundle", "--to")
+    check_place(folder, run, "The bundle")
     name = re.sub(r"[^A-Za-z0-9-]+", "_", name or run.manifest.dataset.name).strip("_")[:40] or "model"
     folder = Path(folder)
     old = _exports_in(folder)
@@ -128,12 +129,18 @@ def save_bundle(
             for file in (MANIFEST, *(file for file in about if file != NUMBERS), NUMBERS):
                 shutil.copyfile(place / file, stack.enter_context(replacing(folder / file)))
         killed = folder.rglob(f"{TEMPORARY_PREFIX}*")  # what a saving that was killed left
-        for path in [*killed, *(folder / name for name in old - {path.name for path in paths.values()})]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for path in [*killed, *(folder / file for file in old - about.keys())]:
+            path.unlink(missing_ok=True)
+        for parent in sorted({parent for file in old for parent in PurePath(file).parents}, reverse=True):
+            with contextlib.suppress(OSError):  # it is not empty
+                (folder / parent).rmdir()
     return _saved(about, differences)
+
+
+def check_place(path: Path, run: Run, what: str) -> None:
+    """Refuse to write among a run's images; the run's own folder may lie among them if a table names the images."""
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(run.folder)):
+        check_apart(path, run.manifest.dataset, what, "--to")
 
 
 def _saved(files: dict[str, dict], differences: dict[str, float]) -> SavedFiles:
@@ -168,7 +175,7 @@ def _facts(run: Run, name: str, model: keras.Model, place: Path) -> dict:
 
 
 def _verified(place: Path, model: keras.Model, paths: dict[str, Path], size: int) -> dict[str, float]:
-    """Format -> the largest difference of a probability; all of them are small."""
+    """Format -> the largest difference in probability; all of them are small."""
     images, ours = check_images(size), load_bundle(place, precision="float32").model
     probabilities, again = (np.array(one(images, training=False)) for one in (model, ours))
     difference = float(np.abs(again - probabilities).max())
@@ -176,14 +183,13 @@ def _verified(place: Path, model: keras.Model, paths: dict[str, Path], size: int
 
 
 def _exports_in(folder: Path) -> set[str]:
-    """The exports of the bundle in this folder; none in a new or empty one, or of a saving that was interrupted."""
+    """The exported files of the bundle in this folder; none in a new or empty one, or of an interrupted saving."""
     with storage_errors(folder):
         names = [path.name for path in folder.iterdir() if not is_system(path.name)] if folder.exists() else []
     with contextlib.suppress(VggnbError):
         document = read_json(folder / MANIFEST)
-        if isinstance(document, dict) and document.keys() >= KEYS:
-            listed = {file.partition("/")[0] for file in document["files"]}
-            return set(filter(EXPORT.fullmatch, listed))
+        if isinstance(document, dict) and document.keys() >= KEYS and isinstance(document["files"], dict):
+            return {file for file in document["files"] if EXPORT.match(file) and ".." not in file}
     with contextlib.suppress(OSError, SafetensorError), safe_open(folder / NUMBERS, "np") as numbers:
         if (numbers.metadata() or {}).get("made_by") == "vggnb":
             return set()
@@ -198,7 +204,7 @@ def open_or_save(run: Run, folder: Path | None = None, *, name: str | None = Non
     folder = run.folder / "bundle" if folder is None else Path(folder)
     if not update_threshold(run, folder):
         if (folder / MANIFEST).is_file():
-            print(f"The bundle '{folder.name}' is of an earlier training: saving it again.")
+            print(f"The bundle '{folder.name}' is from an earlier training: saving it again.")
         else:
             print(f"No bundle '{folder.name}' yet: saving it now.")
         save_bundle(run, folder, name=name)
@@ -207,13 +213,15 @@ def open_or_save(run: Run, folder: Path | None = None, *, name: str | None = Non
 
 def update_threshold(run: Run, folder: Path) -> bool:
     """Write the threshold that was last chosen for the run into its bundle; False where no bundle is of this model."""
-    with contextlib.suppress(VggnbError):  # there is none
+    try:
         document = read_manifest(folder)
-        if document["model_sha256"] == run.model_sha256():
-            if document["threshold"] != (threshold := chosen_threshold(run)):
-                write_json(Path(folder) / MANIFEST, document | {"threshold": threshold})
-            return True
-    return False
+    except VggnbError:  # there is none
+        return False
+    if document["model_sha256"] != run.model_sha256():
+        return False
+    if document["threshold"] != (threshold := chosen_threshold(run)):
+        write_json(Path(folder) / MANIFEST, document | {"threshold": threshold})
+    return True
 
 
 def bundle_of(run: Run, *, precision: str | None = None) -> Bundle:

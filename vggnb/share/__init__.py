@@ -29,8 +29,16 @@ from vggnb.machine import environment, tqdm
 from vggnb.metrics import METRICS
 from vggnb.predict import Rule, choose_rule, open_model
 from vggnb.save.bundle import CARD, INSTALL, NOT_A_DEVICE, Bundle, check_images, load_export, read_manifest
-from vggnb.staging import check_apart
-from vggnb.storage import VggnbError, check_no_address, make_folder, read_json, replacing, sha256_bytes, storage_errors
+from vggnb.storage import (
+    VggnbError,
+    check_no_address,
+    make_folder,
+    read_json,
+    replacing,
+    sha256_bytes,
+    storage_errors,
+    write_bytes,
+)  # fmt: skip
 
 HERE = Path(__file__).parent
 RUNTIME = HERE / "runtime"
@@ -70,7 +78,7 @@ class SharedPage:
         """The comparison in a sentence."""
         same = f"the same class for {self.same_class} of {self.images_compared}"
         text = f"Compared with the model in Python on {self.images_compared} {self.compared_on}: {same}; "
-        return text + f"largest difference of a probability {self.max_difference:.4f}."
+        return text + f"largest difference in probability {self.max_difference:.4f}."
 
     def __str__(self) -> str:
         size = f"{self.bytes / 1e6:.1f} MB in {counted(len(self.files), 'file')}, weights in {self.weights}"
@@ -104,7 +112,9 @@ def share_page(
         raise VggnbError(f"There are no weights '{weights}'.", "--weights", f"Use {', '.join(LIMITS)}.")
     check_no_address(folder, "The page", "--to")
     folder, path = Path(folder).absolute(), Path(run_or_bundle)
-    if not all((RUNTIME / name).is_file() for name in (CODE, WASM)):
+    with storage_errors(RUNTIME):
+        is_there = all((RUNTIME / name).is_file() for name in (CODE, WASM))
+    if not is_there:
         what = "ONNX Runtime Web, which runs the model in a browser, is not in this copy of vggnb."
         raise VggnbError(what, RUNTIME, "Run make web in the checkout (it needs npm), or install a wheel of vggnb.")
     _need_onnx()
@@ -112,13 +122,15 @@ def share_page(
 
     run = _run_of(path)
     if run:
-        check_apart(folder, run.manifest.dataset, "The page", "--to")
+        from vggnb.save.saving import check_place
+
+        check_place(folder, run, "The page")
     _check_replaceable(folder)
     bundle = open_model(path, precision="float32")  # so does the page compute
     rule = choose_rule(bundle, "chosen" if bundle.threshold else None)
     graph = classifier_graph(bundle.model, bundle.recipe, bundle.ranges, weights=weights).SerializeToString()
     with tempfile.TemporaryDirectory(prefix="vggnb-") as scratch:
-        (Path(scratch) / GRAPH).write_bytes(graph)
+        write_bytes(Path(scratch) / GRAPH, graph)
         found = _compared(bundle, rule, load_export("onnx", Path(scratch) / GRAPH), run, progress)
     if not found["max_difference"] <= LIMITS[weights]:  # nan is wrong, too
         change = f"With weights in {weights}, a probability changes by {found['max_difference']:.3f}"
@@ -131,7 +143,8 @@ def share_page(
     else:
         card = read_json(bundle.folder / CARD)
     page = SharedPage(str(folder), (), weights, 0, **found)
-    binaries = {name: (RUNTIME / name).read_bytes() for name in (CODE, WASM)} | {GRAPH: graph}
+    with storage_errors(RUNTIME):
+        binaries = {name: (RUNTIME / name).read_bytes() for name in (CODE, WASM)} | {GRAPH: graph}
     files = page_files(bundle, rule, card, page, binaries, single_file)
     make_folder(folder)
     with contextlib.ExitStack() as together:  # a full disk leaves the earlier page; index.html is replaced first
@@ -154,7 +167,7 @@ def _need_onnx() -> None:
         importlib.invalidate_caches()
         missing = [name for name in missing if importlib.util.find_spec(name) is None]
     if missing:
-        raise VggnbError(f"{' and '.join(missing)} not installed.", "share", INSTALL)
+        raise VggnbError(f"Not installed: {' and '.join(missing)}.", "share", INSTALL)
 
 
 def _run_of(path: Path):
@@ -220,12 +233,15 @@ def page_files(
     notices = CREDITS + "\n\n".join(path.read_text("utf-8", "replace") for path in licences if path.is_file())
     texts = {name: (HERE / "page" / name).read_text("utf-8") for name in TEXTS}
     parts = {"code": CODE, "wasm": WASM, "graph": GRAPH}
+    decision = None  # the most probable class
+    if rule.threshold is not None:
+        decision = {"positive": shown(rule.positive), "threshold": rule.threshold}
     about = {  # what the scripts must know of the model
         "classes": list(map(shown, bundle.classes)),
         "size": bundle.recipe.image_size,
         "resize": bundle.recipe.resize,
         "limit": bundle.ranges.limit if bundle.ranges else None,
-        "rule": rule.threshold and {"positive": shown(rule.positive), "threshold": rule.threshold},
+        "rule": decision,
         "most": {"bytes": MAX_BYTES, "pixels": MAX_PIXELS},
         "files": {kind: {"name": name, "integrity": _integrity(binaries[name])} for kind, name in parts.items()},
     }

@@ -84,7 +84,7 @@ def show() -> None:
 
     run, bundle, predictions = prepare(Path(os.environ[RUN]))
     classes = ", ".join(map(shown, bundle.classes))
-    upload = try_your_own(bundle, hint=f"Choose one or several images, together up to {MOST_UPLOADED // 10**6} MB.")
+    upload = try_your_own(bundle, hint=f"Choose one or more images, together up to {MOST_UPLOADED // 10**6} MB.")
     parts = [_words(bundle.purpose, "b"), _words("Your own images", "h2")]
     parts += [_words(f"The model VGG_{bundle.name} predicts one of these classes: {classes}."), upload.view]
     parts += [_words("Decision threshold", "h2")]

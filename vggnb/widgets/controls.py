@@ -249,7 +249,7 @@ class TrainingProgress:
     def on_train_end(self, logs=None) -> None:
         """Leave the last numbers and the whole curves."""
         self.bar.bar_style = "success" if self.done == self.epochs else "warning"
-        self.words.value = f"{self.line}, {duration(time.monotonic() - self.start)} in all"
+        self.words.value = ", ".join(filter(None, [self.line, f"{duration(time.monotonic() - self.start)} in all"]))
         self._draw()
 
     def _draw(self) -> None:

@@ -22,9 +22,10 @@ from vggnb.widgets.controls import Panel, View
 MOST_CLASSES = 10  # with a bar
 MOST_MAPS = 4  # images with a heat map: each takes about a second at 224 pixels
 SMALL = 120  # pixels of a thumbnail's longer side
-HINT = "Choose one or several images. Jupyter drops more than 10 MB at once without a message; for larger files use "
-HINT += "predict_files(bundle, ['photo.jpg']), or vggnb app, which takes 100 MB."
-OUT_OF_DISTRIBUTION = "This image is out of distribution: unlike the training images. The prediction may mean nothing."
+HINT = "Choose one or more images. Jupyter silently drops uploads of more than 10 MB in total; for larger files use "
+HINT += "predict_files(bundle, ['photo.jpg']), or vggnb app, which accepts up to 100 MB."
+OUT_OF_DISTRIBUTION = "This image is out-of-distribution (unlike the training images): "
+OUT_OF_DISTRIBUTION += "the prediction may be meaningless."
 PART = 600_000  # bytes of a file in one call
 NUMBERS = itertools.count()
 
@@ -70,13 +71,15 @@ class Upload:
 
     def __init__(self, draw: Callable[[list[tuple[str, bytes]]], View]):
         self.draw, self.name, self.files = draw, f"vggnb-upload-{next(NUMBERS)}", {}
-        self.shown = View("Choose one or several images.")
+        self.shown = View("Choose one or more images.")
 
-    def receive(self, name: str | None = None, part: str = ""):
-        """A part of a file, in base64; without a name, all files are there."""
+    def receive(self, name: str | None = None, part: str = "", before: int = 0):
+        """A part of a file, in base64, and how many came before it; without a name, all files are there."""
         from IPython.display import JSON
 
         if name is not None:
+            if not before:  # an earlier upload may have failed
+                self.files = {}
             self.files.setdefault(name, bytearray()).extend(base64.b64decode(part))
             return JSON({})
         files, self.files = [(name, bytes(data)) for name, data in self.files.items()], {}
@@ -100,7 +103,7 @@ class Upload:
 
 def _html(bundle, files, predictions) -> str:
     """All predictions, the first MOST_MAPS with a heat map; every name is escaped."""
-    images, maps = [], MOST_MAPS
+    images, maps, has_maps = [], MOST_MAPS, bundle.model is not None  # onnxruntime gives no gradients
     for (name, data), one in zip(files, predictions, strict=True):
         images.append({"name": shown(name), "error": one.error, "out_of_distribution": one.out_of_distribution})
         if not one.error:
@@ -109,11 +112,11 @@ def _html(bundle, files, predictions) -> str:
             image.thumbnail((SMALL, SMALL))
             image.save(small, "JPEG", quality=80)
             classes = [(shown(kind), p) for kind, p in list(one.probabilities.items())[:MOST_CLASSES]]
-            heat = _heat_map(bundle, data, one) if maps > 0 else None
+            heat = _heat_map(bundle, data, one) if has_maps and maps > 0 else None
             images[-1] |= {"thumbnail": _address(small.getvalue()), "classes": classes, "heat": heat}
             maps -= 1
     rule = next((str(one.rule) for one in predictions if not one.error), "")
-    words = {"rule": rule, "warning": OUT_OF_DISTRIBUTION, "more": maps < 0, "most": MOST_MAPS}
+    words = {"rule": rule, "warning": OUT_OF_DISTRIBUTION, "more": has_maps and maps < 0, "most": MOST_MAPS}
     return _rendered("answers.html", images=images, **words)
 
 

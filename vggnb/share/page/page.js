@@ -157,7 +157,7 @@ clear.addEventListener("click", () => {
   round += 1;
   results.replaceChildren();
   clear.hidden = true;
-  state.textContent = "All predictions are removed.";
+  state.textContent = "All predictions have been removed.";
   document.getElementById("files").focus();
 });
 

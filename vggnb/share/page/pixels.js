@@ -1,6 +1,6 @@
 "use strict";
 // An image file -> the pixels that Python gives for it (vggnb/images.py): 8 bits a channel, upright, transparent parts
-// on white, resized without keeping the shape, with the arithmetic of Pillow.
+// on white, resized without keeping the aspect ratio, with the arithmetic of Pillow.
 
 const STRIP = 256; // rows that are on a canvas at a time: phones limit the size of a canvas
 const BITS = 22; // of Pillow's fixed-point weights for 8-bit channels
