@@ -125,7 +125,7 @@ figures.heatmap_overlay(image, maps)
 #
 # ## Your own photo
 #
-# Choose one or several images. For each you see the probabilities and a heat map, or the reason why there is no
+# Choose one or more images. For each you see the probabilities and a heat map, or the reason why there is no
 # prediction. The images are not stored.
 
 # %%

@@ -5,7 +5,7 @@ const about = JSON.parse(document.getElementById("about").textContent);
 const [drop, state, results, clear] = ["drop", "status", "results", "clear"].map((id) => document.getElementById(id));
 const camera = document.getElementById("camera"), video = camera.querySelector("video");
 const SHOWN = 5; // classes of an answer
-const OUTSIDE = "Out-of-distribution: this image differs from the training images, so the probabilities may mean nothing.";
+const OUTSIDE = "Out-of-distribution: this image differs from the training images, so the probabilities may be meaningless.";
 let queue = Promise.resolve(); // one image at a time
 let round = 0; // "Remove all" begins a new one
 
