@@ -119,7 +119,7 @@ def test_unreadable_files_are_named_in_order_and_the_others_come(own_photos, sur
 def test_a_dataset_that_was_moved_is_told_with_the_way_back(own_photos, survey, small, tmp_path):
     manifest = survey(own_photos)
     own_photos.rename(tmp_path / "moved")
-    with pytest.raises(VggnbError, match="dataset's folder is not there") as caught:
+    with pytest.raises(VggnbError, match="dataset folder no longer exists") as caught:
         read_all(manifest, manifest.of("train"), small)
     assert caught.value.where == str(own_photos) and "vggnb train NEWPLACE --out RUN" in caught.value.remedy
     assert read_all(manifest, (), small) == ([], [], [])

@@ -226,9 +226,9 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_said_once(short_of_memor
     expected, sizes, run = model.compiled(small)(batch), short_of_memory(4), model.compiled(small)
     assert np.allclose(run(batch), expected, atol=1e-6) and sizes == [13, 6, 3, 3, 3, 3, 1]
     told = capsys.readouterr().out
-    assert "13 images at once: continuing with 6" in told and "6 images at once: continuing with 3" in told
+    assert "13 images at once; continuing with 6" in told and "6 images at once; continuing with 3" in told
     assert np.allclose(run(batch), expected, atol=1e-6)
     assert sizes[7:] == [3, 3, 3, 3, 1] and capsys.readouterr().out == ""
     short_of_memory(0)
-    with pytest.raises(VggnbError, match="too small for a single image"):
+    with pytest.raises(VggnbError, match="not enough memory for a single image"):
         model.compiled(small)(batch)

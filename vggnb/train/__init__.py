@@ -73,5 +73,5 @@ def open_or_train(
         check_same(run, manifest, recipe)
         if run.is_trained() and (run.fine_tuned() or not recipe.fine_tune):
             return in_place(run, manifest)
-    print(f"The run '{Path(folder).name}' is not fully trained yet: training it now.")
+    print(f"The run '{Path(folder).name}' is not trained yet: training it now.")
     return train(manifest, recipe, folder, weights=weights, store=store, precision=precision)[0]

@@ -171,7 +171,7 @@ def _stages(run: Run, features: Features) -> list[tuple[str, np.ndarray, keras.M
 
 
 def _cost(trainer: "Trainer", stages: list[tuple], state: "State", precision: str) -> str:
-    """A sentence on what is going to be done, and how long it takes, by a step on nothing that is then undone."""
+    """A sentence on what is going to be done, and how long it takes, by steps on nothing that are then undone."""
     recipe, images, words = trainer.recipe, 0.0, []
     for number, (name, indices, _) in enumerate(stages):
         epochs = min(recipe.fine_tune_epochs, max(0, (number + 1) * recipe.fine_tune_epochs - state.epochs))
@@ -181,10 +181,12 @@ def _cost(trainer: "Trainer", stages: list[tuple], state: "State", precision: st
             words.append(f"{counted(epochs, 'epoch')} on {counted(len(indices), 'image')} of {name}")
     kept, network = trainer.taken(), trainer.network
     nothing = np.zeros((recipe.batch_size, *network.input_shape[1:]), np.float32)
-    for _ in range(2):  # the first one compiles
+    steps = []
+    for _ in range(3):  # the first one compiles
         start = time.perf_counter()
         network.train_on_batch(nothing, np.zeros(len(nothing), np.int32))
-    seconds = (images + len(trainer.images.rows) / 3) * (time.perf_counter() - start) / len(nothing)
+        steps.append(time.perf_counter() - start)
+    seconds = (images + len(trainer.images.rows) / 3) * min(steps) / len(nothing)
     trainer.put(kept)
     after = f", continuing after epoch {state.epochs}" if state.epochs else ""
     text = f"Fine-tuning {recipe.fine_tune} and all later layers in {precision}{after}: "
