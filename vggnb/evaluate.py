@@ -114,7 +114,8 @@ def compare(
     if first.classes != second.classes:
         what = f"The first run has the classes {list(first.classes)}, the second {list(second.classes)}."
         raise VggnbError(what, second.folder, "Compare runs on the same dataset.")
-    files = [{row.path: row.sha256 for row in run.manifest.rows} for run in (first, second)]
+    parts = ("train", "validation") if split == "validation" else (split,)
+    files = [{row.path: row.sha256 for part in parts for row in run.manifest.of(part)} for run in (first, second)]
     if other := [path for path in files[0].keys() & files[1].keys() if files[0][path] != files[1][path]]:
         what = f"The runs are of different images: {shown(min(other))} is another file in the second."
         raise VggnbError(what, second.folder, "Compare runs on the same dataset.")

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load
 
 from vggnb import paths
-from vggnb.census import Manifest
+from vggnb.census import Manifest, Row
 from vggnb.device import keras
 from vggnb.folders import counted, duration, html_table, is_system, shown
 from vggnb.metrics.calibration import Calibration, FeatureRanges
@@ -255,10 +255,15 @@ def start_run(folder: Path, manifest: Manifest, recipe: Recipe, *, weights: str,
 
 def _renamed(run: Run, manifest: Manifest) -> dict[str, bytes]:
     """The validation predictions of a run whose images have other names now."""
-    old, new = ({(row.sha256, row.split, row.label): row.path for row in one.rows} for one in (run.manifest, manifest))
-    if old == new or not run.is_trained():
+
+    def facts(row: Row) -> tuple:
+        return row.sha256, row.split, row.label
+
+    there, new = {(row.path, facts(row)) for row in manifest.rows}, {facts(row): row.path for row in manifest.rows}
+    names = {row.path: new[facts(row)] for row in run.manifest.rows if (row.path, facts(row)) not in there}
+    if not names or not run.is_trained():
         return {}
-    names, found = {path: new[key] for key, path in old.items()}, run.validation()
+    found = run.validation()
     paths = tuple(names.get(path, path) for path in found.paths)
     return {VALIDATION: replace(found, paths=paths).to_csv(run.classes)}
 
