@@ -222,8 +222,8 @@ class Comparison:
         return f"{names[sign * one.value > 0]} is better"
 
     def _summary(self) -> str:
-        text = f"{self.n} images; right with the first alone {self.only_first}"
-        return f"{text}, with the second alone {self.only_second}"
+        text = f"{self.n} images; only the first was right on {self.only_first}"
+        return f"{text}, only the second on {self.only_second}"
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [
