@@ -1,4 +1,4 @@
-"""Make the notebooks from their .py twins: stamp, convert, run in order, keep clean outputs.
+"""Make the notebooks from the .py files paired with them: stamp, convert, run in order, keep clean outputs.
 
     python notebooks/build.py [--no-execute] [NN ...]
     python notebooks/build.py --colab WHEEL    # what a user drags into Google Drive: WHEEL's folder/vggnb-colab.zip
@@ -228,7 +228,7 @@ def write_if_changed(path: Path, text: str) -> str:
 
 
 def build_page(path: Path, home: Path | None, write: bool) -> None:
-    """Build one page from its .py twin; `home` is the VGGNB_HOME to run it with, or None not to run it."""
+    """Build one page from its .py file; `home` is the VGGNB_HOME to run it with, or None not to run it."""
     from nbclient.exceptions import CellExecutionError
 
     name, start = path.stem, time.perf_counter()

@@ -31,6 +31,7 @@ from vggnb.storage import (
     mendable,
     sha256_bytes,
     storage_errors,
+    temporary_of,
 )  # fmt: skip
 
 MAX_FILES = 100_000  # those of operating systems do not count
@@ -155,8 +156,7 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, progress:
     if not is_archive(archive):
         raise no_archive(archive)
     for left in target.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(target.name)}"):  # of calls that were killed
-        pid = left.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
-        if pid.isdecimal() and not is_alive(int(pid)):
+        if (pid := temporary_of(left.name)) and not is_alive(pid):
             shutil.rmtree(left, ignore_errors=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     members = _zip_members if archive_kind(archive) == "zip" else _tar_members

@@ -27,6 +27,7 @@ from vggnb.storage import (
     read_json,
     sha256_bytes,
     storage_errors,
+    temporary_of,
     write_json,
 )  # fmt: skip
 
@@ -137,7 +138,8 @@ def _copy_folder(source: Path, target: Path, known: bool, progress: bool) -> Non
     keep = {target / path: True for path in folders} | {target / path: False for path in files}  # is it a folder?
     for path in sorted(target.rglob("*"), reverse=True):  # of an earlier state of the source, or of a killed call
         is_folder = path.is_dir()
-        if keep.get(path) is not is_folder and not _is_in_use(path.name):
+        in_use = (pid := temporary_of(path.name)) and is_alive(pid)  # another process is copying it now
+        if keep.get(path) is not is_folder and not in_use:
             path.rmdir() if is_folder else path.unlink(missing_ok=True)
     if progress and not known and not target.is_dir():
         print(f"Copying {counted(len(files), 'file')} from Google Drive to this machine's disk, once:")
@@ -185,12 +187,6 @@ def _copy(source: Path, target: Path) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-
-
-def _is_in_use(name: str) -> bool:
-    """Whether it is the temporary file of a process that is copying now."""
-    pid = name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
-    return name.startswith(TEMPORARY_PREFIX) and pid.isdecimal() and is_alive(int(pid))
 
 
 def _link(source: Path, target: Path) -> None:

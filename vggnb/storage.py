@@ -159,6 +159,12 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
+def temporary_of(name: str) -> int | None:
+    """The process whose number is in the name of a temporary file or folder; None where there is no number."""
+    pid = name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+    return int(pid) if name.startswith(TEMPORARY_PREFIX) and pid.isdecimal() else None
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process of this computer exists; True on Windows, where asking would stop it."""
     if os.name == "nt":

@@ -50,12 +50,9 @@ def train(
         run = start_run(folder, manifest, recipe, weights=weights, source=source)
         features = extract(manifest, recipe, base, source, store=store, progress=progress)
         # On another machine the head would differ in its last bits, and fine-tuning would have to be repeated.
-        done = recipe.fine_tune and not fresh and run.is_trained() and run.fine_tuned()
-        if not done:
+        if fresh or not (recipe.fine_tune and run.is_trained() and run.fine_tuned()):
             fit(run, features, progress=progress)
-    if done:
-        print("This run is fine-tuned already; use fresh=True to repeat it.")
-    elif recipe.fine_tune:
+    if recipe.fine_tune:
         fine_tune(run, features, base=base, progress=progress, fresh=fresh)
     return run, features
 
